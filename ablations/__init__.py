@@ -1,0 +1,1 @@
+"""What is compared: techniques, recipes, arms, plans and claims."""

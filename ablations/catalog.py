@@ -1,0 +1,56 @@
+"""Finds techniques and plans by looking in their folders: adding a file adds one."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from functools import cache
+from importlib import import_module
+
+import ablations.plans
+import ablations.techniques
+from ablations.naming import did_you_mean
+from ablations.plan import Plan
+from ablations.profiles import Profile
+from ablations.recipe import Recipe
+from ablations.technique import Technique
+
+
+@cache
+def techniques() -> dict[str, type[Technique]]:
+    """Every technique by name, in alphabetical order."""
+    found = {}
+    for module_info in pkgutil.iter_modules(ablations.techniques.__path__):
+        module = import_module(f"ablations.techniques.{module_info.name}")
+        classes = [
+            c
+            for _, c in inspect.getmembers(module, inspect.isclass)
+            if issubclass(c, Technique) and c.__module__ == module.__name__
+        ]
+        assert len(classes) == 1, f"{module.__name__} must define one technique, not {len(classes)}"
+        assert classes[0].name == module_info.name, f"{module.__name__} must be named after its technique"
+        found[module_info.name] = classes[0]
+    return found
+
+
+def plan_names() -> list[str]:
+    """The names of all plans."""
+    return [info.name for info in pkgutil.iter_modules(ablations.plans.__path__)]
+
+
+def notebook_recipe() -> Recipe:
+    """The recipe of the notebook: every known technique at the level it uses there."""
+    return Recipe(techniques=tuple(cls.at(cls.notebook) for cls in techniques().values()))
+
+
+def make_plan(name: str, baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+    """The plan of that name around a baseline. Raises ValueError, with what is near, for an unknown name."""
+    module = plan_module(name)
+    return module.plan(baseline, profile, seeds)
+
+
+def plan_module(name: str):
+    """The file that defines a plan. Raises ValueError, with what is near, for an unknown name."""
+    if name not in plan_names():
+        raise ValueError(f"no plan {name!r}{did_you_mean(name, plan_names())}")
+    return import_module(f"ablations.plans.{name}")

@@ -1,0 +1,28 @@
+"""The notebook's exact recipe on all training images: where does its printed accuracy fall among seeds?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ablations import schema
+from ablations.plan import Arm, Plan, Reference, Rule
+from ablations.profiles import PROFILES, Profile
+from ablations.recipe import Recipe
+
+QUESTION = "Where does the notebook's 78.04 % fall among repetitions of its recipe?"
+
+
+def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+    """One arm that trains on the validation images too, as the notebook does (it holds nothing out)."""
+    budget = baseline.budget
+    everything = replace(budget, train_images=budget.train_images + budget.validation_images, validation_images=0)
+    reference = Reference("notebook", schema.TEST_ACCURACY, 0.7804, "the notebook's one printed run, official CIFAR-10")
+    comparable = baseline == PROFILES["full"].apply(baseline)
+    return Plan(
+        name="notebook",
+        question=QUESTION,
+        arms=(Arm("notebook", replace(baseline, budget=everything)),),
+        seeds=seeds,
+        rule=Rule(margin=profile.margin),
+        references=(reference,) if comparable else (),
+    )

@@ -1,0 +1,25 @@
+"""What is each technique of the notebook's recipe worth, within the recipe and alone?"""
+
+from __future__ import annotations
+
+from ablations.plan import Arm, Plan, Rule, add_one_in, bare, claims_of, leave_one_out, switched_on
+from ablations.profiles import Profile
+from ablations.recipe import Recipe
+
+QUESTION = "What is each technique worth, removed from the full recipe and added to the bare one?"
+
+
+def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+    """The baseline, each of its techniques removed, the bare recipe, and each technique alone."""
+    removed, alone = leave_one_out(baseline), add_one_in(baseline)
+    used = switched_on(baseline)
+    claims = claims_of(used, "in the full recipe", ["full recipe"] * len(used), [a.name for a in removed])
+    claims += claims_of(used, "on its own", [a.name for a in alone], ["bare recipe"] * len(used))
+    return Plan(
+        name="techniques",
+        question=QUESTION,
+        arms=(Arm("full recipe", baseline), *removed, Arm("bare recipe", bare(baseline)), *alone),
+        seeds=seeds,
+        rule=Rule(margin=profile.margin),
+        claims=tuple(claims),
+    )

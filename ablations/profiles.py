@@ -1,0 +1,62 @@
+"""Profiles: how much to spend. Each says what the recipe's network and budget, the seeds and the margin are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ablations.naming import did_you_mean
+from ablations.recipe import Budget, Network, Recipe
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A size of experiment. The margin is the smallest difference in accuracy that would matter."""
+
+    name: str
+    summary: str
+    model: Network
+    budget: Budget
+    seeds: int
+    margin: float
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """The recipe at this profile's size."""
+        return replace(recipe, model=self.model, budget=self.budget)
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="smoke",
+            summary="does everything work? about a minute, says nothing about the techniques",
+            model=Network(width=0.125),
+            budget=Budget(epochs=3, batch_size=64, train_images=512, validation_images=256, test_images=500),
+            seeds=2,
+            margin=0.005,
+        ),
+        Profile(
+            name="quick",
+            summary="a laptop's answer at a small budget, in about ten minutes on two cores",
+            model=Network(width=0.25),
+            budget=Budget(epochs=16, batch_size=64, train_images=5_000, validation_images=1_000),
+            seeds=5,
+            margin=0.005,
+        ),
+        Profile(
+            name="full",
+            summary="the notebook's network, data and 20 epochs; for a GPU",
+            model=Network(),
+            budget=Budget(precision="bf16"),
+            seeds=5,
+            margin=0.0025,
+        ),
+    )
+}
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name. Raises ValueError, with what is near, for an unknown one."""
+    if name not in PROFILES:
+        raise ValueError(f"no profile {name!r}{did_you_mean(name, PROFILES)}")
+    return PROFILES[name]

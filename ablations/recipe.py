@@ -1,0 +1,167 @@
+"""A recipe: everything that determines one training but the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from ablations.naming import did_you_mean
+from ablations.technique import Technique
+from ablations.update_rule import UpdateRule
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network is trained."""
+
+    name: str = "notebook"
+    width: float = 1.0
+    """Factor on the number of channels and hidden units."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width <= 16:
+            raise ValueError(f"model.width must lie in (0, 16], not at {self.width!r}")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is trained, on how much, and in which arithmetic. The defaults are the notebook's."""
+
+    epochs: int = 20
+    batch_size: int = 256
+    train_images: int = 45_000
+    validation_images: int = 5_000
+    test_images: int = 10_000
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "train_images", "test_images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"budget.{name} must be at least 1, not {getattr(self, name)!r}")
+        if self.validation_images < 0:
+            raise ValueError(f"budget.validation_images must be at least 0, not {self.validation_images!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"budget.precision cannot be {self.precision!r}{did_you_mean(self.precision, PRECISIONS)}")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one epoch, a smaller last one included."""
+        return -(-self.train_images // self.batch_size)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.train_images:,} training images, batch {self.batch_size}, "
+            f"{self.epochs} epochs ({self.epochs * self.steps_per_epoch:,} steps), {self.precision}"
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network, a budget and the techniques at their settings; techniques absent from it are not used."""
+
+    model: Network = field(default_factory=Network)
+    budget: Budget = field(default_factory=Budget)
+    techniques: tuple[Technique, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [t.name for t in self.techniques]
+        assert len(set(names)) == len(names), f"a technique stands twice in a recipe: {names}"
+        object.__setattr__(self, "techniques", tuple(sorted(self.techniques, key=lambda t: t.name)))
+
+    def with_technique(self, technique: Technique) -> Recipe:
+        """This recipe with one technique's setting put in or replaced."""
+        others = tuple(t for t in self.techniques if t.name != technique.name)
+        return replace(self, techniques=(*others, technique))
+
+    def without(self, name: str) -> Recipe:
+        """This recipe with one technique switched off. Raises ValueError if it does not hold the technique."""
+        return self.with_technique(self._technique(name).at("off"))
+
+    def _technique(self, name: str) -> Technique:
+        for technique in self.techniques:
+            if technique.name == name:
+                return technique
+        raise ValueError(f"no technique {name!r}{did_you_mean(name, [t.name for t in self.techniques])}")
+
+    def update_rule(self) -> UpdateRule:
+        """The optimizer step's coefficients that the techniques ask for together."""
+        rule = UpdateRule()
+        for technique in self.techniques:
+            rule = technique.update(rule)
+        return rule
+
+    def set(self, assignment: str) -> Recipe:
+        """This recipe with one `object.field=value`, or `technique=level`, applied.
+
+        Raises ValueError, naming object, field, value and what is near, for anything that cannot be set.
+        """
+        target, equals, text = assignment.partition("=")
+        target, text = target.strip(), text.strip()
+        if not equals or not target or not text:
+            raise ValueError(
+                f"--set {assignment!r} is not of the form object.field=value; for example dropout.p=0.3 or dropout=off."
+            )
+        owner, dot, name = target.partition(".")
+        owners = ["model", "budget", *(t.name for t in self.techniques)]
+        if owner not in owners:
+            raise ValueError(f"--set {assignment}: no object {owner!r}{did_you_mean(owner, owners)}")
+        if owner in ("model", "budget"):
+            changed = _replaced(getattr(self, owner), owner, name, text)
+            return replace(self, **{owner: changed})
+        technique = self._technique(owner)
+        if not dot:
+            return self.with_technique(technique.at(text))
+        return self.with_technique(_replaced(technique, owner, name, text))
+
+    def knobs(self) -> dict[str, Any]:
+        """Every setting, flat: `object.field` to value."""
+        flat = {f"model.{k}": v for k, v in asdict(self.model).items()}
+        flat |= {f"budget.{k}": v for k, v in asdict(self.budget).items()}
+        for technique in self.techniques:
+            flat |= {f"{technique.name}.{k}": getattr(technique, k) for k in technique.knobs()}
+        return flat
+
+    def canonical(self) -> dict[str, Any]:
+        """What the digest is taken of. Techniques at `off` are left out, so that a new technique changes no digest.
+
+        The resolved update rule stands beside them, since plain SGD is `off` of the optimizer and still has a rate.
+        """
+        return {
+            "model": asdict(self.model),
+            "budget": asdict(self.budget),
+            "update": asdict(self.update_rule()),
+            "techniques": {t.name: {k: getattr(t, k) for k in t.knobs()} for t in self.techniques if not t.is_off},
+        }
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that name this recipe."""
+        return digest_of(self.canonical())
+
+
+def digest_of(value: Any) -> str:
+    """16 hexadecimal digits (SHA-256) of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _replaced(value: Any, owner: str, name: str, text: str) -> Any:
+    """A frozen dataclass with one field set from text, by the type of the field's present value."""
+    known = [f.name for f in fields(value)]
+    if name not in known:
+        raise ValueError(f"{owner} has no field {name!r}{did_you_mean(name, known)}")
+    present = getattr(value, name)
+    try:
+        if isinstance(present, str):
+            parsed: Any = text
+        elif isinstance(present, int):
+            parsed = int(text.replace("_", ""))
+        else:
+            parsed = float(text)
+    except ValueError:
+        kind = "a whole number" if isinstance(present, int) else "a number"
+        raise ValueError(f"{owner}.{name} must be {kind}, not {text!r}") from None
+    return replace(value, **{name: parsed})

@@ -1,0 +1,158 @@
+"""A technique: one thing that can be switched, as a frozen value with knobs and hooks.
+
+To add one, write a file in `ablations/techniques/` named after it, holding pure functions first and then one frozen
+dataclass derived from `Technique`. Its fields are made with `knob()`; it fills the hooks it needs and leaves the
+others alone. Nothing else has to be touched: lists, plans and the contract tests find it by looking in the folder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from ablations.naming import did_you_mean
+from ablations.update_rule import UpdateRule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class Draws(Protocol):
+    """Random numbers that depend on nothing but the run's seed, the purpose and the step."""
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """float32 in [0, 1) of the given shape, on the training device."""
+
+    def integers(self, bound: int, shape: Sequence[int]) -> Tensor:
+        """int64 in [0, bound) of the given shape, on the training device."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What may be set on a technique: the legal values, and the range a search looks in."""
+
+    doc: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...] | None
+    search: tuple[float, float] | None
+    log: bool
+
+
+def knob(
+    default: Any,
+    *,
+    doc: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] | None = None,
+    search: tuple[float, float] | None = None,
+    log: bool = False,
+) -> Any:
+    """A dataclass field with its documentation, legal range (low and high included) and search range."""
+    about = Knob(doc, low, high, tuple(choices) if choices else None, search, log)
+    return field(default=default, metadata={"knob": about})
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the literature says that switching a technique on does: sign +1 raises the metric, -1 lowers it."""
+
+    metric: str
+    sign: int
+    source: str
+
+
+class Technique:
+    """Base of all techniques. Subclasses are frozen dataclasses; run state never lives in them.
+
+    A hook left alone leaves the training as it is, and so must every hook at the level `off`: a run with a technique
+    at `off` is bitwise the run without the technique.
+    """
+
+    name: ClassVar[str]
+    """The file's name."""
+    title: ClassVar[str]
+    """How a report calls it, in the middle of a sentence."""
+    source: ClassVar[str]
+    """The paper, and where the notebook speaks of it."""
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Named settings of the knobs; `off` is always one of them."""
+    notebook: ClassVar[str] = "off"
+    """The level that the notebook's recipe uses."""
+    expectations: ClassVar[tuple[Expectation, ...]] = ()
+    """What switching it on is said to do."""
+
+    def __post_init__(self) -> None:
+        for name, about in self.knobs().items():
+            _check(self.name, name, getattr(self, name), about, type(self))
+
+    @classmethod
+    def knobs(cls) -> dict[str, Knob]:
+        """The knobs by name."""
+        return {f.name: f.metadata["knob"] for f in fields(cls)}  # type: ignore[arg-type]
+
+    @classmethod
+    def at(cls, level: str) -> Self:
+        """The technique at one of its named levels. Raises ValueError for an unknown level."""
+        if level not in cls.levels:
+            raise ValueError(f"{cls.name} has no level {level!r}{did_you_mean(level, cls.levels)}")
+        return cls(**cls.levels[level])
+
+    @property
+    def is_off(self) -> bool:
+        """Whether this is the level `off`."""
+        return self == self.at("off")
+
+    @property
+    def level(self) -> str:
+        """The name of the level this is, or its knobs where it has no name."""
+        for name in self.levels:
+            if self == self.at(name):
+                return name
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.knobs())
+
+    def initialise(self, layer: nn.Module) -> None:
+        """Draw the layer's weights in place, from torch's global generator (seeded for this layer by the caller)."""
+
+    def augment(self, images: Tensor, draws: Draws) -> Tensor:
+        """Change a training batch, uint8 [B, 3, H, W]; parameters are drawn per image, padding is black (0)."""
+        return images
+
+    def mask(self, shape: Sequence[int], draws: Draws) -> Tensor | None:
+        """What the activations at a dropout site are multiplied by in training, float [*shape]; None for nothing."""
+        return None
+
+    def update(self, rule: UpdateRule) -> UpdateRule:
+        """The optimizer step's coefficients, given those that the techniques before it (by name) left."""
+        return rule
+
+    def schedule(self, epochs: int, steps_per_epoch: int) -> torch.Tensor | None:
+        """What the learning rate is multiplied by at each step, float64 [epochs * steps_per_epoch]; None for 1."""
+        return None
+
+
+def fills(technique: Technique, hook: str) -> bool:
+    """Whether a technique has a hook of its own."""
+    return getattr(type(technique), hook) is not getattr(Technique, hook)
+
+
+def _check(technique: str, name: str, value: Any, about: Knob, owner: type) -> None:
+    """Raise ValueError unless the value is legal for the knob."""
+    where = f"{technique}.{name}"
+    if about.choices is not None:
+        if value not in about.choices:
+            raise ValueError(f"{where} cannot be {value!r}{did_you_mean(str(value), about.choices)}")
+        return
+    default = next(f.default for f in fields(owner) if f.name == name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{where} must be a number, not {value!r}")
+    if isinstance(default, int) and not isinstance(value, int):
+        raise ValueError(f"{where} must be a whole number, not {value!r}")
+    if about.low is not None and value < about.low or about.high is not None and value > about.high:
+        low = "-∞" if about.low is None else f"{about.low:g}"
+        high = "∞" if about.high is None else f"{about.high:g}"
+        raise ValueError(f"{where} must lie between {low} and {high}, not at {value!r}")

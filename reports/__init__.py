@@ -1,0 +1,1 @@
+"""What the runs say: the only reader of the MLflow store."""

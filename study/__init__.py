@@ -1,0 +1,1 @@
+"""How plans are run: data, networks, the fleet engine, tracking and the command line."""
