@@ -1,0 +1,365 @@
+"""CIFAR-10, or what stands in for it, as memory-mapped uint8 tensors: decoded once, opened in an instant thereafter."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import tarfile
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.image_archive import BROKEN, DataError, Images, read_archive, read_folder, stamps, tar_stream
+
+__all__ = ["DataError", "Dataset", "load", "open_cached", "store"]
+
+OFFICIAL = "cifar10"
+SYNTHETIC = "synthetic"
+OFFICIAL_FOLDER = "cifar-10-batches-py"
+META_FILE = "meta.json"
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+FORMAT = 1  # raise it when what is written into a cache entry changes
+PARTIAL = ".partial-"  # begins the name of a folder that is still being written
+PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
+DOWNLOAD_TIMEOUT_SECONDS = 20
+DOWNLOAD_RETRY_SECONDS = 3600
+DOWNLOAD_FAILED_FILE = "download-failed"
+
+STAND_IN_NOTICE = """\
+NO REAL DATA: training on SYNTHETIC STAND-IN IMAGES, ten kinds of procedurally drawn shapes and textures.
+Conclusions drawn on them are not about photographs, nor about CIFAR-10.
+For real data give --data PATH (or set ABLATE_DATA=PATH): a folder with cifar-10-batches-py, or a folder or archive
+of train/<class>/… and test/<class>/… images of 32×32 pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images for training and testing.
+
+    Images are uint8 [N, 3, 32, 32] with channels_last strides, labels int64 [N]; both are memory-mapped copy-on-write,
+    so that processes on one machine share them and none can change what is on the disk.
+    """
+
+    name: str
+    """`cifar10` for the official files, `synthetic` for the stand-in, else a slug of the folder's or archive's name."""
+    digest: str
+    """16 hexadecimal digits (SHA-256) of the class names, labels and pixels."""
+    source: str
+    """Where it came from, as a sentence for humans."""
+    stand_in: bool
+    """True for the procedurally drawn images alone."""
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    """Per channel of the training images, in units of [0, 1], rounded to 4 digits."""
+    std: tuple[float, float, float]
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    folder: Path | None = None
+    """The cache entry that `open_cached` opens."""
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data set with its tensors on a device; strides are kept."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ARRAYS})
+
+
+def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
+    """The data set at `source`, or the best that can be had without one.
+
+    Without a source: the official files if the cache holds them, else the real data used last, else torchvision's
+    download, else the synthetic stand-in, which is announced through `say`.
+
+    A source that was read before is recognised by its resolved path and its size and time of change (of every file,
+    for a folder); its contents are then not read again. Raises DataError where the source cannot be used.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    if source not in (None, ""):
+        return _from_source(Path(source).expanduser(), cache, say)  # type: ignore[arg-type]
+    return _latest_real(cache) or _download(cache, say) or _synthetic(cache, say)
+
+
+def open_cached(folder: Path) -> Dataset:
+    """Memory-map a cache entry. Raises DataError if the folder is not a whole one."""
+    try:
+        meta = json.loads((folder / META_FILE).read_text("utf-8"))
+        # Mode "c" is copy-on-write: torch accepts it without a warning, and the files stay as they are.
+        arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ARRAYS}
+        if meta.pop("format") != FORMAT:
+            raise ValueError("it was written by another version")
+        for name in ("classes", "mean", "std"):
+            meta[name] = tuple(meta[name])
+        for name in ("train_images", "test_images"):
+            arrays[name] = arrays[name].permute(0, 3, 1, 2)
+        return Dataset(**meta, **arrays, folder=folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder.name} is not a usable cache entry ({error}); remove it and give the data again."
+        ) from error
+
+
+def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool = False) -> Dataset:
+    """Write a cache entry and open it. Processes that write the same entry at once all end with a whole one."""
+    mean, std = _mean_and_std(images.train_images)
+    meta = {
+        "format": FORMAT,
+        "name": name,
+        "digest": _digest(images),
+        "source": source,
+        "stand_in": stand_in,
+        "classes": images.classes,
+        "mean": mean,
+        "std": std,
+    }
+    with _partial_folder(entry.parent) as partial:
+        for array in ARRAYS:
+            np.save(partial / f"{array}.npy", np.ascontiguousarray(getattr(images, array)))
+        (partial / META_FILE).write_text(json.dumps(meta, indent=1), "utf-8")
+        # mkdtemp makes folders that only their owner may read.
+        partial.chmod(0o777 & ~_umask())
+        _move_into_place(partial, entry)
+    return open_cached(entry)
+
+
+def _move_into_place(partial: Path, entry: Path) -> None:
+    try:
+        os.replace(partial, entry)
+    except OSError:  # something stands there: another process's entry, or a damaged one
+        try:
+            open_cached(entry)
+        except DataError:
+            shutil.rmtree(entry, ignore_errors=True)
+            os.replace(partial, entry)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def _partial_folder(cache: Path):
+    """A folder beside the cache entries that goes away at the end; those of killed processes go with it."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for left in cache.glob(f"{PARTIAL}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > PARTIAL_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=cache))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Dataset:
+    try:
+        return _read_source(source, cache, say)
+    except OSError as error:
+        raise DataError(f"{error.filename or source} cannot be read ({error.strerror}); check the path.") from error
+
+
+def _read_source(source: Path, cache: Path, say: Callable[[str], None]) -> Dataset:
+    if not source.exists():
+        raise DataError(f"{source} does not exist; give a folder or an archive of images.")
+    source = source.resolve()
+    if source.is_file():
+        status = source.stat()
+        stamp: Iterable[str] = [f"{status.st_size} {status.st_mtime_ns}"]
+        official = None
+    else:
+        official = _official_root(source)
+        stamp = stamps(source) if official is None else _official_stamps(official)
+    name = OFFICIAL if official else _slug(source)
+    key = _key(str(source), *stamp)
+    for entry in (cache / f"{name}-{key}", cache / f"{OFFICIAL}-{key}"):
+        with contextlib.suppress(DataError):
+            return _used(open_cached(entry))
+    say(f"Reading {source.name} (once; later runs open the cache)…")
+    if official:
+        return _store_official(official, cache / f"{OFFICIAL}-{key}", f"The official CIFAR-10 files in {source.name}")
+    if source.is_dir():
+        images, kind = read_folder(source), "folder"
+    elif _holds_official(source):
+        with _partial_folder(cache) as folder:
+            _unpack(source, folder)
+            return _store_official(folder, cache / f"{OFFICIAL}-{key}", f"The official CIFAR-10 files in {source.name}")
+    else:
+        images, kind = read_archive(source), "archive"
+    return store(images, cache / f"{name}-{key}", name=name, source=f"Images of the {kind} {source.name}.")
+
+
+def _latest_real(cache: Path) -> Dataset | None:
+    """The official files, else the real data used last, as far as the cache holds any."""
+    found = []
+    for meta_file in cache.glob(f"[!.]*/{META_FILE}"):
+        with contextlib.suppress(DataError, OSError):
+            dataset = open_cached(meta_file.parent)
+            if not dataset.stand_in:
+                found.append((dataset.name == OFFICIAL, meta_file.stat().st_mtime_ns, dataset))
+    return max(found, key=lambda item: item[:2])[2] if found else None
+
+
+def _used(dataset: Dataset) -> Dataset:
+    """Note the time of use, for `_latest_real`; a cache that cannot be written to is left as it is."""
+    assert dataset.folder is not None
+    with contextlib.suppress(OSError):
+        os.utime(dataset.folder / META_FILE)
+    return dataset
+
+
+def _synthetic(cache: Path, say: Callable[[str], None]) -> Dataset:
+    from study import synthetic
+
+    say(STAND_IN_NOTICE)
+    entry = cache / f"{SYNTHETIC}-{synthetic.VERSION}"
+    with contextlib.suppress(DataError):
+        return open_cached(entry)
+    images = Images(synthetic.CLASSES, *synthetic.draw("train"), *synthetic.draw("test"))
+    source = "Procedurally drawn shapes and textures that stand in for photographs."
+    return store(images, entry, name=SYNTHETIC, source=source, stand_in=True)
+
+
+def _download(cache: Path, say: Callable[[str], None]) -> Dataset | None:
+    """The official files from torchvision's address, or None if they cannot be had."""
+    failed = cache / DOWNLOAD_FAILED_FILE
+    with contextlib.suppress(OSError):
+        if time.time() - failed.stat().st_mtime < DOWNLOAD_RETRY_SECONDS:
+            return None
+    say("Trying to download CIFAR-10 (170 MB)…")
+    with _partial_folder(cache) as folder:
+        try:
+            with _quiet(), _socket_timeout(DOWNLOAD_TIMEOUT_SECONDS):
+                from torchvision.datasets import CIFAR10
+
+                CIFAR10(str(folder), download=True)
+        except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+            say(f"The download failed ({error}).")
+            failed.touch()
+            return None
+        source = "The official CIFAR-10 files, downloaded by torchvision"
+        return _store_official(folder, cache / f"{OFFICIAL}-download", source)
+
+
+def _official_root(source: Path) -> Path | None:
+    """The folder that holds cifar-10-batches-py, if the source is that one or holds it."""
+    if source.name == OFFICIAL_FOLDER:
+        return source.parent
+    if (source / OFFICIAL_FOLDER).is_dir():
+        return source
+    return None
+
+
+def _official_stamps(root: Path) -> list[str]:
+    files = sorted((root / OFFICIAL_FOLDER).iterdir())
+    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+
+
+def _store_official(root: Path, entry: Path, source: str) -> Dataset:
+    """Read cifar-10-batches-py with torchvision, in the official order, once its MD5 sums hold."""
+    with _quiet():
+        from torchvision.datasets import CIFAR10
+        from torchvision.datasets.utils import check_integrity
+
+        expected = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+        for file, md5 in expected:
+            if not check_integrity(str(root / OFFICIAL_FOLDER / file), md5):
+                raise DataError(
+                    f"{OFFICIAL_FOLDER}/{file} is missing or not the official file (its MD5 differs); "
+                    "unpack the official cifar-10-python.tar.gz again."
+                )
+        train, test = (CIFAR10(str(root), train=is_train) for is_train in (True, False))
+    labels = (np.array(split.targets, np.int64) for split in (train, test))
+    train_labels, test_labels = labels
+    images = Images(tuple(train.classes), train.data, train_labels, test.data, test_labels)
+    return store(images, entry, name=OFFICIAL, source=f"{source}.")
+
+
+def _holds_official(archive: Path) -> bool:
+    """Whether a tar archive begins with cifar-10-batches-py, as the official one does."""
+    try:
+        with tar_stream(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
+            first = members.next()
+            return first is not None and OFFICIAL_FOLDER in Path(first.name).parts
+    except BROKEN:
+        return False
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with tar_stream(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
+            members.extractall(folder, filter="data")
+    except BROKEN as error:
+        raise DataError(f"{archive.name} cannot be unpacked ({error}); copy or download it again.") from error
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep progress bars, prints and warnings of torchvision to itself."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float):
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _slug(source: Path) -> str:
+    """A name from a file's or folder's name, without the endings of archives."""
+    stem = re.sub(r"(\.(tar|tgz|tbz2?|txz|zip|gz|bz2|xz|lzma))+$", "", source.name.lower())
+    slug = re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "images"
+    return f"{slug}-images" if slug in (OFFICIAL, SYNTHETIC) else slug
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _digest(images: Images) -> str:
+    arrays = [getattr(images, name) for name in ARRAYS]
+    header: list[Any] = [images.classes, [[str(a.dtype.newbyteorder("<")), a.shape] for a in arrays]]
+    total = hashlib.sha256(json.dumps(header).encode())
+    for array in arrays:
+        total.update(np.ascontiguousarray(array))
+    return total.hexdigest()[:16]
+
+
+def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per-channel mean and population standard deviation over all pixels, in [0, 1], rounded to 4 digits.
+
+    From the exact count of each of the 256 values, so that every machine gets the same digits.
+    """
+    values = np.arange(256) / 255
+    mean, std = [], []
+    for channel in range(3):
+        share = np.bincount(images[..., channel].reshape(-1), minlength=256) / images[..., 0].size
+        centre = float((share * values).sum())
+        mean.append(round(centre, 4))
+        std.append(round(float((share * (values - centre) ** 2).sum()) ** 0.5, 4))
+    return tuple(mean), tuple(std)
