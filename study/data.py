@@ -88,8 +88,8 @@ def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] =
     for a folder); its contents are then not read again. Raises DataError where the source cannot be used.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    if source not in (None, ""):
-        return _from_source(Path(source).expanduser(), cache, say)  # type: ignore[arg-type]
+    if source is not None and source != "":
+        return _from_source(Path(source).expanduser(), cache, say)
     return _latest_real(cache) or _download(cache, say) or _synthetic(cache, say)
 
 
@@ -105,7 +105,7 @@ def open_cached(folder: Path) -> Dataset:
             meta[name] = tuple(meta[name])
         for name in ("train_images", "test_images"):
             arrays[name] = arrays[name].permute(0, 3, 1, 2)
-        return Dataset(**meta, **arrays, folder=folder)
+        return Dataset(**(meta | arrays), folder=folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder.name} is not a usable cache entry ({error}); remove it and give the data again."
@@ -311,11 +311,8 @@ def _unpack(archive: Path, folder: Path) -> None:
 @contextlib.contextmanager
 def _quiet():
     """Keep progress bars, prints and warnings of torchvision to itself."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
-    ):
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -346,7 +343,7 @@ def _digest(images: Images) -> str:
     header: list[Any] = [images.classes, [[str(a.dtype.newbyteorder("<")), a.shape] for a in arrays]]
     total = hashlib.sha256(json.dumps(header).encode())
     for array in arrays:
-        total.update(np.ascontiguousarray(array))
+        total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()[:16]
 
 
@@ -355,11 +352,12 @@ def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, .
 
     From the exact count of each of the 256 values, so that every machine gets the same digits.
     """
+    counts = np.zeros((3, 256), np.int64)
+    for chunk in np.array_split(images, max(1, len(images) // 1000)):  # bincount needs eight times the memory
+        for channel in range(3):
+            counts[channel] += np.bincount(chunk[..., channel].reshape(-1), minlength=256)
+    share = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
-    mean, std = [], []
-    for channel in range(3):
-        share = np.bincount(images[..., channel].reshape(-1), minlength=256) / images[..., 0].size
-        centre = float((share * values).sum())
-        mean.append(round(centre, 4))
-        std.append(round(float((share * (values - centre) ** 2).sum()) ** 0.5, 4))
-    return tuple(mean), tuple(std)
+    mean = (share * values).sum(axis=1)
+    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

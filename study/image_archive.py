@@ -1,4 +1,4 @@
-"""Reads `train/<class>/…` and `test/<class>/…` images from a folder, a tar or a zip archive, decoding them in memory."""
+"""Reads `train/<class>/…` and `test/<class>/…` images from a folder, a tar or a zip archive, decoding in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
@@ -119,7 +120,7 @@ def _zip_entries(path: Path) -> Iterator[Entry]:
         for info in archive.infolist():
             if info.flag_bits & 1:
                 raise DataError(f"{path.name} is encrypted; give an archive without a password.")
-            yield Entry(_parts(info.filename), None if info.is_dir() else lambda info=info: archive.read(info))
+            yield Entry(_parts(info.filename), None if info.is_dir() else partial(archive.read, info))
 
 
 def _tar_entries(path: Path) -> Iterator[Entry]:
@@ -127,7 +128,7 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
         tail = _Tail(stream)
         with tarfile.open(fileobj=tail, mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
-                yield Entry(_parts(member.name), None if member.isdir() else lambda m=member: _tar_bytes(archive, m))
+                yield Entry(_parts(member.name), None if member.isdir() else partial(_tar_bytes, archive, member))
         while tail.read(1 << 20):
             pass
         # Without this, an archive cut between two members would pass for a smaller one.
@@ -164,7 +165,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _is_junk(parts: tuple[str, ...]) -> bool:
     """Hidden files and what desktops leave behind."""
-    return any(p.startswith(".") and p != ".." or p in ("__MACOSX", "Thumbs.db", "desktop.ini") for p in parts)
+    return any((p.startswith(".") and p != "..") or p in ("__MACOSX", "Thumbs.db", "desktop.ini") for p in parts)
 
 
 def _reason(error: BaseException) -> str:
