@@ -82,7 +82,7 @@ class Plan:
         names = [arm.name for arm in self.arms]
         assert len(set(names)) == len(names), f"two arms share a name: {names}"
         for claim in self.claims:
-            assert claim.treatment in names and claim.control in names, claim
+            assert {claim.treatment, claim.control} <= set(names), claim
         for reference in self.references:
             assert reference.arm in names, reference
         if not self.seeds:

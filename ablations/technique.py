@@ -152,7 +152,7 @@ def _check(technique: str, name: str, value: Any, about: Knob, owner: type) -> N
         raise ValueError(f"{where} must be a number, not {value!r}")
     if isinstance(default, int) and not isinstance(value, int):
         raise ValueError(f"{where} must be a whole number, not {value!r}")
-    if about.low is not None and value < about.low or about.high is not None and value > about.high:
+    if (about.low is not None and value < about.low) or (about.high is not None and value > about.high):
         low = "-∞" if about.low is None else f"{about.low:g}"
         high = "∞" if about.high is None else f"{about.high:g}"
         raise ValueError(f"{where} must lie between {low} and {high}, not at {value!r}")

@@ -13,7 +13,7 @@ from ablations.update_rule import UpdateRule
 
 @dataclass(frozen=True)
 class WeightDecay(Technique):
-    """The gradient of strength/2 · ‖w‖² joins that of the loss, as `weight_decay` does in torch.optim's SGD and Adam."""
+    """The gradient of strength/2 · ‖w‖² joins that of the loss, as in torch.optim's SGD and Adam."""
 
     strength: float = knob(
         0.0, doc="coefficient λ of the penalty λ/2 · ‖w‖²", low=0.0, high=1.0, search=(1e-5, 5e-3), log=True

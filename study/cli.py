@@ -1,0 +1,264 @@
+"""The `ablate` command: the one place that sees definitions, runs and reports.
+
+Whatever is slow to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from study.runner import Invocation
+
+app = typer.Typer(
+    name="ablate",
+    help="Ablations of training techniques on CIFAR-10 that answer: paired seeds, intervals, verdicts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `ablate list` shows them.")]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="smoke, quick or full. [default: full with a GPU, else quick]")
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="How many paired seeds. [default: the profile's]")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="OBJECT.FIELD=VALUE", help="Change the baseline, e.g. dropout.p=0.3. Repeatable."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", envvar="ABLATE_DATA", help="Folder or archive of CIFAR-10. [default: cached or downloaded]"),
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda. [default: cuda where there is one]")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Worker processes. [default: one per core; one on cuda]")
+]
+
+
+@app.command("run")
+def run_command(
+    plan: PlanName = "techniques",
+    profile: ProfileName = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    data: Data = None,
+    device: Device = None,
+    workers: Workers = None,
+) -> None:
+    """Train what a plan still misses, and write its report."""
+    with _errors():
+        from study.home import Home
+
+        home = Home()
+        with home.locked(f"running plan {plan}", say):
+            _run(home, plan, profile, seeds, settings, data, device, workers)
+
+
+def _run(home, plan, profile, seeds, settings, data, device, workers) -> None:
+    from reports.page import write_reports
+
+    from study.provenance import provenance
+    from study.runner import run
+    from study.show import progress_shown
+    from study.tracking import open_store
+
+    invocation = _invocation(home, plan, profile, seeds, settings, data, device, workers)
+    store = open_store(home)
+    ended = store.reconcile()
+    if ended:
+        say(f"Closed {ended} training{'s' * (ended > 1)} that an earlier call left unfinished.")
+    missing = len(invocation.missing(store.results(invocation.data)))
+    total = len(invocation.members())
+    say(
+        f"{invocation.plan.question}\n"
+        f"  plan {plan}, profile {invocation.profile.name}: {len(invocation.plan.arms)} arms × "
+        f"{len(invocation.plan.seeds)} seeds = {total} trainings, {total - missing} already done\n"
+        f"  {invocation.plan.arms[0].recipe.budget}\n"
+        f"  {invocation.data.name} ({invocation.data.digest}) on {invocation.device}, "
+        f"{invocation.workers} worker{'s' * (invocation.workers > 1)}"
+    )
+    began = time.perf_counter()
+    facts = provenance(invocation.device, invocation.workers)
+    with progress_shown() as show:
+        done = run(invocation, store, facts, show)
+    if done.trainings_total:
+        say(f"{done.finished} trainings in {_duration(time.perf_counter() - began)}, {done.diverged} of them diverged.")
+    for name, why in done.failed.items():
+        say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
+    for page in write_reports(store.uri, home.reports, plan=plan):
+        say(f"Report: {home.shown(page)}")
+    say("All runs: make ui (or: ablate ui)")
+    if done.failed:
+        say(f"{len(done.failed)} trainings failed; the same command tries them again.")
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_command() -> None:
+    """Show techniques with their levels, plans and profiles."""
+    with _errors():
+        from study.show import show_catalog
+
+        show_catalog()
+
+
+@app.command("plan")
+def plan_command(
+    plan: PlanName = "techniques",
+    profile: ProfileName = None,
+    seeds: Seeds = None,
+    settings: Settings = None,
+    data: Data = None,
+    device: Device = None,
+    workers: Workers = None,
+) -> None:
+    """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
+    with _errors():
+        from study.home import Home
+        from study.runner import estimated_seconds
+        from study.show import show_plan
+        from study.tracking import open_store
+
+        home = Home()
+        invocation = _invocation(home, plan, profile, seeds, settings, data, device, workers)
+        done: set[tuple[str, int]] = set()
+        if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
+            done = open_store(home).results(invocation.data)
+        seconds = estimated_seconds(invocation, list(invocation.missing(done)))
+        show_plan(invocation, done, seconds)
+
+
+@app.command("report")
+def report_command(
+    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Which plan. [default: all]")] = None,
+) -> None:
+    """Write the reports anew from what is in the store, finished or not."""
+    with _errors():
+        from reports.page import write_reports
+
+        from study.home import Home
+
+        home = Home()
+        if plan is not None:
+            from ablations import catalog
+
+            catalog.plan_module(plan)
+        for page in write_reports(home.tracking_uri, home.reports, plan=plan):
+            say(f"Report: {home.shown(page)}")
+
+
+@app.command("ui")
+def ui_command(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one is taken if it is in use.")] = 5000,
+) -> None:
+    """Serve MLflow's UI on this machine and print the address of the page to look at."""
+    with _errors():
+        from study.home import Home
+        from study.ui import serve
+
+        serve(Home(), port, say)
+
+
+def main() -> None:
+    """The console script."""
+    # A polite kill ends as Ctrl-C does, so that runs in flight are marked.
+    signal.signal(signal.SIGTERM, _interrupted)
+    app()
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    print(text, flush=True)
+
+
+def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> Invocation:
+    """What the arguments ask for. Raises ValueError, in a sentence, for what cannot be."""
+    from ablations import catalog, profiles
+    from study.data import load
+    from study.runner import Invocation
+
+    catalog.plan_module(plan)
+    place = _device(device)
+    size = profiles.profile(profile or ("full" if place.type == "cuda" else "quick"))
+    count = size.seeds if seeds is None else seeds
+    if count < 1:
+        raise ValueError(f"--seeds must be at least 1, not {count}")
+    crew = workers if workers is not None else (1 if place.type == "cuda" else os.cpu_count() or 1)
+    if crew < 1:
+        raise ValueError(f"--workers must be at least 1, not {crew}")
+    baseline = size.apply(catalog.notebook_recipe())
+    for setting in settings or []:
+        baseline = baseline.set(setting)
+    made = catalog.make_plan(plan, baseline, size, tuple(range(count)))
+    loaded = load(data, home.data, say=say)
+    command = ["ablate", "run", plan, "--profile", size.name, "--seeds", str(count)]
+    for setting in settings or []:
+        command += ["--set", setting]
+    invocation = Invocation(made, size, loaded, place, crew, tuple(settings or []), " ".join(command))
+    invocation.check()
+    return invocation
+
+
+def _device(name: str | None):
+    import torch
+
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        from ablations.naming import did_you_mean
+
+        raise ValueError(f"no device {name!r}{did_you_mean(name, ('cpu', 'cuda'))}")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use."
+        )
+    return torch.device(name)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _interrupted(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """A user's mistake is one sentence and exit code 2; Ctrl-C leaves in order."""
+    try:
+        yield
+    except ValueError as error:
+        # Only what was written for a person: a ValueError from within a library keeps its traceback.
+        if not _ours(error):
+            raise
+        print(f"ablate: {error}", file=sys.stderr)
+        raise typer.Exit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("\nStopped. What has ended is kept; the same command goes on with the rest.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _ours(error: ValueError) -> bool:
+    """Whether an error was raised by this project itself, and so is worded for a person."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals["__name__"].partition(".")[0] in ("ablations", "study", "reports")

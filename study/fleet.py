@@ -1,0 +1,102 @@
+"""A fleet: members trained in lockstep, their weights and gradients the rows of two matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ablations.recipe import Recipe
+from ablations.technique import fills
+from study import model
+from study.randomness import seeded
+
+# Every tensor starts at a multiple of this many elements (64 bytes in fp32), and so does every row.
+ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training: a recipe and a seed."""
+
+    recipe: Recipe
+    seed: int
+
+
+class Fleet:
+    """The networks of K members, each an ordinary module whose parameters are views into a row of `weights` [K, P].
+
+    Gradients accumulate into views of `gradients` [K, P] in the same way. Convolution weights lie channels last.
+    """
+
+    def __init__(self, members: Sequence[Member], classes: int, device: torch.device):
+        self.members = list(members)
+        self.networks = [initialised(member, classes) for member in members]
+        self._places = _layout(self.networks[0])
+        width = sum(-(-size // ALIGNMENT) * ALIGNMENT for _, size in self._places.values())
+        self.weights = torch.zeros(len(members), width, device=device)
+        self.gradients = torch.zeros_like(self.weights)
+        for row, network in enumerate(self.networks):
+            for name, parameter in network.named_parameters():
+                self._view(self.weights, row, name, parameter.shape).copy_(parameter.detach())
+            network.to(device)
+        self._bind()
+
+    def _view(self, matrix: Tensor, row: int, name: str, shape: torch.Size) -> Tensor:
+        start, size = self._places[name]
+        flat = matrix[row, start : start + size]
+        if len(shape) == 4:
+            outputs, inputs, height, width = shape
+            return flat.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return flat.view(shape)
+
+    def _bind(self) -> None:
+        for row, network in enumerate(self.networks):
+            for name, parameter in network.named_parameters():
+                parameter.grad = None
+                parameter.data = self._view(self.weights, row, name, parameter.shape)
+                parameter.grad = self._view(self.gradients, row, name, parameter.shape)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the members only, in the given order."""
+        self.members = [self.members[row] for row in rows]
+        self.networks = [self.networks[row] for row in rows]
+        self.weights = self.weights[list(rows)]
+        self.gradients = torch.zeros_like(self.weights)
+        self._bind()
+
+    def train(self, training: bool) -> None:
+        """Put every network into training or evaluation mode."""
+        for network in self.networks:
+            network.train(training)
+
+
+def initialised(member: Member, classes: int) -> nn.Module:
+    """The member's network with its first weights, fp32 on the CPU.
+
+    Each layer draws from a generator named by the seed and the layer: members of one seed start from the same numbers
+    wherever their schemes share them.
+    """
+    network = model.build(member.recipe.model, classes)
+    for name, layer in network.named_modules():
+        reset = getattr(layer, "reset_parameters", None)
+        if reset is None:
+            continue
+        with seeded(member.seed, "weights", name):
+            reset()
+        for technique in member.recipe.techniques:
+            if fills(technique, "initialise"):
+                with seeded(member.seed, "weights", name):
+                    technique.initialise(layer)
+    return network
+
+
+def _layout(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """Where each parameter lies in a row: name to (start, size)."""
+    places, start = {}, 0
+    for name, parameter in network.named_parameters():
+        places[name] = (start, parameter.numel())
+        start += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
+    return places

@@ -1,0 +1,76 @@
+"""The output folder: where everything that is written goes, and who may write to it at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+
+class Home:
+    """The folder named by `ABLATE_HOME`, else `out` in the current folder; created when first used."""
+
+    def __init__(self, folder: Path | None = None):
+        self.folder = (folder or Path(os.environ.get("ABLATE_HOME") or "out")).resolve()
+
+    @property
+    def data(self) -> Path:
+        """Decoded data sets."""
+        return self.folder / "data"
+
+    @property
+    def reports(self) -> Path:
+        """Generated pages and tables."""
+        return self.folder / "reports"
+
+    @property
+    def artifacts(self) -> Path:
+        """Files that belong to MLflow runs."""
+        return self.folder / "artifacts"
+
+    @property
+    def tracking_uri(self) -> str:
+        """`MLFLOW_TRACKING_URI`, else an SQLite file in this folder."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    def shown(self, path: Path) -> str:
+        """A path as a person would type it from here."""
+        return os.path.relpath(path)
+
+    @contextmanager
+    def locked(self, doing: str, say: Callable[[str], None]) -> Iterator[None]:
+        """Hold this folder for one command at a time; wait, saying for whom, while another one holds it.
+
+        The operating system releases the lock when its holder dies, however it dies.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / "ablate.lock")
+        note = self.folder / "ablate.lock.json"
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say(
+                f"{_holder(note)} is at work in {self.shown(self.folder)}; "
+                "waiting for it to end (Ctrl-C to stop waiting)."
+            )
+            lock.acquire(poll_interval=0.5)
+        try:
+            about = {"pid": os.getpid(), "doing": doing, "since": time.strftime("%H:%M:%S")}
+            note.write_text(json.dumps(about))
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            lock.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        about = json.loads(note.read_text())
+        return f"Another ablate (process {about['pid']}, {about['doing']}, since {about['since']})"
+    except (OSError, ValueError, KeyError):
+        return "Another ablate"

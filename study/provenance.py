@@ -1,0 +1,63 @@
+"""What produced a run: code, libraries, machine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+def provenance(device: torch.device, workers: int) -> dict[str, str]:
+    """Facts for the tags of an invocation; nothing in it changes a result."""
+    commit, dirty = _commit()
+    facts = {
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "workers": str(workers),
+        "cores": str(os.cpu_count()),
+    }
+    for package in ("cifar-ablations", "torch", "torchvision", "mlflow", "numpy"):
+        facts[package] = version(package)
+    return facts
+
+
+def user() -> str:
+    """Who runs this, for MLflow's user column."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user id: containers
+        return "unknown"
+
+
+def _commit() -> tuple[str, str]:
+    """The commit of this package's checkout, and "true" if its tree has changes; both "unknown" outside one."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(
+            ["git", *words], cwd=here, check=True, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), str(bool(git("status", "--porcelain"))).lower()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", "unknown"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,79 @@
+"""Random numbers as pure functions of what they are for.
+
+Every draw is named by a seed, a purpose and an epoch or step. Draws made once a run or once an epoch (split, first
+weights, order) come from torch's CPU generator, seeded by that name, and are copied to the device. Draws made every
+step (crops, flips, masks) hash a counter on the device itself: the same integers on a CPU and on a GPU, without a
+generator's state, so that a captured CUDA graph can replay them from a key held in device memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def key(*name: int | str) -> int:
+    """63 bits (of SHA-256) that stand for a name such as (seed, "order", epoch)."""
+    digest = hashlib.sha256("\x1f".join(map(str, name)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def permutation(size: int, *name: int | str) -> Tensor:
+    """A permutation of 0 … size - 1, int64 [size] on the CPU."""
+    return torch.randperm(size, generator=torch.Generator().manual_seed(key(*name)))
+
+
+@contextmanager
+def seeded(*name: int | str) -> Iterator[None]:
+    """torch's global CPU generator, seeded by a name within the block and restored after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(*name))
+        yield
+
+
+class StepDraws:
+    """The draws of one purpose at one step; satisfies `ablations.technique.Draws`.
+
+    Each call takes the next stream of the step, so the order of calls matters and their number does not run out.
+    """
+
+    def __init__(self, device: torch.device, *name: int | str):
+        whole = key(*name)
+        # Two 31-bit halves, as tensors on the device: a captured graph reads them from there.
+        self._halves = torch.tensor([whole & 0x7FFFFFFF, (whole >> 31) & 0x7FFFFFFF], dtype=torch.int32, device=device)
+        self._calls = 0
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """float32 in [0, 1) on a grid of 2^-24, of the given shape, on the device."""
+        low, high = self._halves[0], self._halves[1]
+        self._calls += 1
+        counter = torch.arange(math.prod(shape), dtype=torch.int32, device=self._halves.device)
+        mixed = _mix(counter.mul_(_signed(0x9E3779B9)).add_(low))
+        mixed = _mix(mixed.bitwise_xor_(high + _signed(self._calls * 0x632BE5AB)))
+        return (mixed.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF)).to(torch.float32).mul_(2.0**-24).view(*shape)
+
+    def integers(self, bound: int, shape: Sequence[int]) -> Tensor:
+        """int64 in 0 … bound - 1 of the given shape, on the device; bound is at most 2^16."""
+        assert 0 < bound <= 1 << 16, bound
+        return (self.uniform(shape) * bound).to(torch.int64)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A bijection of 32-bit integers whose every output bit depends on every input bit, in place.
+
+    Constants found by Chris Wellons' hash prospector ("lowbias32").
+    """
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(_signed(0x7FEB352D))
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(_signed(0x846CA68B))
+    return x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))
+
+
+def _signed(value: int) -> int:
+    """The 32-bit pattern of an integer, read as a signed one."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >= 1 << 31 else value

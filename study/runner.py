@@ -1,0 +1,176 @@
+"""From a plan to results in the store: what is missing is packed into fleets, trained and logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from ablations.plan import Plan
+from ablations.profiles import Profile
+from study.data import Dataset
+from study.engine import Epoch, Outcome, Training, same_shape, split
+from study.fleet import Member
+from study.model import build
+from study.tracking import Store
+from study.workers import Failed, Started, train_fleets
+
+FLEET_SIZE = {"cpu": 7, "cuda": 16}
+"""Members trained in lockstep at most. On a CPU more would gain nothing, and lose more when the power goes."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A plan with all that surrounds it: size, data, place, and how it was asked for."""
+
+    plan: Plan
+    profile: Profile
+    data: Dataset
+    device: torch.device
+    workers: int
+    overrides: tuple[str, ...] = ()
+    command: str = ""
+
+    def described(self) -> dict[str, Any]:
+        """What is logged before the first training, as JSON values."""
+        baseline = self.plan.arms[0].recipe
+        return {
+            **self.plan.described(),
+            "digest": self.plan.digest(),
+            "profile": {"name": self.profile.name, "summary": self.profile.summary},
+            "model": f"{baseline.model.name} network, width × {baseline.model.width:g}",
+            "budget": str(baseline.budget),
+            "data": {
+                "name": self.data.name,
+                "digest": self.data.digest,
+                "source": self.data.source,
+                "stand_in": self.data.stand_in,
+                "classes": list(self.data.classes),
+            },
+            "titles": {t.name: t.title for t in baseline.techniques},
+            "overrides": list(self.overrides),
+            "command": self.command,
+        }
+
+    def members(self) -> dict[Member, str]:
+        """Every training of the plan, seeds outermost, with its arm's name. Arms of one recipe are one training."""
+        members: dict[Member, str] = {}
+        for seed in self.plan.seeds:
+            for arm in self.plan.arms:
+                members.setdefault(Member(arm.recipe, seed), arm.name)
+        return members
+
+    def check(self) -> None:
+        """Raise ValueError for anything that no training of the plan could get past."""
+        for arm in self.plan.arms:
+            split(len(self.data.train_labels), Member(arm.recipe, 0))
+            build(arm.recipe.model, len(self.data.classes))
+
+    def missing(self, done: Iterable[tuple[str, int]]) -> dict[Member, str]:
+        """The trainings that have no result yet."""
+        done = set(done)
+        return {m: arm for m, arm in self.members().items() if (m.recipe.digest(), m.seed) not in done}
+
+
+@dataclass
+class Progress:
+    """How far a run of a plan has come; handed to whoever shows it after every event."""
+
+    epochs_total: int
+    epochs_done: int = 0
+    trainings_total: int = 0
+    finished: int = 0
+    diverged: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """Names of the trainings that raised an error, and why."""
+
+
+def run(invocation: Invocation, store: Store, facts: dict[str, str], show: Callable[[Progress], None]) -> Progress:
+    """Train what the plan still misses and log it; the plan itself is logged first.
+
+    On an error in a fleet the others go on. When stopped from outside (KeyboardInterrupt), the trainings in flight are
+    marked interrupted, and what has ended stays.
+    """
+    members = invocation.missing(store.results(invocation.data))
+    progress = Progress(epochs_total=sum(m.recipe.budget.epochs for m in members), trainings_total=len(members))
+    described = invocation.described()
+    if not members and store.invoked(described["digest"], invocation.data):
+        return progress
+    experiment = store.experiment(invocation.plan.name, invocation.data)
+    parent = store.open_invocation(experiment, described, facts)
+    in_flight: dict[Member, str] = {}
+    fleets = pack(list(members), invocation.workers, FLEET_SIZE[invocation.device.type])
+    assert invocation.data.folder is not None, "workers open the data set from its folder"
+    events = train_fleets(fleets, invocation.data.folder, str(invocation.device), invocation.workers)
+    try:
+        for event in events:
+            if isinstance(event, Started):
+                for member in event.members:
+                    in_flight[member] = store.start(
+                        experiment, parent, members[member], member, described, invocation.data
+                    )
+            elif isinstance(event, Epoch):
+                store.epoch(in_flight[event.member], event)
+                progress.epochs_done += 1
+            elif isinstance(event, Outcome):
+                store.end(in_flight.pop(event.member), event)
+                progress.finished += 1
+                progress.diverged += event.test_correct is None
+                progress.epochs_done += event.member.recipe.budget.epochs - event.epochs
+            elif isinstance(event, Failed):
+                for member in event.members:
+                    if member in in_flight:
+                        store.fail(in_flight.pop(member), event.why)
+                        progress.failed[f"{members[member]}, seed {member.seed}"] = event.why
+            show(progress)
+    except BaseException:
+        events.close()
+        for run_id in (*in_flight.values(), parent):
+            store.interrupt(run_id)
+        raise
+    store.close_invocation(parent, len(progress.failed))
+    return progress
+
+
+def pack(members: Sequence[Member], workers: int, size: int) -> list[list[Member]]:
+    """Members in fleets of at most `size` that share network and budget, in order.
+
+    The number of fleets is a multiple of the workers where it can be, and fleets are about equal, so that no worker
+    waits for another at the end.
+    """
+    by_shape: dict[tuple, list[Member]] = {}
+    for member in members:
+        by_shape.setdefault(same_shape(member.recipe), []).append(member)
+    fleets = []
+    for group in by_shape.values():
+        rounds = -(-len(group) // (workers * size))
+        count = min(rounds * workers, len(group))
+        bounds = [len(group) * i // count for i in range(count + 1)]
+        fleets += [group[a:b] for a, b in pairwise(bounds)]
+    return fleets
+
+
+def estimated_seconds(invocation: Invocation, members: Sequence[Member], steps: int = 5) -> float:
+    """About how long the trainings will take, from a few timed steps of the first fleet, run here and thrown away."""
+    if not members:
+        return 0.0
+    fleet = pack(members, invocation.workers, FLEET_SIZE[invocation.device.type])[0]
+    threads = torch.get_num_threads()
+    if invocation.device.type == "cpu" and invocation.workers > 1:
+        torch.set_num_threads(1)
+    try:
+        seconds = Training(fleet, invocation.data, invocation.device).time_steps(steps)
+    finally:
+        torch.set_num_threads(threads)
+    per_image = seconds / (len(fleet) * fleet[0].recipe.budget.batch_size)
+    return sum(_images(m) for m in members) * per_image / invocation.workers
+
+
+def _images(member: Member) -> float:
+    """A training's work in training images: looking at one without learning from it is a third of that."""
+    budget = member.recipe.budget
+    looked_at = budget.epochs * budget.validation_images + budget.test_images + min(budget.train_images, 10_000)
+    return budget.epochs * budget.train_images + looked_at / 3

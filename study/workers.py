@@ -1,0 +1,131 @@
+"""Fleets dealt to worker processes on this machine, and what they report, as one stream of events."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from study.engine import Epoch, Outcome
+from study.fleet import Member
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker has begun a fleet."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A fleet ended in an error; those of its members that had not ended before have no result."""
+
+    members: tuple[Member, ...]
+    why: str
+
+
+Event = Started | Epoch | Outcome | Failed
+
+
+def train_fleets(fleets: Sequence[Sequence[Member]], data_folder: Path, device: str, workers: int) -> Iterator[Event]:
+    """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
+
+    Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
+    """
+    waiting = list(reversed(fleets))
+    at_work: dict[Connection, tuple[multiprocessing.process.BaseProcess, tuple[Member, ...]]] = {}
+    try:
+        for _ in range(min(workers, len(fleets))):
+            connection, process = _hire(data_folder, device, threads=1 if workers > 1 else None)
+            at_work[connection] = (process, ())
+        for connection in list(at_work):
+            yield from _assign(connection, at_work, waiting)
+        while at_work:
+            for ready in wait(list(at_work)):
+                assert isinstance(ready, Connection)
+                yield from _receive(ready, at_work, waiting, data_folder, device)
+    finally:
+        for process, _ in at_work.values():
+            process.terminate()
+        for process, _ in at_work.values():
+            process.join()
+
+
+def _hire(data_folder: Path, device: str, threads: int | None):
+    # Spawned, not forked: a child forked from a process with threads or a CUDA context may hang.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, data_folder, device, threads), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _assign(connection, at_work, waiting) -> Iterator[Event]:
+    """Give a worker its next fleet, or let it go when there is none."""
+    process, _ = at_work[connection]
+    if not waiting:
+        del at_work[connection]
+        connection.close()
+        process.join()
+        return
+    members = tuple(waiting.pop())
+    at_work[connection] = (process, members)
+    connection.send(members)
+    yield Started(members)
+
+
+def _receive(connection, at_work, waiting, data_folder, device) -> Iterator[Event]:
+    """Pass on what a worker sent; when its fleet is done, give it another one."""
+    process, members = at_work[connection]
+    try:
+        message = connection.recv()
+    except (EOFError, ConnectionResetError):
+        # The worker died without a word: out of memory, most often. Another takes its place.
+        process.join()
+        del at_work[connection]
+        connection.close()
+        yield Failed(members, f"its worker process ended with exit code {process.exitcode}")
+        if waiting:
+            fresh, process = _hire(data_folder, device, threads=1)
+            at_work[fresh] = (process, ())
+            yield from _assign(fresh, at_work, waiting)
+        return
+    if isinstance(message, str):
+        yield Failed(members, message)
+        yield from _assign(connection, at_work, waiting)
+    elif message is None:
+        yield from _assign(connection, at_work, waiting)
+    else:
+        yield message
+
+
+def _work(connection: Connection, data_folder: Path, device: str, threads: int | None) -> None:
+    """A worker's life: take fleets and train them until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which ends its workers
+    import torch
+
+    from study.data import open_cached
+    from study.engine import train
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = torch.device(device)
+    data = open_cached(data_folder).to(place)
+    while True:
+        try:
+            members = connection.recv()
+        except EOFError:
+            return
+        try:
+            train(members, data, place, connection.send)
+            connection.send(None)
+        except BrokenPipeError:
+            return  # the coordinator is gone, and with it whoever wanted these results
+        except Exception:
+            connection.send(traceback.format_exc())
