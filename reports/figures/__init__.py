@@ -1,0 +1,1 @@
+"""One figure a file: data(…) -> DataFrame, draw(data) -> Figure, describe(data) -> the figure in words."""

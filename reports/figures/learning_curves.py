@@ -1,0 +1,122 @@
+"""How arms learn: a curve per arm over epochs, each technique beside what it is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablations import schema
+from reports import wording
+from reports.figures import theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS = ["metric", "where", "panel", "role", "arm", "epoch", "mean", "low", "high", "n"]
+PANELS_PER_ROW = 3
+
+
+def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """Per panel, arm and epoch the mean over seeds and the lowest and highest seed, from `load.curves_of`.
+
+    A panel is a comparison that the claims name (roles 'with' and 'without'); without claims, an arm (role 'with').
+    The metric is validation accuracy, in per cent, or training loss where nothing was held out.
+    """
+    of_accuracy = curves[curves["metric"] == schema.VALIDATION_ACCURACY]
+    accuracy = not of_accuracy.empty
+    chosen = (of_accuracy if accuracy else curves[curves["metric"] == schema.TRAIN_LOSS]).dropna(subset=["value"])
+    metric = schema.VALIDATION_ACCURACY if accuracy else schema.TRAIN_LOSS
+    by_epoch = (
+        chosen.groupby(["arm", "epoch"], sort=True)["value"]
+        .agg(mean="mean", low="min", high="max", n="count")
+        .reset_index()
+    )
+    if accuracy:
+        by_epoch[["mean", "low", "high"]] *= 100
+    parts = []
+    for where, panel, role, arm in _panels(plan):
+        found = by_epoch[by_epoch["arm"] == arm]
+        parts.append(found.assign(metric=metric, where=where, panel=panel, role=role))
+    if not parts:
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def _panels(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    found: dict[tuple[str, str, str, str], None] = {}
+    for claim in plan["claims"]:
+        panel = wording.technique_title(plan, claim["technique"])
+        for role, side in (("without", "control"), ("with", "treatment")):
+            found[wording.where(claim), panel, role, claim[side]] = None
+    if not found:
+        return [("", arm["name"], "with", arm["name"]) for arm in plan["arms"]]
+    return list(found)
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """Small multiples, a block per place and a panel per technique, all on one scale."""
+    with theme.styled():
+        if data.empty:
+            figure = theme.new_figure(7.6, 1.2)
+            theme.note(figure.add_subplot(), "no run has finished an epoch yet")
+            return figure
+        places = list(data["where"].unique())
+        panels = {place: list(data.loc[data["where"] == place, "panel"].unique()) for place in places}
+        rows = [math.ceil(len(panels[place]) / PANELS_PER_ROW) for place in places]
+        figure = theme.new_figure(8.2, sum(1.75 * n + 0.55 for n in rows))
+        blocks = figure.subfigures(len(places), 1, squeeze=False, height_ratios=[1.75 * n + 0.55 for n in rows])[:, 0]
+        limits = _limits(data)
+        for place, block, n_rows in zip(places, blocks, rows, strict=True):
+            columns = min(PANELS_PER_ROW, len(panels[place]))
+            axes = block.subplots(n_rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+            if place:
+                block.suptitle(wording.sentence_case(place), x=0.01, ha="left", fontsize=10.5, weight="bold")
+            for ax in axes[len(panels[place]) :]:
+                ax.set_axis_off()
+            for ax, panel in zip(axes, panels[place], strict=False):
+                _panel(ax, data[(data["where"] == place) & (data["panel"] == panel)])
+                ax.set_title(wording.sentence_case(panel.removeprefix("the ")), fontsize=10, weight="normal")
+                ax.set_ylim(*limits)
+                ax.set_xlim(data["epoch"].min(), max(data["epoch"].max(), data["epoch"].min() + 1))
+            block.supxlabel("epoch", fontsize=9, color=theme.MUTED)
+            unit = ", per cent" if data["metric"].iloc[0] == schema.VALIDATION_ACCURACY else ""
+            block.supylabel(wording.metric_title(data["metric"].iloc[0]) + unit, fontsize=9, color=theme.MUTED)
+    return figure
+
+
+def _limits(data: pd.DataFrame) -> tuple[float, float]:
+    low, high = data["low"].min(), data["high"].max()
+    edge = 0.04 * (high - low) or 1.0
+    return low - edge, high + edge
+
+
+def _panel(axes: Axes, data: pd.DataFrame) -> None:
+    import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
+
+    for role, colour, dashes in (("without", theme.LACKING, (0, (4, 1.5))), ("with", theme.HAVING, "-")):
+        rows = data[data["role"] == role]
+        if rows.empty:
+            continue
+        axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.16, lw=0)
+        sns.lineplot(x=rows["epoch"], y=rows["mean"], color=colour, linestyle=dashes, ax=axes, errorbar=None)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
+    axes.grid(True, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+
+
+def describe(data: pd.DataFrame) -> str:
+    """The figure in words: where each curve ends."""
+    if data.empty:
+        return "No run has finished an epoch yet."
+    last = data.loc[data.groupby(["where", "panel", "role"], sort=False)["epoch"].idxmax()]
+    parts = [
+        f"{row['arm']} ends at {wording.number(row['mean'])} (epoch {row['epoch']})" for row in last.to_dict("records")
+    ]
+    title = wording.sentence_case(wording.metric_title(data["metric"].iloc[0]))
+    return f"{title} by epoch. " + "; ".join(dict.fromkeys(parts)) + "."

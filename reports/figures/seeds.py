@@ -1,0 +1,96 @@
+"""Test accuracy of every seed of every arm, with the mean and its interval: nothing is hidden behind a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablations import schema
+from reports import statistics, wording
+from reports.figures import theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ["arm", "kind", "seed", "value", "low", "high", "label"]
+
+
+def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows of kind 'seed', 'diverged' (a seed that counts at chance), 'mean' and 'reference'; values in per cent.
+
+    `seed` is -1 but for seeds; `low` and `high` bound the t interval of a mean; `label` is a reference's source.
+    """
+    rows: list[dict[str, Any]] = []
+    blank = {"seed": -1, "low": float("nan"), "high": float("nan"), "label": ""}
+    for arm in plan["arms"]:
+        of_arm = runs[(runs["arm"] == arm["name"]) & runs[schema.TEST_ACCURACY].notna()]
+        for run in of_arm.to_dict("records"):
+            kind = "seed" if run["converged"] else "diverged"
+            value = 100 * run[schema.TEST_ACCURACY]
+            rows.append(blank | {"arm": arm["name"], "kind": kind, "seed": run["seed"], "value": value})
+        if not of_arm.empty:
+            accuracy = 100 * of_arm[schema.TEST_ACCURACY].to_numpy()
+            mean = statistics.mean_interval(accuracy, 1 - plan["rule"]["alpha"])
+            limits = {"value": mean.mean, "low": mean.low, "high": mean.high}
+            rows.append(blank | {"arm": arm["name"], "kind": "mean"} | limits)
+    for reference in plan["references"]:
+        if reference["metric"] == schema.TEST_ACCURACY:
+            value = {"value": 100 * reference["value"], "label": reference["source"]}
+            rows.append(blank | {"arm": reference["arm"], "kind": "reference"} | value)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """One line per arm, in the plan's order: seeds as dots, diverged ones as crosses, mean and interval above."""
+    import seaborn as sns
+
+    with theme.styled():
+        arms = list(data["arm"].unique())
+        figure = theme.new_figure(8.2, 0.36 * max(len(arms), 1) + 1.0)
+        axes = figure.add_subplot()
+        if not arms:
+            theme.note(axes, "no run has ended yet")
+            return figure
+        at = {arm: i for i, arm in enumerate(arms)}
+        seeds, diverged = data[data["kind"] == "seed"], data[data["kind"] == "diverged"]
+        # Spread over the seeds' own order, never at random: the same runs give the same picture.
+        order = seeds.groupby("arm")["seed"].rank(method="first")
+        count = seeds.groupby("arm")["seed"].transform("count")
+        height = seeds["arm"].map(at) + 0.24 * ((order - (count + 1) / 2) / count.clip(lower=2)) + 0.16
+        style = {"color": theme.HAVING, "alpha": 0.65, "s": 22, "linewidth": 0, "legend": False}
+        sns.scatterplot(x=seeds["value"], y=height, ax=axes, **style)
+        axes.plot(diverged["value"], diverged["arm"].map(at) + 0.16, "x", color=theme.LACKING, ms=6, mew=1.6)
+        for mean in data[data["kind"] == "mean"].to_dict("records"):
+            y = at[mean["arm"]] - 0.14
+            axes.plot([mean["low"], mean["high"]], [y, y], color=theme.INK, lw=1.8, solid_capstyle="butt")
+            axes.plot(mean["value"], y, "|", color=theme.INK, ms=9, mew=2)
+        for mark in data[data["kind"] == "reference"].to_dict("records"):
+            y = at[mark["arm"]]
+            axes.plot([mark["value"], mark["value"]], [y - 0.42, y + 0.42], color=theme.LACKING, lw=1.6, ls=(0, (3, 2)))
+            axes.annotate(
+                wording.number(mark["value"]),
+                (mark["value"], y - 0.42),
+                xytext=(4, 2),
+                textcoords="offset points",
+                color=theme.LACKING,
+                fontsize=9,
+                va="top",
+            )
+        axes.set_yticks(range(len(arms)), [wording.sentence_case(arm) for arm in arms])
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.spines["left"].set_visible(False)
+        axes.set(xlabel="test accuracy, per cent", ylabel="")
+    return figure
+
+
+def describe(data: pd.DataFrame) -> str:
+    """The figure in words."""
+    if data.empty:
+        return "No run has ended yet."
+    count = data[data["kind"].isin(["seed", "diverged"])].groupby("arm").size()
+    means = data[data["kind"] == "mean"]
+    parts = [f"{m['arm']}: mean {wording.number(m['value'])} over {count[m['arm']]}" for m in means.to_dict("records")]
+    marks = [f"reference {wording.number(m['value'])}" for m in data[data["kind"] == "reference"].to_dict("records")]
+    return "Test accuracy in per cent of every seed, by arm. " + "; ".join(parts + marks) + "."

@@ -1,0 +1,113 @@
+"""How every figure looks, and how it becomes SVG that is the same each time and fits into a page, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Each colour also names a CSS variable of the page (--figure-ink, …), which sets it anew for a dark background.
+# What tells things apart is Okabe and Ito's blue and a darkened vermilion: safe for colour-blind eyes.
+COLOURS = {
+    "ink": "#1c2128",
+    "muted": "#5c6673",
+    "grid": "#dfe3e8",
+    "having": "#0072b2",
+    "lacking": "#c2570c",
+    "band": "#cfe6dc",
+    "paper": "#fefefe",
+}
+INK, MUTED, GRID = COLOURS["ink"], COLOURS["muted"], COLOURS["grid"]
+HAVING, LACKING, BAND, PAPER = COLOURS["having"], COLOURS["lacking"], COLOURS["band"], COLOURS["paper"]
+
+SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 10,
+    "ytick.left": False,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The theme's settings, for the time of drawing; nothing outside is changed."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    with mpl.rc_context(sns.axes_style("ticks", rc=None) | SETTINGS):
+        yield
+
+
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty figure, in inches, known to no global state. Call it and draw on it within `styled()`."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", **options)
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def note(axes: Axes, text: str) -> None:
+    """A sentence in place of a plot that has nothing to show."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an <svg> element: text as text, ids that begin with `name`, colours as variables, no date."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with styled(), mpl.rc_context({"svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # The page styles every <svg> at once; a <style> of matplotlib's would reach out of its own figure.
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'xlink:href="#{name}-')
+    # matplotlib measures with its own font; the page sets its own, which is narrower.
+    text = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, text)
+    for variable, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--figure-{variable}, {colour})")
+    return text
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = f"font-weight: {match[1]}; " if match[1] else ""
+    return f"{weight}font-size: {match[2]}px; font-family: inherit"

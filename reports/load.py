@@ -1,0 +1,238 @@
+"""The MLflow store as tidy data: which plans were invoked, what their runs ended as, and how they got there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pandas as pd
+
+from ablations import schema
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+PARENT = "mlflow.parentRunId"
+RUN_COLUMNS = ["arm", "seed", "digest", "outcome", "run_id", "experiment_id", "parent_run_id", "ended", "converged"]
+CURVE_COLUMNS = ["arm", "seed", "epoch", "metric", "value"]
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One invocation of a plan: the parent run's tags and the plan it fixed before its first run."""
+
+    run_id: str
+    experiment_id: str
+    started: datetime
+    running: bool
+    tags: dict[str, str]
+    plan: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The plan's name."""
+        return self.plan["name"]
+
+    @property
+    def digest(self) -> str:
+        """The hash of all that the plan fixes."""
+        return self.plan.get("digest") or self.tags.get(schema.PLAN_DIGEST, "")
+
+    @property
+    def profile(self) -> str:
+        """The profile's name."""
+        return self.tags.get(schema.PROFILE) or self.plan.get("profile", {}).get("name", "")
+
+    @property
+    def data_name(self) -> str:
+        """The data set's name."""
+        return self.plan.get("data", {}).get("name") or self.tags.get(schema.DATA, "")
+
+    @property
+    def data_digest(self) -> str:
+        """The hash of the images and labels."""
+        return self.tags.get(schema.DATA_DIGEST) or self.plan.get("data", {}).get("digest", "")
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the images are the procedurally drawn ones."""
+        return self.tags.get(schema.STAND_IN) == "true" or bool(self.plan.get("data", {}).get("stand_in"))
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What the command changed of the recipe, such as 'dropout.p=0.3'."""
+        return tuple(self.plan.get("overrides") or ())
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / (len(self.plan.get("data", {}).get("classes") or ()) or 10)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What produced the invocation: commit, versions, device, …"""
+        return {
+            key.removeprefix(schema.PROVENANCE): value
+            for key, value in sorted(self.tags.items())
+            if key.startswith(schema.PROVENANCE)
+        }
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """A client of an existing store. Raises ValueError where a SQLite file is named that does not exist."""
+    path, _, _ = tracking_uri.removeprefix("sqlite:///").partition("?")
+    if tracking_uri.startswith("sqlite:///") and not Path(unquote(path)).is_file():
+        raise ValueError(f"no runs yet: there is no store at {unquote(path)}. Start with `make ablate`.")
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
+def invocations(tracking_uri: str) -> list[Invocation]:
+    """Every invocation of every plan, newest first. One that stopped before it logged its plan is left out.
+
+    Raises ValueError where a SQLite store does not exist yet.
+    """
+    client = connect(tracking_uri)
+    parents = _search(client, f"tags.{schema.KIND} = '{schema.KIND_PLAN}'")
+    found = [invocation for run in parents if (invocation := _invocation(client, run)) is not None]
+    return sorted(found, key=lambda invocation: (invocation.started, invocation.run_id), reverse=True)
+
+
+def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = client.download_artifacts(run.info.run_id, schema.PLAN_FILE, folder)
+        except (MlflowException, OSError):
+            return None
+        plan = json.loads(Path(path).read_text(encoding="utf-8"))
+    return Invocation(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+        running=run.info.status == "RUNNING",
+        tags=dict(run.data.tags),
+        plan=plan,
+    )
+
+
+def matching_runs(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
+    """Every training of the plan's arms, seeds and data, whatever became of it and whichever invocation made it.
+
+    Columns RUN_COLUMNS and schema.ENDINGS, in the order of the plan; `outcome` is "" while a run is training.
+    """
+    arms = invocation.plan["arms"]
+    # Two arms may be the same recipe under two names: both get the run.
+    names: dict[str, list[str]] = {}
+    for arm in arms:
+        names.setdefault(arm["digest"], []).append(arm["name"])
+    seeds = {int(seed) for seed in invocation.plan["seeds"]}
+    rows = []
+    for run in _search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", invocation.data_digest):
+        tags = run.data.tags
+        digest, seed = tags.get(schema.DIGEST, ""), _integer(tags.get(schema.SEED))
+        if seed not in seeds or tags.get(schema.DATA_DIGEST) != invocation.data_digest:
+            continue
+        ending = {metric: run.data.metrics.get(metric) for metric in schema.ENDINGS}
+        about = {
+            "seed": seed,
+            "digest": digest,
+            "outcome": tags.get(schema.OUTCOME, ""),
+            "run_id": run.info.run_id,
+            "experiment_id": run.info.experiment_id,
+            "parent_run_id": tags.get(PARENT, ""),
+            "ended": run.info.end_time,
+            "converged": tags.get(schema.OUTCOME) == schema.FINISHED,
+        }
+        rows += [{"arm": name, **about, **ending} for name in names.get(digest, ())]
+    frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *schema.ENDINGS])
+    frame = frame.astype(dict.fromkeys([*schema.ENDINGS, "ended"], float) | {"seed": int, "converged": bool})
+    order = {arm["name"]: i for i, arm in enumerate(arms)}
+    frame = frame.sort_values(["arm", "seed", "ended", "run_id"], key=lambda c: c.map(order) if c.name == "arm" else c)
+    return frame.reset_index(drop=True)
+
+
+def runs_of(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
+    """One row per (arm, seed) with a result: the earliest, where a run was trained twice.
+
+    Columns as `matching_runs`. Accuracies and the gap are fractions. A diverged run counts as guessing: accuracy
+    1 / classes and gap 0 (intention to treat); `converged` tells it from the others.
+    """
+    return results_among(matching_runs(client, invocation), invocation.chance)
+
+
+def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
+    """`runs_of` from the frame of `matching_runs`, which is sorted by the time of ending within (arm, seed)."""
+    done = matching[matching["outcome"].isin(schema.RESULTS)]
+    done = done.drop_duplicates(["arm", "seed"], keep="first").reset_index(drop=True)
+    diverged = ~done["converged"]
+    done.loc[diverged, [schema.TEST_ACCURACY, schema.TRAIN_ACCURACY]] = chance
+    done.loc[diverged, schema.GENERALISATION_GAP] = 0.0
+    return done
+
+
+def curves_of(
+    client: MlflowClient, runs: pd.DataFrame, metrics: Sequence[str] = (schema.VALIDATION_ACCURACY, schema.TRAIN_LOSS)
+) -> pd.DataFrame:
+    """Per-epoch metrics of the runs of `runs_of`, long: columns CURVE_COLUMNS, one row per (arm, seed, epoch, metric).
+
+    Where an epoch was logged twice (a resumed run), the later value stands.
+    """
+    rows: list[tuple[str, str, int, int, float]] = []
+    for metric in metrics:
+        rows += _histories(client, list(dict.fromkeys(runs["run_id"])), metric)
+    curves = pd.DataFrame(rows, columns=["run_id", "metric", "epoch", "timestamp", "value"])
+    curves = curves.sort_values(["run_id", "metric", "epoch", "timestamp"], kind="stable")
+    curves = curves.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
+    merged = runs[["arm", "seed", "run_id"]].merge(curves, on="run_id", how="inner")
+    return merged[CURVE_COLUMNS].reset_index(drop=True)
+
+
+def _histories(client: MlflowClient, run_ids: list[str], metric: str) -> Iterator[tuple[str, str, int, int, float]]:
+    # One query for many runs takes a thirtieth of the time of one query per run, but only the database store has it;
+    # a server is asked run by run.
+    bulk = getattr(client._tracking_client.store, "get_metric_history_bulk", None)
+    if bulk is not None:
+        for chunk in _chunks(run_ids, 200):
+            for found in bulk(chunk, metric, 10_000_000):
+                yield found.run_id, metric, found.step, found.timestamp, found.value
+        return
+    for run_id in run_ids:
+        for point in client.get_metric_history(run_id, metric):
+            yield run_id, metric, point.step, point.timestamp, point.value
+
+
+def _search(client: MlflowClient, condition: str, data_digest: str = "") -> list[Run]:
+    if data_digest.isalnum():  # narrows the search; the caller compares anyway
+        condition += f" and tags.{schema.DATA_DIGEST} = '{data_digest}'"
+    experiments = [e.experiment_id for e in _pages(lambda token: client.search_experiments(page_token=token))]
+    if not experiments:
+        return []
+    return list(_pages(lambda token: client.search_runs(experiments, condition, max_results=2_000, page_token=token)))
+
+
+def _pages(ask: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = ask(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _chunks(items: list[str], size: int) -> Iterable[list[str]]:
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _integer(text: str | None) -> int | None:
+    return int(text) if text is not None and text.lstrip("-").isdigit() else None

@@ -1,0 +1,199 @@
+"""Estimates, intervals and tests, each a pure function of numbers.
+
+Nothing here knows of arms, claims or stores. Inputs too small or too uniform for a test give NaN, never a warning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+# Differences of accuracies (multiples of 1 / test images) that are equal in exact arithmetic differ by less than this.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A sample's mean and spread, in the unit of the sample; low and high bound the t interval of the mean."""
+
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences treatment - control over the seeds both have, in the unit of the metric.
+
+    `p` is of the two-sided paired t test, `sign_flip_p` of the exact sign-flip test, `correlation` Pearson's between
+    the two arms over seeds: how much the pairing bought.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    p: float
+    sign_flip_p: float
+    correlation: float
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Mean:
+    """Mean, std (n - 1) and t interval of a sample [n]. NaN where n is too small; a point where nothing varies."""
+    x = np.asarray(values, dtype=float)
+    n = len(x)
+    if n == 0:
+        return Mean(0, math.nan, math.nan, math.nan, math.nan)
+    if n == 1:
+        return Mean(1, float(x[0]), math.nan, math.nan, math.nan)
+    if np.ptp(x) <= ROUNDING:
+        return Mean(n, float(x.mean()), 0.0, float(x.mean()), float(x.mean()))
+    mean, std = float(x.mean()), float(x.std(ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n)
+    return Mean(n, mean, std, mean - half, mean + half)
+
+
+def differences(treatment: pd.Series, control: pd.Series) -> pd.Series:
+    """treatment - control per seed, for the seeds (the index) that both have a number for."""
+    return (treatment - control).dropna().sort_index()
+
+
+def paired(treatment: pd.Series, control: pd.Series, confidence: float = 0.95) -> Paired:
+    """The paired comparison of two series indexed by seed.
+
+    With fewer than two shared seeds, or differences that do not vary at all, no test applies and the p-values are NaN
+    (the t test would divide by a spread of zero and look certain).
+    """
+    d = differences(treatment, control)
+    summary = mean_interval(d.to_numpy(), confidence)
+    if summary.n < 2 or summary.std == 0:
+        return Paired(summary.n, summary.mean, summary.std, summary.low, summary.high, math.nan, math.nan, math.nan)
+    a, b = treatment[d.index].to_numpy(dtype=float), control[d.index].to_numpy(dtype=float)
+    test = stats.ttest_rel(a, b)
+    interval = test.confidence_interval(confidence)
+    return Paired(
+        n=summary.n,
+        mean=summary.mean,
+        sd=summary.std,
+        low=float(interval.low),
+        high=float(interval.high),
+        p=float(test.pvalue),
+        sign_flip_p=sign_flip_p(d.to_numpy()),
+        correlation=_correlation(a, b),
+    )
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if min(np.ptp(a), np.ptp(b)) <= ROUNDING:
+        return math.nan
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def sign_flip_p(differences: np.ndarray) -> float:
+    """Two-sided p of the sign-flip test of a mean of zero, from differences [n].
+
+    Exact (all 2ⁿ sign patterns) up to n = 16; above that from 100,000 patterns drawn with a fixed seed.
+    """
+    if len(differences) < 2:
+        return math.nan
+    result = stats.permutation_test(
+        (differences,),
+        lambda x, axis: x.mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf if len(differences) <= 16 else 100_000,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def equivalence_p(treatment: pd.Series, control: pd.Series, margin: float) -> float:
+    """p of the paired two one-sided t tests (TOST) of |mean difference| < margin. Schuirmann 1987.
+
+    NaN under the same conditions as `paired`.
+    """
+    d = differences(treatment, control)
+    if len(d) < 2 or np.ptp(d.to_numpy()) <= ROUNDING:
+        return math.nan
+    from statsmodels.stats.weightstats import ttost_paired
+
+    a, b = treatment[d.index].to_numpy(dtype=float), control[d.index].to_numpy(dtype=float)
+    return float(ttost_paired(a, b, -margin, margin)[0])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values of one family. Holm 1979.
+
+    A NaN (a planned test that cannot be made yet) keeps its place in the family, so that the others are corrected
+    for all that was planned; it stays NaN.
+    """
+    if len(p_values) == 0:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.asarray(p_values, dtype=float)
+    adjusted = multipletests(np.where(np.isnan(p), 1.0, p), method="holm")[1]
+    return [math.nan if math.isnan(raw) else float(value) for raw, value in zip(p, adjusted, strict=True)]
+
+
+def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The Clopper-Pearson interval of a proportion, such as diverged runs; (NaN, NaN) for n = 0."""
+    if n == 0:
+        return math.nan, math.nan
+    interval = stats.binomtest(k, n).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def prediction_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Where one further draw from the same normal population falls: mean ± t·s·√(1 + 1/n). NaN for n < 2."""
+    summary = mean_interval(values, confidence)
+    if summary.n < 2:
+        return math.nan, math.nan
+    half = float(stats.t.ppf((1 + confidence) / 2, summary.n - 1)) * summary.std * math.sqrt(1 + 1 / summary.n)
+    return summary.mean - half, summary.mean + half
+
+
+def upper_limit_of_sd(sd: float, n: int, confidence: float = 0.95) -> float:
+    """The one-sided upper χ² limit of a standard deviation estimated from n values; NaN for n < 2."""
+    if n < 2 or math.isnan(sd):
+        return math.nan
+    return sd * math.sqrt((n - 1) / float(stats.chi2.ppf(1 - confidence, n - 1)))
+
+
+@cache
+def minimum_detectable_effect(n: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true effect that a two-sided paired t test over n seeds finds with the given probability.
+
+    In units of the standard deviation of the differences, from the non-central t distribution; NaN for n < 2.
+    """
+    if n < 2:
+        return math.nan
+    from statsmodels.stats.power import TTestPower
+
+    return float(TTestPower().solve_power(nobs=n, alpha=alpha, power=power))
+
+
+def seeds_needed(effect: float, alpha: float = 0.05, power: float = 0.8, at_most: int = 10_000) -> int | None:
+    """The fewest seeds whose minimum detectable effect is no larger than `effect` (in sd of the differences).
+
+    None where even `at_most` do not suffice, or the effect is not a positive number.
+    """
+    if not effect > 0 or minimum_detectable_effect(at_most, alpha, power) > effect:
+        return None
+    low, high = 1, at_most  # `low` is too few, `high` is enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        if minimum_detectable_effect(middle, alpha, power) <= effect:
+            high = middle
+        else:
+            low = middle
+    return high

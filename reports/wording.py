@@ -1,0 +1,156 @@
+"""Numbers and verdicts in words: the one place that decides how a report speaks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ablations import schema
+
+METRIC_TITLES = {
+    schema.TEST_ACCURACY: "test accuracy",
+    schema.GENERALISATION_GAP: "the generalisation gap",
+    schema.TRAIN_ACCURACY: "training accuracy",
+    schema.VALIDATION_ACCURACY: "validation accuracy",
+    schema.TRAIN_LOSS: "training loss",
+}
+# A row of a frame, by column.
+Row = Mapping[Any, Any]
+
+SCOPE = "for this model, budget and test set"
+
+
+def metric_title(metric: str) -> str:
+    """What a metric is called in the middle of a sentence."""
+    return METRIC_TITLES.get(metric, metric)
+
+
+def where(claim: Mapping[str, Any]) -> str:
+    """What surrounds the technique in a claim, such as 'in the full recipe': the family without its metric."""
+    return claim["family"].removeprefix(metric_title(claim["metric"])).strip()
+
+
+def technique_title(plan: Mapping[str, Any], technique: str) -> str:
+    """What a technique is called in the middle of a sentence."""
+    return plan.get("titles", {}).get(technique, technique.replace("_", " "))
+
+
+def sentence_case(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def listing(items: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def number(value: float, digits: int = 2, signed: bool = False) -> str:
+    """A fixed-point number with a true minus sign, or a dash for NaN."""
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def points(fraction: float, digits: int = 2) -> str:
+    """A difference of fractions as signed percentage points, without the unit."""
+    return number(100 * fraction, digits, signed=True)
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """A fraction as per cent, without the unit."""
+    return number(100 * fraction, digits)
+
+
+def interval(low: float, high: float, digits: int = 2) -> str:
+    """Two fractions as percentage points in brackets; nothing for NaN."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{number(100 * low, digits)}, {number(100 * high, digits)}]"
+
+
+def mean_and_std(mean: float, std: float) -> str:
+    """Two fractions as per cent, 'mean ± std'; the mean alone where one seed has no spread."""
+    return percent(mean) if math.isnan(std) else f"{percent(mean)} ± {percent(std)}"
+
+
+def p_value(p: float) -> str:
+    """'= .012', '< .001' or a dash: what follows the letter p."""
+    if math.isnan(p):
+        return "–"
+    if p < 0.001:
+        return "< .001"
+    text = f"{p:.3f}"
+    return "= 1" if text == "1.000" else f"= {text.removeprefix('0')}"
+
+
+def margin(fraction: float) -> str:
+    """The equivalence margin, '±0.25 pp'."""
+    return f"±{100 * fraction:g} pp"
+
+
+def effect(row: Row) -> str:
+    """The estimate and its interval, '+0.42 pp [0.28, 0.56]'."""
+    return f"{points(row['difference'])} pp {interval(row['low'], row['high'])}".rstrip()
+
+
+def seeds(n: int) -> str:
+    """'15 paired seeds'."""
+    return f"{n} paired seed{'' if n == 1 else 's'}"
+
+
+def verdict_label(row: Row) -> str:
+    """The verdict in capitals, with what qualifies it."""
+    return row["verdict"].upper() + (", real but negligible" if row["negligible"] else "")
+
+
+def verdict_sentence(row: Row) -> str:
+    """A row of `verdict.judge` as one sentence: verdict, numbers, and what they hold for."""
+    label, found = verdict_label(row), f"{effect(row)}, {seeds(row['n'])}"
+    if row["verdict"] in ("supported", "refuted"):
+        against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
+        return f"{label}{against}: {found}, Holm p {p_value(row['p_holm'])}; {SCOPE}."
+    if row["verdict"] == "equivalent":
+        within = margin(row["margin"])
+        return f"{label} within {within} (not 'no effect'): {found}, Holm p {p_value(row['tost_p_holm'])}; {SCOPE}."
+    if row["reason"]:
+        return f"{label}: {row['reason']}."
+    return f"{label}: {found}; {resolution(row)}."
+
+
+def resolution(row: Row) -> str:
+    """What the seeds of a comparison can and cannot find, at the upper limit of the spread they show."""
+    matters = f"{100 * row['margin']:g} pp"
+    needed = row["seeds_needed"]
+    how_many = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
+    return f"detectable at this n: {number(100 * row['detectable'])} pp; {how_many} seeds needed for {matters}"
+
+
+def finding(row: Row) -> str:
+    """A row of `verdict.judge` as a clause about 'it', the technique."""
+    place, metric = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
+    if row["verdict"] in ("supported", "refuted"):
+        against = ", against the claim" if row["verdict"] == "refuted" else ""
+        little = ", too little to matter" if row["negligible"] else ""
+        verb = "raises" if row["difference"] > 0 else "lowers"
+        return f"{place}{verb} {metric}: {effect(row)}{against}{little}"
+    if row["verdict"] == "equivalent":
+        return f"{place}leaves {metric} within {margin(row['margin'])}: {effect(row)}"
+    if row["reason"]:
+        return f"{place}has no answer yet on {metric}: {row['reason']}"
+    return f"{place}has an unresolved effect on {metric}: {effect(row)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would use."""
+    if math.isnan(seconds):
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
