@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 # Differences of accuracies (multiples of 1 / test images) that are equal in exact arithmetic differ by less than this.
 ROUNDING = 1e-12
@@ -177,9 +177,18 @@ def minimum_detectable_effect(n: int, alpha: float = 0.05, power: float = 0.8) -
     """
     if n < 2:
         return math.nan
-    from statsmodels.stats.power import TTestPower
+    high = 1 / math.sqrt(n)
+    while power_of_t_test(high, n, alpha) < power:
+        high *= 1.5
+    return float(optimize.brentq(lambda effect: power_of_t_test(effect, n, alpha) - power, 0.0, high))
 
-    return float(TTestPower().solve_power(nobs=n, alpha=alpha, power=power))
+
+def power_of_t_test(effect: float, n: int, alpha: float = 0.05) -> float:
+    """The probability that a two-sided paired t test over n seeds rejects, for a true effect in units of sd."""
+    critical, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), effect * math.sqrt(n)
+    above, below = stats.nct.sf(critical, n - 1, shift), stats.nct.cdf(-critical, n - 1, shift)
+    # Far from zero the lower tail is nothing, and scipy's series for it gives NaN.
+    return float(above) + (0.0 if math.isnan(below) else float(below))
 
 
 def seeds_needed(effect: float, alpha: float = 0.05, power: float = 0.8, at_most: int = 10_000) -> int | None:

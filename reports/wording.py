@@ -128,7 +128,7 @@ def resolution(row: Row) -> str:
     """What the seeds of a comparison can and cannot find, at the upper limit of the spread they show."""
     matters = f"{100 * row['margin']:g} pp"
     needed = row["seeds_needed"]
-    how_many = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
+    how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
     return f"detectable at this n: {number(100 * row['detectable'])} pp; {how_many} seeds needed for {matters}"
 
 

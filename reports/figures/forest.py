@@ -78,7 +78,8 @@ def describe(data: pd.DataFrame) -> str:
         return "No comparison has a run of both arms yet."
     parts = [
         f"{row['label']} on {wording.metric_title(row['metric'])} {row['where']}: "
-        f"{wording.number(row['effect'], signed=True)} from {wording.number(row['low'])} to {wording.number(row['high'])}, {row['verdict']}"
+        f"{wording.number(row['effect'], signed=True)} from {wording.number(row['low'])} "
+        f"to {wording.number(row['high'])}, {row['verdict']}"
         for row in data.to_dict("records")
     ]
     return "Effects in percentage points with their intervals. " + "; ".join(parts) + "."

@@ -1,0 +1,222 @@
+"""One self-contained HTML page per question, from nothing but the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablations.naming import did_you_mean
+from reports import answer, load, tables, verdict, wording
+from reports.load import Invocation
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.figure import Figure
+    from mlflow.tracking import MlflowClient
+
+UI_ADDRESS = "http://127.0.0.1:5000"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_reports(
+    tracking_uri: str, folder: Path, *, plan: str | None = None, ui_address: str | None = None
+) -> list[Path]:
+    """Write a page and its CSV files for the newest invocation of each question; returns the pages, newest first.
+
+    A question is a plan on a data set, in a profile, with given overrides. `ui_address` is where MLflow's UI answers
+    (a tracking server is its own). Files appear whole or not at all. Raises ValueError where the store does not
+    exist or holds no plan, for a plan that was never invoked, and for a `ui_address` that is not http or https.
+    """
+    address = (ui_address or (tracking_uri if tracking_uri.startswith("http") else UI_ADDRESS)).rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"ui_address must begin with http:// or https://, not {ui_address!r}")
+    found = load.invocations(tracking_uri)
+    if not found:
+        raise ValueError("no runs yet: no plan has been invoked in this store. Start with `make ablate`.")
+    names = sorted({invocation.name for invocation in found})
+    if plan is not None and plan not in names:
+        raise ValueError(f"no runs of a plan {plan!r}{did_you_mean(plan, names)}")
+    client, template = load.connect(tracking_uri), _template()
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = []
+    for stem, invocation in _newest(found).items():
+        if plan in (None, invocation.name):
+            pages.append(_write(client, template, folder, stem, invocation, found, address))
+    return pages
+
+
+def _newest(found: Sequence[Invocation]) -> dict[str, Invocation]:
+    """The newest invocation of each question by file stem; the newer of two with one name keeps the plain one."""
+    by_question: dict[tuple[Any, ...], Invocation] = {}
+    for invocation in found:
+        by_question.setdefault(_question(invocation), invocation)
+    stems: dict[str, Invocation] = {}
+    for invocation in by_question.values():
+        stem = _slug(f"{invocation.name}-{invocation.data_name}-{invocation.profile}")
+        if invocation.overrides:
+            stem += "-" + hashlib.sha256("\n".join(sorted(invocation.overrides)).encode()).hexdigest()[:6]
+        if stem in stems:
+            stem += "-" + _slug(invocation.data_digest)[:8]
+        stems.setdefault(stem, invocation)
+    return stems
+
+
+def _question(invocation: Invocation) -> tuple[Any, ...]:
+    return invocation.name, invocation.data_digest, invocation.profile, tuple(sorted(invocation.overrides))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    words = (
+        wording.points, wording.percent, wording.interval, wording.mean_and_std, wording.p_value, wording.margin,
+        wording.verdict_label, wording.duration, wording.sentence_case, wording.listing, wording.metric_title,
+        wording.number,
+    )  # fmt: skip
+    environment.globals |= {word.__name__: word for word in words}
+    return environment.get_template("page.html.j2")
+
+
+def _write(
+    client: MlflowClient, template: Template, folder: Path, stem: str,
+    invocation: Invocation, found: Sequence[Invocation], address: str,
+) -> Path:  # fmt: skip
+    plan = invocation.plan
+    matching = load.matching_runs(client, invocation)
+    runs = load.results_among(matching, invocation.chance)
+    verdicts = verdict.judge(plan, runs)
+    arms = tables.arm_table(plan, runs)
+    arms_csv, verdicts_csv = f"{stem}-arms.csv", f"{stem}-verdicts.csv" if plan["claims"] else ""
+    _replace(folder / arms_csv, arms.to_csv(index=False, lineterminator="\n"))
+    if verdicts_csv:
+        _replace(folder / verdicts_csv, tables.verdict_table(verdicts, plan).to_csv(index=False, lineterminator="\n"))
+    html = template.render(
+        invocation=invocation,
+        plan=plan,
+        status=_status(plan, matching, runs),
+        latest=_when(runs["ended"].max()),
+        headlines=[*answer.headlines(plan, verdicts), *answer.of_arms(plan, arms), *answer.of_references(plan, runs)],
+        strength=answer.strength(plan, verdicts),
+        divergence=answer.of_divergence(arms, invocation.chance),
+        techniques=answer.by_technique(plan, verdicts),
+        families=_families(verdicts),
+        arms=arms.to_dict("records"),
+        figures=_figures(client, plan, runs, verdicts),
+        deviations=_deviations(invocation, found),
+        mixture=_mixture(runs, found),
+        runs=_matrix(plan, runs),
+        address=address,
+        csv={"verdicts": verdicts_csv, "arms": arms_csv},
+    )
+    path = folder / f"{stem}.html"
+    _replace(path, html.lstrip() + "\n")
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _status(plan: dict[str, Any], matching: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
+    """How far the plan is; what is under way or went wrong counts only where there is no result."""
+    planned, done = len(plan["arms"]) * len(plan["seeds"]), len(runs)
+    have = set(zip(runs["arm"], runs["seed"], strict=True))
+    open_runs = [row for row in matching.to_dict("records") if (row["arm"], row["seed"]) not in have]
+    # The last attempt at a run says where it stands.
+    last = {(row["arm"], row["seed"]): row["outcome"] or "in training" for row in open_runs}
+    text = f"finished: all {planned} runs done" if done == planned else f"mid-run: {done} of {planned} runs done"
+    rest = [f"{count} {what}" for what, count in sorted(Counter(last.values()).items())]
+    return {"text": ", ".join([text, *rest]), "finished": done == planned, "done": done, "planned": planned}
+
+
+def _when(milliseconds: float) -> str:
+    return "" if pd.isna(milliseconds) else f"{pd.Timestamp(milliseconds, unit='ms'):%Y-%m-%d %H:%M} UTC"
+
+
+def _families(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
+    if verdicts.empty:
+        return []
+    return [
+        {"title": family, "rows": rows.to_dict("records")} for family, rows in verdicts.groupby("family", sort=False)
+    ]
+
+
+def _figures(
+    client: MlflowClient, plan: dict[str, Any], runs: pd.DataFrame, verdicts: pd.DataFrame
+) -> dict[str, dict[str, str]]:
+    from reports.figures import forest, learning_curves, seeds
+
+    curves = load.curves_of(client, runs)
+    frames: dict[str, tuple[Any, pd.DataFrame]] = {
+        "curves": (learning_curves, learning_curves.data(curves, plan)),
+        "seeds": (seeds, seeds.data(runs, plan)),
+    }
+    if plan["claims"]:
+        frames["forest"] = (forest, forest.data(verdicts, plan.get("titles", {})))
+    return {name: _drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in frames.items()}
+
+
+def _drawn(name: str, figure: Figure, description: str) -> dict[str, str]:
+    from markupsafe import Markup
+
+    from reports.figures import theme
+
+    # matplotlib escapes the text it writes, so its SVG is safe to place as it is.
+    return {"svg": Markup(theme.svg(figure, name)), "description": description}
+
+
+def _deviations(invocation: Invocation, found: Iterable[Invocation]) -> list[Invocation]:
+    """Earlier invocations of the same question that fixed something else: other seeds, arms, claims or rule."""
+    same = [
+        other for other in found if _question(other) == _question(invocation) and other.started < invocation.started
+    ]
+    return list({other.digest: other for other in same if other.digest != invocation.digest}.values())
+
+
+def _mixture(runs: pd.DataFrame, found: Iterable[Invocation]) -> list[str]:
+    """Sentences about what differed between the invocations that trained the runs of the page."""
+    by_id = {invocation.run_id: invocation for invocation in found}
+    sentences = []
+    for key, name in (("commit", "commits"), ("device", "devices"), ("torch", "versions of torch")):
+        counts = Counter(
+            by_id[parent].provenance.get(key, "unknown") if parent in by_id else "unknown"
+            for parent in runs["parent_run_id"]
+        )
+        if len(counts) > 1:
+            shares = wording.listing([f"{value[:40]} ({count} runs)" for value, count in counts.most_common()])
+            sentences.append(f"The runs come from {len(counts)} {name}: {shares}.")
+    return sentences
+
+
+def _matrix(plan: dict[str, Any], runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per arm a cell per seed of the plan: the run's record, or None."""
+    by_cell = {(row["arm"], row["seed"]): row for row in runs.to_dict("records")}
+    return [
+        {"arm": arm["name"], "cells": [by_cell.get((arm["name"], seed)) for seed in plan["seeds"]]}
+        for arm in plan["arms"]
+    ]
