@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
-import socket
-import tarfile
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.image_archive import BROKEN, DataError, Images, read_archive, read_folder, stamps, tar_stream
+from study import official_files
+from study.image_archive import DataError, Images, read_archive, read_folder, reason, stamps
 
 __all__ = ["DataError", "Dataset", "load", "open_cached", "store"]
 
 OFFICIAL = "cifar10"
 SYNTHETIC = "synthetic"
-OFFICIAL_FOLDER = "cifar-10-batches-py"
 META_FILE = "meta.json"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1  # raise it when what is written into a cache entry changes
 PARTIAL = ".partial-"  # begins the name of a folder that is still being written
 PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
-DOWNLOAD_TIMEOUT_SECONDS = 20
 DOWNLOAD_RETRY_SECONDS = 3600
 DOWNLOAD_FAILED_FILE = "download-failed"
 
@@ -87,7 +82,6 @@ def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] =
     A source that was read before is recognised by its resolved path and its size and time of change (of every file,
     for a folder); its contents are then not read again. Raises DataError where the source cannot be used.
     """
-    cache.mkdir(parents=True, exist_ok=True)
     if source is not None and source != "":
         return _from_source(Path(source).expanduser(), cache, say)
     return _latest_real(cache) or _download(cache, say) or _synthetic(cache, say)
@@ -106,7 +100,7 @@ def open_cached(folder: Path) -> Dataset:
         for name in ("train_images", "test_images"):
             arrays[name] = arrays[name].permute(0, 3, 1, 2)
         return Dataset(**(meta | arrays), folder=folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{folder.name} is not a usable cache entry ({error}); remove it and give the data again."
         ) from error
@@ -125,13 +119,14 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
         "mean": mean,
         "std": std,
     }
-    with _partial_folder(entry.parent) as partial:
-        for array in ARRAYS:
-            np.save(partial / f"{array}.npy", np.ascontiguousarray(getattr(images, array)))
-        (partial / META_FILE).write_text(json.dumps(meta, indent=1), "utf-8")
-        # mkdtemp makes folders that only their owner may read.
-        partial.chmod(0o777 & ~_umask())
-        _move_into_place(partial, entry)
+    try:
+        with _partial_folder(entry.parent) as partial:
+            for array in ARRAYS:
+                np.save(partial / f"{array}.npy", np.ascontiguousarray(getattr(images, array)))
+            (partial / META_FILE).write_text(json.dumps(meta, indent=1), "utf-8")
+            _move_into_place(partial, entry)
+    except OSError as error:
+        raise DataError(f"{entry} cannot be written ({reason(error)}); make room or move the cache.") from error
     return open_cached(entry)
 
 
@@ -146,21 +141,18 @@ def _move_into_place(partial: Path, entry: Path) -> None:
             os.replace(partial, entry)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 @contextlib.contextmanager
-def _partial_folder(cache: Path):
+def _partial_folder(cache: Path) -> Iterator[Path]:
     """A folder beside the cache entries that goes away at the end; those of killed processes go with it."""
-    cache.mkdir(parents=True, exist_ok=True)
     for left in cache.glob(f"{PARTIAL}*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > PARTIAL_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=cache))
+    folder = cache / f"{PARTIAL}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"{cache} cannot be written ({reason(error)}); make room or move the cache.") from error
     try:
         yield folder
     finally:
@@ -169,39 +161,41 @@ def _partial_folder(cache: Path):
 
 def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Dataset:
     try:
-        return _read_source(source, cache, say)
+        if not source.exists():
+            raise DataError(f"{source} does not exist; give a folder or an archive of images.")
+        source = source.resolve()
+        official = official_files.find_root(source)
+        name = OFFICIAL if official else _slug(source)
+        key = _key(str(source), *_stamps(source, official))
+        # An archive of the official files is found out only on reading it, so both names are looked up.
+        for entry in (cache / f"{name}-{key}", cache / f"{OFFICIAL}-{key}"):
+            with contextlib.suppress(DataError):
+                return _used(open_cached(entry))
+        say(f"Reading {source.name} (once; later runs open the cache)…")
+        if official:
+            name, images = OFFICIAL, official_files.read(official)
+        elif source.is_dir():
+            images = read_folder(source)
+        elif official_files.is_archive(source):
+            with _partial_folder(cache) as folder:
+                official_files.unpack(source, folder)
+                name, images = OFFICIAL, official_files.read(folder)
+        else:
+            images = read_archive(source)
     except OSError as error:
-        raise DataError(f"{error.filename or source} cannot be read ({error.strerror}); check the path.") from error
+        raise DataError(f"{error.filename or source} cannot be read ({reason(error)}); check the path.") from error
+    content = "The official CIFAR-10 files" if name == OFFICIAL else "Images"
+    return store(images, cache / f"{name}-{key}", name=name, source=f"{content} in {source.name}.")
 
 
-def _read_source(source: Path, cache: Path, say: Callable[[str], None]) -> Dataset:
-    if not source.exists():
-        raise DataError(f"{source} does not exist; give a folder or an archive of images.")
-    source = source.resolve()
-    if source.is_file():
-        status = source.stat()
-        stamp: Iterable[str] = [f"{status.st_size} {status.st_mtime_ns}"]
-        official = None
-    else:
-        official = _official_root(source)
-        stamp = stamps(source) if official is None else _official_stamps(official)
-    name = OFFICIAL if official else _slug(source)
-    key = _key(str(source), *stamp)
-    for entry in (cache / f"{name}-{key}", cache / f"{OFFICIAL}-{key}"):
-        with contextlib.suppress(DataError):
-            return _used(open_cached(entry))
-    say(f"Reading {source.name} (once; later runs open the cache)…")
+def _stamps(source: Path, official: Path | None) -> Iterable[str]:
+    """What tells, without reading it, whether a source has changed."""
     if official:
-        return _store_official(official, cache / f"{OFFICIAL}-{key}", f"The official CIFAR-10 files in {source.name}")
+        return official_files.stamps(official)
     if source.is_dir():
-        images, kind = read_folder(source), "folder"
-    elif _holds_official(source):
-        with _partial_folder(cache) as folder:
-            _unpack(source, folder)
-            return _store_official(folder, cache / f"{OFFICIAL}-{key}", f"The official CIFAR-10 files in {source.name}")
-    else:
-        images, kind = read_archive(source), "archive"
-    return store(images, cache / f"{name}-{key}", name=name, source=f"Images of the {kind} {source.name}.")
+        return stamps(source)
+    status = source.stat()
+    return [f"{status.st_size} {status.st_mtime_ns}"]
 
 
 def _latest_real(cache: Path) -> Dataset | None:
@@ -244,87 +238,14 @@ def _download(cache: Path, say: Callable[[str], None]) -> Dataset | None:
     say("Trying to download CIFAR-10 (170 MB)…")
     with _partial_folder(cache) as folder:
         try:
-            with _quiet(), _socket_timeout(DOWNLOAD_TIMEOUT_SECONDS):
-                from torchvision.datasets import CIFAR10
-
-                CIFAR10(str(folder), download=True)
-        except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
-            say(f"The download failed ({error}).")
+            official_files.download(folder)
+            images = official_files.read(folder)
+        except DataError as error:
+            say(str(error))
             failed.touch()
             return None
-        source = "The official CIFAR-10 files, downloaded by torchvision"
-        return _store_official(folder, cache / f"{OFFICIAL}-download", source)
-
-
-def _official_root(source: Path) -> Path | None:
-    """The folder that holds cifar-10-batches-py, if the source is that one or holds it."""
-    if source.name == OFFICIAL_FOLDER:
-        return source.parent
-    if (source / OFFICIAL_FOLDER).is_dir():
-        return source
-    return None
-
-
-def _official_stamps(root: Path) -> list[str]:
-    files = sorted((root / OFFICIAL_FOLDER).iterdir())
-    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-
-
-def _store_official(root: Path, entry: Path, source: str) -> Dataset:
-    """Read cifar-10-batches-py with torchvision, in the official order, once its MD5 sums hold."""
-    with _quiet():
-        from torchvision.datasets import CIFAR10
-        from torchvision.datasets.utils import check_integrity
-
-        expected = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-        for file, md5 in expected:
-            if not check_integrity(str(root / OFFICIAL_FOLDER / file), md5):
-                raise DataError(
-                    f"{OFFICIAL_FOLDER}/{file} is missing or not the official file (its MD5 differs); "
-                    "unpack the official cifar-10-python.tar.gz again."
-                )
-        train, test = (CIFAR10(str(root), train=is_train) for is_train in (True, False))
-    labels = (np.array(split.targets, np.int64) for split in (train, test))
-    train_labels, test_labels = labels
-    images = Images(tuple(train.classes), train.data, train_labels, test.data, test_labels)
-    return store(images, entry, name=OFFICIAL, source=f"{source}.")
-
-
-def _holds_official(archive: Path) -> bool:
-    """Whether a tar archive begins with cifar-10-batches-py, as the official one does."""
-    try:
-        with tar_stream(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
-            first = members.next()
-            return first is not None and OFFICIAL_FOLDER in Path(first.name).parts
-    except BROKEN:
-        return False
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    try:
-        with tar_stream(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
-            members.extractall(folder, filter="data")
-    except BROKEN as error:
-        raise DataError(f"{archive.name} cannot be unpacked ({error}); copy or download it again.") from error
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep progress bars, prints and warnings of torchvision to itself."""
-    sink = io.StringIO()
-    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float):
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+    source = "The official CIFAR-10 files, downloaded by torchvision."
+    return store(images, cache / f"{OFFICIAL}-download", name=OFFICIAL, source=source)
 
 
 def _slug(source: Path) -> str:

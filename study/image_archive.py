@@ -65,7 +65,7 @@ def read_archive(path: Path) -> Images:
         return _read(path.name, entries)
     except BROKEN as error:
         raise DataError(
-            f"{path.name} is not a readable tar or zip archive, or is cut short ({_reason(error)}); "
+            f"{path.name} is not a readable tar or zip archive, or is cut short ({reason(error)}); "
             "copy or download it again."
         ) from error
 
@@ -168,8 +168,10 @@ def _is_junk(parts: tuple[str, ...]) -> bool:
     return any((p.startswith(".") and p != "..") or p in ("__MACOSX", "Thumbs.db", "desktop.ini") for p in parts)
 
 
-def _reason(error: BaseException) -> str:
-    return re.sub(r"\s+", " ", str(error)).strip().rstrip(".") or type(error).__name__
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line and without a full stop."""
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
+    return re.sub(r"\s+", " ", text).strip().rstrip(".") or type(error).__name__
 
 
 def _read(source: str, entries: Iterable[Entry]) -> Images:

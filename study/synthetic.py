@@ -117,7 +117,11 @@ class _Draws:
         """float32 [CHUNK, 3, 32, 32] of mean 0 and standard deviation 1, as two dice of 256 sides fall."""
         shape = (2, CHUNK, 3, SIDE, SIDE)
         dice = self._generator.random_raw(int(np.prod(shape)) // 8).astype("<u8").view(np.uint8).reshape(shape)
-        return (dice[0].astype(np.float32) + dice[1] - 255) * np.float32(1 / 104.5)
+        grain = dice[0].astype(np.float32)
+        grain += dice[1]
+        grain -= 255
+        grain *= np.float32(1 / 104.5)
+        return grain
 
 
 def _chunk(draws: _Draws) -> np.ndarray:
@@ -143,9 +147,12 @@ def _chunk(draws: _Draws) -> np.ndarray:
     bar = np.clip(draws.between(-1.0, 2.0) - np.abs(x) + 0.5, 0, 1)
     _paint(images, bar, draws.between(0, 1, (CHUNK, 3, 1, 1)))
     images += _light(draws)[:, None]
-    images += draws.grain() * draws.between(0.01, 0.12)[:, None]
-    pixels = (np.clip(images, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    return pixels.transpose(0, 2, 3, 1)
+    grain = draws.grain()
+    grain *= draws.between(0.01, 0.12)[:, None]
+    images += grain
+    images *= 255
+    images += 0.5
+    return np.clip(images, 0, 255, out=images).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def _colours(draws: _Draws) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -197,4 +204,6 @@ def _by_kind(fields: tuple[Field, ...], kinds: np.ndarray, x: np.ndarray, y: np.
 
 def _paint(images: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
     """Blend a colour into the images, in place."""
-    images += cover[:, None] * (colour - images)
+    change = colour - images
+    change *= cover[:, None]
+    images += change
