@@ -89,11 +89,11 @@ def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
     detectable = 100 * verdicts.loc[verdicts["metric"] == schema.TEST_ACCURACY, "detectable"].dropna()
     if detectable.empty:
         return text
-    low, high = (wording.number(value, 1) for value in (detectable.min(), detectable.max()))
-    size = f"{low} pp" if low == high else f"{low} to {high} pp, depending on the technique,"
+    low, typical, high = (wording.number(x, 1) for x in (detectable.min(), detectable.median(), detectable.max()))
+    among = "" if low == high else f" ({low} to {high} pp, depending on the technique)"
     text += (
-        f" With these seeds a change of test accuracy of {size} would be found four times out of five "
-        "(at the upper 95 % limit of the spread seen)"
+        f" With these seeds a change of test accuracy of typically {typical} pp{among} would be found four times out "
+        "of five, at the upper 95 % limit of the spread seen"
     )
     if detectable.min() > 100 * rule["margin"]:
         text += f"; a change the size of the margin, {100 * rule['margin']:g} pp, is out of their reach"

@@ -44,6 +44,7 @@ def draw(data: pd.DataFrame) -> Figure:
         labels = {m: list(data.loc[data["metric"] == m, "label"].unique()) for m in metrics}
         rows = [len(labels[m]) for m in metrics]
         figure = theme.new_figure(8.2, 0.34 * sum(rows) + 0.95 * len(rows))
+        figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr]
         panels = figure.subplots(
             len(metrics), len(places), squeeze=False, sharey="row", height_ratios=[n + 0.6 for n in rows]
         )
@@ -60,8 +61,11 @@ def _panel(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
     axes.set_yticks(range(len(labels)), [wording.sentence_case(label.removeprefix("the ")) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
-    if not rows.empty:
-        axes.axvspan(-rows["margin"].max(), rows["margin"].max(), color=theme.BAND, lw=0, zorder=0.5)
+    if rows.empty:
+        return
+    left, right = _limits(rows)
+    axes.set_xlim(left, right)
+    axes.axvspan(-rows["margin"].max(), rows["margin"].max(), color=theme.BAND, lw=0, zorder=0.5)
     axes.axvline(0, color=theme.INK, lw=0.9, zorder=1)
     for row in rows.to_dict("records"):
         y = labels.index(row["label"])
@@ -69,7 +73,22 @@ def _panel(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
         face = colour if row["verdict"] in MARKERS else theme.PAPER
         if row["low"] < row["high"]:
             axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.8, solid_capstyle="butt", zorder=2)
+            if row["low"] < left:
+                axes.plot(left, y, "<", color=colour, ms=6, clip_on=False, zorder=2)
+            if row["high"] > right:
+                axes.plot(right, y, ">", color=colour, ms=6, clip_on=False, zorder=2)
         axes.plot(row["effect"], y, marker, ms=6.5, mfc=face, mec=colour, mew=1.5, zorder=3)
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Wide enough for zero, the band, every estimate and the usual interval: a huge one must not hide the rest."""
+    usual = 2.5 * ((rows["high"] - rows["low"]) / 2).median()
+    usual = usual if usual > 0 else rows["margin"].max()
+    margin = rows["margin"].max()
+    left = max(min(rows["effect"].min() - usual, -margin), min(rows["low"].min(), -margin))
+    right = min(max(rows["effect"].max() + usual, margin), max(rows["high"].max(), margin))
+    edge = 0.04 * (right - left)
+    return left - edge, right + edge
 
 
 def describe(data: pd.DataFrame) -> str:

@@ -95,7 +95,6 @@ def _limits(data: pd.DataFrame) -> tuple[float, float]:
 
 
 def _panel(axes: Axes, data: pd.DataFrame) -> None:
-    import seaborn as sns
     from matplotlib.ticker import MaxNLocator
 
     for role, colour, dashes in (("without", theme.LACKING, (0, (4, 1.5))), ("with", theme.HAVING, "-")):
@@ -103,8 +102,7 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
         if rows.empty:
             continue
         axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.16, lw=0)
-        sns.lineplot(x=rows["epoch"], y=rows["mean"], color=colour, linestyle=dashes, ax=axes, errorbar=None)
-    axes.set(xlabel="", ylabel="")
+        axes.plot(rows["epoch"], rows["mean"], color=colour, linestyle=dashes)
     axes.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
     axes.grid(True, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
