@@ -70,7 +70,6 @@ def run_command(
 
 def _run(home, plan, profile, seeds, settings, data, device, workers) -> None:
     from reports.page import write_reports
-
     from study.provenance import provenance
     from study.runner import run
     from study.show import progress_shown
@@ -149,7 +148,6 @@ def report_command(
     """Write the reports anew from what is in the store, finished or not."""
     with _errors():
         from reports.page import write_reports
-
         from study.home import Home
 
         home = Home()

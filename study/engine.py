@@ -137,7 +137,8 @@ class Training:
                 if row not in healthy
             ]
             self.fleet.keep(healthy)
-            self.updater.keep(healthy)
+            if healthy:
+                self.updater.keep(healthy)
         return events
 
     def outcomes(self) -> list[Outcome]:
@@ -225,11 +226,7 @@ class Training:
         images = _take(self.data.train_images, chosen)
         for technique in augmenting:
             images = technique.augment(images, StepDraws(self.device, seed, technique.name, number))
-        return self._normalise(images), self._one_hot[self.data.train_labels[chosen]]
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        """As torchvision's ToTensor and Normalize, operation by operation."""
-        return images.float().div_(255).sub_(self._mean).div_(self._std)
+        return normalise(images, self._mean, self._std), self._one_hot[self.data.train_labels[chosen]]
 
     def _set_masks(self, member: Member, network: torch.nn.Module, number: int, batch_size: int) -> None:
         masking = [t for t in member.recipe.techniques if fills(t, "mask")]
@@ -267,7 +264,9 @@ class Training:
         logits: list[list[Tensor]] = [[] for _ in self.fleet.members]
         for start in range(0, total, size):
             batches = {
-                seed: self._normalise(_take(images, chosen[seed][start : start + size].to(self.device)))
+                seed: normalise(
+                    _take(images, chosen[seed][start : start + size].to(self.device)), self._mean, self._std
+                )
                 for seed in seeds
             }
             for row, (member, network) in enumerate(zip(self.fleet.members, self.fleet.networks, strict=True)):
@@ -320,6 +319,14 @@ def learning_rates(recipe: Recipe) -> Tensor:
         if factors is not None:
             rates *= factors
     return rates
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 images [B, 3, H, W] as float32, in units of the data set's spread: torchvision's ToTensor and Normalize.
+
+    Operation by operation the same, hence bitwise equal; mean and std are [3, 1, 1].
+    """
+    return images.float().div_(255).sub_(mean).div_(std)
 
 
 def _augmenting(recipe: Recipe) -> tuple[Technique, ...]:

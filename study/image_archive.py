@@ -87,12 +87,13 @@ def stamps(folder: Path) -> Iterator[str]:
     """A line per image file below train/ and test/: path, size and time of change. Reads no image."""
     root = image_root(folder)
     for split in SPLITS:
-        for directory, folders, files in os.walk(root / split, followlinks=True):
+        for directory, folders, _ in os.walk(root / split, followlinks=True):
             folders.sort()
             yield directory
-            for name in sorted(files):
-                status = os.stat(os.path.join(directory, name))
-                yield f"{name} {status.st_size} {status.st_mtime_ns}"
+            with os.scandir(directory) as entries:  # half the time of a stat by path, which 60,000 files notice
+                status = {entry.name: entry.stat() for entry in entries if not entry.is_dir()}
+            for name in sorted(status):
+                yield f"{name} {status[name].st_size} {status[name].st_mtime_ns}"
 
 
 def tar_stream(path: Path) -> IO[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,8 +36,7 @@ class NotebookNetwork(nn.Module):
         channels = [3, *(max(1, round(c * width)) for c in (64, 128, 256, 256))]
         hidden = max(1, round(512 * width))
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, kernel_size=3, padding=1)
-            for before, after in pairwise(channels)
+            nn.Conv2d(before, after, kernel_size=3, padding=1) for before, after in pairwise(channels)
         )
         self.hidden = nn.Linear(channels[-1] * 2 * 2, hidden)
         self.dropout = DropoutSite(hidden)
@@ -59,7 +57,7 @@ NETWORKS: dict[str, Callable[[float, int], nn.Module]] = {"notebook": NotebookNe
 
 
 def build(network: Network, classes: int) -> nn.Module:
-    """The network in fp32 on the CPU, channels last. Raises ValueError, with what is near, for an unknown name."""
+    """The network in fp32 on the CPU. Raises ValueError, with what is near, for an unknown name."""
     if network.name not in NETWORKS:
         raise ValueError(f"model.name cannot be {network.name!r}{did_you_mean(network.name, NETWORKS)}")
-    return NETWORKS[network.name](network.width, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return NETWORKS[network.name](network.width, classes)

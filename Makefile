@@ -1,0 +1,55 @@
+# `make help` lists the verbs. The first call of any of them makes .venv and installs the locked requirements.
+PLAN ?= techniques
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) \
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data $(DATA)) $(foreach setting,$(SET),--set $(setting))
+
+.DEFAULT_GOAL := help
+.PHONY: help ablate plan report ui test test-all check bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n DEVICE=cpu|cuda WORKERS=n"
+	@echo "  DATA=folder or archive (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
+
+ablate: $(READY) ## run a plan's missing trainings and write its report
+	@$(BIN)/ablate run $(PLAN) $(OPTIONS)
+
+plan: $(READY) ## show what a plan would train, for how long, and what it could tell
+	@$(BIN)/ablate plan $(PLAN) $(OPTIONS)
+
+report: $(READY) ## write the reports again from what is in the store
+	@$(BIN)/ablate report
+
+ui: $(READY) ## browse every run in MLflow on 127.0.0.1
+	@$(BIN)/ablate ui
+
+test: $(READY) ## run the fast tests
+	@$(BIN)/pytest
+
+test-all: $(READY) ## run the slow tests too
+	@$(BIN)/pytest -m "not gpu"
+
+check: $(READY) ## lint, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## images per second beside the notebook's own loop
+	@$(BIN)/python -m benchmarks.throughput
+
+clean: ## remove the environment and caches; out/ with its runs stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv installs the lock in seconds; it lives inside the environment that it fills.
+$(READY): requirements.lock pyproject.toml
+	@echo "Installing the requirements into $(VENV) (once; about 6 GB on Linux, where torch brings CUDA) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@

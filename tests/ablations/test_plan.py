@@ -1,0 +1,84 @@
+"""Plans: their arms, claims and digest."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ablations import catalog
+from ablations.plan import bare, switched_on
+from ablations.profiles import PROFILES, profile
+
+
+@pytest.fixture(params=list(PROFILES))
+def size(request):
+    return profile(request.param)
+
+
+def _plan(name, size, seeds=(0, 1)):
+    return catalog.make_plan(name, size.apply(catalog.notebook_recipe()), size, seeds)
+
+
+def test_the_techniques_plan_removes_and_adds_each_of_six(size) -> None:
+    plan = _plan("techniques", size)
+    full = plan.arm("full recipe").recipe
+    empty = plan.arm("bare recipe").recipe
+    assert len(plan.arms) == 14
+    assert len({arm.recipe.digest() for arm in plan.arms}) == 14
+    assert len(switched_on(full)) == 6
+    assert switched_on(empty) == []
+    for technique in switched_on(full):
+        assert plan.arm(f"without {technique.title}").recipe == full.without(technique.name)
+        alone = plan.arm(f"only {technique.title}").recipe
+        assert switched_on(alone) == [technique]
+        assert bare(alone) == empty
+
+
+def test_claims_compare_arms_that_differ_in_their_technique_alone(size) -> None:
+    plan = _plan("techniques", size)
+    assert len({claim.statement for claim in plan.claims}) == len(plan.claims)
+    for claim in plan.claims:
+        treatment, control = plan.arm(claim.treatment).recipe, plan.arm(claim.control).recipe
+        assert treatment.without(claim.technique) == control
+        assert claim.source
+
+
+def test_the_notebook_plan_is_the_notebooks_recipe() -> None:
+    plan = _plan("notebook", profile("full"))
+    knobs = plan.arms[0].recipe.knobs()
+    notebook = {
+        "model.name": "notebook", "model.width": 1.0, "budget.epochs": 20, "budget.batch_size": 256,
+        "budget.train_images": 50_000, "budget.validation_images": 0, "budget.test_images": 10_000,
+        "augmentation.padding": 4, "augmentation.flip": 0.5, "dropout.p": 0.5,
+        "initialisation.scheme": "kaiming_uniform", "optimizer.kind": "adam", "optimizer.rate": 3e-3,
+        "schedule.shape": "multistep", "schedule.gamma": 0.1, "weight_decay.strength": 1e-4,
+    }  # fmt: skip
+    assert notebook.items() <= knobs.items()
+    assert [r.value for r in plan.references] == [0.7804]
+
+
+def test_a_smaller_notebook_plan_is_not_held_against_the_printed_accuracy() -> None:
+    assert _plan("notebook", profile("quick")).references == ()
+
+
+def test_the_digest_is_of_everything_that_was_fixed() -> None:
+    size = profile("quick")
+    plan = _plan("techniques", size)
+    assert plan.digest() == _plan("techniques", size).digest()
+    assert plan.digest() != _plan("techniques", size, seeds=(0, 1, 2)).digest()
+    changed = size.apply(catalog.notebook_recipe()).set("dropout.p=0.3")
+    assert plan.digest() != catalog.make_plan("techniques", changed, size, (0, 1)).digest()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: catalog.plan_module("technique"), "no plan 'technique'; did you mean techniques?"),
+        (lambda: profile("quik"), "no profile 'quik'; did you mean quick?"),
+        (lambda: _plan("techniques", profile("quick"), seeds=()), "at least one seed"),
+    ],
+)
+def test_unknown_names_get_the_nearest(call, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()

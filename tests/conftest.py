@@ -1,0 +1,42 @@
+"""A small learnable data set, and recipes of a size that trains in a second."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ablations import catalog
+from ablations.recipe import Budget, Network, Recipe
+from study.data import Dataset, store
+from study.image_archive import Images
+
+TINY = Budget(epochs=2, batch_size=32, train_images=80, validation_images=40, test_images=60)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As in a worker process; sums over several threads may differ in their last bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Ten classes, each with a tint of its own under noise: 200 images to train on, 80 to test on."""
+    rng = np.random.default_rng(0)
+    tints = rng.integers(60, 196, size=(10, 3))
+
+    def split(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count) % 10
+        noise = rng.normal(0, 40, size=(count, 32, 32, 3))
+        return np.clip(tints[labels][:, None, None, :] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64)
+
+    images = Images(tuple(f"class{i}" for i in range(10)), *split(200), *split(80))
+    return store(images, tmp_path_factory.mktemp("data") / "tiny", name="tiny", source="Drawn for the tests.")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """The notebook's techniques on a very narrow network and a tiny budget."""
+    notebook = catalog.notebook_recipe()
+    return Recipe(Network(width=0.0625), TINY, notebook.techniques)
