@@ -100,7 +100,7 @@ def open_cached(folder: Path) -> Dataset:
         for name in ("train_images", "test_images"):
             arrays[name] = arrays[name].permute(0, 3, 1, 2)
         return Dataset(**(meta | arrays), folder=folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{folder.name} is not a usable cache entry ({error}); remove it and give the data again."
         ) from error

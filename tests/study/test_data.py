@@ -1,0 +1,478 @@
+"""Data sets: whatever holds the images, the tensors are the same; whatever is wrong with them, one sentence says so."""
+
+import io
+import os
+import pickle
+import shutil
+import tarfile
+import time
+import warnings
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from study import data, image_archive, official_files, synthetic
+from study.data import DataError, load, open_cached
+
+CLASSES = ("cat", "dog", "ship")
+
+
+def pixels(seed, side=32):
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def encode(array, kind="PNG"):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind)
+    return file.getvalue()
+
+
+def small_set(train=2, test=1, kind="PNG"):
+    """Encoded images by path, as a folder would hold them."""
+    counts = {"train": train, "test": test}
+    paths = [f"{split}/{name}/{i}.{kind.lower()}" for split in counts for name in CLASSES for i in range(counts[split])]
+    return {path: encode(pixels(seed), kind) for seed, path in enumerate(paths)}
+
+
+def as_folder(files, folder, top=""):
+    for path, content in files.items():
+        target = folder / top / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    return folder
+
+
+def as_tar(files, path, mode="w:xz", top=""):
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(top + name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def as_zip(files, path, top=""):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(top + name, content)
+    return path
+
+
+def read(source, tmp_path):
+    return load(source, tmp_path / "cache", say=lambda line: None)
+
+
+def refusal(source, tmp_path):
+    """The one sentence with which a source is refused."""
+    with pytest.raises(DataError) as caught:
+        read(source, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").glob("*"))
+    return str(caught.value)
+
+
+def assert_same_content(a, b):
+    assert a.digest == b.digest
+    assert a.classes == b.classes
+    for name in data.ARRAYS:
+        assert torch.equal(getattr(a, name), getattr(b, name))
+
+
+# What is read
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("top", ["", "./", "pictures/"])
+def test_folders_and_archives_agree_with_pillow(tmp_path, kind, top):
+    files = small_set(kind=kind)
+    sources = [
+        as_folder(files, tmp_path / "folder", top),
+        as_tar(files, tmp_path / "a.tar", "w", top),
+        as_tar(files, tmp_path / "a.tar.gz", "w:gz", top),
+        as_tar(files, tmp_path / "a.tar.bz2", "w:bz2", top),
+        as_tar(files, tmp_path / "a.tar.xz", "w:xz", top),
+        as_zip(files, tmp_path / "a.zip", top),
+    ]
+    datasets = [read(source, tmp_path) for source in sources]
+    for dataset in datasets:
+        assert_same_content(dataset, datasets[0])
+        assert dataset.classes == CLASSES
+        assert not dataset.stand_in
+    assert [d.name for d in datasets] == ["folder", "a", "a", "a", "a", "a"]
+    order = [f"train/{name}/{i}.{kind.lower()}" for i in range(2) for name in CLASSES]
+    for image, path in zip(datasets[0].train_images, order, strict=True):
+        expected = np.asarray(Image.open(io.BytesIO(files[path])))
+        assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+    assert datasets[0].train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert datasets[0].test_labels.tolist() == [0, 1, 2]
+
+
+def test_tensors_have_the_promised_layout(tmp_path):
+    dataset = read(as_zip(small_set(), tmp_path / "a.zip"), tmp_path)
+    assert dataset.train_images.shape == (6, 3, 32, 32)
+    assert dataset.train_images.dtype == torch.uint8
+    assert dataset.train_images.is_contiguous(memory_format=torch.channels_last)
+    assert dataset.train_labels.dtype == torch.int64
+    moved = dataset.to("cpu")
+    assert_same_content(moved, dataset)
+    assert dataset.to("meta").train_images.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(counts=st.lists(st.integers(1, 6), min_size=2, max_size=5), data=st.data())
+def test_any_prefix_is_as_balanced_as_the_counts_allow(counts, data):
+    black = bytes(32 * 32 * 3)
+    classes = {f"c{k}": {f"{i}.png": black for i in range(count)} for k, count in enumerate(counts)}
+    _, labels = image_archive._interleaved(classes)
+    assert np.bincount(labels).tolist() == counts
+    length = data.draw(st.integers(1, len(labels)))
+    seen = np.bincount(labels[:length], minlength=len(counts))
+    unfinished = seen[seen < counts]
+    assert unfinished.size == 0 or seen.max() - unfinished.min() <= 1
+
+
+def test_other_pixel_formats_become_rgb(tmp_path):
+    files = small_set()
+    grey = Image.fromarray(pixels(1)[..., 0])
+    palette = Image.fromarray(pixels(2)).quantize(16)
+    transparent = palette.copy()
+    transparent.info["transparency"] = bytes(range(16))
+    sources = {"train/cat/0.png": grey, "train/dog/0.png": palette, "train/ship/0.png": transparent}
+    for path, image in sources.items():
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        files[path] = file.getvalue()
+    dataset = read(as_zip(files, tmp_path / "a.zip"), tmp_path)
+    images = dataset.train_images.permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(images[0], np.asarray(grey.convert("RGB")))
+    assert np.array_equal(images[1], np.asarray(palette.convert("RGB")))
+    assert np.array_equal(images[2], np.asarray(palette.convert("RGB")))
+
+
+def test_what_desktops_leave_behind_and_what_stands_elsewhere_is_passed_over(tmp_path):
+    junk = ["._train", "train/.DS_Store", "train/cat/._0.png", "__MACOSX/train/cat/._0.png", "test/dog/Thumbs.db"]
+    files = small_set() | dict.fromkeys([*junk, "README.md", "valid/cat/0.png"], b"not an image")
+    sources = [
+        as_folder(files, tmp_path / "f"),
+        as_zip(files, tmp_path / "a.zip"),
+        as_tar(files, tmp_path / "a.tar", "w"),
+    ]
+    plain = read(as_zip(small_set(), tmp_path / "plain.zip"), tmp_path)
+    for source in sources:
+        assert_same_content(read(source, tmp_path), plain)
+
+
+def test_one_pixel_changes_the_digest(tmp_path):
+    files = small_set()
+    before = read(as_zip(files, tmp_path / "a.zip"), tmp_path)
+    changed = pixels(0)
+    changed[31, 31, 2] ^= 1
+    after = read(as_zip(files | {"train/cat/0.png": encode(changed)}, tmp_path / "b.zip"), tmp_path)
+    renamed = {path.replace("cat", "cow"): content for path, content in files.items()}
+    assert len({before.digest, after.digest, read(as_zip(renamed, tmp_path / "c.zip"), tmp_path).digest}) == 3
+    assert len(before.digest) == 16
+
+
+def test_mean_and_std_are_those_of_the_training_images(tmp_path):
+    dataset = read(as_zip(small_set(train=7), tmp_path / "a.zip"), tmp_path)
+    scaled = dataset.train_images.numpy().astype(np.float64) / 255
+    assert dataset.mean == tuple(scaled.mean(axis=(0, 2, 3)).round(4))
+    assert dataset.std == tuple(scaled.std(axis=(0, 2, 3)).round(4))
+
+
+# What is refused
+
+
+def test_a_missing_path_is_named(tmp_path):
+    assert "nowhere.tar does not exist" in refusal(tmp_path / "nowhere.tar", tmp_path)
+
+
+def test_a_file_that_is_no_archive_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello " * 1000)
+    assert "notes.txt is not a readable tar or zip archive" in refusal(tmp_path / "notes.txt", tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.8])
+def test_an_archive_cut_short_is_refused(tmp_path, mode, share):
+    path = as_tar(small_set(train=4), tmp_path / "cut.tar", mode)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert "cut.tar is not a readable tar or zip archive, or is cut short" in refusal(path, tmp_path)
+
+
+def test_an_archive_cut_between_two_members_is_refused(tmp_path):
+    path = as_tar(small_set(), tmp_path / "cut.tar", "w")
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1]
+    path.write_bytes(path.read_bytes()[: last.offset])
+    assert "cut short (no end-of-archive mark)" in refusal(path, tmp_path)
+
+
+def test_a_damaged_zip_is_refused(tmp_path):
+    path = as_zip(small_set(), tmp_path / "bad.zip")
+    content = bytearray(path.read_bytes())
+    content[200] ^= 255
+    path.write_bytes(content)
+    assert "bad.zip is not a readable tar or zip archive" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("make", [as_zip, as_folder])
+def test_a_missing_split_is_named(tmp_path, make, split):
+    files = {path: content for path, content in small_set().items() if not path.startswith(split)}
+    assert f"half holds no {split}/<class>/… images" in refusal(make(files, tmp_path / "half"), tmp_path)
+
+
+def test_a_folder_without_images_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty holds neither train/<class>" in refusal(tmp_path / "empty", tmp_path)
+
+
+def test_two_copies_are_refused(tmp_path):
+    both = as_folder(small_set(), as_folder(small_set(), tmp_path / "both", "a"), "b")
+    assert "both holds several image folders (a, b)" in refusal(both, tmp_path)
+    files = {top + path: content for top in ("a/", "b/") for path, content in small_set().items()}
+    assert "holds train and test in several places" in refusal(as_zip(files, tmp_path / "both.zip"), tmp_path)
+
+
+@pytest.mark.parametrize(("has", "lacks"), [("train", "test"), ("test", "train")])
+def test_a_class_in_one_split_alone_is_named(tmp_path, has, lacks):
+    files = small_set() | {f"{has}/fish/0.png": encode(pixels(0))}
+    assert f"has {has}/fish but no {lacks}/fish" in refusal(as_zip(files, tmp_path / "a.zip"), tmp_path)
+
+
+def test_an_empty_class_is_named(tmp_path):
+    folder = as_folder(small_set(), tmp_path / "images")
+    for split in ("train", "test"):
+        (folder / split / "fish").mkdir()
+    assert "train/fish in images holds no image" in refusal(folder, tmp_path)
+    archive = tmp_path / "images.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder, "images")
+    assert "train/fish in images.tar holds no image" in refusal(archive, tmp_path)
+
+
+def test_one_class_is_too_few(tmp_path):
+    files = {path: content for path, content in small_set().items() if "cat" in path}
+    assert "holds one class only, cat" in refusal(as_zip(files, tmp_path / "a.zip"), tmp_path)
+
+
+def test_an_image_of_another_size_is_named_with_its_size(tmp_path):
+    files = small_set() | {"test/dog/big.png": encode(pixels(0, side=48))}
+    said = refusal(as_zip(files, tmp_path / "a.zip"), tmp_path)
+    assert "test/dog/big.png in a.zip is 48×48 pixels; all images must be 32×32" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", encode(pixels(0))[:1500], encode(pixels(0), "JPEG")[:400]])
+def test_an_unreadable_image_is_named(tmp_path, content):
+    files = small_set() | {"test/dog/bad.png": content}
+    said = refusal(as_folder(files, tmp_path / "images"), tmp_path)
+    assert "test/dog/bad.png in images is not a readable image" in said
+
+
+def test_deep_pixels_are_refused(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((32, 32), np.uint16)).save(file, "PNG")
+    files = small_set() | {"test/dog/deep.png": file.getvalue()}
+    assert "test/dog/deep.png in a.zip has pixels of more than 8 bits" in refusal(
+        as_zip(files, tmp_path / "a.zip"), tmp_path
+    )
+
+
+@pytest.mark.parametrize("path", ["train/notes.txt", "train/cat/more/0.png", "train/../0.png", "train/../../cat/0.png"])
+def test_a_file_out_of_place_is_named_and_written_nowhere(tmp_path, path):
+    files = small_set() | {path: encode(pixels(0))}
+    before = set(tmp_path.rglob("*"))
+    assert "does not stand where an image should" in refusal(as_tar(files, tmp_path / "a.tar", "w"), tmp_path)
+    assert set(tmp_path.rglob("*")) - before <= {tmp_path / "a.tar", tmp_path / "cache"}
+
+
+def test_a_link_in_an_archive_is_named(tmp_path):
+    path = as_tar(small_set(), tmp_path / "a.tar", "w")
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("train/cat/9.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+    assert "train/cat/9.png in the archive is a link or a device" in refusal(path, tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with pytest.raises(DataError, match=r"cache cannot be written"):
+        read(as_zip(small_set(), tmp_path / "a.zip"), tmp_path)
+
+
+# The cache
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """From the call on, decoding an image is an error."""
+
+    def fail(*args):
+        raise AssertionError("decoded again")
+
+    return lambda: monkeypatch.setattr(image_archive, "_decode", fail)
+
+
+@pytest.mark.parametrize("make", [as_zip, as_folder])
+def test_a_second_load_decodes_nothing(tmp_path, no_decoding, make):
+    source = make(small_set(), tmp_path / "images")
+    first = read(source, tmp_path)
+    no_decoding()
+    assert_same_content(read(source, tmp_path), first)
+    assert_same_content(read(None, tmp_path), first)
+    assert_same_content(open_cached(first.folder), first)
+
+
+def test_a_changed_source_is_read_again(tmp_path):
+    folder = as_folder(small_set(), tmp_path / "images")
+    first = read(folder, tmp_path)
+    image = folder / "train/cat/0.png"
+    image.write_bytes(encode(pixels(99)))
+    os.utime(image, ns=(0, time.time_ns() + 10**9))
+    assert read(folder, tmp_path).digest != first.digest
+
+
+def test_the_data_used_last_is_taken_and_the_official_files_before_them(tmp_path):
+    a = as_zip(small_set(), tmp_path / "a.zip")
+    b = as_zip(small_set(train=1), tmp_path / "b.zip")
+    for entry, seconds in ((read(a, tmp_path).folder, 10), (read(b, tmp_path).folder, 20)):
+        os.utime(entry / data.META_FILE, (seconds, seconds))
+    assert read(None, tmp_path).name == "b"
+    read(a, tmp_path)
+    assert read(None, tmp_path).name == "a"
+    images = image_archive.read_archive(b)
+    official = data.store(images, tmp_path / "cache/cifar10-x", name="cifar10", source="")
+    os.utime(official.folder / data.META_FILE, (1, 1))
+    assert read(None, tmp_path).name == "cifar10"
+
+
+def test_nothing_half_written_is_taken_for_data(tmp_path, monkeypatch):
+    source = as_zip(small_set(), tmp_path / "a.zip")
+    whole = read(source, tmp_path)
+    left = tmp_path / "cache" / f"{data.PARTIAL}left"
+    shutil.move(whole.folder, left)
+    monkeypatch.setattr(data, "_download", lambda cache, say: None)
+    monkeypatch.setattr(data, "_synthetic", lambda cache, say: "stand-in")
+    assert read(None, tmp_path) == "stand-in"
+    os.utime(left, (0, 0))
+    assert_same_content(read(source, tmp_path), whole)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("file", ["meta.json", "train_images.npy", "test_labels.npy"])
+@pytest.mark.parametrize("damage", ["remove", "cut", "empty"])
+def test_a_damaged_entry_is_made_anew(tmp_path, file, damage):
+    source = as_zip(small_set(), tmp_path / "a.zip")
+    first = read(source, tmp_path)
+    digest, victim = first.digest, first.folder / file
+    content = victim.read_bytes()
+    victim.unlink()
+    if damage != "remove":
+        victim.write_bytes(content[: -len(content) // 3] if damage == "cut" else b"")
+    with pytest.raises(DataError, match="is not a usable cache entry"):
+        open_cached(first.folder)
+    assert read(source, tmp_path).digest == digest
+
+
+def test_writers_at_the_same_time_all_end_well(tmp_path):
+    images = image_archive.read_archive(as_zip(small_set(), tmp_path / "a.zip"))
+    entry = tmp_path / "cache/entry"
+    with ThreadPoolExecutor(4) as pool:
+        datasets = list(pool.map(lambda _: data.store(images, entry, name="a", source="s"), range(8)))
+    for dataset in datasets:
+        assert_same_content(dataset, datasets[0])
+    assert [path.name for path in entry.parent.iterdir()] == ["entry"]
+
+
+def test_changing_a_tensor_does_not_reach_the_disk(tmp_path):
+    dataset = read(as_zip(small_set(), tmp_path / "a.zip"), tmp_path)
+    dataset.train_images.zero_()
+    assert open_cached(dataset.folder).train_images.any()
+
+
+# The official files and the stand-in
+
+
+@pytest.fixture
+def official(tmp_path):
+    """A folder like the official one, with other images."""
+    root = tmp_path / "root" / official_files.FOLDER
+    root.mkdir(parents=True)
+    flat = np.stack([pixels(i).transpose(2, 0, 1).reshape(-1) for i in range(6)])
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for i, name in enumerate(names):
+        (root / name).write_bytes(pickle.dumps({"data": flat[i : i + 1], "labels": [i % 2]}))
+    (root / "batches.meta").write_bytes(pickle.dumps({"label_names": ["cat", "dog"]}))
+    return root
+
+
+def test_official_files_with_another_md5_are_refused(tmp_path, official):
+    said = refusal(official, tmp_path)
+    assert "cifar-10-batches-py/data_batch_1 is missing or not the official file (its MD5 sum differs)" in said
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(official, official_files.FOLDER)
+    assert "data_batch_1 is missing or not the official file" in refusal(archive, tmp_path)
+
+
+def test_official_files_are_read_in_their_order(tmp_path, official, monkeypatch):
+    from torchvision.datasets import cifar, utils
+
+    for module in (cifar, utils):
+        monkeypatch.setattr(module, "check_integrity", lambda *args: True)
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(official, official_files.FOLDER)
+    for source in (official, official.parent, archive):
+        dataset = read(source, tmp_path)
+        assert dataset.name == "cifar10"
+        assert dataset.classes == ("cat", "dog")
+        assert dataset.train_labels.tolist() == [0, 1, 0, 1, 0]
+        assert dataset.test_labels.tolist() == [1]
+        everything = torch.cat([dataset.train_images, dataset.test_images]).permute(0, 2, 3, 1)
+        assert np.array_equal(everything.numpy(), np.stack([pixels(i) for i in range(6)]))
+    monkeypatch.setattr(official_files, "read", None)
+    assert read(archive, tmp_path).folder == dataset.folder
+
+
+def test_without_data_and_network_the_stand_in_is_announced(tmp_path, monkeypatch):
+    from torchvision.datasets import cifar
+
+    def unreachable(*args, **kwargs):
+        print("noise")
+        warnings.warn("noise", stacklevel=1)
+        raise OSError("<urlopen error no route to host>")
+
+    monkeypatch.setattr(cifar, "download_and_extract_archive", unreachable)
+    monkeypatch.setattr(synthetic, "SIZES", {"train": 200, "test": 100})
+    said = []
+    first = load(None, tmp_path / "cache", say=said.append)
+    assert "no route to host" in said[1]
+    assert said[-1] == data.STAND_IN_NOTICE
+    assert "ABLATE_DATA" in said[-1]
+    assert "--data" in said[-1]
+    assert (first.name, first.stand_in, len(first.train_images)) == ("synthetic", True, 200)
+
+    monkeypatch.setattr(synthetic, "draw", None)
+    again = []
+    assert_same_content(load(None, tmp_path / "cache", say=again.append), first)
+    assert again == [data.STAND_IN_NOTICE], "announced each time; the download waits for its hour"
+
+    real = as_zip(small_set(), tmp_path / "a.zip")
+    read(real, tmp_path)
+    assert read(None, tmp_path).name == "a"
+
+
+@pytest.mark.parametrize("module", [data, image_archive, official_files, synthetic])
+def test_torchvision_is_imported_only_where_it_is_needed(module):
+    with open(module.__file__) as file:
+        imports = [line for line in file if line.startswith(("import ", "from "))]
+    assert not [line for line in imports if "torchvision" in line]
