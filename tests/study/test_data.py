@@ -273,7 +273,7 @@ def test_an_image_of_another_size_is_named_with_its_size(tmp_path):
 def test_an_unreadable_image_is_named(tmp_path, content):
     files = small_set() | {"test/dog/bad.png": content}
     said = refusal(as_folder(files, tmp_path / "images"), tmp_path)
-    assert "test/dog/bad.png in images is not a readable image" in said
+    assert "test/dog/bad.png in images cannot be read as an image" in said
 
 
 def test_deep_pixels_are_refused(tmp_path):
@@ -421,6 +421,14 @@ def test_official_files_with_another_md5_are_refused(tmp_path, official):
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(official, official_files.FOLDER)
     assert "data_batch_1 is missing or not the official file" in refusal(archive, tmp_path)
+
+
+def test_a_damaged_official_archive_is_refused(tmp_path, official):
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(official, official_files.FOLDER)
+    archive.write_bytes(archive.read_bytes()[:-3000])
+    assert "cifar-10-python.tar.gz cannot be unpacked" in refusal(archive, tmp_path)
 
 
 def test_official_files_are_read_in_their_order(tmp_path, official, monkeypatch):
