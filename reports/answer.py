@@ -89,6 +89,8 @@ def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
     detectable = 100 * verdicts.loc[verdicts["metric"] == schema.TEST_ACCURACY, "detectable"].dropna()
     if detectable.empty:
         return text
+    if detectable.median() >= 100:
+        return f"{text} With so few no change of test accuracy could be found reliably."
     low, typical, high = (wording.number(x, 1) for x in (detectable.min(), detectable.median(), detectable.max()))
     among = "" if low == high else f" ({low} to {high} pp, depending on the technique)"
     text += (
@@ -127,7 +129,7 @@ def of_arms(plan: Mapping[str, Any], arms: pd.DataFrame) -> list[str]:
     return [
         f"{wording.sentence_case(row['arm'])}: test accuracy "
         f"{wording.mean_and_std(row['accuracy'], row['accuracy_std'])} % "
-        f"over {row['n']} seed{'' if row['n'] == 1 else 's'}"
+        f"over {wording.count(row['n'], 'seed')}"
         + (f", mean within {text}" if (text := wording.interval(row["low"], row["high"])) else "")
         + "."
         for row in arms.to_dict("records")

@@ -143,13 +143,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     A NaN (a planned test that cannot be made yet) keeps its place in the family, so that the others are corrected
     for all that was planned; it stays NaN.
     """
-    if len(p_values) == 0:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
+    # Equal to statsmodels' multipletests(method="holm"), whose every call collects garbage for 0.3 s.
     p = np.asarray(p_values, dtype=float)
-    adjusted = multipletests(np.where(np.isnan(p), 1.0, p), method="holm")[1]
-    return [math.nan if math.isnan(raw) else float(value) for raw, value in zip(p, adjusted, strict=True)]
+    planned = np.where(np.isnan(p), 1.0, p)
+    order = np.argsort(planned)
+    stepped = np.maximum.accumulate(planned[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return np.where(np.isnan(p), math.nan, adjusted).tolist()
 
 
 def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -100,9 +100,9 @@ def effect(row: Row) -> str:
     return f"{points(row['difference'])} pp {interval(row['low'], row['high'])}".rstrip()
 
 
-def seeds(n: int) -> str:
-    """'15 paired seeds'."""
-    return f"{n} paired seed{'' if n == 1 else 's'}"
+def count(n: int, what: str) -> str:
+    """'1 seed', '15 seeds'."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def verdict_label(row: Row) -> str:
@@ -112,7 +112,7 @@ def verdict_label(row: Row) -> str:
 
 def verdict_sentence(row: Row) -> str:
     """A row of `verdict.judge` as one sentence: verdict, numbers, and what they hold for."""
-    label, found = verdict_label(row), f"{effect(row)}, {seeds(row['n'])}"
+    label, found = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
     if row["verdict"] in ("supported", "refuted"):
         against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
         return f"{label}{against}: {found}, Holm p {p_value(row['p_holm'])}; {SCOPE}."

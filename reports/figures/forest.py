@@ -44,7 +44,6 @@ def draw(data: pd.DataFrame) -> Figure:
         labels = {m: list(data.loc[data["metric"] == m, "label"].unique()) for m in metrics}
         rows = [len(labels[m]) for m in metrics]
         figure = theme.new_figure(8.2, 0.34 * sum(rows) + 0.95 * len(rows))
-        figure.get_layout_engine().set(h_pad=0.09)  # type: ignore[union-attr]
         panels = figure.subplots(
             len(metrics), len(places), squeeze=False, sharey="row", height_ratios=[n + 0.6 for n in rows]
         )

@@ -88,7 +88,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 def describe(data: pd.DataFrame) -> str:
     """The figure in words."""
-    if data.empty:
+    if data[data["kind"] == "mean"].empty:
         return "No run has ended yet."
     count = data[data["kind"].isin(["seed", "diverged"])].groupby("arm").size()
     means = data[data["kind"] == "mean"]

@@ -1,0 +1,115 @@
+"""Every figure's data step in plain pandas, and what all figures keep to."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ablations import schema
+from reports import verdict
+from reports.figures import forest, learning_curves, seeds, theme
+
+
+@pytest.fixture
+def curves(runs):
+    rows = [
+        {"arm": run["arm"], "seed": run["seed"], "epoch": epoch, "metric": metric, "value": scale * run["seed"] + epoch}
+        for run in runs.to_dict("records")
+        for epoch in (1, 2, 3)
+        for metric, scale in ((schema.VALIDATION_ACCURACY, 0.01), (schema.TRAIN_LOSS, 1.0))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_forest_data(plan, runs):
+    verdicts = verdict.judge(plan, runs)
+    data = forest.data(verdicts, plan["titles"])
+    np.testing.assert_allclose(data[["effect", "low", "high"]], 100 * verdicts[["difference", "low", "high"]])
+    assert data["label"].to_list() == ["dropout", "dropout", plan["titles"]["hostile"], "dropout"]
+    assert data["where"].to_list() == ["in the full recipe"] * 3 + ["on its own"]
+    assert set(data["margin"]) == {0.5}
+    nothing = verdict.judge(plan, runs.iloc[:0])
+    assert forest.data(nothing, {}).empty
+
+
+def test_forest_limits_do_not_follow_one_huge_interval():
+    rows = pd.DataFrame({"effect": [1.0, 2.0, 3.0], "low": [0.5, 1.5, -400], "high": [1.5, 2.5, 400], "margin": 0.5})
+    left, right = forest._limits(rows)
+    assert -5 < left < -0.5
+    assert 3 < right < 8
+
+
+def test_seeds_data(plan, runs):
+    data = seeds.data(runs, plan)
+    dots = data[data["kind"].isin(["seed", "diverged"])]
+    np.testing.assert_allclose(dots["value"], 100 * runs[schema.TEST_ACCURACY])
+    assert data.loc[data["kind"] == "diverged", ["arm", "seed", "value"]].to_numpy().tolist() == [
+        ["bare recipe", 2, 10]
+    ]
+    mean = data[(data["kind"] == "mean") & (data["arm"] == "full recipe")].iloc[0]
+    values = 100 * runs.loc[runs["arm"] == "full recipe", schema.TEST_ACCURACY]
+    assert mean["value"] == pytest.approx(values.mean())
+    assert mean["low"] == pytest.approx(values.mean() - stats.t.ppf(0.975, 5) * values.sem())
+    assert data.loc[data["kind"] == "reference", "value"].to_list() == [71.0]
+
+
+def test_learning_curves_data(plan, curves):
+    data = learning_curves.data(curves, plan)
+    row = data[(data["panel"] == "dropout") & (data["where"] == "on its own") & (data["role"] == "with")]
+    of_arm = curves[(curves["arm"] == "only dropout") & (curves["metric"] == schema.VALIDATION_ACCURACY)]
+    expected = 100 * of_arm.groupby("epoch")["value"].agg(["mean", "min", "max"])
+    np.testing.assert_allclose(row.set_index("epoch")[["mean", "low", "high"]], expected)
+    assert row["n"].to_list() == [5, 5, 5]
+    # A technique with two claims in one place has one panel.
+    assert data.groupby(["where", "panel", "role"]).size().to_list() == [3] * 6
+
+
+def test_learning_curves_without_validation_or_claims(plan, curves):
+    alone = plan | {"claims": [], "arms": plan["arms"][:1]}
+    data = learning_curves.data(curves[curves["metric"] == schema.TRAIN_LOSS], alone)
+    assert set(data["metric"]) == {schema.TRAIN_LOSS}
+    assert data["mean"].to_list() == pytest.approx([3.5, 4.5, 5.5])
+
+
+def drawn(plan, runs, curves):
+    verdicts = verdict.judge(plan, runs)
+    return [
+        (forest, forest.data(verdicts, plan["titles"])),
+        (seeds, seeds.data(runs, plan)),
+        (learning_curves, learning_curves.data(curves, plan)),
+    ]
+
+
+def test_figures_are_the_same_twice_and_safe_to_inline(plan, runs, curves):
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    before = dict(mpl.rcParams)
+    for figure, data in drawn(plan, runs, curves):
+        kept = data.copy()
+        first, second = (theme.svg(figure.draw(data), "name") for _ in range(2))
+        assert first == second
+        pd.testing.assert_frame_equal(data, kept)
+        ET.fromstring(first)
+        assert "<text" in first
+        assert "<script" not in first.lower()
+        assert not re.search(r"<(metadata|style|image)|<dc:", first)
+        assert all(name.startswith("name-") for name in re.findall(r'\bid="([^"]*)"', first))
+        assert "var(--figure-ink, #1c2128)" in first
+        assert figure.describe(data).count("dropout") >= 1
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+def test_figures_with_nothing_to_show(plan, runs, curves):
+    for figure, data in drawn(plan, runs.iloc[:0], curves.iloc[:0]):
+        assert "<svg" in theme.svg(figure.draw(data), "empty")
+        assert figure.describe(data).startswith("No ")
+
+
+def test_figures_of_one_seed(plan, runs, curves):
+    for figure, data in drawn(plan, runs[runs["seed"] == 0], curves[curves["seed"] == 0]):
+        assert "<svg" in theme.svg(figure.draw(data), "one")

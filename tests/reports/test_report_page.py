@@ -1,0 +1,219 @@
+"""The whole way: a real store, read back and written as pages, which are parsed."""
+
+import ast
+import os
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ablations import schema
+from reports import load, page, tables, verdict
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Parsed(HTMLParser):
+    """Elements with their attributes, all text outside <style>, and whether every element is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self.ids, self._open = [], [], [], []
+        self.feed(text)
+        assert self._open == []
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self._open:
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def pages(written, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+    return {path.name: path for path in page.write_reports(written.uri, folder / "new")}
+
+
+@pytest.fixture(scope="module")
+def techniques(pages):
+    return pages["techniques-cifar10-quick.html"]
+
+
+def test_runs_come_back(written):
+    newest = load.invocations(written.uri)
+    assert [i.digest for i in newest] == ["feedfacefeedface", "feedfacefeedface", "0123012301230123"]
+    assert [i.name for i in newest] == ["techniques", "notebook", "techniques"]
+    found = load.runs_of(load.connect(written.uri), newest[0])
+    pd.testing.assert_frame_equal(found[list(written.runs.columns)], written.runs, check_dtype=False)
+    assert dict(zip(zip(found["arm"], found["seed"], strict=True), found["run_id"], strict=True)) == written.run_ids
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_curves_come_back(written, bulk, monkeypatch):
+    client = load.connect(written.uri)
+    if not bulk:  # as with a tracking server, whose store has no bulk query
+        monkeypatch.setattr(type(client._tracking_client.store), "get_metric_history_bulk", None)
+    runs = load.runs_of(client, load.invocations(written.uri)[0])
+    curves = load.curves_of(client, runs)
+    assert list(curves.columns) == load.CURVE_COLUMNS
+    assert set(curves["metric"]) == {schema.VALIDATION_ACCURACY}
+    diverged = curves[(curves["arm"] == "bare recipe") & (curves["seed"] == 2)]
+    assert diverged["epoch"].to_list() == [1]
+    rest = curves.drop(diverged.index).merge(runs, on=["arm", "seed"])
+    assert len(rest) == 3 * (len(runs) - 1)
+    expected = rest[schema.TEST_ACCURACY] * rest["epoch"] / 3
+    pd.testing.assert_series_equal(rest["value"], expected, check_names=False)
+
+
+def test_pages_are_named_safely_and_whole(pages, techniques):
+    assert sorted(pages) == ["notebook-drawn-shapes-quick-fb5451.html", "techniques-cifar10-quick.html"]
+    beside = sorted(os.listdir(techniques.parent))
+    assert beside == sorted(
+        [*pages, "notebook-drawn-shapes-quick-fb5451-arms.csv", "techniques-cifar10-quick-arms.csv",
+         "techniques-cifar10-quick-verdicts.csv"]
+    )  # fmt: skip
+
+
+def test_page_loads_nothing_and_escapes(pages):
+    for path in pages.values():
+        parsed = Parsed(path.read_text(encoding="utf-8"))
+        assert parsed.all("script") == []
+        assert parsed.all("b") == []
+        assert parsed.all("html")[0]["lang"] == "en"
+        for tag, attributes in parsed.elements:
+            for name, value in attributes.items():
+                assert not name.startswith("on")
+                if name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+                    local = value.startswith(("#", "data:")) or "/" not in value
+                    assert local or (tag == "a" and value.startswith("http://127.0.0.1:5000/#/experiments/")), value
+        assert "@import" not in path.read_text(encoding="utf-8")
+        assert "url(http" not in path.read_text(encoding="utf-8")
+        policy = next(m["content"] for m in parsed.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+        assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        assert len(set(parsed.ids)) == len(parsed.ids)
+        for region in (a for _, a in parsed.elements if "tabindex" in a and a.get("role")):
+            assert region["aria-label"]
+
+
+def test_page_says_it(written, techniques):
+    parsed = Parsed(techniques.read_text(encoding="utf-8"))
+    text = parsed.text
+    assert "What is each technique worth, & is 1 < 2?" in text
+    assert "Mid-run: 29 of 30 runs done, 1 in training" in text
+    assert "In the full recipe, dropout raises test accuracy" in text
+    assert "Exploratory: 5 to 6 paired seeds" in text
+    assert "Diverged: 1 of 6 of 'bare recipe'." in text
+    assert "5,000 training images, batch 64, 3 epochs" in text
+    assert "<script>alert('arm')</script>" in text
+    assert "a <b>book</b>" in text
+    assert "STAND-IN" not in text
+    assert "Deviation: on 1970-01-01" in text
+    assert "0123012301230123" in text
+    assert "The runs come from 2 commits: 2222222 (26 runs) and 1111111 (3 runs)." in text
+    assert "ablate run techniques --profile quick" in text
+    assert "a & b" in text
+    verdicts = verdict.judge(written.plan, written.runs)
+    tooltips = [a["title"] for a in parsed.all("li") if "title" in a]
+    assert sorted(tooltips) == sorted(verdicts["sentence"])
+    assert text.index("The answer") < text.index("Verdicts") < text.index("Effects") < text.index("Every seed")
+
+
+def test_every_run_is_linked(written, techniques):
+    links = [a["href"] for a in Parsed(techniques.read_text(encoding="utf-8")).all("a")]
+    for run_id in written.run_ids.values():
+        assert sum(link.endswith(f"/runs/{run_id}") for link in links) == 1
+
+
+def test_stand_in_page_shouts(pages):
+    text = Parsed(pages["notebook-drawn-shapes-quick-fb5451.html"].read_text(encoding="utf-8")).text
+    assert "STAND-IN DATA" in text
+    assert "../drawn <shapes>" in text
+    assert "Finished: all 3 runs done" in text
+    assert "in which one more run is expected with 95 % probability" in text
+    assert "Verdicts" not in text
+
+
+def test_csv_is_the_frame(written, techniques):
+    runs = load.runs_of(load.connect(written.uri), load.invocations(written.uri)[0])
+    verdicts = tables.verdict_table(verdict.judge(written.plan, runs), written.plan)
+    arms = tables.arm_table(written.plan, runs)
+    for name, expected in (("verdicts", verdicts), ("arms", arms)):
+        path = techniques.with_name(f"techniques-cifar10-quick-{name}.csv")
+        found = pd.read_csv(path, dtype={"digest": str, "plan_digest": str})
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_exact=False, rtol=1e-14)
+
+
+def test_same_store_same_bytes(written, techniques, tmp_path):
+    (again,) = page.write_reports(written.uri, tmp_path, plan="techniques")
+    assert again.read_bytes() == techniques.read_bytes()
+
+
+def test_other_address(written, tmp_path):
+    (path,) = page.write_reports(written.uri, tmp_path, plan="techniques", ui_address="https://mlflow.example/ui/")
+    assert 'href="https://mlflow.example/ui/#/experiments/' in path.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="ui_address must begin with"):
+        page.write_reports(written.uri, tmp_path, ui_address="javascript:alert(1)//")
+
+
+def test_errors_help(written, tmp_path):
+    with pytest.raises(ValueError, match=r"no runs of a plan 'technique'; did you mean techniques\?"):
+        page.write_reports(written.uri, tmp_path, plan="technique")
+    nowhere = tmp_path / "mlflow.db"
+    with pytest.raises(ValueError, match=r"no runs yet: there is no store at .*make ablate"):
+        page.write_reports(f"sqlite:///{nowhere}", tmp_path / "reports")
+    assert not nowhere.exists()
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    path.write_text("old")
+
+    def broken(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        page._replace(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["page.html"]
+
+
+def test_two_data_sets_of_one_name_are_two_pages():
+    def invocation(digest, started):
+        plan = {"name": "techniques", "overrides": [], "data": {"name": "cifar10", "digest": digest}}
+        return load.Invocation("id", "1", pd.Timestamp(started, unit="s", tz="UTC"), False, {schema.PROFILE: "q"}, plan)
+
+    newer, older = invocation("bbbbbbbbbb", 2), invocation("aaaaaaaaaa", 1)
+    assert page._newest([newer, older]) == {"techniques-cifar10-q": newer, "techniques-cifar10-q-aaaaaaaa": older}
+
+
+def test_reports_imports_no_other_room():
+    """Of the other rooms only the vocabulary of the store and the words of errors; and no torch."""
+    allowed = {"ablations", "ablations.schema", "ablations.naming"}
+    files = list(Path(page.__file__).parent.rglob("*.py"))
+    assert len(files) > 8
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module] if node.module != "ablations" else [f"ablations.{a.name}" for a in node.names]
+            for name in names:
+                assert name.split(".")[0] not in ("torch", "torchvision", "study"), file
+                assert not name.startswith("ablations") or name in allowed, file
