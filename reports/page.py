@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ablations import schema
 from ablations.naming import did_you_mean
 from reports import answer, load, tables, verdict, wording
 from reports.load import Invocation
@@ -171,7 +172,9 @@ def _figures(
 ) -> dict[str, dict[str, str]]:
     from reports.figures import forest, learning_curves, seeds
 
-    curves = load.curves_of(client, runs)
+    curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY])
+    if curves.empty:  # nothing was held out, or no epoch has ended
+        curves = load.curves_of(client, runs, [schema.TRAIN_LOSS])
     frames: dict[str, tuple[Any, pd.DataFrame]] = {
         "curves": (learning_curves, learning_curves.data(curves, plan)),
         "seeds": (seeds, seeds.data(runs, plan)),

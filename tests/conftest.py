@@ -35,8 +35,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return store(images, tmp_path_factory.mktemp("data") / "tiny", name="tiny", source="Drawn for the tests.")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> Recipe:
     """The notebook's techniques on a very narrow network and a tiny budget."""
-    notebook = catalog.notebook_recipe()
-    return Recipe(Network(width=0.0625), TINY, notebook.techniques)
+    return Recipe(Network(width=0.0625), TINY, catalog.notebook_recipe().techniques)

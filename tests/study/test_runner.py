@@ -1,0 +1,261 @@
+"""A plan run for real into an MLflow store: what is written, resumed, killed, interrupted, failed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablations import catalog, schema
+from ablations.profiles import Profile
+from ablations.recipe import Recipe
+from study.data import Dataset
+from study.fleet import Member
+from study.home import Home
+from study.runner import Invocation, Progress, pack, run
+from study.tracking import StoreError, open_store
+from study.workers import Failed, train_fleets
+
+FACTS = {"commit": "unknown", "device": "cpu"}
+
+
+def _invocation(recipe: Recipe, data: Dataset, seeds: int = 2, plan: str = "techniques") -> Invocation:
+    profile = Profile("tiny", "for tests", recipe.model, recipe.budget, seeds, 0.01)
+    made = catalog.make_plan(plan, recipe, profile, tuple(range(seeds)))
+    return Invocation(made, profile, data, torch.device("cpu"), workers=2, command="ablate run techniques")
+
+
+def _client(home: Home) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+
+
+def _runs(home: Home, kind: str = schema.KIND_TRAINING) -> list:
+    client = _client(home)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.kind = '{kind}'", max_results=1000))
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data: Dataset):
+    """A home in which the techniques plan has run with one seed."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.folder.mkdir(exist_ok=True)
+    invocation = _invocation(recipe, tiny_data, seeds=1)
+    shown: list[tuple[int, int]] = []
+    progress = run(invocation, open_store(home), FACTS, lambda p: shown.append((p.epochs_done, p.finished)))
+    return home, invocation, progress, shown
+
+
+def test_every_training_is_in_the_store(finished) -> None:
+    home, invocation, progress, shown = finished
+    runs = _runs(home)
+    assert len(runs) == 14 == progress.finished
+    assert {r.data.tags[schema.ARM] for r in runs} == {arm.name for arm in invocation.plan.arms}
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert shown[-1] == (progress.epochs_total, 14)
+    digests = {arm.name: arm.recipe.digest() for arm in invocation.plan.arms}
+    knobs = {arm.name: arm.recipe.knobs() for arm in invocation.plan.arms}
+    for stored in runs:
+        tags, arm = stored.data.tags, stored.data.tags[schema.ARM]
+        assert tags[schema.DIGEST] == digests[arm]
+        assert tags[schema.DATA_DIGEST] == invocation.data.digest
+        assert tags[schema.OUTCOME] == schema.FINISHED
+        assert {k: str(v) for k, v in knobs[arm].items()}.items() <= stored.data.params.items()
+        assert set(stored.data.metrics) == {*schema.CURVES, *schema.ENDINGS}
+        assert stored.inputs.dataset_inputs[0].dataset.digest == invocation.data.digest
+
+
+def test_curves_have_a_point_per_epoch_and_endings_agree_with_their_parts(finished) -> None:
+    home, invocation, *_ = finished
+    client, stored = _client(home), _runs(home)[0]
+    for name in schema.CURVES:
+        history = client.get_metric_history(stored.info.run_id, name)
+        assert [m.step for m in history] == list(range(1, invocation.plan.arms[0].recipe.budget.epochs + 1))
+    metrics = stored.data.metrics
+    gap = metrics[schema.TRAIN_ACCURACY] - metrics[schema.TEST_ACCURACY]
+    assert metrics[schema.GENERALISATION_GAP] == pytest.approx(gap)
+    local = client.download_artifacts(stored.info.run_id, schema.TEST_CORRECT_FILE)
+    correct = np.load(local)["correct"]
+    assert correct.dtype == bool
+    assert correct.mean() == pytest.approx(metrics[schema.TEST_ACCURACY])
+
+
+def test_the_plan_is_logged_before_the_first_training(finished) -> None:
+    home, invocation, *_ = finished
+    (parent,) = _runs(home, schema.KIND_PLAN)
+    assert parent.info.status == "FINISHED"
+    assert all(r.info.start_time >= parent.info.start_time for r in _runs(home))
+    assert {r.data.tags["mlflow.parentRunId"] for r in _runs(home)} == {parent.info.run_id}
+    plan = json.loads(Path(_client(home).download_artifacts(parent.info.run_id, schema.PLAN_FILE)).read_text())
+    assert plan == json.loads(json.dumps(invocation.described()))
+    assert parent.data.tags[schema.PLAN_DIGEST] == invocation.plan.digest() == plan["digest"]
+    assert parent.data.tags[schema.PROVENANCE + "device"] == "cpu"
+
+
+def test_a_second_call_trains_nothing_and_more_seeds_train_the_rest(finished, tiny_data: Dataset) -> None:
+    home, invocation, *_ = finished
+    store = open_store(home)
+    before = {r.info.run_id for r in _runs(home)}
+    assert run(invocation, store, FACTS, _silent).trainings_total == 0
+    assert len(_runs(home, schema.KIND_PLAN)) == 1
+    arms = invocation.plan.arms[0].recipe
+    more = run(_invocation(arms, tiny_data, seeds=2), store, FACTS, _silent)
+    assert more.trainings_total == more.finished == 14
+    assert {r.data.tags[schema.SEED] for r in _runs(home) if r.info.run_id not in before} == {"1"}
+
+
+def test_runs_left_running_are_closed(finished) -> None:
+    home, *_ = finished
+    client = _client(home)
+    experiment = _runs(home)[0].info.experiment_id
+    left = client.create_run(experiment, tags={schema.KIND: schema.KIND_TRAINING})
+    foreign = client.create_run(experiment)
+    assert open_store(home).reconcile() == 1
+    closed = client.get_run(left.info.run_id)
+    assert closed.info.status == "KILLED"
+    assert closed.data.tags[schema.OUTCOME] == schema.INTERRUPTED
+    assert client.get_run(foreign.info.run_id).info.status == "RUNNING", "not ours to close"
+
+
+def test_an_error_in_a_fleet_is_a_failure_of_its_runs_alone(tmp_path: Path, recipe: Recipe, tiny_data) -> None:
+    home = Home(tmp_path)
+    broken = recipe.set("model.name=nonsense")
+    good = _invocation(recipe, tiny_data, seeds=1, plan="notebook")
+    bad = _invocation(broken, tiny_data, seeds=1, plan="notebook")
+    store = open_store(home)
+    progress = run(bad, store, FACTS, _silent)
+    assert list(progress.failed) == ["notebook, seed 0"]
+    (failed,) = _runs(home)
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags[schema.OUTCOME] == schema.FAILED
+    assert "nonsense" in failed.data.tags["error"]
+    assert run(good, store, FACTS, _silent).finished == 1
+    assert run(bad, store, FACTS, _silent).trainings_total == 1, "a failure is tried again"
+
+
+def test_stopping_marks_what_was_in_flight(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
+    home = Home(tmp_path)
+
+    def stop(progress: Progress) -> None:
+        if progress.epochs_done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(_invocation(recipe, tiny_data, seeds=1), open_store(home), FACTS, stop)
+    for stored in _runs(home) + _runs(home, schema.KIND_PLAN):
+        assert stored.info.status == "KILLED"
+
+
+KILLED_RUN = """
+import pickle, sys
+from pathlib import Path
+from study.data import open_cached
+from study.home import Home
+from study.runner import run
+from study.tracking import open_store
+if __name__ == "__main__":
+    home = Home(Path(sys.argv[1]))
+    invocation = pickle.loads(Path(sys.argv[2]).read_bytes())
+    with home.locked("a test", print):
+        store = open_store(home)
+        store.reconcile()
+        run(invocation, store, {}, lambda progress: print(progress.finished, flush=True))
+"""
+
+
+def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
+    home = Home(tmp_path / "home")
+    script, pickled = tmp_path / "coordinator.py", tmp_path / "invocation.pickle"
+    script.write_text(KILLED_RUN)
+    pickled.write_bytes(pickle.dumps(_invocation(recipe.set("budget.epochs=12"), tiny_data)))
+    command = [sys.executable, str(script), str(home.folder), str(pickled)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() != "0":
+                break
+        process.send_signal(signal.SIGKILL)
+    kept = {r.info.run_id for r in _runs(home) if r.info.status == "FINISHED"}
+    assert 0 < len(kept) < 28
+    assert any(r.info.status == "RUNNING" for r in _runs(home))
+    _wait_for_workers_to_end()
+
+    subprocess.run(command, check=True, capture_output=True)
+    runs = _runs(home)
+    assert not [r for r in runs if r.info.status == "RUNNING"]
+    results = [r for r in runs if r.data.tags.get(schema.OUTCOME) in schema.RESULTS]
+    assert kept <= {r.info.run_id for r in results}
+    assert len(results) == 28
+    assert len({(r.data.tags[schema.DIGEST], r.data.tags[schema.SEED]) for r in results}) == 28
+    in_flight = [r for r in runs if r.data.tags.get(schema.OUTCOME) == schema.INTERRUPTED]
+    assert len(in_flight) <= 14, "two workers, a fleet of seven each"
+
+
+def _wait_for_workers_to_end() -> None:
+    """Workers of a killed coordinator end by themselves, at their next report."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        orphans = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.info["ppid"] == 1]
+        if not any("spawn_main" in " ".join(p.info["cmdline"] or ()) for p in orphans):
+            return
+        time.sleep(0.2)
+    raise AssertionError("workers outlive their coordinator")
+
+
+def test_two_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    said: list[str] = []
+    code = (
+        "import sys, time; from pathlib import Path; from study.home import Home\n"
+        "with Home(Path(sys.argv[1])).locked('running plan x', print): print('held', flush=True); time.sleep(1.5)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        began = time.monotonic()
+        with home.locked("running plan y", said.append):
+            waited = time.monotonic() - began
+    assert waited > 0.5
+    assert f"process {other.pid}, running plan x" in said[0]
+
+
+def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/such/folder/mlflow.db")
+    with pytest.raises(StoreError, match=r"cannot be opened .* Set MLFLOW_TRACKING_URI or ABLATE_HOME"):
+        open_store(Home(tmp_path))
+
+
+def test_a_dead_worker_does_not_take_the_others_along(recipe: Recipe, tiny_data: Dataset, tmp_path: Path) -> None:
+    fleets = [[Member(recipe, seed)] for seed in range(3)]
+    events = list(train_fleets(fleets, tmp_path / "no data here", "cpu", workers=2))
+    failures = [e for e in events if isinstance(e, Failed)]
+    assert len(failures) == 3
+    assert "exit code" in failures[0].why
+
+
+@given(st.integers(1, 90), st.integers(1, 5), st.integers(1, 9))
+def test_packing_keeps_order_and_balances(count: int, workers: int, size: int) -> None:
+    members = [Member(catalog.notebook_recipe(), seed) for seed in range(count)]
+    fleets = pack(members, workers, size)
+    assert [m for fleet in fleets for m in fleet] == members
+    lengths = [len(fleet) for fleet in fleets]
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+    assert len(fleets) % workers == 0 or len(fleets) == count
