@@ -1,9 +1,7 @@
 """The whole way: a real store, read back and written as pages, which are parsed."""
 
-import ast
 import os
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -202,18 +200,3 @@ def test_two_data_sets_of_one_name_are_two_pages():
 
     newer, older = invocation("bbbbbbbbbb", 2), invocation("aaaaaaaaaa", 1)
     assert page._newest([newer, older]) == {"techniques-cifar10-q": newer, "techniques-cifar10-q-aaaaaaaa": older}
-
-
-def test_reports_imports_no_other_room():
-    """Of the other rooms only the vocabulary of the store and the words of errors; and no torch."""
-    allowed = {"ablations", "ablations.schema", "ablations.naming"}
-    files = list(Path(page.__file__).parent.rglob("*.py"))
-    assert len(files) > 8
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module] if node.module != "ablations" else [f"ablations.{a.name}" for a in node.names]
-            for name in names:
-                assert name.split(".")[0] not in ("torch", "torchvision", "study"), file
-                assert not name.startswith("ablations") or name in allowed, file
