@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -34,7 +34,7 @@ class Failed:
 Event = Started | Epoch | Outcome | Failed
 
 
-def train_fleets(fleets: Sequence[Sequence[Member]], data_folder: Path, device: str, workers: int) -> Iterator[Event]:
+def train_fleets(fleets: Sequence[Sequence[Member]], data_folder: Path, device: str, workers: int) -> Generator[Event]:
     """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
 
     Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
