@@ -37,7 +37,7 @@ def _headline(plan: Mapping[str, Any], place: str, rows: list[Any]) -> str:
             (raising if row["difference"] > 0 else lowering).append(title)
     start = wording.sentence_case(f"{place}, " if place else "")
     if len(unresolved) == len(rows):
-        return f"{start}no technique has a resolved effect on test accuracy yet ({len(rows)} claims)."
+        return f"{start}no technique has a resolved effect on test accuracy yet ({wording.count(len(rows), 'claim')})."
     parts = [
         f"{wording.listing(titles)} {words[0] if len(titles) == 1 else words[1]} {rest}"
         for titles, words, rest in (
@@ -86,18 +86,18 @@ def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
         )
     else:
         text = f"{count} paired seeds, at least the {rule['confirmatory_seeds']} that this plan asks for."
-    detectable = 100 * verdicts.loc[verdicts["metric"] == schema.TEST_ACCURACY, "detectable"].dropna()
+    detectable = verdicts.loc[verdicts["metric"] == schema.TEST_ACCURACY, "detectable"].dropna()
     if detectable.empty:
         return text
-    if detectable.median() >= 100:
+    if detectable.median() > 1:
         return f"{text} With so few no change of test accuracy could be found reliably."
-    low, typical, high = (wording.number(x, 1) for x in (detectable.min(), detectable.median(), detectable.max()))
+    low, typical, high = (wording.detectable(x) for x in (detectable.min(), detectable.median(), detectable.max()))
     among = "" if low == high else f" ({low} to {high} pp, depending on the technique)"
     text += (
         f" With these seeds a change of test accuracy of typically {typical} pp{among} would be found four times out "
         "of five, at the upper 95 % limit of the spread seen"
     )
-    if detectable.min() > 100 * rule["margin"]:
+    if detectable.min() > rule["margin"]:
         text += f"; a change the size of the margin, {100 * rule['margin']:g} pp, is out of their reach"
     return text + "."
 

@@ -88,7 +88,7 @@ def _template() -> Template:
     words = (
         wording.points, wording.percent, wording.interval, wording.mean_and_std, wording.p_value, wording.margin,
         wording.verdict_label, wording.duration, wording.sentence_case, wording.listing, wording.metric_title,
-        wording.number, wording.count,
+        wording.number, wording.count, wording.detectable,
     )  # fmt: skip
     environment.globals |= {word.__name__: word for word in words}
     return environment.get_template("page.html.j2")

@@ -48,7 +48,10 @@ class Paired:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Mean:
-    """Mean, std (n - 1) and t interval of a sample [n]. NaN where n is too small; a point where nothing varies."""
+    """Mean, std (n - 1) and t interval of a sample [n].
+
+    The limits are NaN where n is too small or nothing varies: an interval of no width would look certain.
+    """
     x = np.asarray(values, dtype=float)
     n = len(x)
     if n == 0:
@@ -56,7 +59,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
     if n == 1:
         return Mean(1, float(x[0]), math.nan, math.nan, math.nan)
     if np.ptp(x) <= ROUNDING:
-        return Mean(n, float(x.mean()), 0.0, float(x.mean()), float(x.mean()))
+        return Mean(n, float(x.mean()), 0.0, math.nan, math.nan)
     mean, std = float(x.mean()), float(x.std(ddof=1))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n)
     return Mean(n, mean, std, mean - half, mean + half)
@@ -162,17 +165,17 @@ def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float
 
 
 def prediction_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Where one further draw from the same normal population falls: mean ± t·s·√(1 + 1/n). NaN for n < 2."""
+    """Where one further draw from the same normal population falls: mean ± t·s·√(1 + 1/n); NaN as above."""
     summary = mean_interval(values, confidence)
-    if summary.n < 2:
+    if math.isnan(summary.low):
         return math.nan, math.nan
     half = float(stats.t.ppf((1 + confidence) / 2, summary.n - 1)) * summary.std * math.sqrt(1 + 1 / summary.n)
     return summary.mean - half, summary.mean + half
 
 
 def upper_limit_of_sd(sd: float, n: int, confidence: float = 0.95) -> float:
-    """The one-sided upper χ² limit of a standard deviation estimated from n values; NaN for n < 2."""
-    if n < 2 or math.isnan(sd):
+    """The one-sided upper χ² limit of a standard deviation estimated from n values; NaN for n < 2 or sd = 0."""
+    if n < 2 or not sd > 0:
         return math.nan
     return sd * math.sqrt((n - 1) / float(stats.chi2.ppf(1 - confidence, n - 1)))
 

@@ -70,7 +70,7 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 def interval(low: float, high: float, digits: int = 2) -> str:
     """Two fractions as percentage points in brackets; nothing for NaN."""
-    if math.isnan(low) or math.isnan(high):
+    if pd.isna(low) or pd.isna(high):
         return ""
     return f"[{number(100 * low, digits)}, {number(100 * high, digits)}]"
 
@@ -124,12 +124,17 @@ def verdict_sentence(row: Row) -> str:
     return f"{label}: {found}; {resolution(row)}."
 
 
+def detectable(fraction: float) -> str:
+    """A detectable difference of accuracies in percentage points, without the unit; more than 100 cannot happen."""
+    return "over 100" if fraction > 1 else number(100 * fraction)
+
+
 def resolution(row: Row) -> str:
     """What the seeds of a comparison can and cannot find, at the upper limit of the spread they show."""
     matters = f"{100 * row['margin']:g} pp"
     needed = row["seeds_needed"]
     how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
-    return f"detectable at this n: {number(100 * row['detectable'])} pp; {how_many} seeds needed for {matters}"
+    return f"detectable at this n: {detectable(row['detectable'])} pp; {how_many} seeds needed for {matters}"
 
 
 def finding(row: Row) -> str:

@@ -81,11 +81,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     """Wide enough for zero, the band, every estimate and the usual interval: a huge one must not hide the rest."""
-    usual = 2.5 * ((rows["high"] - rows["low"]) / 2).median()
-    usual = usual if usual > 0 else rows["margin"].max()
-    margin = rows["margin"].max()
-    left = max(min(rows["effect"].min() - usual, -margin), min(rows["low"].min(), -margin))
-    right = min(max(rows["effect"].max() + usual, margin), max(rows["high"].max(), margin))
+    low, high = (rows[limit].fillna(rows["effect"]) for limit in ("low", "high"))
+    usual, margin = 2.5 * ((high - low) / 2).median(), rows["margin"].max()
+    left = max(min(rows["effect"].min() - usual, -margin), min(low.min(), -margin))
+    right = min(max(rows["effect"].max() + usual, margin), max(high.max(), margin))
     edge = 0.04 * (right - left)
     return left - edge, right + edge
 

@@ -40,6 +40,9 @@ def test_forest_limits_do_not_follow_one_huge_interval():
     left, right = forest._limits(rows)
     assert -5 < left < -0.5
     assert 3 < right < 8
+    left, right = forest._limits(pd.DataFrame({"effect": [2.0], "low": [np.nan], "high": [np.nan], "margin": 0.5}))
+    assert left < -0.5
+    assert right > 2
 
 
 def test_seeds_data(plan, runs):

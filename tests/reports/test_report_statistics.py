@@ -162,6 +162,7 @@ def test_differences_without_spread_are_no_evidence(shift):
     control = pd.Series([0.70, 0.62, 0.55])
     found = st.paired(control + shift, control)
     assert found.sd == 0.0
-    assert found.low == found.high == pytest.approx(shift)
-    assert math.isnan(found.p)
+    assert found.mean == pytest.approx(shift)
+    assert all(math.isnan(x) for x in (found.low, found.high, found.p, st.upper_limit_of_sd(found.sd, 3)))
+    assert all(math.isnan(x) for x in st.prediction_interval([0.7, 0.7, 0.7]))
     assert math.isnan(st.equivalence_p(control + shift, control, 0.05))

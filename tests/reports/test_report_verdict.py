@@ -130,7 +130,7 @@ def test_not_enough_seeds(plan, n):
     row = verdict.judge(one_claim(plan), runs).iloc[0]
     assert row["sentence"] == f"INCONCLUSIVE: not enough seeds yet ({n} of 12 paired)."
     assert answer.headlines(plan, verdict.judge(one_claim(plan), runs)) == [
-        "In the full recipe, no technique has a resolved effect on test accuracy yet (1 claims)."
+        "In the full recipe, no technique has a resolved effect on test accuracy yet (1 claim)."
     ]
 
 
@@ -138,6 +138,7 @@ def test_no_spread_is_no_verdict(plan):
     runs = frame(plan, {"full recipe": [0.7, 0.72], "without dropout": [0.6, 0.62]})
     row = verdict.judge(one_claim(plan, 2), runs).iloc[0]
     assert row["sentence"] == "INCONCLUSIVE: the difference is +10.00 pp on each of 2 seeds, so no test applies."
+    assert row[["low", "high", "p", "detectable", "seeds_needed"]].isna().all()
 
 
 def test_all_diverged_is_no_verdict(plan):
@@ -171,7 +172,7 @@ def test_headline_and_strength(plan, runs):
     verdicts = verdict.judge(plan, runs)
     headlines = answer.headlines(plan, verdicts)
     assert headlines[0].startswith("In the full recipe, dropout raises test accuracy; ")
-    assert headlines[1] == "On its own, no technique has a resolved effect on test accuracy yet (1 claims)."
+    assert headlines[1] == "On its own, no technique has a resolved effect on test accuracy yet (1 claim)."
     strength = answer.strength(plan, verdicts)
     assert strength.startswith("Exploratory: 5 to 6 paired seeds, fewer than the 10 that this plan asks for")
     found = answer.by_technique(plan, verdicts)[0]
