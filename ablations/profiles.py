@@ -39,7 +39,7 @@ PROFILES = {
             name="quick",
             summary="a laptop's answer at a small budget, in about ten minutes on two cores",
             model=Network(width=0.25),
-            budget=Budget(epochs=16, batch_size=64, train_images=5_000, validation_images=1_000),
+            budget=Budget(epochs=12, batch_size=32, train_images=4_000, validation_images=1_000),
             seeds=5,
             margin=0.005,
         ),

@@ -188,6 +188,7 @@ def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> 
     from ablations import catalog, profiles
     from study.data import load
     from study.runner import Invocation
+    from study.workers import default_workers
 
     catalog.plan_module(plan)
     place = _device(device)
@@ -195,7 +196,7 @@ def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> 
     count = size.seeds if seeds is None else seeds
     if count < 1:
         raise ValueError(f"--seeds must be at least 1, not {count}")
-    crew = workers if workers is not None else (1 if place.type == "cuda" else os.cpu_count() or 1)
+    crew = default_workers(place) if workers is None else workers
     if crew < 1:
         raise ValueError(f"--workers must be at least 1, not {crew}")
     baseline = size.apply(catalog.notebook_recipe())
@@ -218,9 +219,7 @@ def _device(name: str | None):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        from ablations.naming import did_you_mean
-
-        raise ValueError(f"no device {name!r}{did_you_mean(name, ('cpu', 'cuda'))}")
+        raise ValueError(f"no device {name!r}. Known: cpu, cuda.")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use."

@@ -6,7 +6,7 @@ import getpass
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -26,8 +26,15 @@ def provenance(device: torch.device, workers: int) -> dict[str, str]:
         "cores": str(os.cpu_count()),
     }
     for package in ("cifar-ablations", "torch", "torchvision", "mlflow", "numpy"):
-        facts[package] = version(package)
+        facts[package] = _version(package)
     return facts
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # the engine and its benchmark run without MLflow, and uninstalled
+        return "not installed"
 
 
 def user() -> str:

@@ -66,8 +66,8 @@ class Invocation:
     def check(self) -> None:
         """Raise ValueError for anything that no training of the plan could get past."""
         for arm in self.plan.arms:
-            split(len(self.data.train_labels), Member(arm.recipe, 0))
             build(arm.recipe.model, len(self.data.classes))
+            split(len(self.data.train_labels), Member(arm.recipe, 0))
 
     def missing(self, done: Iterable[tuple[str, int]]) -> dict[Member, str]:
         """The trainings that have no result yet."""

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ablations import catalog
 from ablations.profiles import PROFILES
+from ablations.technique import Technique
 from study.runner import Invocation
 from study.runner import Progress as RunProgress
 
@@ -69,56 +70,77 @@ def clock(seconds: float) -> str:
 
 
 def show_catalog() -> None:
-    """Print every technique with its levels and source, every plan and every profile."""
-    console = Console()
-    table = Table(
-        "technique", "levels (* in the notebook's recipe)", "knobs", "source", title="Techniques", title_justify="left"
-    )
+    """Print every technique with its levels, knobs and source, every plan and every profile."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("[bold]Techniques[/bold] (--set TECHNIQUE=LEVEL or TECHNIQUE.KNOB=VALUE)")
     for name, cls in catalog.techniques().items():
-        levels = ", ".join(level + "*" * (level == cls.notebook) for level in cls.levels)
-        table.add_row(name, levels, ", ".join(cls.knobs()), cls.source)
-    console.print(table)
-    table = Table("plan", "question", title="Plans", title_justify="left")
+        levels = ", ".join(level + " (the notebook's)" * (level == cls.notebook) for level in cls.levels)
+        console.print(f"  {name}: {cls.title}. Levels {levels}. {cls.source}.", markup=False)
+        for knob, about in cls.knobs().items():
+            legal = ", ".join(about.choices) if about.choices else _range(about.low, about.high)
+            values = ", ".join(f"{getattr(cls.at(level), knob)} at {level}" for level in cls.levels)
+            console.print(f"    {name}.{knob}: {about.doc}; {legal}; {values}", style="dim", markup=False)
+    console.print("\n[bold]Plans[/bold] (ablate run PLAN)")
     for name in catalog.plan_names():
-        table.add_row(name, catalog.plan_module(name).QUESTION)
-    console.print(table)
-    table = Table("profile", "seeds", "budget", "what for", title="Profiles", title_justify="left")
+        console.print(f"  {name}: {catalog.plan_module(name).QUESTION}", markup=False)
+    console.print("\n[bold]Profiles[/bold] (--profile PROFILE; parts with --set budget.FIELD=VALUE, model.FIELD=VALUE)")
     for profile in PROFILES.values():
-        table.add_row(
-            profile.name, str(profile.seeds), f"width × {profile.model.width:g}, {profile.budget}", profile.summary
+        console.print(f"  {profile.name}: {profile.summary}.", markup=False)
+        console.print(
+            f"    {profile.seeds} seeds, width × {profile.model.width:g}, {profile.budget}", style="dim", markup=False
         )
-    console.print(table)
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "any number" if high is None else f"at most {high:g}"
+    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+ON, OFF, OTHER = "●", "·", "◆"
 
 
 def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float) -> None:
     """Print a plan's arms and what is done of them, the time the rest would take, and what it could tell."""
     from reports.statistics import minimum_detectable_effect
 
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     plan = invocation.plan
-    console.print(f"[bold]{plan.question}[/bold]")
     baseline = plan.arms[0].recipe
-    console.print(f"{invocation.profile.name}: {baseline.budget}; {invocation.data.name} ({invocation.data.digest})")
-    names = [t.name for t in baseline.techniques]
-    table = Table("arm", *names, "done")
+    console.print(f"[bold]{plan.question}[/bold]")
+    data = invocation.data
+    console.print(f"  {invocation.profile.name}: {baseline.budget}; {data.name} ({data.digest})\n")
+    table = Table("arm", " ".join(str(i + 1) for i in range(len(baseline.techniques))), "done", box=None)
+    others = []
     for arm in plan.arms:
         count = sum((arm.recipe.digest(), seed) in done for seed in plan.seeds)
-        table.add_row(arm.name, *(t.level for t in arm.recipe.techniques), f"{count}/{len(plan.seeds)}")
+        table.add_row(arm.name, " ".join(map(_mark, arm.recipe.techniques)), f"{count}/{len(plan.seeds)}")
+        others += [f"{t.name}: {t.level}" for t in arm.recipe.techniques if _mark(t) == OTHER]
     console.print(table)
+    console.print("\n  " + "  ".join(f"{i + 1} {t.title}" for i, t in enumerate(baseline.techniques)))
+    console.print(f"  {ON} on  {OFF} off" + "".join(f"  {OTHER} {other}" for other in dict.fromkeys(others)) + "\n")
     missing = len(invocation.missing(done))
     total = len(invocation.members())
-    console.print(
-        f"{total} trainings, {total - missing} already done; the other {missing} take about {clock(seconds)} "
-        f"with {invocation.workers} worker(s) on {invocation.device}."
+    left = (
+        f"the other {missing} take about {clock(seconds)} on {invocation.device} with {invocation.workers} "
+        f"worker{'s' * (invocation.workers > 1)}"
+        if missing
+        else "nothing is left to train"
     )
+    console.print(f"{total} trainings, {total - missing} already done; {left}.")
     n = len(plan.seeds)
     if plan.claims and n >= 2:
         effect = minimum_detectable_effect(n)
         console.print(
             f"{n} paired seeds can detect an effect of {effect:.2f} standard deviations of the paired difference "
-            f"(80 % power, α = {plan.rule.alpha:g}, before correction for {len(plan.claims)} claims); if that "
-            f"deviation is 1 pp, {effect:.2f} pp. The plan's margin is {plan.rule.margin * 100:g} pp."
+            f"(80 % power, α = {plan.rule.alpha:g}, before correction for {len(plan.claims)} claims): "
+            f"{effect:.2f} pp if that deviation is 1 pp. Differences within {plan.rule.margin * 100:g} pp do not "
+            "matter here."
         )
     elif plan.claims:
         console.print("One seed cannot tell an effect from chance: no claim will be decided.")
     console.print(f"Plan {plan.digest()}; its claims are fixed by this digest.")
+
+
+def _mark(technique: Technique) -> str:
+    return {"on": ON, "off": OFF}.get(technique.level, OTHER)

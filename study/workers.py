@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 import traceback
@@ -11,9 +12,13 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.engine import Epoch, Outcome
 from study.fleet import Member
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,15 @@ class Failed:
 
 
 Event = Started | Epoch | Outcome | Failed
+
+
+def default_workers(device: torch.device) -> int:
+    """One process per core that this process may use, with one thread each; a GPU is driven by one."""
+    if device.type == "cuda":
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def train_fleets(fleets: Sequence[Sequence[Member]], data_folder: Path, device: str, workers: int) -> Generator[Event]:

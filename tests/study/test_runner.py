@@ -183,7 +183,7 @@ def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, ti
     home = Home(tmp_path / "home")
     script, pickled = tmp_path / "coordinator.py", tmp_path / "invocation.pickle"
     script.write_text(KILLED_RUN)
-    pickled.write_bytes(pickle.dumps(_invocation(recipe.set("budget.epochs=12"), tiny_data)))
+    pickled.write_bytes(pickle.dumps(_invocation(recipe.set("budget.epochs=5"), tiny_data)))
     command = [sys.executable, str(script), str(home.folder), str(pickled)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
