@@ -104,9 +104,9 @@ def _write(
     verdicts = verdict.judge(plan, runs)
     arms = tables.arm_table(plan, runs)
     arms_csv, verdicts_csv = f"{stem}-arms.csv", f"{stem}-verdicts.csv" if plan["claims"] else ""
-    _replace(folder / arms_csv, arms.to_csv(index=False, lineterminator="\n"))
+    _replace(folder / arms_csv, _csv(arms))
     if verdicts_csv:
-        _replace(folder / verdicts_csv, tables.verdict_table(verdicts, plan).to_csv(index=False, lineterminator="\n"))
+        _replace(folder / verdicts_csv, _csv(tables.verdict_table(verdicts, plan)))
     html = template.render(
         invocation=invocation,
         plan=plan,
@@ -128,6 +128,10 @@ def _write(
     path = folder / f"{stem}.html"
     _replace(path, html.lstrip() + "\n")
     return path
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")
 
 
 def _replace(path: Path, text: str) -> None:

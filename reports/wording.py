@@ -149,7 +149,9 @@ def finding(row: Row) -> str:
         return f"{place}leaves {metric} within {margin(row['margin'])}: {effect(row)}"
     if row["reason"]:
         return f"{place}has no answer yet on {metric}: {row['reason']}"
-    return f"{place}has an unresolved effect on {metric}: {effect(row)}"
+    # An interval clear of zero beside "inconclusive" would look like a mistake.
+    corrected = "" if row["low"] <= 0 <= row["high"] else f", p {p_value(row['p_holm'])} after Holm's correction"
+    return f"{place}has an unresolved effect on {metric}: {effect(row)}{corrected}"
 
 
 def duration(seconds: float) -> str:

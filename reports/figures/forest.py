@@ -64,6 +64,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
         return
     left, right = _limits(rows)
     axes.set_xlim(left, right)
+    axes.locator_params(axis="x", nbins=6)
     axes.axvspan(-rows["margin"].max(), rows["margin"].max(), color=theme.BAND, lw=0, zorder=0.5)
     axes.axvline(0, color=theme.INK, lw=0.9, zorder=1)
     for row in rows.to_dict("records"):
