@@ -28,13 +28,19 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_reports(
-    tracking_uri: str, folder: Path, *, plan: str | None = None, ui_address: str | None = None
+    tracking_uri: str,
+    folder: Path,
+    *,
+    plan: str | None = None,
+    digest: str | None = None,
+    ui_address: str | None = None,
 ) -> list[Path]:
     """Write a page and its CSV files for the newest invocation of each question; returns the pages, newest first.
 
-    A question is a plan on a data set, in a profile, with given overrides. `ui_address` is where MLflow's UI answers
-    (a tracking server is its own). Files appear whole or not at all. Raises ValueError where the store does not
-    exist or holds no plan, for a plan that was never invoked, and for a `ui_address` that is not http or https.
+    A question is a plan on a data set, in a profile, with given overrides; `plan` (a name) and `digest` (of a plan as
+    invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). Files
+    appear whole or not at all. Raises ValueError where the store does not exist or holds no plan, for a plan that was
+    never invoked, and for a `ui_address` that is not http or https.
     """
     address = (ui_address or (tracking_uri if tracking_uri.startswith("http") else UI_ADDRESS)).rstrip("/")
     if not address.startswith(("http://", "https://")):
@@ -47,9 +53,10 @@ def write_reports(
         raise ValueError(f"no runs of a plan {plan!r}{did_you_mean(plan, names)}")
     client, template = load.connect(tracking_uri), _template()
     folder.mkdir(parents=True, exist_ok=True)
+    asked = {_question(invocation) for invocation in found if digest in (None, invocation.digest)}
     pages = []
     for stem, invocation in _newest(found).items():
-        if plan in (None, invocation.name):
+        if plan in (None, invocation.name) and _question(invocation) in asked:
             pages.append(_write(client, template, folder, stem, invocation, found, address))
     return pages
 

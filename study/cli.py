@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 
 USER_ERROR = 2
 INTERRUPTED = 130
+STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
 
 PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `ablate list` shows them.")]
 ProfileName = Annotated[
@@ -92,13 +93,13 @@ def _run(home, plan, profile, seeds, settings, data, device, workers) -> None:
     )
     began = time.perf_counter()
     facts = provenance(invocation.device, invocation.workers)
-    with progress_shown() as show:
-        done = run(invocation, store, facts, show)
+    with progress_shown() as show, _asked_to_stop() as stopped:
+        done = run(invocation, store, facts, show, stopped)
     if done.trainings_total:
         say(f"{done.finished} trainings in {_duration(time.perf_counter() - began)}, {done.diverged} of them diverged.")
     for name, why in done.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
-    for page in write_reports(store.uri, home.reports, plan=plan):
+    for page in write_reports(store.uri, home.reports, plan=plan, digest=invocation.plan.digest()):
         say(f"Report: {home.shown(page)}")
     say("All runs: make ui (or: ablate ui)")
     if done.failed:
@@ -237,6 +238,29 @@ def _interrupted(number: int, frame: Any) -> NoReturn:
 
 
 @contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C or a polite kill has come; a second one is not waited for.
+
+    An exception raised in the middle of whatever runs could be lost, as in a finalizer or a callback of SQLite, or
+    break a write to the store.
+    """
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _errors() -> Iterator[None]:
     """A user's mistake is one sentence and exit code 2; Ctrl-C leaves in order."""
     try:
@@ -248,7 +272,7 @@ def _errors() -> Iterator[None]:
         print(f"ablate: {error}", file=sys.stderr)
         raise typer.Exit(USER_ERROR) from None
     except KeyboardInterrupt:
-        print("\nStopped. What has ended is kept; the same command goes on with the rest.", file=sys.stderr)
+        print(f"\n{STOPPED}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 

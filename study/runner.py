@@ -88,11 +88,17 @@ class Progress:
     """Names of the trainings that raised an error, and why."""
 
 
-def run(invocation: Invocation, store: Store, facts: dict[str, str], show: Callable[[Progress], None]) -> Progress:
+def run(
+    invocation: Invocation,
+    store: Store,
+    facts: dict[str, str],
+    show: Callable[[Progress], None],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Progress:
     """Train what the plan still misses and log it; the plan itself is logged first.
 
-    On an error in a fleet the others go on. When stopped from outside (KeyboardInterrupt), the trainings in flight are
-    marked interrupted, and what has ended stays.
+    On an error in a fleet the others go on. When `stopped` says so, the trainings in flight are marked interrupted,
+    what has ended stays, and KeyboardInterrupt is raised.
     """
     members = invocation.missing(store.results(invocation.data))
     progress = Progress(epochs_total=sum(m.recipe.budget.epochs for m in members), trainings_total=len(members))
@@ -126,6 +132,8 @@ def run(invocation: Invocation, store: Store, facts: dict[str, str], show: Calla
                         store.fail(in_flight.pop(member), event.why)
                         progress.failed[f"{members[member]}, seed {member.seed}"] = event.why
             show(progress)
+            if stopped():
+                raise KeyboardInterrupt
     except BaseException:
         events.close()
         for run_id in (*in_flight.values(), parent):

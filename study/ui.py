@@ -42,6 +42,8 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
                 "Group the runs by the tag `arm` to see seeds together. Ctrl-C stops."
             )
             server.wait()
+        except KeyboardInterrupt:
+            say("\nMLflow's UI has stopped.")
         finally:
             server.terminate()
             server.wait()

@@ -38,6 +38,8 @@ class Failed:
 
 Event = Started | Epoch | Outcome | Failed
 
+QUIET_SECONDS = 0.25
+
 
 def default_workers(device: torch.device) -> int:
     """One process per core that this process may use, with one thread each; a GPU is driven by one."""
@@ -48,9 +50,12 @@ def default_workers(device: torch.device) -> int:
     return os.cpu_count() or 1
 
 
-def train_fleets(fleets: Sequence[Sequence[Member]], data_folder: Path, device: str, workers: int) -> Generator[Event]:
+def train_fleets(
+    fleets: Sequence[Sequence[Member]], data_folder: Path, device: str, workers: int
+) -> Generator[Event | None]:
     """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
 
+    Where none comes for a while it yields None, so that the caller can look up from its waiting.
     Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
     """
     waiting = list(reversed(fleets))
@@ -62,7 +67,10 @@ def train_fleets(fleets: Sequence[Sequence[Member]], data_folder: Path, device: 
         for connection in list(at_work):
             yield from _assign(connection, at_work, waiting)
         while at_work:
-            for ready in wait(list(at_work)):
+            happened = wait(list(at_work), timeout=QUIET_SECONDS)
+            if not happened:
+                yield None
+            for ready in happened:
                 assert isinstance(ready, Connection)
                 yield from _receive(ready, at_work, waiting, data_folder, device)
     finally:

@@ -123,7 +123,7 @@ def test_ctrl_c_ends_in_order(home: Home) -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == "Stopped. What has ended is kept; the same command goes on with the rest."
+    assert errors.strip() == cli.STOPPED
     client = mlflow.MlflowClient(home.tracking_uri)
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert runs
