@@ -126,15 +126,17 @@ class Recipe:
         return flat
 
     def canonical(self) -> dict[str, Any]:
-        """What the digest is taken of. Techniques at `off` are left out, so that a new technique changes no digest.
+        """What the digest is taken of: only what departs from a default, so that nothing added later changes it.
 
-        The resolved update rule stands beside them, since plain SGD is `off` of the optimizer and still has a rate.
+        A new technique is off by default, and a new field or knob has a default that leaves trainings as they were.
+        The resolved update rule stands beside the techniques, since plain SGD is `off` of the optimizer and still has
+        a rate.
         """
         return {
-            "model": asdict(self.model),
-            "budget": asdict(self.budget),
-            "update": asdict(self.update_rule()),
-            "techniques": {t.name: {k: getattr(t, k) for k in t.knobs()} for t in self.techniques if not t.is_off},
+            "model": _departures(self.model),
+            "budget": _departures(self.budget),
+            "update": _departures(self.update_rule()),
+            "techniques": {t.name: _departures(t) for t in self.techniques if not t.is_off},
         }
 
     def digest(self) -> str:
@@ -146,6 +148,11 @@ def digest_of(value: Any) -> str:
     """16 hexadecimal digits (SHA-256) of a JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _departures(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults."""
+    return {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
 
 
 def _replaced(value: Any, owner: str, name: str, text: str) -> Any:

@@ -25,12 +25,14 @@ SEED = "seed"
 DIGEST = "digest"
 OUTCOME = "outcome"
 
-# Values of OUTCOME. Diverged is a result; failed and interrupted are not, and are trained again.
+# Values of OUTCOME. Failed and interrupted are no results, and are trained again.
 FINISHED = "finished"
+STOPPED = "stopped early"
 DIVERGED = "diverged"
 FAILED = "failed"
 INTERRUPTED = "interrupted"
-RESULTS = (FINISHED, DIVERGED)
+CONVERGED = (FINISHED, STOPPED)
+RESULTS = (*CONVERGED, DIVERGED)
 
 # Artifacts.
 PLAN_FILE = "plan.json"
@@ -60,7 +62,8 @@ TEST_LOSS = "test/loss"
 TRAIN_ACCURACY = "train/accuracy"  # in eval mode, without augmentation
 GENERALISATION_GAP = "generalisation_gap"  # train/accuracy - test/accuracy
 SECONDS = "seconds"
-ENDINGS = (TEST_ACCURACY, TEST_LOSS, TRAIN_ACCURACY, GENERALISATION_GAP, SECONDS)
+EPOCHS = "epochs"  # trained until the end, which early stopping and divergence bring forward
+ENDINGS = (TEST_ACCURACY, TEST_LOSS, TRAIN_ACCURACY, GENERALISATION_GAP, SECONDS, EPOCHS)
 
 # Tags of a parent run that say what produced it: commit, versions, device, … are found by this prefix.
 PROVENANCE = "provenance."

@@ -134,6 +134,13 @@ class Technique:
         """What the learning rate is multiplied by at each step, float64 [epochs * steps_per_epoch]; None for 1."""
         return None
 
+    def stop(self, validation_losses: Sequence[float]) -> bool | None:
+        """Whether to end the training, given the validation loss after every epoch so far; None for never.
+
+        Where it is not None, the weights of the epoch with the lowest validation loss are the ones that count.
+        """
+        return None
+
 
 def fills(technique: Technique, hook: str) -> bool:
     """Whether a technique has a hook of its own."""

@@ -7,24 +7,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """One member of the family SGD – momentum – RMSProp – Adam.
+    """One member of the family SGD – momentum – Nesterov – RMSProp – Adam – AdamW.
 
     With gradient g, weights w and step number t from 1:
 
         g <- g + coupled_decay * w
+        w <- w - rate * decoupled_decay * w
         m <- first_decay * m + first_gain * g
         s <- second_decay * s + (1 - second_decay) * g**2                   (adaptive only)
-        w <- w - rate * (m / c1) / (sqrt(s / c2) + epsilon)                 (adaptive)
-        w <- w - rate * m                                                   (otherwise)
+        d <- m, or first_decay * m + first_gain * g                         (nesterov)
+        w <- w - rate * (d / c1) / (sqrt(s / c2) + epsilon)                 (adaptive)
+        w <- w - rate * d                                                   (otherwise)
 
-    with c1 = 1 - first_decay**t and c2 = 1 - second_decay**t (Kingma & Ba 2015, Algorithm 1). Plain SGD is
-    first_decay = 0, first_gain = 1; PyTorch's momentum keeps first_gain = 1.
+    with c1 = 1 - first_decay**t and c2 = 1 - second_decay**t where an adaptive rule corrects its bias (Kingma & Ba
+    2015, Algorithm 1), else 1. Plain SGD is first_decay = 0, first_gain = 1; PyTorch's momentum keeps first_gain = 1;
+    RMSProp is an adaptive rule without a first moment and without correction. Decoupled decay is Loshchilov & Hutter
+    2019, Algorithm 2, as torch.optim.AdamW has it.
     """
 
     rate: float = 0.1
     first_decay: float = 0.0
     first_gain: float = 1.0
+    nesterov: bool = False
     second_decay: float = 0.0
     epsilon: float = 1e-8
     adaptive: bool = False
+    correct_bias: bool = True
     coupled_decay: float = 0.0
+    decoupled_decay: float = 0.0

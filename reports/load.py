@@ -156,7 +156,7 @@ def matching_runs(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
             "experiment_id": run.info.experiment_id,
             "parent_run_id": tags.get(PARENT, ""),
             "ended": run.info.end_time,
-            "converged": tags.get(schema.OUTCOME) == schema.FINISHED,
+            "converged": tags.get(schema.OUTCOME) in schema.CONVERGED,
         }
         rows += [{"arm": name, **about, **ending} for name in names.get(digest, ())]
     frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *schema.ENDINGS])

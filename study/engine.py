@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from ablations import schema
 from ablations.recipe import Recipe
 from ablations.technique import Technique, fills
+from study import checkpoint
 from study.data import Dataset
 from study.fleet import Fleet, Member
 from study.model import DropoutSite
@@ -52,6 +54,14 @@ class Outcome:
     test_correct: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where fleets are saved, and how many seconds pass at least between two times."""
+
+    folder: Path
+    seconds: float = 20.0
+
+
 def same_shape(recipe: Recipe) -> tuple:
     """What members must share to be trained in one fleet."""
     budget = recipe.budget
@@ -59,18 +69,33 @@ def same_shape(recipe: Recipe) -> tuple:
 
 
 def train(
-    members: Sequence[Member], data: Dataset, device: torch.device, report: Callable[[Epoch | Outcome], None]
+    members: Sequence[Member],
+    data: Dataset,
+    device: torch.device,
+    report: Callable[[Epoch | Outcome], None],
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train all members in lockstep; `report` gets each one's epochs as they end, and its outcome last.
 
-    A member whose loss or weights are no longer finite at an epoch's end is reported as diverged and leaves.
-    The results of a member do not depend on the others in the fleet (bitwise in fp32 on a CPU).
+    A member whose loss or weights are no longer finite at an epoch's end is reported as diverged and leaves; one that
+    its recipe stops early leaves too. The results of a member do not depend on the others in the fleet (bitwise in
+    fp32 on a CPU), nor on whether it was interrupted: with `checkpoints`, members that were saved there go on from
+    their last epoch, their earlier ones are reported first, and all must have been saved at the same one.
     """
     training = Training(members, data, device)
+    path = None
+    if checkpoints is not None:
+        path = checkpoint.path_of(checkpoints.folder, members, data.digest)
+        for past in training.go_on(checkpoint.find(checkpoints.folder, data.digest, device)):
+            report(past)
+    saved_at = time.perf_counter()
     while training.fleet.members and training.epoch < training.budget.epochs:
         for event in training.run_epoch():
             report(event)
-    for outcome in training.outcomes():
+        if path is not None and checkpoints is not None and time.perf_counter() - saved_at >= checkpoints.seconds:
+            training.save(path)
+            saved_at = time.perf_counter()
+    for outcome in training.outcomes(range(len(training.fleet.members)), schema.FINISHED):
         report(outcome)
 
 
@@ -94,6 +119,9 @@ class Training:
         self._one_hot = torch.eye(len(data.classes), device=device)
         self._splits = {m.seed: split(len(data.train_labels), m) for m in members}
         self._digests = {m: m.recipe.digest() for m in members}
+        self._history: dict[Member, list[dict[str, float]]] = {m: [] for m in members}
+        # The state of the epoch with the lowest validation loss, of members that may stop early.
+        self._best: dict[Member, dict[str, Tensor]] = {}
 
     def run_epoch(self) -> list[Epoch | Outcome]:
         """Train one epoch and validate: an Epoch per member, and an Outcome for those that diverged in it."""
@@ -128,38 +156,70 @@ class Training:
             if validation:
                 metrics[schema.VALIDATION_LOSS] = validation[row].loss
                 metrics[schema.VALIDATION_ACCURACY] = validation[row].accuracy
+            self._history[member].append(metrics)
             events.append(Epoch(member, self.epoch, metrics))
-        healthy = [row for row in range(len(members)) if math.isfinite(loss[row]) and math.isfinite(weight_norm[row])]
-        if len(healthy) < len(members):
-            events += [
-                Outcome(member, schema.DIVERGED, self.epoch, {schema.SECONDS: self.seconds})
-                for row, member in enumerate(members)
-                if row not in healthy
-            ]
-            self.fleet.keep(healthy)
-            if healthy:
-                self.updater.keep(healthy)
+        diverged = [row for row in range(len(members)) if not (math.isfinite(loss[row] + weight_norm[row]))]
+        stopped = [row for row in range(len(members)) if row not in diverged and self._stops(row)]
+        events += [
+            Outcome(
+                members[row],
+                schema.DIVERGED,
+                self.epoch,
+                {schema.SECONDS: self.seconds, schema.EPOCHS: float(self.epoch)},
+            )
+            for row in diverged
+        ]
+        if self.epoch < self.budget.epochs:
+            events += self.outcomes(stopped, schema.STOPPED)
+            self._leave([*diverged, *stopped])
+        else:
+            self._leave(diverged)
         return events
 
-    def outcomes(self) -> list[Outcome]:
-        """The endings of the members that are left: the one reading of the test set."""
-        if not self.fleet.members:
+    def _stops(self, row: int) -> bool:
+        """Whether a member's recipe ends it now; its best state is put aside where that counts."""
+        member = self.fleet.members[row]
+        stopping = [t for t in member.recipe.techniques if fills(t, "stop")]
+        if not stopping or not self.budget.validation_images:
+            return False
+        losses = [metrics[schema.VALIDATION_LOSS] for metrics in self._history[member]]
+        answers = [t.stop(losses) for t in stopping]
+        if any(answer is not None for answer in answers) and losses.index(min(losses)) == len(losses) - 1:
+            self._best[member] = {name: matrix[row].clone() for name, matrix in self.fleet.state().items()}
+        return any(answers)
+
+    def _leave(self, leaving: Sequence[int]) -> None:
+        if not leaving:
+            return
+        staying = [row for row in range(len(self.fleet.members)) if row not in leaving]
+        self.fleet.keep(staying)
+        if staying:
+            self.updater.keep(staying)
+
+    def outcomes(self, rows: Iterable[int], outcome: str) -> list[Outcome]:
+        """The endings of members, by row: the one reading of the test set."""
+        rows = list(rows)
+        if not rows:
             return []
         began = time.perf_counter()
+        for row in rows:
+            best = self._best.pop(self.fleet.members[row], {})
+            for name, values in best.items():
+                self.fleet.state()[name][row].copy_(values)
         test = (
             permutation(len(self.data.test_labels), "test images")
             .to(self.device)[: self.budget.test_images]
             .sort()
             .values
         )
-        on_test = self._evaluate(self.data.test_images, self.data.test_labels, dict.fromkeys(self._seeds(), test))
+        on_test = self._evaluate(self.data.test_images, self.data.test_labels, dict.fromkeys(self._seeds(), test), rows)
         own = {seed: train[:CLEAN_TRAIN_IMAGES] for seed, (train, _) in self._splits.items()}
-        on_train = self._evaluate(self.data.train_images, self.data.train_labels, own)
-        seconds = self.seconds + (time.perf_counter() - began) / len(self.fleet.members)
+        on_train = self._evaluate(self.data.train_images, self.data.train_labels, own, rows)
+        seconds = self.seconds + (time.perf_counter() - began) / len(rows)
         return [
             Outcome(
-                member,
-                schema.FINISHED,
+                self.fleet.members[row],
+                outcome,
                 self.epoch,
                 {
                     schema.TEST_ACCURACY: tested.accuracy,
@@ -167,10 +227,57 @@ class Training:
                     schema.TRAIN_ACCURACY: trained.accuracy,
                     schema.GENERALISATION_GAP: trained.accuracy - tested.accuracy,
                     schema.SECONDS: seconds,
+                    schema.EPOCHS: float(self.epoch),
                 },
                 tested.correct,
             )
-            for member, tested, trained in zip(self.fleet.members, on_test, on_train, strict=True)
+            for row, tested, trained in zip(rows, on_test, on_train, strict=True)
+        ]
+
+    def save(self, path: Path) -> None:
+        """Write the fleet as it stands at the end of an epoch."""
+        if not self.fleet.members:
+            return
+        state = self.fleet.state() | self.updater.state()
+        arrays = {name: matrix.cpu().numpy() for name, matrix in state.items()}
+        for row, member in enumerate(self.fleet.members):
+            for name, values in self._best.get(member, {}).items():
+                arrays[f"own.{row}.best.{name}"] = values.cpu().numpy()
+        about = [{"seconds": self.seconds, "history": self._history[m]} for m in self.fleet.members]
+        meta = {"epoch": self.epoch, "data": self.data.digest, **checkpoint.place(self.device)}
+        checkpoint.save(path, meta, arrays, self.fleet.members, about)
+
+    def go_on(self, saved: Mapping[checkpoint.Identity, checkpoint.Saved]) -> list[Epoch]:
+        """Take up the members where they were saved; returns the epochs that they have behind them.
+
+        Starts them all anew, and returns nothing, unless all were saved at the same epoch.
+        """
+        members = self.fleet.members
+        found = [saved.get(checkpoint.identity(m)) for m in members]
+        known = [f for f in found if f is not None]
+        if len(known) < len(members) or len({f.epoch for f in known}) > 1:
+            return []
+        try:
+            rows = [f.arrays() for f in known]
+        except checkpoint.READ_ERRORS:
+            return []
+        state = self.fleet.state() | self.updater.state()
+        if any(row[name].shape != matrix[0].shape for row in rows for name, matrix in state.items()):
+            return []
+        for index, (member, row, where) in enumerate(zip(members, rows, known, strict=True)):
+            for name, matrix in state.items():
+                matrix[index] = torch.from_numpy(row[name]).to(self.device)
+            best = {name.removeprefix("best."): row[name] for name in row if name.startswith("best.")}
+            if best:
+                self._best[member] = {name: torch.from_numpy(v).to(self.device) for name, v in best.items()}
+            self._history[member] = [dict(metrics) for metrics in where.about["history"]]
+        self.epoch = known[0].epoch
+        self.seconds = max(f.about["seconds"] for f in known)
+        return [
+            Epoch(member, number, metrics)
+            for number in range(1, self.epoch + 1)
+            for member in members
+            for metrics in [self._history[member][number - 1]]
         ]
 
     def time_steps(self, count: int) -> float:
@@ -255,13 +362,16 @@ class Training:
         return self._evaluate(self.data.train_images, self.data.train_labels, held_out)
 
     @torch.no_grad()
-    def _evaluate(self, images: Tensor, labels: Tensor, chosen: dict[int, Tensor]) -> list[_Score]:
-        """Every member in evaluation mode on the images chosen for its seed."""
+    def _evaluate(
+        self, images: Tensor, labels: Tensor, chosen: dict[int, Tensor], rows: Sequence[int] | None = None
+    ) -> list[_Score]:
+        """Members (by row; all of them) in evaluation mode on the images chosen for their seeds."""
         self.fleet.train(False)
         size = EVALUATION_BATCH[self.device.type]
-        seeds = self._seeds()
-        total = len(chosen[seeds[0]])
-        logits: list[list[Tensor]] = [[] for _ in self.fleet.members]
+        rows = range(len(self.fleet.members)) if rows is None else rows
+        seeds = dict.fromkeys(self.fleet.members[row].seed for row in rows)
+        total = len(chosen[next(iter(seeds))])
+        logits: dict[int, list[Tensor]] = {row: [] for row in rows}
         for start in range(0, total, size):
             batches = {
                 seed: normalise(
@@ -269,12 +379,12 @@ class Training:
                 )
                 for seed in seeds
             }
-            for row, (member, network) in enumerate(zip(self.fleet.members, self.fleet.networks, strict=True)):
+            for row in rows:
                 with self._autocast():
-                    logits[row].append(network(batches[member.seed]).float())
+                    logits[row].append(self.fleet.networks[row](batches[self.fleet.members[row].seed]).float())
         scores = []
-        for row, member in enumerate(self.fleet.members):
-            targets = labels[chosen[member.seed].to(self.device)]
+        for row in rows:
+            targets = labels[chosen[self.fleet.members[row].seed].to(self.device)]
             answers = torch.cat(logits[row])
             correct = answers.argmax(dim=1) == targets
             scores.append((F.cross_entropy(answers, targets), correct))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,19 +28,30 @@ class Member:
 class Fleet:
     """The networks of K members, each an ordinary module whose parameters are views into a row of `weights` [K, P].
 
-    Gradients accumulate into views of `gradients` [K, P] in the same way. Convolution weights lie channels last.
+    Gradients accumulate into views of `gradients` [K, P] in the same way, and buffers, such as the running statistics
+    of batch normalisation, are views into rows of a matrix per type, `buffers`. Convolution weights lie channels last.
     """
 
     def __init__(self, members: Sequence[Member], classes: int, device: torch.device):
         self.members = list(members)
         self.networks = [initialised(member, classes) for member in members]
-        self._places = _layout(self.networks[0])
-        width = sum(-(-size // ALIGNMENT) * ALIGNMENT for _, size in self._places.values())
-        self.weights = torch.zeros(len(members), width, device=device)
+        first = self.networks[0]
+        self._places = _layout(first.named_parameters())
+        self._buffer_places = {
+            dtype: _layout((name, b) for name, b in first.named_buffers() if b.dtype == dtype)
+            for dtype in sorted({b.dtype for b in first.buffers()}, key=str)
+        }
+        self.weights = torch.zeros(len(members), _row_size(self._places), device=device)
         self.gradients = torch.zeros_like(self.weights)
+        self.buffers = {
+            dtype: torch.zeros(len(members), _row_size(places), dtype=dtype, device=device)
+            for dtype, places in self._buffer_places.items()
+        }
         for row, network in enumerate(self.networks):
             for name, parameter in network.named_parameters():
                 self._view(self.weights, row, name, parameter.shape).copy_(parameter.detach())
+            for name, buffer in network.named_buffers():
+                self._buffer_view(row, name, buffer).copy_(buffer)
             network.to(device)
         self._bind()
 
@@ -52,12 +63,19 @@ class Fleet:
             return flat.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
         return flat.view(shape)
 
+    def _buffer_view(self, row: int, name: str, buffer: Tensor) -> Tensor:
+        start, size = self._buffer_places[buffer.dtype][name]
+        return self.buffers[buffer.dtype][row, start : start + size].view(buffer.shape)
+
     def _bind(self) -> None:
         for row, network in enumerate(self.networks):
             for name, parameter in network.named_parameters():
                 parameter.grad = None
                 parameter.data = self._view(self.weights, row, name, parameter.shape)
                 parameter.grad = self._view(self.gradients, row, name, parameter.shape)
+            for name, buffer in list(network.named_buffers()):
+                owner, _, leaf = name.rpartition(".")
+                setattr(network.get_submodule(owner), leaf, self._buffer_view(row, name, buffer))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the members only, in the given order."""
@@ -65,7 +83,12 @@ class Fleet:
         self.networks = [self.networks[row] for row in rows]
         self.weights = self.weights[list(rows)]
         self.gradients = torch.zeros_like(self.weights)
+        self.buffers = {dtype: matrix[list(rows)] for dtype, matrix in self.buffers.items()}
         self._bind()
+
+    def state(self) -> dict[str, Tensor]:
+        """What training changes, [K, …] each: the matrices themselves, not copies."""
+        return {"weights": self.weights} | {f"buffers.{d}".replace("torch.", ""): m for d, m in self.buffers.items()}
 
     def train(self, training: bool) -> None:
         """Put every network into training or evaluation mode."""
@@ -79,7 +102,8 @@ def initialised(member: Member, classes: int) -> nn.Module:
     Each layer draws from a generator named by the seed and the layer: members of one seed start from the same numbers
     wherever their schemes share them.
     """
-    network = model.build(member.recipe.model, classes)
+    with seeded(member.seed, "network"):
+        network = model.build(member.recipe.model, classes)
     for name, layer in network.named_modules():
         reset = getattr(layer, "reset_parameters", None)
         if reset is None:
@@ -93,10 +117,18 @@ def initialised(member: Member, classes: int) -> nn.Module:
     return network
 
 
-def _layout(network: nn.Module) -> dict[str, tuple[int, int]]:
-    """Where each parameter lies in a row: name to (start, size)."""
+def _layout(named: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[int, int]]:
+    """Where each tensor lies in a row: name to (start, size)."""
     places, start = {}, 0
-    for name, parameter in network.named_parameters():
-        places[name] = (start, parameter.numel())
-        start += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
+    for name, tensor in named:
+        places[name] = (start, tensor.numel())
+        start += _aligned(tensor.numel())
     return places
+
+
+def _row_size(places: Mapping[str, tuple[int, int]]) -> int:
+    return sum(_aligned(size) for _, size in places.values())
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ablations.naming import did_you_mean
-from ablations.recipe import Network
+from ablations.recipe import Network, Recipe
+from ablations.technique import fills
 
 
 class DropoutSite(nn.Module):
@@ -53,11 +58,103 @@ class NotebookNetwork(nn.Module):
         return self.classifier(self.dropout(F.relu(self.hidden(x))))
 
 
-NETWORKS: dict[str, Callable[[float, int], nn.Module]] = {"notebook": NotebookNetwork}
+class _ConvolutionNorm(nn.Sequential):
+    """3×3 convolution without bias, batch normalisation, ReLU, and 2×2 max-pooling where asked."""
+
+    def __init__(self, inputs: int, outputs: int, pool: bool = False):
+        layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)]
+        super().__init__(*layers, nn.ReLU(), *([nn.MaxPool2d(2)] if pool else []))
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside an identity."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body = nn.Sequential(_ConvolutionNorm(channels, channels), _ConvolutionNorm(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ResNet9(nn.Module):
+    """The nine-layer residual network of David Page's CIFAR-10 speed records (DAWNBench, 2018): 6.6 M parameters."""
+
+    def __init__(self, width: float, classes: int):
+        super().__init__()
+        first, second, third, fourth = (max(1, round(c * width)) for c in (64, 128, 256, 512))
+        self.features = nn.Sequential(
+            _ConvolutionNorm(3, first),
+            _ConvolutionNorm(first, second, pool=True),
+            _Residual(second),
+            _ConvolutionNorm(second, third, pool=True),
+            _ConvolutionNorm(third, fourth, pool=True),
+            _Residual(fourth),
+            nn.MaxPool2d(4),
+            nn.Flatten(),
+        )
+        self.dropout = DropoutSite(fourth)
+        self.classifier = nn.Linear(fourth, classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes] of normalised images [B, 3, 32, 32]; Page scales them by 1/8."""
+        return 0.125 * self.classifier(self.dropout(self.features(x)))
+
+
+NETWORKS: dict[str, Callable[[float, int], nn.Module]] = {"notebook": NotebookNetwork, "resnet9": ResNet9}
 
 
 def build(network: Network, classes: int) -> nn.Module:
-    """The network in fp32 on the CPU. Raises ValueError, with what is near, for an unknown name."""
+    """The network in fp32 on the CPU, drawn from torch's global generator.
+
+    A name is one of NETWORKS, or `package.module:factory` for a callable of one's own that takes (width, classes) and
+    returns a module; what such a name stands for is not part of a recipe's digest. Raises ValueError, with what is
+    near, for a name that leads nowhere.
+    """
+    if ":" in network.name:
+        made = _factory(network.name)(network.width, classes)
+        if not isinstance(made, nn.Module):
+            raise ValueError(f"model.name={network.name} returned {type(made).__name__}, not a torch.nn.Module")
+        return made
     if network.name not in NETWORKS:
-        raise ValueError(f"model.name cannot be {network.name!r}{did_you_mean(network.name, NETWORKS)}")
+        raise ValueError(
+            f"model.name cannot be {network.name!r}{did_you_mean(network.name, NETWORKS)} "
+            "Or package.module:factory for your own."
+        )
     return NETWORKS[network.name](network.width, classes)
+
+
+def check(recipe: Recipe, classes: int) -> None:
+    """Raise ValueError unless the recipe's network can be built, gives logits, and has a place for its masks."""
+    network = build(recipe.model, classes).eval()
+    name = recipe.model.name
+    with torch.no_grad():
+        try:
+            logits = network(torch.zeros(2, 3, 32, 32))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"model.name={name} cannot take images [2, 3, 32, 32]: {error}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"model.name={name} must return logits of shape (2, {classes}) for two images, not {got}")
+    masking = [t.name for t in recipe.techniques if fills(t, "mask") and not t.is_off]
+    if masking and not any(isinstance(m, DropoutSite) for m in network.modules()):
+        raise ValueError(
+            f"model.name={name} has no study.model.DropoutSite, so {masking[0]} would do nothing; "
+            f"put one in, or --set {masking[0]}=off"
+        )
+
+
+def _factory(path: str) -> Callable[[float, int], nn.Module]:
+    module_name, _, attribute = path.partition(":")
+    # A console script does not look in the current folder, where a user's own module most often lies.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"model.name={path}: no module {error.name!r} in this folder or environment") from error
+    except AttributeError as error:
+        raise ValueError(f"model.name={path}: {error}") from error
+    if not callable(found):
+        raise ValueError(f"model.name={path} is not callable")
+    return found

@@ -11,10 +11,12 @@ import torch
 
 from ablations.plan import Plan
 from ablations.profiles import Profile
+from ablations.recipe import Recipe
+from ablations.technique import fills
+from study import model
 from study.data import Dataset
 from study.engine import Epoch, Outcome, Training, same_shape, split
 from study.fleet import Member
-from study.model import build
 from study.tracking import Store
 from study.workers import Failed, Started, train_fleets
 
@@ -66,13 +68,23 @@ class Invocation:
     def check(self) -> None:
         """Raise ValueError for anything that no training of the plan could get past."""
         for arm in self.plan.arms:
-            build(arm.recipe.model, len(self.data.classes))
+            _check_validation(arm.recipe)
+            model.check(arm.recipe, len(self.data.classes))
             split(len(self.data.train_labels), Member(arm.recipe, 0))
 
     def missing(self, done: Iterable[tuple[str, int]]) -> dict[Member, str]:
         """The trainings that have no result yet."""
         done = set(done)
         return {m: arm for m, arm in self.members().items() if (m.recipe.digest(), m.seed) not in done}
+
+
+def _check_validation(recipe: Recipe) -> None:
+    for technique in recipe.techniques:
+        if fills(technique, "stop") and not technique.is_off and not recipe.budget.validation_images:
+            raise ValueError(
+                f"{technique.name} watches the loss on validation images, and budget.validation_images is 0 here; "
+                f"--set {technique.name}=off, or choose a plan that holds some out"
+            )
 
 
 @dataclass

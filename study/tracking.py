@@ -154,7 +154,7 @@ class Store:
         self._client.log_batch(
             run_id,
             metrics=_metrics(outcome.metrics, outcome.epochs),
-            tags=[RunTag(schema.OUTCOME, outcome.outcome), RunTag("epochs", str(outcome.epochs))],
+            tags=[RunTag(schema.OUTCOME, outcome.outcome)],
         )
         self._client.set_terminated(run_id, "FINISHED")
 

@@ -10,22 +10,57 @@ from ablations import schema
 from ablations.technique import Expectation, Technique, knob
 from ablations.update_rule import UpdateRule
 
+KINDS = ("sgd", "momentum", "averaged", "nesterov", "rmsprop", "adam", "adam_uncorrected")
+
+
+def coefficients(rule: UpdateRule, kind: str, momentum: float, second: float) -> UpdateRule:
+    """The rule with the moments of a kind of optimizer; its rate and its decay are left alone."""
+    if kind == "sgd":
+        return rule
+    if kind in ("momentum", "nesterov"):
+        return replace(rule, first_decay=momentum, first_gain=1.0, nesterov=kind == "nesterov")
+    if kind == "averaged":
+        return replace(rule, first_decay=momentum, first_gain=1 - momentum)
+    if kind == "rmsprop":
+        return replace(rule, second_decay=second, adaptive=True, correct_bias=False)
+    corrected = kind == "adam"
+    return replace(
+        rule,
+        first_decay=momentum,
+        first_gain=1 - momentum,
+        second_decay=second,
+        adaptive=True,
+        correct_bias=corrected,
+    )
+
 
 @dataclass(frozen=True)
 class Optimizer(Technique):
-    """Plain SGD or Adam, each at a rate of its own: a rate that suits one is wrong for the other."""
+    """Plain SGD and what adds a memory to it, each at a rate of its own: a rate that suits one is wrong for another.
 
-    kind: str = knob("sgd", doc="which update rule", choices=("sgd", "adam"))
+    `momentum` adds up gradients as torch.optim.SGD does, `averaged` is the notebook's second form, whose gradients
+    weigh 1 - β. AdamW is `adam` with the weight decay technique decoupled.
+    """
+
+    kind: str = knob("sgd", doc="which update rule", choices=KINDS)
     rate: float = knob(0.1, doc="learning rate before the schedule", low=1e-8, high=100.0, search=(1e-4, 1.0), log=True)
+    momentum: float = knob(0.9, doc="share of the first moment kept; not sgd, rmsprop", low=0.0, high=0.9999)
+    second: float = knob(0.999, doc="share of the second moment kept; rmsprop, adam", low=0.0, high=0.99999)
 
     name: ClassVar[str] = "optimizer"
     title: ClassVar[str] = "Adam"
     source: ClassVar[str] = "Kingma & Ba 2015; notebook, 'Adam'"
-    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"kind": "adam", "rate": 3e-3}}
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "on": {"kind": "adam", "rate": 3e-3},
+        "momentum": {"kind": "momentum", "rate": 0.01},
+        "averaged": {"kind": "averaged", "rate": 0.1},
+        "nesterov": {"kind": "nesterov", "rate": 0.01},
+        "rmsprop": {"kind": "rmsprop", "rate": 1e-3, "second": 0.99},
+        "adam_uncorrected": {"kind": "adam_uncorrected", "rate": 3e-3},
+    }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (Expectation(schema.TEST_ACCURACY, +1, "Kingma & Ba 2015"),)
 
     def update(self, rule: UpdateRule) -> UpdateRule:
-        if self.kind == "sgd":
-            return replace(rule, rate=self.rate)
-        return replace(rule, rate=self.rate, adaptive=True, first_decay=0.9, first_gain=1 - 0.9, second_decay=0.999)
+        return coefficients(replace(rule, rate=self.rate), self.kind, self.momentum, self.second)

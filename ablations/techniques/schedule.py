@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from ablations import schema
 from ablations.technique import Expectation, Technique, knob
 
 
-def multistep(epochs: int, steps_per_epoch: int, milestones: tuple[float, ...], gamma: float) -> torch.Tensor:
+def multistep(epochs: int, steps_per_epoch: int, milestones: tuple[float, ...], gamma: float) -> Tensor:
     """Times gamma at each milestone, float64 [epochs * steps_per_epoch].
 
     Milestones are shares of the epochs, rounded to whole ones: 0.6 and 0.8 of 20 epochs are 12 and 16, as for
@@ -23,25 +25,88 @@ def multistep(epochs: int, steps_per_epoch: int, milestones: tuple[float, ...], 
     return torch.as_tensor(gamma, dtype=torch.float64) ** passed
 
 
+def step(epochs: int, steps_per_epoch: int, every: float, gamma: float) -> Tensor:
+    """Times gamma after each `every` of the epochs (a share, at least one epoch): StepLR stepped once per epoch."""
+    epoch = torch.arange(epochs).repeat_interleave(steps_per_epoch)
+    times = epoch // max(1, round(every * epochs))
+    return torch.as_tensor(gamma, dtype=torch.float64) ** times
+
+
+def exponential(epochs: int, steps_per_epoch: int, final: float) -> Tensor:
+    """Falls by one factor per epoch, to reach `final` after the last: ExponentialLR with gamma = final^(1/epochs)."""
+    epoch = torch.arange(epochs, dtype=torch.float64).repeat_interleave(steps_per_epoch)
+    return torch.as_tensor(final, dtype=torch.float64) ** (epoch / epochs)
+
+
+def warmup_cosine(steps: int, warmup: float) -> Tensor:
+    """Rises in a line from 0 over the first share of the steps, then half a cosine down to 0; float64 [steps].
+
+    From the notebook's `lr_schedule`; without warm-up it is torch's CosineAnnealingLR stepped once per step.
+    """
+    rising = int(warmup * steps)
+    step = torch.arange(steps, dtype=torch.float64)
+    progress = (step - rising) / (steps - rising)
+    return torch.where(step < rising, step / max(1, rising), 0.5 * (1 + torch.cos(math.pi * progress)))
+
+
+def one_cycle(steps: int, rising_share: float, start: float = 1 / 25, end: float = 1e-4 / 25) -> Tensor:
+    """Half a cosine up from `start` to 1 over a share of the steps, and another down to `end`; float64 [steps].
+
+    Smith & Topin 2018 as torch.optim.lr_scheduler.OneCycleLR has it with its default factors.
+    """
+    step = torch.arange(steps, dtype=torch.float64)
+    peak = max(rising_share * steps - 1, 0.0)
+    rising = step / peak if peak > 0 else torch.ones_like(step)
+    falling = (step - peak) / (steps - 1 - peak)
+    up = start + (1 - start) * (1 - torch.cos(math.pi * rising)) / 2
+    down = end + (1 - end) * (1 + torch.cos(math.pi * falling)) / 2
+    return torch.where(step <= peak, up, down)
+
+
+SHAPES = ("constant", "step", "multistep", "exponential", "cosine", "warmup_cosine", "one_cycle")
+
+
 @dataclass(frozen=True)
 class Schedule(Technique):
-    """The rate falls in two steps, late enough for coarse progress and early enough to settle."""
+    """The rate falls, late enough for coarse progress and early enough to settle; some shapes let it rise first."""
 
-    shape: str = knob("constant", doc="how the rate changes over training", choices=("constant", "multistep"))
-    gamma: float = knob(0.1, doc="factor at each milestone", low=0.0, high=1.0, search=(0.05, 0.5), log=True)
-    first: float = knob(0.6, doc="first milestone, as a share of the epochs", low=0.0, high=1.0)
-    second: float = knob(0.8, doc="second milestone, as a share of the epochs", low=0.0, high=1.0)
+    shape: str = knob("constant", doc="how the rate changes over training", choices=SHAPES)
+    gamma: float = knob(
+        0.1, doc="factor at each milestone; step, multistep", low=0.0, high=1.0, search=(0.05, 0.5), log=True
+    )
+    first: float = knob(0.6, doc="first milestone, as a share of the epochs; multistep", low=0.0, high=1.0)
+    second: float = knob(0.8, doc="second milestone, as a share of the epochs; multistep", low=0.0, high=1.0)
+    every: float = knob(0.3, doc="share of the epochs between two falls; step", low=0.0, high=1.0)
+    final: float = knob(0.01, doc="factor reached at the end; exponential", low=1e-6, high=1.0)
+    warmup: float = knob(0.2, doc="share of the steps that rise; warmup_cosine, one_cycle", low=0.0, high=0.9)
 
     name: ClassVar[str] = "schedule"
     title: ClassVar[str] = "the learning-rate schedule"
     source: ClassVar[str] = "Robbins & Monro 1951; notebook, 'Learning Rate'"
-    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"shape": "multistep"}}
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "on": {"shape": "multistep"},
+        **{shape: {"shape": shape} for shape in SHAPES if shape not in ("constant", "multistep", "one_cycle")},
+        "one_cycle": {"shape": "one_cycle", "warmup": 0.3},
+    }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "He et al. 2016, section 4.2"),
     )
 
-    def schedule(self, epochs: int, steps_per_epoch: int) -> torch.Tensor | None:
-        if self.shape == "constant":
-            return None
-        return multistep(epochs, steps_per_epoch, (self.first, self.second), self.gamma)
+    def schedule(self, epochs: int, steps_per_epoch: int) -> Tensor | None:
+        steps = epochs * steps_per_epoch
+        match self.shape:
+            case "step":
+                return step(epochs, steps_per_epoch, self.every, self.gamma)
+            case "multistep":
+                return multistep(epochs, steps_per_epoch, (self.first, self.second), self.gamma)
+            case "exponential":
+                return exponential(epochs, steps_per_epoch, self.final)
+            case "cosine":
+                return warmup_cosine(steps, 0.0)
+            case "warmup_cosine":
+                return warmup_cosine(steps, self.warmup)
+            case "one_cycle":
+                return one_cycle(steps, self.warmup)
+        return None

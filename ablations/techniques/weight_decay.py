@@ -1,4 +1,4 @@
-"""Weight decay: a pull of every weight towards zero, added to its gradient (L2 regularisation)."""
+"""Weight decay: a pull of every weight towards zero, through its gradient (L2 regularisation) or beside it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from ablations.update_rule import UpdateRule
 
 @dataclass(frozen=True)
 class WeightDecay(Technique):
-    """The gradient of strength/2 · ‖w‖² joins that of the loss, as in torch.optim's SGD and Adam."""
+    """The gradient of strength/2 · ‖w‖² joins that of the loss, as in torch.optim's SGD and Adam (coupled), or weights
+    shrink by rate · strength at each step, whatever the optimizer does to the gradient, as in AdamW (decoupled).
+    """
 
     strength: float = knob(
         0.0, doc="coefficient λ of the penalty λ/2 · ‖w‖²", low=0.0, high=1.0, search=(1e-5, 5e-3), log=True
     )
+    form: str = knob("coupled", doc="through the gradient, or beside it", choices=("coupled", "decoupled"))
 
     name: ClassVar[str] = "weight_decay"
     title: ClassVar[str] = "weight decay"
     source: ClassVar[str] = "Krogh & Hertz 1991; notebook, 'Weight Decay'"
-    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"strength": 1e-4}}
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "on": {"strength": 1e-4},
+        "decoupled": {"strength": 0.05, "form": "decoupled"},
+    }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Krogh & Hertz 1991"),
@@ -30,4 +37,6 @@ class WeightDecay(Technique):
     )
 
     def update(self, rule: UpdateRule) -> UpdateRule:
-        return replace(rule, coupled_decay=self.strength)
+        if self.form == "coupled":
+            return replace(rule, coupled_decay=self.strength)
+        return replace(rule, decoupled_decay=self.strength)

@@ -80,6 +80,7 @@ def planted_runs(plan):
                     schema.TRAIN_ACCURACY: 0.1 if diverged else accuracy + gap,
                     schema.GENERALISATION_GAP: 0.0 if diverged else gap,
                     schema.SECONDS: np.nan if diverged else 8.0,
+                    schema.EPOCHS: np.nan if diverged else float(EPOCHS),
                 }
             )
     frame = pd.DataFrame(rows)

@@ -69,7 +69,7 @@ def _ablate(*words: str):
         (["run", "--set", "budget.epochs=0"], "budget.epochs must be at least 1, not 0"),
         (["run", "--set", "budget.epochs=2.5"], "budget.epochs must be a whole number, not '2.5'"),
         (["run", "--set", "budget.precision=fp8"], "budget.precision cannot be 'fp8'"),
-        (["run", "--set", "model.name=resnet"], "model.name cannot be 'resnet'. Known: notebook"),
+        (["run", "--set", "model.name=resnet"], "model.name cannot be 'resnet'; did you mean resnet9?"),
         (["run", "--profile", "smoke", "--set", "budget.train_images=70000"], "lower one of them with --set"),
         (["run", "--data", "no/such/place"], "no/such/place does not exist"),
     ],

@@ -12,6 +12,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from ablations import catalog, schema
+from ablations.plan import switched_on
 from ablations.recipe import Recipe
 from ablations.techniques.optimizer import Optimizer
 from study.engine import Epoch, Outcome, Training, learning_rates, normalise, split, train
@@ -41,7 +42,7 @@ def _trained(members: list[Member], data, device: torch.device = CPU) -> dict[Me
 @pytest.fixture
 def arms(recipe: Recipe) -> list[Member]:
     """The arms of the techniques plan at two seeds: every technique on and off."""
-    recipes = [recipe, *(recipe.without(t.name) for t in recipe.techniques)]
+    recipes = [recipe, *(recipe.without(t.name) for t in switched_on(recipe))]
     return [Member(r, seed) for seed in (0, 1) for r in recipes]
 
 
@@ -158,7 +159,7 @@ def test_the_test_set_is_read_once_at_the_end(recipe: Recipe, tiny_data) -> None
     for _ in range(recipe.budget.epochs):
         training.run_epoch()
     with pytest.raises(AttributeError, match="'NoneType'"):
-        training.outcomes()
+        training.outcomes([0], schema.FINISHED)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5, 10, 16, 20])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablations.techniques.optimizer import Optimizer
+from ablations.techniques.weight_decay import WeightDecay
 from ablations.update_rule import UpdateRule
 from study.update import Updater
 
@@ -47,29 +50,93 @@ def _torchs(
     return weights.detach()
 
 
-@given(seed=st.integers(0, 2**32), rate=rate, decay=decay, momentum=st.sampled_from([0.0, 0.9]))
-@settings(max_examples=40, deadline=None)
-def test_sgd(seed: int, rate: float, decay: float, momentum: float) -> None:
+def _agree(rule: UpdateRule, seed: int, make: Callable[[list[torch.Tensor]], torch.optim.Optimizer]) -> None:
     gradients, factors = _gradients(seed, 1), torch.linspace(1, 0.1, STEPS, dtype=torch.float64)
-    rule = UpdateRule(rate=rate, first_decay=momentum, coupled_decay=decay)
-    theirs = _torchs(
-        lambda p: torch.optim.SGD(p, lr=rate, momentum=momentum, weight_decay=decay), gradients[:, 0], factors
+    theirs = _torchs(make, gradients[:, 0], factors)
+    torch.testing.assert_close(_ours([rule], gradients, factors)[0], theirs, rtol=1e-12, atol=1e-12)
+
+
+def _rule(decay: float = 0.0, form: str = "coupled", **knobs: Any) -> UpdateRule:
+    """What the two techniques make of their knobs together."""
+    return WeightDecay(strength=decay, form=form).update(Optimizer(**knobs).update(UpdateRule()))
+
+
+seeds = st.integers(0, 2**32)
+momenta = st.sampled_from([0.1, 0.6, 0.9])
+PER_OPTIMIZER = settings(max_examples=40, deadline=None)
+
+
+@given(seeds, rate, decay)
+@PER_OPTIMIZER
+def test_sgd(seed: int, rate: float, decay: float) -> None:
+    _agree(_rule(decay, rate=rate), seed, lambda p: torch.optim.SGD(p, lr=rate, weight_decay=decay))
+
+
+@given(seeds, rate, decay, momenta, st.booleans())
+@PER_OPTIMIZER
+def test_momentum_and_nesterov(seed: int, rate: float, decay: float, momentum: float, nesterov: bool) -> None:
+    rule = _rule(decay, kind="nesterov" if nesterov else "momentum", rate=rate, momentum=momentum)
+    _agree(
+        rule,
+        seed,
+        lambda p: torch.optim.SGD(p, lr=rate, momentum=momentum, weight_decay=decay, nesterov=nesterov),
     )
-    torch.testing.assert_close(_ours([rule], gradients, factors)[0], theirs, rtol=1e-12, atol=1e-12)
 
 
-@given(seed=st.integers(0, 2**32), rate=rate, decay=decay)
-@settings(max_examples=40, deadline=None)
-def test_adam(seed: int, rate: float, decay: float) -> None:
-    gradients, factors = _gradients(seed, 1), torch.linspace(1, 0.1, STEPS, dtype=torch.float64)
-    rule = replace(Optimizer(kind="adam", rate=rate).update(UpdateRule()), coupled_decay=decay)
-    theirs = _torchs(lambda p: torch.optim.Adam(p, lr=rate, weight_decay=decay), gradients[:, 0], factors)
-    torch.testing.assert_close(_ours([rule], gradients, factors)[0], theirs, rtol=1e-12, atol=1e-12)
+@given(seeds, rate, decay, st.sampled_from([0.7, 0.9, 0.99]))
+@PER_OPTIMIZER
+def test_rmsprop(seed: int, rate: float, decay: float, second: float) -> None:
+    rule = _rule(decay, kind="rmsprop", rate=rate, second=second)
+    _agree(rule, seed, lambda p: torch.optim.RMSprop(p, lr=rate, alpha=second, weight_decay=decay))
+
+
+@given(seeds, rate, decay, momenta, st.sampled_from([0.9, 0.999]))
+@PER_OPTIMIZER
+def test_adam(seed: int, rate: float, decay: float, momentum: float, second: float) -> None:
+    rule = _rule(decay, kind="adam", rate=rate, momentum=momentum, second=second)
+    _agree(rule, seed, lambda p: torch.optim.Adam(p, lr=rate, betas=(momentum, second), weight_decay=decay))
+
+
+@given(seeds, rate, decay)
+@PER_OPTIMIZER
+def test_adamw(seed: int, rate: float, decay: float) -> None:
+    rule = _rule(decay, "decoupled", kind="adam", rate=rate)
+    _agree(rule, seed, lambda p: torch.optim.AdamW(p, lr=rate, weight_decay=decay))
+
+
+@given(seeds, rate, momenta, st.sampled_from([0.7, 0.99]), st.sampled_from(["averaged", "adam_uncorrected", "rmsprop"]))
+@PER_OPTIMIZER
+def test_the_notebooks_own_formulas(seed: int, rate: float, b1: float, b2: float, kind: str) -> None:
+    """Those that torch has not, or not in this form, written out one weight at a time."""
+    gradients = _gradients(seed, 1)
+    expected = []
+    for index, x in enumerate(torch.linspace(-1, 1, WEIGHTS, dtype=torch.float64).tolist()):
+        v = s = 0.0
+        for g in gradients[:, 0, index].tolist():
+            v, s = b1 * v + (1 - b1) * g, b2 * s + (1 - b2) * g**2
+            if kind == "averaged":
+                x -= rate * v
+            else:
+                x -= rate * (v if kind == "adam_uncorrected" else g) / (math.sqrt(s) + 1e-8)
+        expected.append(x)
+    rule = _rule(kind=kind, rate=rate, momentum=b1, second=b2)
+    ours = _ours([rule], gradients, torch.ones(STEPS, dtype=torch.float64))[0]
+    torch.testing.assert_close(ours, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
 def test_rows_with_different_rules_do_not_touch_each_other() -> None:
     adam = Optimizer(kind="adam", rate=0.01).update(UpdateRule())
-    rules = [adam, replace(adam, coupled_decay=0.1), UpdateRule(rate=0.3), UpdateRule(coupled_decay=0.01)]
+    rules = [
+        adam,
+        replace(adam, coupled_decay=0.1),
+        _rule(0.05, "decoupled", kind="adam_uncorrected", rate=0.01),
+        _rule(kind="rmsprop", rate=0.01),
+        UpdateRule(rate=0.3),
+        UpdateRule(coupled_decay=0.01),
+        _rule(0.01, kind="momentum"),
+        _rule(0.01, "decoupled", kind="nesterov"),
+        _rule(kind="averaged"),
+    ]
     gradients, factors = _gradients(1, len(rules)), torch.ones(STEPS, dtype=torch.float64)
     together = _ours(rules, gradients, factors)
     for row, rule in enumerate(rules):

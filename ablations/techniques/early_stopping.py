@@ -1,0 +1,38 @@
+"""Early stopping: end a training when validation loss has stopped falling, and go back to its lowest point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ablations import schema
+from ablations.technique import Expectation, Technique, knob
+
+
+def epochs_since_best(losses: Sequence[float]) -> int:
+    """How many epochs ago the lowest loss was reached; the earliest of equals counts."""
+    return len(losses) - 1 - losses.index(min(losses))
+
+
+@dataclass(frozen=True)
+class EarlyStopping(Technique):
+    """The weights of the epoch with the lowest validation loss are kept; after `patience` epochs without a lower one
+    the training ends.
+    """
+
+    patience: int = knob(0, doc="epochs without a lower validation loss; 0 never stops", low=0, high=1000)
+
+    name: ClassVar[str] = "early_stopping"
+    title: ClassVar[str] = "early stopping"
+    source: ClassVar[str] = "Prechelt 1998; notebook, 'Regularization'"
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"patience": 3}}
+    expectations: ClassVar[tuple[Expectation, ...]] = (
+        Expectation(schema.TEST_ACCURACY, +1, "Prechelt 1998"),
+        Expectation(schema.GENERALISATION_GAP, -1, "Prechelt 1998"),
+    )
+
+    def stop(self, validation_losses: Sequence[float]) -> bool | None:
+        if self.patience == 0:
+            return None
+        return epochs_since_best(validation_losses) >= self.patience
