@@ -46,13 +46,17 @@ class Saved:
     about: Mapping[str, Any]
     """What was stored about the member beside its arrays."""
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The member's row of every array, and what it has alone (`own.*`)."""
-        with np.load(self.path, allow_pickle=False) as file:
-            own = f"own.{self.row}."
-            names = [name for name in file.files if name != META]
-            rows = {name: file[name][self.row] for name in names if not name.startswith("own.")}
-            return rows | {name.removeprefix(own): file[name] for name in names if name.startswith(own)}
+    def take(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The member's row of every array of its file, and what it has alone (`own.<row>.*`)."""
+        own = f"own.{self.row}."
+        rows = {name: values[self.row] for name, values in arrays.items() if not name.startswith("own.")}
+        return rows | {name.removeprefix(own): values for name, values in arrays.items() if name.startswith(own)}
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a fleet's file. Raises one of READ_ERRORS if it is damaged."""
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files if name != META}
 
 
 def path_of(folder: Path, members: Iterable[Member], data_digest: str) -> Path:
@@ -110,12 +114,17 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def clean(folder: Path, wanted: Iterable[Identity]) -> None:
-    """Remove the files that hold no wanted member, that cannot be read, or that were never finished."""
-    wanted = set(wanted)
+def clean(folder: Path, data_digest: str, done: Iterable[Identity]) -> None:
+    """Remove the files of which every member is done, that cannot be read, or that were never finished.
+
+    To be called by whoever holds the output folder, while nobody trains. Files of other data are left alone.
+    """
+    done = set(done)
     for path in folder.glob(f"*{SUFFIX}"):
         meta = _meta(path)
-        if meta is None or not any(tuple(about["identity"]) in wanted for about in meta["members"]):
+        if meta is None or (
+            meta["data"] == data_digest and all(tuple(about["identity"]) in done for about in meta["members"])
+        ):
             forget(path)
     for path in folder.glob(".partial-*"):
         with contextlib.suppress(OSError):
@@ -124,7 +133,7 @@ def clean(folder: Path, wanted: Iterable[Identity]) -> None:
 
 def _meta(path: Path) -> dict[str, Any] | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(file[META].tobytes())
             return meta if meta["members"] and meta["format"] == FORMAT else None
     except READ_ERRORS:

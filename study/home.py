@@ -29,6 +29,11 @@ class Home:
         return self.folder / "reports"
 
     @property
+    def checkpoints(self) -> Path:
+        """Fleets in training, as they stood at the end of an epoch."""
+        return self.folder / "checkpoints"
+
+    @property
     def artifacts(self) -> Path:
         """Files that belong to MLflow runs."""
         return self.folder / "artifacts"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -13,12 +13,12 @@ from ablations.plan import Plan
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
 from ablations.technique import fills
-from study import model
+from study import checkpoint, model
 from study.data import Dataset
-from study.engine import Epoch, Outcome, Training, same_shape, split
+from study.engine import Checkpoints, Epoch, Outcome, Training, same_shape, split
 from study.fleet import Member
 from study.tracking import Store
-from study.workers import Failed, Started, train_fleets
+from study.workers import Done, Failed, Started, train_fleets
 
 FLEET_SIZE = {"cpu": 7, "cuda": 16}
 """Members trained in lockstep at most. On a CPU more would gain nothing, and lose more when the power goes."""
@@ -106,23 +106,34 @@ def run(
     facts: dict[str, str],
     show: Callable[[Progress], None],
     stopped: Callable[[], bool] = lambda: False,
+    save_every: float = 20.0,
 ) -> Progress:
     """Train what the plan still misses and log it; the plan itself is logged first.
 
-    On an error in a fleet the others go on. When `stopped` says so, the trainings in flight are marked interrupted,
-    what has ended stays, and KeyboardInterrupt is raised.
+    Trainings that an earlier call left unfinished go on from their checkpoints, under new runs that hold all their
+    epochs; fleets are saved at most every `save_every` seconds. On an error in a fleet the others go on. When `stopped`
+    says so, the trainings in flight are marked interrupted, what has ended stays, and KeyboardInterrupt is raised.
     """
-    members = invocation.missing(store.results(invocation.data))
-    progress = Progress(epochs_total=sum(m.recipe.budget.epochs for m in members), trainings_total=len(members))
+    done = store.results(invocation.data)
+    members = invocation.missing(done)
+    folder, digest = store.home.checkpoints, invocation.data.digest
+    checkpoint.clean(folder, digest, done)
+    saved = checkpoint.find(folder, digest, invocation.device)
+    behind = {m: saved[checkpoint.identity(m)].epoch for m in members if checkpoint.identity(m) in saved}
+    progress = Progress(
+        epochs_total=sum(m.recipe.budget.epochs - behind.get(m, 0) for m in members), trainings_total=len(members)
+    )
     described = invocation.described()
     if not members and store.invoked(described["digest"], invocation.data):
         return progress
     experiment = store.experiment(invocation.plan.name, invocation.data)
     parent = store.open_invocation(experiment, described, facts)
     in_flight: dict[Member, str] = {}
-    fleets = pack(list(members), invocation.workers, FLEET_SIZE[invocation.device.type])
+    fleets = pack(list(members), invocation.workers, FLEET_SIZE[invocation.device.type], behind)
     assert invocation.data.folder is not None, "workers open the data set from its folder"
-    events = train_fleets(fleets, invocation.data.folder, str(invocation.device), invocation.workers)
+    events = train_fleets(
+        fleets, invocation.data.folder, str(invocation.device), invocation.workers, Checkpoints(folder, save_every)
+    )
     try:
         for event in events:
             if isinstance(event, Started):
@@ -132,12 +143,14 @@ def run(
                     )
             elif isinstance(event, Epoch):
                 store.epoch(in_flight[event.member], event)
-                progress.epochs_done += 1
+                progress.epochs_done += event.epoch > behind.get(event.member, 0)
             elif isinstance(event, Outcome):
                 store.end(in_flight.pop(event.member), event)
                 progress.finished += 1
                 progress.diverged += event.test_correct is None
                 progress.epochs_done += event.member.recipe.budget.epochs - event.epochs
+            elif isinstance(event, Done):
+                checkpoint.forget(checkpoint.path_of(folder, event.members, digest))
             elif isinstance(event, Failed):
                 for member in event.members:
                     if member in in_flight:
@@ -151,19 +164,23 @@ def run(
         for run_id in (*in_flight.values(), parent):
             store.interrupt(run_id)
         raise
+    checkpoint.clean(folder, digest, store.results(invocation.data))
     store.close_invocation(parent, len(progress.failed))
     return progress
 
 
-def pack(members: Sequence[Member], workers: int, size: int) -> list[list[Member]]:
+def pack(
+    members: Sequence[Member], workers: int, size: int, behind: Mapping[Member, int] | None = None
+) -> list[list[Member]]:
     """Members in fleets of at most `size` that share network and budget, in order.
 
+    Those that have epochs behind them share a fleet only with others that have as many.
     The number of fleets is a multiple of the workers where it can be, and fleets are about equal, so that no worker
     waits for another at the end.
     """
     by_shape: dict[tuple, list[Member]] = {}
     for member in members:
-        by_shape.setdefault(same_shape(member.recipe), []).append(member)
+        by_shape.setdefault((same_shape(member.recipe), (behind or {}).get(member, 0)), []).append(member)
     fleets = []
     for group in by_shape.values():
         rounds = -(-len(group) // (workers * size))

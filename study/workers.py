@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.engine import Epoch, Outcome
+from study.engine import Checkpoints, Epoch, Outcome
 from study.fleet import Member
 
 if TYPE_CHECKING:
@@ -29,6 +29,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Done:
+    """A fleet is through: every member's outcome has been told."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
 class Failed:
     """A fleet ended in an error; those of its members that had not ended before have no result."""
 
@@ -36,7 +43,7 @@ class Failed:
     why: str
 
 
-Event = Started | Epoch | Outcome | Failed
+Event = Started | Epoch | Outcome | Done | Failed
 
 QUIET_SECONDS = 0.25
 
@@ -51,18 +58,24 @@ def default_workers(device: torch.device) -> int:
 
 
 def train_fleets(
-    fleets: Sequence[Sequence[Member]], data_folder: Path, device: str, workers: int
+    fleets: Sequence[Sequence[Member]],
+    data_folder: Path,
+    device: str,
+    workers: int,
+    checkpoints: Checkpoints | None = None,
 ) -> Generator[Event | None]:
     """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
 
+    With `checkpoints`, fleets are saved there as they train, and go on from there; removing them is up to the caller.
     Where none comes for a while it yields None, so that the caller can look up from its waiting.
     Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
     """
     waiting = list(reversed(fleets))
     at_work: dict[Connection, tuple[multiprocessing.process.BaseProcess, tuple[Member, ...]]] = {}
+    task = _Task(data_folder, device, 1 if workers > 1 else None, checkpoints)
     try:
         for _ in range(min(workers, len(fleets))):
-            connection, process = _hire(data_folder, device, threads=1 if workers > 1 else None)
+            connection, process = _hire(task)
             at_work[connection] = (process, ())
         for connection in list(at_work):
             yield from _assign(connection, at_work, waiting)
@@ -72,7 +85,7 @@ def train_fleets(
                 yield None
             for ready in happened:
                 assert isinstance(ready, Connection)
-                yield from _receive(ready, at_work, waiting, data_folder, device)
+                yield from _receive(ready, at_work, waiting, task)
     finally:
         for process, _ in at_work.values():
             process.terminate()
@@ -80,11 +93,21 @@ def train_fleets(
             process.join()
 
 
-def _hire(data_folder: Path, device: str, threads: int | None):
+@dataclass(frozen=True)
+class _Task:
+    """What a worker is told when it is hired."""
+
+    data_folder: Path
+    device: str
+    threads: int | None
+    checkpoints: Checkpoints | None
+
+
+def _hire(task: _Task):
     # Spawned, not forked: a child forked from a process with threads or a CUDA context may hang.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, data_folder, device, threads), daemon=True)
+    process = context.Process(target=_work, args=(theirs, task), daemon=True)
     process.start()
     theirs.close()
     return ours, process
@@ -104,7 +127,7 @@ def _assign(connection, at_work, waiting) -> Iterator[Event]:
     yield Started(members)
 
 
-def _receive(connection, at_work, waiting, data_folder, device) -> Iterator[Event]:
+def _receive(connection, at_work, waiting, task) -> Iterator[Event]:
     """Pass on what a worker sent; when its fleet is done, give it another one."""
     process, members = at_work[connection]
     try:
@@ -116,7 +139,7 @@ def _receive(connection, at_work, waiting, data_folder, device) -> Iterator[Even
         connection.close()
         yield Failed(members, f"its worker process ended with exit code {process.exitcode}")
         if waiting:
-            fresh, process = _hire(data_folder, device, threads=1)
+            fresh, process = _hire(task)
             at_work[fresh] = (process, ())
             yield from _assign(fresh, at_work, waiting)
         return
@@ -124,12 +147,13 @@ def _receive(connection, at_work, waiting, data_folder, device) -> Iterator[Even
         yield Failed(members, message)
         yield from _assign(connection, at_work, waiting)
     elif message is None:
+        yield Done(members)
         yield from _assign(connection, at_work, waiting)
     else:
         yield message
 
 
-def _work(connection: Connection, data_folder: Path, device: str, threads: int | None) -> None:
+def _work(connection: Connection, task: _Task) -> None:
     """A worker's life: take fleets and train them until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which ends its workers
     _keep_freed_memory()
@@ -138,17 +162,17 @@ def _work(connection: Connection, data_folder: Path, device: str, threads: int |
     from study.data import open_cached
     from study.engine import train
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    place = torch.device(device)
-    data = open_cached(data_folder).to(place)
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    device = torch.device(task.device)
+    data = open_cached(task.data_folder).to(device)
     while True:
         try:
             members = connection.recv()
         except EOFError:
             return
         try:
-            train(members, data, place, connection.send)
+            train(members, data, device, connection.send, task.checkpoints)
             connection.send(None)
         except BrokenPipeError:
             return  # the coordinator is gone, and with it whoever wanted these results

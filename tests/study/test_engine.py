@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,26 +40,61 @@ def _trained(members: list[Member], data, device: torch.device = CPU) -> dict[Me
     return numbers
 
 
+OWN_NETWORK = """
+from torch import nn
+from study.model import DropoutSite
+def factory(width, classes):
+    size = max(1, round(64 * width))
+    first = [nn.Conv2d(3, size, 5, stride=2), nn.BatchNorm2d(size), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return nn.Sequential(*first, nn.LayerNorm(4 * size), DropoutSite(4 * size), nn.Linear(4 * size, classes))
+"""
+
+
+@pytest.fixture(params=["notebook", "resnet9", "own_network:factory"])
+def on_network(request, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """The recipe with each network: those that come with the suite, and one that a user wrote."""
+    if ":" in request.param:
+        (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+        monkeypatch.syspath_prepend(str(tmp_path))
+    return recipe.set(f"model.name={request.param}")
+
+
 @pytest.fixture
-def arms(recipe: Recipe) -> list[Member]:
+def arms(on_network: Recipe) -> list[Member]:
     """The arms of the techniques plan at two seeds: every technique on and off."""
-    recipes = [recipe, *(recipe.without(t.name) for t in switched_on(recipe))]
+    recipes = [on_network, *(on_network.without(t.name) for t in switched_on(on_network))]
     return [Member(r, seed) for seed in (0, 1) for r in recipes]
 
 
 def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data) -> None:
+    arms = arms[:8]
     together = _trained(arms, tiny_data)
     assert _trained(arms[::-1], tiny_data) == together
     in_threes = {k: v for i in range(0, len(arms), 3) for k, v in _trained(arms[i : i + 3], tiny_data).items()}
     assert in_threes == together
-    alone = {k: v for member in arms[:5] for k, v in _trained([member], tiny_data).items()}
-    assert alone == {member: together[member] for member in arms[:5]}
+    alone = {k: v for member in arms for k, v in _trained([member], tiny_data).items()}
+    assert alone == together
+
+
+def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members_alone(
+    recipe: Recipe, tiny_data
+) -> None:
+    levels = {name: list(cls.levels) for name, cls in catalog.techniques().items()}
+    longest = max(map(len, levels.values()))
+    mixed = []
+    for i in range(longest):
+        one = recipe
+        for name, names in levels.items():
+            one = one.with_technique(catalog.techniques()[name].at(names[i % len(names)]))
+        mixed.append(Member(one, i % 3))
+    together = _trained(mixed, tiny_data)
+    assert {k: v for m in mixed for k, v in _trained([m], tiny_data).items()} == together
 
 
 @pytest.mark.parametrize("optimizer", ["off", "on"])
-def test_a_member_equals_a_plain_loop_with_torch_optim(optimizer: str, recipe: Recipe, tiny_data) -> None:
+def test_a_member_equals_a_plain_loop_with_torch_optim(optimizer: str, on_network: Recipe, tiny_data) -> None:
     # Without augmentation and dropout, whose draws a plain loop would not share.
-    recipe = recipe.without("augmentation").without("dropout").with_technique(Optimizer.at(optimizer))
+    recipe = on_network.without("augmentation").without("dropout").with_technique(Optimizer.at(optimizer))
     member, budget = Member(recipe, 4), recipe.budget
     network = initialised(member, 10)
     rule = recipe.update_rule()
@@ -80,12 +116,13 @@ def test_a_member_equals_a_plain_loop_with_torch_optim(optimizer: str, recipe: R
             total += loss.item() * len(chosen)
         scheduler.step()
         losses.append(total / len(own))
+    network.eval()
     with torch.no_grad():
         answers = network(pipeline(tiny_data.test_images)).argmax(dim=1)
 
     metrics, outcome, _, correct = _trained([member], tiny_data)[member]
     assert outcome == schema.FINISHED
-    assert [m[schema.TRAIN_LOSS] for m in metrics[:-1]] == pytest.approx(losses, rel=1e-5)
+    assert [m[schema.TRAIN_LOSS] for m in metrics[:-1]] == pytest.approx(losses, rel=1e-4)
     tested = permutation(len(tiny_data.test_labels), "test images")[: budget.test_images].sort().values
     assert correct == (answers == tiny_data.test_labels)[tested].tolist()
     assert metrics[-1][schema.TEST_ACCURACY] == pytest.approx(np.mean(correct))

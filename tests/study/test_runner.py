@@ -175,7 +175,8 @@ if __name__ == "__main__":
     with home.locked("a test", print):
         store = open_store(home)
         store.reconcile()
-        run(invocation, store, {}, lambda progress: print(progress.finished, flush=True))
+        show = lambda progress: print(progress.finished, progress.epochs_done, flush=True)
+        run(invocation, store, {}, show, save_every=0)
 """
 
 
@@ -188,7 +189,8 @@ def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, ti
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.strip() != "0":
+            finished, epochs = map(int, line.split())
+            if finished and epochs > finished * 5 + 14:  # some are done, others are in their middle
                 break
         process.send_signal(signal.SIGKILL)
     kept = {r.info.run_id for r in _runs(home) if r.info.status == "FINISHED"}
@@ -205,6 +207,22 @@ def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, ti
     assert len({(r.data.tags[schema.DIGEST], r.data.tags[schema.SEED]) for r in results}) == 28
     in_flight = [r for r in runs if r.data.tags.get(schema.OUTCOME) == schema.INTERRUPTED]
     assert len(in_flight) <= 14, "two workers, a fleet of seven each"
+    # What was in flight has all its epochs under a new run: those before the kill and those after it.
+    client = _client(home)
+    losses = {
+        (r.data.tags[schema.DIGEST], r.data.tags[schema.SEED], r not in in_flight): [
+            (m.step, m.value) for m in client.get_metric_history(r.info.run_id, schema.TRAIN_LOSS)
+        ]
+        for r in runs
+    }
+    compared = 0
+    for (digest, seed, whole), history in losses.items():
+        if not whole:
+            assert history == losses[digest, seed, True][: len(history)]
+            compared += len(history)
+    assert compared
+    assert all([step for step, _ in h] == [1, 2, 3, 4, 5] for (*_, whole), h in losses.items() if whole)
+    assert not list(home.checkpoints.iterdir())
 
 
 def _wait_for_workers_to_end() -> None:
