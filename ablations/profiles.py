@@ -47,7 +47,7 @@ PROFILES = {
             name="full",
             summary="the notebook's network, data and 20 epochs; for a GPU",
             model=Network(),
-            budget=Budget(precision="bf16"),
+            budget=Budget(precision="auto"),
             seeds=5,
             margin=0.0025,
         ),

@@ -11,7 +11,8 @@ from ablations.naming import did_you_mean
 from ablations.technique import Technique
 from ablations.update_rule import UpdateRule
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "auto")
+"""What convolutions and matrix products are computed in; `auto` is decided for the device before a plan is made."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from study.engine import Epoch, Training
 from study.fleet import Member
 from study.home import Home
 from study.provenance import provenance
-from study.runner import FLEET_SIZE
+from study.sizing import fleet_size
 from study.workers import default_workers, train_fleets
 
 NOTEBOOK, ALONE, FLEET = "notebook's loop", "engine, one run", "engine, fleet"
@@ -126,7 +126,7 @@ def alone_rate(recipe: Recipe, data: Dataset, device: torch.device) -> float:
 def fleet_rate(recipe: Recipe, data: Dataset, device: torch.device, workers: int) -> float:
     """Images per second of all workers together, each with a fleet of its own, as `ablate run` has them."""
     assert data.folder is not None
-    size = FLEET_SIZE[device.type]
+    size = fleet_size(recipe, data, device)
     fleets = [[Member(recipe, worker * size + k) for k in range(size)] for worker in range(workers)]
     rates: dict[int, float] = {}
     for event in train_fleets(fleets, data.folder, str(device), workers):

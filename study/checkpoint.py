@@ -33,7 +33,7 @@ Identity = tuple[str, int]
 
 def identity(member: Member) -> Identity:
     """What a member is called on disk."""
-    return member.recipe.digest(), member.seed
+    return member.digest, member.seed
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> 
     from ablations import catalog, profiles
     from study.data import load
     from study.runner import Invocation
+    from study.sizing import with_precision
     from study.workers import default_workers
 
     catalog.plan_module(plan)
@@ -203,6 +204,7 @@ def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> 
     baseline = size.apply(catalog.notebook_recipe())
     for setting in settings or []:
         baseline = baseline.set(setting)
+    baseline = with_precision(baseline, place)
     made = catalog.make_plan(plan, baseline, size, tuple(range(count)))
     loaded = load(data, home.data, say=say)
     command = ["ablate", "run", plan, "--profile", size.name, "--seeds", str(count)]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 from ablations import schema
 from ablations.recipe import Recipe
-from ablations.technique import Technique, fills
+from ablations.technique import fills
 from study import checkpoint
 from study.data import Dataset
 from study.fleet import Fleet, Member
-from study.model import DropoutSite
-from study.randomness import StepDraws, permutation
+from study.randomness import permutation
+from study.step import Stepper, autocast, normalise, take, tune
 from study.update import Updater
 
 CLEAN_TRAIN_IMAGES = 10_000
@@ -75,13 +75,54 @@ def train(
     report: Callable[[Epoch | Outcome], None],
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Train all members in lockstep; `report` gets each one's epochs as they end, and its outcome last.
+    """Train all members, in lockstep; `report` gets each one's epochs as they end, and its outcome last.
 
     A member whose loss or weights are no longer finite at an epoch's end is reported as diverged and leaves; one that
     its recipe stops early leaves too. The results of a member do not depend on the others in the fleet (bitwise in
     fp32 on a CPU), nor on whether it was interrupted: with `checkpoints`, members that were saved there go on from
     their last epoch, their earlier ones are reported first, and all must have been saved at the same one.
+
+    A fleet that does not fit into the GPU's memory is halved until it does, and its halves trained in turn.
     """
+    told: dict[Member, int] = dict.fromkeys(members, 0)
+
+    def tell(event: Epoch | Outcome) -> None:
+        if isinstance(event, Outcome):
+            del told[event.member]
+        elif event.epoch <= told[event.member]:
+            return  # trained again after the fleet was halved
+        else:
+            told[event.member] = event.epoch
+        report(event)
+
+    waiting = [list(members)]
+    while waiting:
+        fleet = [m for m in waiting.pop(0) if m in told]
+        if fleet and not _fits(partial(_train_together, fleet, data, device, tell, checkpoints)):
+            if len(fleet) == 1:
+                raise MemoryError(f"one training of {fleet[0].recipe.model} does not fit into the memory of {device}")
+            waiting = [fleet[: len(fleet) // 2], fleet[len(fleet) // 2 :], *waiting]
+
+
+def _fits(work: Callable[[], None]) -> bool:
+    try:
+        work()
+    except torch.OutOfMemoryError:
+        fits = False
+    else:
+        return True
+    # Only here has the exception let go of the frames that hold the fleet's memory.
+    torch.cuda.empty_cache()
+    return fits
+
+
+def _train_together(
+    members: Sequence[Member],
+    data: Dataset,
+    device: torch.device,
+    report: Callable[[Epoch | Outcome], None],
+    checkpoints: Checkpoints | None,
+) -> None:
     training = Training(members, data, device)
     path = None
     if checkpoints is not None:
@@ -103,10 +144,12 @@ class Training:
     """A fleet in training: its images, its matrices, and how far it has come."""
 
     def __init__(self, members: Sequence[Member], data: Dataset, device: torch.device):
+        assert members[0].recipe.budget.precision != "auto", "decided before a plan is made"
         assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
         # Members whose rule is adaptive come first, as the updater wants them.
         members = sorted(members, key=lambda m: not m.recipe.update_rule().adaptive)
         self.budget = members[0].recipe.budget
+        tune(device)
         self.data, self.device = data.to(device), device
         self.epoch = 0
         self.seconds = 0.0
@@ -116,9 +159,8 @@ class Training:
         self.updater = Updater(self.fleet.weights, rules, rates)
         self._mean = torch.tensor(data.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(data.std, device=device).view(3, 1, 1)
-        self._one_hot = torch.eye(len(data.classes), device=device)
+        self._stepper = Stepper(self.fleet, self.updater, self.data, device)
         self._splits = {m.seed: split(len(data.train_labels), m) for m in members}
-        self._digests = {m: m.recipe.digest() for m in members}
         self._history: dict[Member, list[dict[str, float]]] = {m: [] for m in members}
         # The state of the epoch with the lowest validation loss, of members that may stop early.
         self._best: dict[Member, dict[str, Tensor]] = {}
@@ -128,17 +170,12 @@ class Training:
         began = time.perf_counter()
         members = self.fleet.members
         steps = self.budget.steps_per_epoch
-        orders = self._orders()
         self.fleet.train(True)
-        losses = torch.zeros(len(members), dtype=torch.float64, device=self.device)
-        norms = torch.zeros(len(members), device=self.device)
+        self._stepper.begin(self.epoch, self._orders())
         for step in range(steps):
-            batch_losses, batch_size = self._step(self.epoch * steps + step, step, orders)
-            losses += batch_losses * batch_size
-            norms += torch.linalg.vector_norm(self.fleet.gradients, dim=1)
-            self.updater.step(self.epoch * steps + step, self.fleet.weights, self.fleet.gradients)
-        weight_norms = torch.linalg.vector_norm(self.fleet.weights, dim=1)
-        loss, norm, weight_norm = torch.stack([losses, norms.double(), weight_norms.double()]).cpu().tolist()
+            self._stepper.run(step)
+        weight_norms = torch.linalg.vector_norm(self.fleet.weights, dim=1).double()
+        loss, norm, weight_norm = torch.stack([self._stepper.losses, self._stepper.norms, weight_norms]).cpu().tolist()
         took = time.perf_counter() - began
         validation = self._validate()
         self.epoch += 1
@@ -195,6 +232,7 @@ class Training:
         self.fleet.keep(staying)
         if staying:
             self.updater.keep(staying)
+            self._stepper = Stepper(self.fleet, self.updater, self.data, self.device)
 
     def outcomes(self, rows: Iterable[int], outcome: str) -> list[Outcome]:
         """The endings of members, by row: the one reading of the test set."""
@@ -283,13 +321,14 @@ class Training:
 
     def time_steps(self, count: int) -> float:
         """Seconds that one step of the whole fleet takes: the median of `count` after two to warm up. Trains on."""
-        orders = self._orders()
         self.fleet.train(True)
         durations = []
+        full = max(1, self.budget.train_images // self.budget.batch_size)
         for step in range(count + 2):
+            if step % full == 0:
+                self._stepper.begin(0, self._orders())
             began = time.perf_counter()
-            self._step(step, step % max(1, self.budget.train_images // self.budget.batch_size), orders)
-            self.updater.step(0, self.fleet.weights, self.fleet.gradients)
+            self._stepper.run(step % full)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             durations.append(time.perf_counter() - began)
@@ -299,62 +338,11 @@ class Training:
         return list(dict.fromkeys(m.seed for m in self.fleet.members))
 
     def _orders(self) -> dict[int, Tensor]:
-        """The order in which each seed's training images are visited in this epoch, on the device."""
-        orders = {}
-        for seed in self._seeds():
-            train, _ = self._splits[seed]
-            orders[seed] = train[permutation(len(train), seed, "order", self.epoch)].to(self.device)
-        return orders
-
-    def _step(self, number: int, within: int, orders: dict[int, Tensor]) -> tuple[Tensor, int]:
-        """Gradients of every member at one step; returns the losses, float64 [K], and the batch's size."""
-        size = self.budget.batch_size
-        batches: dict[tuple, tuple[Tensor, Tensor]] = {}
-        self.fleet.gradients.zero_()
-        losses = []
-        for member, network in zip(self.fleet.members, self.fleet.networks, strict=True):
-            augmenting = _augmenting(member.recipe)
-            shared = (member.seed, augmenting)
-            if shared not in batches:
-                chosen = orders[member.seed][within * size : (within + 1) * size]
-                batches[shared] = self._batch(chosen, member.seed, number, augmenting)
-            images, targets = batches[shared]
-            self._set_masks(member, network, number, len(images))
-            with self._autocast():
-                logits = network(images)
-            loss = F.cross_entropy(logits.float(), targets)
-            loss.backward()
-            losses.append(loss.detach())
-        return torch.stack(losses).double(), len(targets)
-
-    def _batch(
-        self, chosen: Tensor, seed: int, number: int, augmenting: tuple[Technique, ...]
-    ) -> tuple[Tensor, Tensor]:
-        """Normalised images [B, 3, H, W] and class probabilities [B, classes] for a batch of training examples."""
-        images = _take(self.data.train_images, chosen)
-        for technique in augmenting:
-            images = technique.augment(images, StepDraws(self.device, seed, technique.name, number))
-        return normalise(images, self._mean, self._std), self._one_hot[self.data.train_labels[chosen]]
-
-    def _set_masks(self, member: Member, network: torch.nn.Module, number: int, batch_size: int) -> None:
-        masking = [t for t in member.recipe.techniques if fills(t, "mask")]
-        if not masking:
-            return
-        for name, site in network.named_modules():
-            if not isinstance(site, DropoutSite):
-                continue
-            site.mask = None
-            for technique in masking:
-                # The digest is part of the name, so that members are masked independently of each other.
-                draws = StepDraws(self.device, member.seed, self._digests[member], technique.name, name, number)
-                mask = technique.mask((batch_size, *site.shape), draws)
-                if mask is not None:
-                    site.mask = mask if site.mask is None else site.mask * mask
-
-    def _autocast(self):
-        if self.budget.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        """The order in which each seed's training images are visited in this epoch."""
+        return {
+            seed: self._splits[seed][0][permutation(len(self._splits[seed][0]), seed, "order", self.epoch)]
+            for seed in self._seeds()
+        }
 
     def _validate(self) -> list[_Score] | None:
         if not self.budget.validation_images:
@@ -375,13 +363,11 @@ class Training:
         logits: dict[int, list[Tensor]] = {row: [] for row in rows}
         for start in range(0, total, size):
             batches = {
-                seed: normalise(
-                    _take(images, chosen[seed][start : start + size].to(self.device)), self._mean, self._std
-                )
+                seed: normalise(take(images, chosen[seed][start : start + size].to(self.device)), self._mean, self._std)
                 for seed in seeds
             }
             for row in rows:
-                with self._autocast():
+                with autocast(self.budget.precision, self.device):
                     logits[row].append(self.fleet.networks[row](batches[self.fleet.members[row].seed]).float())
         scores = []
         for row in rows:
@@ -430,20 +416,3 @@ def learning_rates(recipe: Recipe) -> Tensor:
         if factors is not None:
             rates *= factors
     return rates
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 images [B, 3, H, W] as float32, in units of the data set's spread: torchvision's ToTensor and Normalize.
-
-    Operation by operation the same, hence bitwise equal; mean and std are [3, 1, 1].
-    """
-    return images.float().div_(255).sub_(mean).div_(std)
-
-
-def _augmenting(recipe: Recipe) -> tuple[Technique, ...]:
-    return tuple(t for t in recipe.techniques if fills(t, "augment"))
-
-
-def _take(images: Tensor, chosen: Tensor) -> Tensor:
-    """Images [B, C, H, W] by index, channels last (indexing the permuted view would lose the layout)."""
-    return images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,18 @@ class Member:
     recipe: Recipe
     seed: int
 
+    @cached_property
+    def digest(self) -> str:
+        """The recipe's digest."""
+        return self.recipe.digest()
+
 
 class Fleet:
     """The networks of K members, each an ordinary module whose parameters are views into a row of `weights` [K, P].
 
-    Gradients accumulate into views of `gradients` [K, P] in the same way, and buffers, such as the running statistics
-    of batch normalisation, are views into rows of a matrix per type, `buffers`. Convolution weights lie channels last.
+    Gradients go to rows of `gradients` [K, P] in the same layout, by way of `gradient_views`: per member, a view per
+    parameter. Buffers, such as the running statistics of batch normalisation, are views into rows of a matrix per type,
+    `buffers`. Convolution weights lie channels last.
     """
 
     def __init__(self, members: Sequence[Member], classes: int, device: torch.device):
@@ -68,11 +75,13 @@ class Fleet:
         return self.buffers[buffer.dtype][row, start : start + size].view(buffer.shape)
 
     def _bind(self) -> None:
+        self.gradient_views = [
+            [self._view(self.gradients, row, name, p.shape) for name, p in network.named_parameters()]
+            for row, network in enumerate(self.networks)
+        ]
         for row, network in enumerate(self.networks):
             for name, parameter in network.named_parameters():
-                parameter.grad = None
                 parameter.data = self._view(self.weights, row, name, parameter.shape)
-                parameter.grad = self._view(self.gradients, row, name, parameter.shape)
             for name, buffer in list(network.named_buffers()):
                 owner, _, leaf = name.rpartition(".")
                 setattr(network.get_submodule(owner), leaf, self._buffer_view(row, name, buffer))

@@ -23,6 +23,12 @@ def key(*name: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def halves(*name: int | str) -> tuple[int, int]:
+    """The key of a name as two numbers of 31 bits."""
+    whole = key(*name)
+    return whole & 0x7FFFFFFF, (whole >> 31) & 0x7FFFFFFF
+
+
 def permutation(size: int, *name: int | str) -> Tensor:
     """A permutation of 0 … size - 1, int64 [size] on the CPU."""
     return torch.randperm(size, generator=torch.Generator().manual_seed(key(*name)))
@@ -42,11 +48,15 @@ class StepDraws:
     Each call takes the next stream of the step, so the order of calls matters and their number does not run out.
     """
 
-    def __init__(self, device: torch.device, *name: int | str):
-        whole = key(*name)
-        # Two 31-bit halves, as tensors on the device: a captured graph reads them from there.
-        self._halves = torch.tensor([whole & 0x7FFFFFFF, (whole >> 31) & 0x7FFFFFFF], dtype=torch.int32, device=device)
+    def __init__(self, halves: Tensor):
+        # int32 [2], the halves of the step's key, on the device: a captured graph reads them from there.
+        self._halves = halves
         self._calls = 0
+
+    @classmethod
+    def named(cls, device: torch.device, *name: int | str) -> StepDraws:
+        """The draws of that name on a device."""
+        return cls(torch.tensor(halves(*name), dtype=torch.int32, device=device))
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
         """float32 in [0, 1) on a grid of 2^-24, of the given shape, on the device."""

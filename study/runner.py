@@ -17,11 +17,9 @@ from study import checkpoint, model
 from study.data import Dataset
 from study.engine import Checkpoints, Epoch, Outcome, Training, same_shape, split
 from study.fleet import Member
+from study.sizing import fleet_size
 from study.tracking import Store
 from study.workers import Done, Failed, Started, train_fleets
-
-FLEET_SIZE = {"cpu": 7, "cuda": 16}
-"""Members trained in lockstep at most. On a CPU more would gain nothing, and lose more when the power goes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,10 @@ class Invocation:
             _check_validation(arm.recipe)
             model.check(arm.recipe, len(self.data.classes))
             split(len(self.data.train_labels), Member(arm.recipe, 0))
+
+    def fleet_size(self, members: Sequence[Member]) -> int:
+        """How many members are trained in lockstep at most, tried out on the first one's network where it matters."""
+        return fleet_size(members[0].recipe, self.data, self.device) if members else 1
 
     def missing(self, done: Iterable[tuple[str, int]]) -> dict[Member, str]:
         """The trainings that have no result yet."""
@@ -129,7 +131,7 @@ def run(
     experiment = store.experiment(invocation.plan.name, invocation.data)
     parent = store.open_invocation(experiment, described, facts)
     in_flight: dict[Member, str] = {}
-    fleets = pack(list(members), invocation.workers, FLEET_SIZE[invocation.device.type], behind)
+    fleets = pack(list(members), invocation.workers, invocation.fleet_size(list(members)), behind)
     assert invocation.data.folder is not None, "workers open the data set from its folder"
     events = train_fleets(
         fleets, invocation.data.folder, str(invocation.device), invocation.workers, Checkpoints(folder, save_every)
@@ -194,7 +196,7 @@ def estimated_seconds(invocation: Invocation, members: Sequence[Member], steps: 
     """About how long the trainings will take, from a few timed steps of the first fleet, run here and thrown away."""
     if not members:
         return 0.0
-    fleet = pack(members, invocation.workers, FLEET_SIZE[invocation.device.type])[0]
+    fleet = pack(members, invocation.workers, invocation.fleet_size(members))[0]
     threads = torch.get_num_threads()
     if invocation.device.type == "cpu" and invocation.workers > 1:
         torch.set_num_threads(1)

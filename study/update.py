@@ -57,22 +57,26 @@ class Updater:
         decoupled = torch.tensor([r.decoupled_decay for r in rules], dtype=torch.float64)
         self._shrinkage = (1 - self.rates * decoupled).to(like)[:, :, None]
 
-    def step(self, number: int, weights: Tensor, gradients: Tensor) -> None:
-        """Step `number` (from 0) for weights and gradients [K, P], in place; the gradients are used up."""
+    def step(self, number: Tensor, weights: Tensor, gradients: Tensor) -> None:
+        """Step `number` (int64 [1], from 0) for weights and gradients [K, P], in place; the gradients are used up.
+
+        The number lies on the device, so that a captured graph finds the step's coefficients by itself.
+        """
         if self._any_coupled:
             gradients.addcmul_(weights, self._coupled_decay)
         if self._any_decoupled:
-            weights.mul_(self._shrinkage[number])
+            weights.mul_(self._shrinkage.index_select(0, number)[0])
         self.first.mul_(self._first_decay).addcmul_(gradients, self._first_gain)
         direction = self.first
         if self._any_nesterov:
             direction = (gradients * self._share_of_gradient).addcmul_(self.first, self._share_of_first)
-        sizes = self._step_sizes[number]
+        sizes = self._step_sizes.index_select(0, number)[0]
         a = self._adaptive
         if a:
             second = self.second[:a]
             second.mul_(self._second_decay[:a]).add_(gradients[:a].square_().mul_(self._second_gain[:a]))
-            scale = second.sqrt().div_(self._root_corrections[number, :a]).add_(self._epsilon[:a])
+            roots = self._root_corrections.index_select(0, number)[0]
+            scale = second.sqrt().div_(roots[:a]).add_(self._epsilon[:a])
             weights[:a].addcmul_(direction[:a] / scale, sizes[:a])
         if a < len(self.rules):
             weights[a:].addcmul_(direction[a:], sizes[a:])

@@ -17,7 +17,8 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
     budget = baseline.budget
     everything = replace(budget, train_images=budget.train_images + budget.validation_images, validation_images=0)
     reference = Reference("notebook", schema.TEST_ACCURACY, 0.7804, "the notebook's one printed run, official CIFAR-10")
-    comparable = baseline == PROFILES["full"].apply(baseline)
+    full = PROFILES["full"]
+    comparable = (baseline.model, replace(budget, precision=full.budget.precision)) == (full.model, full.budget)
     return Plan(
         name="notebook",
         question=QUESTION,

@@ -59,7 +59,7 @@ def test_hooks_do_not_change_their_inputs(cls: type[Technique]) -> None:
     rule = UpdateRule()
     for level in cls.levels:
         technique = cls.at(level)
-        changed = technique.augment(images, StepDraws(CPU, 0, "test"))
+        changed = technique.augment(images, StepDraws.named(CPU, 0, "test"))
         assert changed.shape == images.shape
         assert changed.dtype == torch.uint8
         technique.update(rule)

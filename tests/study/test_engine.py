@@ -214,12 +214,16 @@ def test_the_notebooks_schedule_is_torchs_multistep(epochs: int) -> None:
 
 
 def test_masks_are_drawn_for_each_member_and_step(recipe: Recipe, tiny_data) -> None:
+    recipe = recipe.set("model.width=0.5").set("budget.batch_size=40")
     training = Training([Member(recipe, 0), Member(recipe.without("weight_decay"), 0)], tiny_data, CPU)
+    training.run_epoch()  # of two steps
+    stepper = training._stepper
+    stepper.begin(1, training._orders())
+    training.fleet.train(True)
     masks = []
-    for number in (0, 1):
-        for member, network in zip(training.fleet.members, training.fleet.networks, strict=True):
-            training._set_masks(member, network, number, 512)
-            masks.append(network.dropout.mask)
+    for step in (0, 1):
+        stepper.run(step)
+        masks += [network.dropout.mask for network in training.fleet.networks]
     for mask in masks:
         assert set(mask.unique().tolist()) == {0.0, 2.0}
         assert mask.mean().item() == pytest.approx(1.0, abs=0.05)

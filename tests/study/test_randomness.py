@@ -15,10 +15,10 @@ FROZEN = [10866062, 14329638, 2509738, 8971948]
 
 def test_a_draw_depends_on_its_name_and_nothing_else() -> None:
     torch.manual_seed(1)
-    first = StepDraws(CPU, 3, "dropout", 7).uniform((50,))
+    first = StepDraws.named(CPU, 3, "dropout", 7).uniform((50,))
     torch.manual_seed(2)
-    StepDraws(CPU, 3, "dropout", 8).uniform((50,))
-    assert torch.equal(first, StepDraws(CPU, 3, "dropout", 7).uniform((50,)))
+    StepDraws.named(CPU, 3, "dropout", 8).uniform((50,))
+    assert torch.equal(first, StepDraws.named(CPU, 3, "dropout", 7).uniform((50,)))
     assert torch.equal(permutation(20, 3, "order", 0), permutation(20, 3, "order", 0))
     assert not torch.equal(permutation(20, 3, "order", 0), permutation(20, 3, "order", 1))
 
@@ -38,20 +38,20 @@ def test_seeding_a_block_leaves_the_generator_outside_alone() -> None:
 
 def test_draws_are_the_frozen_ones() -> None:
     # A changed hash would silently change every run; these digits are the agreement between machines.
-    drawn = (StepDraws(CPU, 0, "frozen").uniform((4,)) * 2**24).to(torch.int64).tolist()
+    drawn = (StepDraws.named(CPU, 0, "frozen").uniform((4,)) * 2**24).to(torch.int64).tolist()
     assert drawn == FROZEN
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_uniform_is_uniform(seed: int) -> None:
-    drawn = StepDraws(CPU, seed, "test").uniform((200_000,)).numpy()
+    drawn = StepDraws.named(CPU, seed, "test").uniform((200_000,)).numpy()
     assert drawn.min() >= 0
     assert drawn.max() < 1
     assert stats.kstest(drawn, "uniform").pvalue > 1e-4
 
 
 def test_all_crop_positions_are_equally_likely() -> None:
-    draws = StepDraws(CPU, 0, "crop")
+    draws = StepDraws.named(CPU, 0, "crop")
     top, left = draws.integers(9, (81_000,)), draws.integers(9, (81_000,))
     counts = torch.bincount(top * 9 + left, minlength=81).numpy()
     assert counts.min() > 0
@@ -60,13 +60,13 @@ def test_all_crop_positions_are_equally_likely() -> None:
 
 def test_neighbours_steps_calls_and_purposes_are_uncorrelated() -> None:
     size = 100_000
-    draws = StepDraws(CPU, 0, "mask", 0)
+    draws = StepDraws.named(CPU, 0, "mask", 0)
     first, second = draws.uniform((size,)), draws.uniform((size,))
     others = [
         second,
-        StepDraws(CPU, 0, "mask", 1).uniform((size,)),
-        StepDraws(CPU, 1, "mask", 0).uniform((size,)),
-        StepDraws(CPU, 0, "crop", 0).uniform((size,)),
+        StepDraws.named(CPU, 0, "mask", 1).uniform((size,)),
+        StepDraws.named(CPU, 1, "mask", 0).uniform((size,)),
+        StepDraws.named(CPU, 0, "crop", 0).uniform((size,)),
         first.roll(1),
         first.roll(512),
     ]
@@ -79,6 +79,8 @@ def test_neighbours_steps_calls_and_purposes_are_uncorrelated() -> None:
 def test_a_gpu_draws_the_same_numbers() -> None:
     cuda = torch.device("cuda")
     assert torch.equal(
-        StepDraws(cuda, 1, "a", 2).uniform((1000, 7)).cpu(), StepDraws(CPU, 1, "a", 2).uniform((1000, 7))
+        StepDraws.named(cuda, 1, "a", 2).uniform((1000, 7)).cpu(), StepDraws.named(CPU, 1, "a", 2).uniform((1000, 7))
     )
-    assert torch.equal(StepDraws(cuda, 1, "b").integers(9, (1000,)).cpu(), StepDraws(CPU, 1, "b").integers(9, (1000,)))
+    assert torch.equal(
+        StepDraws.named(cuda, 1, "b").integers(9, (1000,)).cpu(), StepDraws.named(CPU, 1, "b").integers(9, (1000,))
+    )

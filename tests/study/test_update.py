@@ -33,7 +33,7 @@ def _ours(rules: list[UpdateRule], gradients: torch.Tensor, factors: torch.Tenso
     rates = factors[:, None] * torch.tensor([r.rate for r in rules], dtype=torch.float64)
     updater = Updater(weights, rules, rates)
     for number in range(STEPS):
-        updater.step(number, weights, gradients[number].clone())
+        updater.step(torch.tensor([number]), weights, gradients[number].clone())
     return weights
 
 
@@ -155,7 +155,9 @@ def test_rows_kept_go_on_as_if_nothing_had_happened() -> None:
         if number == STEPS // 2:
             updater.keep(kept)
             weights = weights[kept]
-        updater.step(number, weights, gradients[number][kept if number >= STEPS // 2 else slice(None)].clone())
+        updater.step(
+            torch.tensor([number]), weights, gradients[number][kept if number >= STEPS // 2 else slice(None)].clone()
+        )
     assert torch.equal(weights, expected[kept])
 
 
