@@ -1,21 +1,28 @@
 """Training images per second: the notebook's own loop, one run of the engine, and a fleet, side by side.
 
-`make bench`, or `python -m benchmarks.throughput`. Needs neither MLflow nor Optuna. The contenders take turns in every
-repeat, so that a machine that slows down does so for all of them; ratios are formed within a repeat. Augmentation,
-dropout, weight decay, schedule and Adam are on for everyone: it is the notebook's recipe.
+`make bench`, or `python -m benchmarks.throughput`. Needs neither MLflow nor Optuna, but for the cost of tracking, which
+is left out where MLflow is not installed. The contenders take turns in every repeat, so that a machine that slows down
+does so for all of them; ratios are formed within a repeat. Augmentation, dropout, weight decay, schedule and Adam are
+on for everyone: it is the notebook's recipe. The machine's section of `benchmarks/RESULTS.md` is written anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
+import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
+import psutil
 import torch
 from PIL import Image
 from torch import nn
@@ -25,17 +32,21 @@ from torchvision import transforms
 from ablations import catalog, schema
 from ablations.profiles import PROFILES
 from ablations.recipe import Recipe
+from benchmarks.results import RESULTS, record
 from study.data import Dataset, load
 from study.engine import Epoch, Training
 from study.fleet import Member
 from study.home import Home
 from study.provenance import provenance
-from study.sizing import fleet_size
+from study.sizing import fleet_size, with_precision
 from study.workers import default_workers, train_fleets
 
 NOTEBOOK, ALONE, FLEET = "notebook's loop", "engine, one run", "engine, fleet"
 TIMED_IMAGES = {"cpu": 1_536, "cuda": 45_000}
 """Images of an epoch: six of the notebook's batches on a CPU, where one takes up to a second; all of them on a GPU."""
+
+CURVE = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
+CURVE_STEPS = {"cpu": 5, "cuda": 50}
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,18 @@ class Row:
     ratio: float
     ratio_lowest: float
     ratio_highest: float
+    seconds_per_run: float
+    """Of the profile's full budget, at the median rate: training alone, without evaluation."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a call of the workers cost beside training."""
+
+    first_step: float
+    """Seconds from hiring the workers to the first step."""
+    memory: float
+    """Peak memory in GiB: the largest worker's resident set, on a GPU what is taken of the device."""
 
 
 class ImageFiles(torch.utils.data.Dataset):
@@ -123,20 +146,83 @@ def alone_rate(recipe: Recipe, data: Dataset, device: torch.device) -> float:
     return epoch.metrics[schema.IMAGES_PER_SECOND]
 
 
-def fleet_rate(recipe: Recipe, data: Dataset, device: torch.device, workers: int) -> float:
+def fleet_rate(
+    recipe: Recipe, data: Dataset, device: torch.device, workers: int, size: int, starts: list[Start]
+) -> float:
     """Images per second of all workers together, each with a fleet of its own, as `ablate run` has them."""
     assert data.folder is not None
-    size = fleet_size(recipe, data, device)
     fleets = [[Member(recipe, worker * size + k) for k in range(size)] for worker in range(workers)]
     rates: dict[int, float] = {}
+    began, first_step, memory = time.perf_counter(), 0.0, 0.0
     for event in train_fleets(fleets, data.folder, str(device), workers):
-        if isinstance(event, Epoch) and event.epoch == recipe.budget.epochs:
-            rates[event.member.seed // size] = event.metrics[schema.IMAGES_PER_SECOND]
+        if not isinstance(event, Epoch):
+            continue
+        rate = event.metrics[schema.IMAGES_PER_SECOND]
+        if not first_step:
+            first_step = time.perf_counter() - began - size * recipe.budget.train_images / rate
+        if event.epoch == recipe.budget.epochs:
+            rates[event.member.seed // size] = rate
+            memory = max(memory, _memory(device))
+    starts.append(Start(first_step, memory))
     return sum(rates.values())
 
 
+def _memory(device: torch.device) -> float:
+    """GiB taken at the moment: of the GPU, or by the largest process hired by this one."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return (total - free) / 2**30
+    return max((p.memory_info().rss for p in psutil.Process().children(recursive=True)), default=0) / 2**30
+
+
+def cost_curve(recipe: Recipe, data: Dataset, device: torch.device) -> Iterator[tuple[int, float]]:
+    """Fleet size and milliseconds per member and step, in this process with one thread, doubling while it fits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for size in CURVE[device.type]:
+            members = [Member(recipe, seed) for seed in range(size)]
+            try:
+                yield size, 1000 * Training(members, data, device).time_steps(CURVE_STEPS[device.type]) / size
+            except torch.OutOfMemoryError:
+                return
+    finally:
+        torch.set_num_threads(threads)
+
+
+def tracking_share(data: Dataset, workers: int) -> dict[str, float]:
+    """What logging to MLflow costs, with the quick profile's recipe: two fleets of the techniques plan, for real.
+
+    Share of the coordinator's processor time in that of all processes; the coordinator does nothing but log and wait.
+    """
+    from study.runner import Invocation, run
+    from study.tracking import open_store
+
+    profile = PROFILES["quick"]
+    plan = catalog.make_plan("techniques", profile.apply(catalog.notebook_recipe()), profile, (0,))
+    invocation = Invocation(plan, profile, data, torch.device("cpu"), workers)
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(Home(Path(folder)))
+        store.experiment(plan.name, data)  # the tables of a fresh store are not made again in every run
+        children = _children_seconds()
+        own, wall = time.process_time(), time.perf_counter()
+        run(invocation, store, {}, lambda progress: None)
+        own, wall = time.process_time() - own, time.perf_counter() - wall
+        children = _children_seconds() - children
+    return {"coordinator": own, "workers": children, "wall": wall, "share": own / (own + children)}
+
+
+def _children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def measure(
-    size: str, contenders: dict[tuple[str, str], Callable[[], float]], repeats: int, say: Callable[[str], None]
+    size: str,
+    contenders: dict[tuple[str, str], Callable[[], float]],
+    repeats: int,
+    images_per_run: int,
+    say: Callable[[str], None],
 ) -> Iterator[Row]:
     """Every contender once per repeat, in turn; the first one is what the others are compared with."""
     rates: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
@@ -149,12 +235,12 @@ def measure(
         ratios = [value / other for value, other in zip(values, base, strict=True)]
         yield Row(
             size, name, precision, repeats, statistics.median(values), min(values), max(values),
-            statistics.median(ratios), min(ratios), max(ratios),
+            statistics.median(ratios), min(ratios), max(ratios), images_per_run / statistics.median(values),
         )  # fmt: skip
 
 
-def contenders(profile: str, data: Dataset, device: torch.device, workers: int) -> tuple[str, dict]:
-    """What is compared at a profile's network and batch size, and its name."""
+def contenders(profile: str, data: Dataset, device: torch.device, workers: int, starts: list[Start]):
+    """What is compared at a profile's network and batch size: its name, the recipe, and the contenders."""
     recipe = PROFILES[profile].apply(catalog.notebook_recipe())
     budget = replace(
         recipe.budget,
@@ -168,39 +254,56 @@ def contenders(profile: str, data: Dataset, device: torch.device, workers: int) 
     found: dict[tuple[str, str], Callable[[], float]] = {
         (NOTEBOOK, "fp32"): lambda: notebook_rate(recipe, data, device)
     }
-    for precision in ("fp32", "bf16") if device.type == "cuda" else ("fp32",):
+    # bf16 where a run would use it: always on a GPU, on a CPU where a trial says that it is faster.
+    auto = with_precision(recipe.set("budget.precision=auto"), device).budget.precision
+    for precision in dict.fromkeys(("fp32", auto)):
         cast = recipe.set(f"budget.precision={precision}")
-        found[ALONE, precision] = lambda r=cast: alone_rate(r, data, device)  # type: ignore[misc]
-        found[FLEET, precision] = lambda r=cast: fleet_rate(r, data, device, workers)  # type: ignore[misc]
-    return f"width × {recipe.model.width:g}, batch {budget.batch_size}", found
+        size = fleet_size(cast, data, device)
+        found[ALONE, precision] = partial(alone_rate, cast, data, device)
+        found[f"{FLEET} of {size}", precision] = partial(fleet_rate, cast, data, device, workers, size, starts)
+    return f"width × {recipe.model.width:g}, batch {budget.batch_size}", recipe, found
 
 
-def table(rows: Sequence[Row], facts: dict[str, str]) -> str:
-    """The rows and the machine as Markdown."""
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown."""
     lines = [
-        f"{facts['processor']}, {facts['cores']} cores; device {facts['device']}, {facts['workers']} worker(s); "
-        f"Python {facts['python']}, torch {facts['torch']}, torchvision {facts['torchvision']}. "
-        "Median (lowest to highest) of n repeats in which the contenders took turns.",
-        "",
-        "| network | contender | arithmetic | n | training images per second | ratio to the notebook's loop |",
-        "|---|---|---|---|---|---|",
+        "| network | contender | arithmetic | n | training images per second | ratio to the notebook's loop "
+        "| seconds per run |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r.size} | {r.contender} | {r.precision} | {r.n} | {r.median:,.0f} ({r.lowest:,.0f} to {r.highest:,.0f}) "
-        f"| {r.ratio:.2f} ({r.ratio_lowest:.2f} to {r.ratio_highest:.2f}) |"
+        f"| {r.ratio:.2f} ({r.ratio_lowest:.2f} to {r.ratio_highest:.2f}) | {r.seconds_per_run:,.3g} |"
         for r in rows
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def curve_table(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Milliseconds per member and step by fleet size, as Markdown."""
+    sizes = [size for size, _ in max(curves.values(), key=len)]
+    lines = ["| network | " + " | ".join(f"K = {s}" for s in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
+    for name, points in curves.items():
+        cells = [f"{ms:.3g}" for _, ms in points] + [""] * (len(sizes) - len(points))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def machine(facts: Mapping[str, str]) -> str:
+    """What a machine is called in the results."""
+    place = facts["device"] if facts["device"] != "cpu" else f"{facts['processor']}, {facts['cores']} cores, no GPU"
+    return place.strip()
 
 
 def main() -> None:
-    """Measure, print, and write the figures under the output folder."""
+    """Measure, print, and write the figures under the output folder and to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, help="worker processes of the fleet [default: as `ablate run`]")
     parser.add_argument("--profiles", nargs="+", choices=sorted(PROFILES), help="whose network and batch size")
     parser.add_argument("--data", help="as for `ablate run` [default: ABLATE_DATA, cached or downloaded]")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="Markdown file whose section is written anew")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     on_gpu = device.type == "cuda"
@@ -209,15 +312,49 @@ def main() -> None:
     data = load(arguments.data or os.environ.get("ABLATE_DATA"), home.data)
     facts = provenance(device, workers)
     rows: list[Row] = []
+    starts: dict[str, list[Start]] = {}
+    curves: dict[str, list[tuple[int, float]]] = {}
     for profile in arguments.profiles or (["full"] if on_gpu else ["full", "quick"]):
-        size, found = contenders(profile, data, device, workers)
-        rows += measure(size, found, arguments.repeats, lambda text: print(text, flush=True))
-    text = table(rows, facts)
+        begun: list[Start] = []
+        size, recipe, found = contenders(profile, data, device, workers, begun)
+        budget = PROFILES[profile].budget
+        images = budget.epochs * budget.train_images
+        rows += measure(size, found, arguments.repeats, images, lambda text: print(text, flush=True))
+        starts[size] = begun
+        curves[f"{size}, fp32"] = list(cost_curve(recipe, data, device))
+        if on_gpu:
+            curves[f"{size}, bf16"] = list(cost_curve(recipe.set("budget.precision=bf16"), data, device))
+    parts = [
+        f"{facts['processor']}, {facts['cores']} cores; device {facts['device']}, {facts['workers']} worker(s); "
+        f"Python {facts['python']}, torch {facts['torch']}, torchvision {facts['torchvision']}; {data.name}. "
+        f"Median (lowest to highest) of n repeats in which the contenders took turns.",
+        table(rows),
+        "Milliseconds per member and step, by members in lockstep (one process"
+        + ("" if on_gpu else ", one thread")
+        + "):",
+        curve_table(curves),
+        "\n".join(
+            f"- {size}: {statistics.median(s.first_step for s in begun):.1f} s from hiring the workers to the first "
+            f"step, peak memory {max(s.memory for s in begun):.2f} GiB {'on the GPU' if on_gpu else 'per worker'}."
+            for size, begun in starts.items()
+        ),
+    ]
+    tracking: dict[str, float] = {}
+    if not on_gpu and importlib.util.find_spec("mlflow"):
+        tracking = tracking_share(data, workers)
+        parts[-1] += (
+            f"\n- Tracking, in a real run of 14 trainings of the quick profile ({tracking['wall']:.0f} s): "
+            f"{tracking['coordinator']:.2f} s of processor time beside the workers' {tracking['workers']:.0f} s, "
+            f"{100 * tracking['share']:.2f} %."
+        )
+    text = "\n\n".join(parts)
     folder = home.folder / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "throughput.md").write_text(text)
-    (folder / "throughput.json").write_text(json.dumps({"facts": facts, "rows": [asdict(r) for r in rows]}, indent=1))
-    print(f"\n{text}\nWritten to {home.shown(folder / 'throughput.md')}")
+    (folder / "throughput.md").write_text(text + "\n")
+    raw = {"facts": facts, "rows": [asdict(r) for r in rows], "curves": curves, "tracking": tracking}
+    (folder / "throughput.json").write_text(json.dumps(raw, indent=1))
+    record(arguments.results, f"Throughput: {machine(facts)}", text)
+    print(f"\n{text}\n\nWritten to {home.shown(folder / 'throughput.md')} and {arguments.results}")
 
 
 def _wait_for(device: torch.device) -> None:
