@@ -39,7 +39,8 @@ check: $(READY) ## lint, formatting and types
 	@$(BIN)/mypy
 
 bench: $(READY) ## images per second beside the notebook's own loop
-	@$(BIN)/python -m benchmarks.throughput
+	@$(BIN)/python -m benchmarks.throughput $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(DATA),--data $(DATA))
 
 clean: ## remove the environment and caches; out/ with its runs stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

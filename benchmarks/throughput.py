@@ -273,7 +273,7 @@ def table(rows: Sequence[Row]) -> str:
     ]
     lines += [
         f"| {r.size} | {r.contender} | {r.precision} | {r.n} | {r.median:,.0f} ({r.lowest:,.0f} to {r.highest:,.0f}) "
-        f"| {r.ratio:.2f} ({r.ratio_lowest:.2f} to {r.ratio_highest:.2f}) | {r.seconds_per_run:,.3g} |"
+        f"| {r.ratio:.2f} ({r.ratio_lowest:.2f} to {r.ratio_highest:.2f}) | {_rounded(r.seconds_per_run)} |"
         for r in rows
     ]
     return "\n".join(lines)
@@ -284,7 +284,7 @@ def curve_table(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     sizes = [size for size, _ in max(curves.values(), key=len)]
     lines = ["| network | " + " | ".join(f"K = {s}" for s in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
     for name, points in curves.items():
-        cells = [f"{ms:.3g}" for _, ms in points] + [""] * (len(sizes) - len(points))
+        cells = [_rounded(ms) for _, ms in points] + [""] * (len(sizes) - len(points))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -355,6 +355,10 @@ def main() -> None:
     (folder / "throughput.json").write_text(json.dumps(raw, indent=1))
     record(arguments.results, f"Throughput: {machine(facts)}", text)
     print(f"\n{text}\n\nWritten to {home.shown(folder / 'throughput.md')} and {arguments.results}")
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _wait_for(device: torch.device) -> None:

@@ -233,6 +233,28 @@ def test_masks_are_drawn_for_each_member_and_step(recipe: Recipe, tiny_data) -> 
 
 
 @pytest.mark.gpu
+def test_a_captured_step_is_the_step_itself(arms: list[Member], tiny_data) -> None:
+    weights = []
+    for capturing in (True, False):
+        training = Training(arms, tiny_data, torch.device("cuda"))
+        training._stepper._capturing = capturing
+        training.run_epoch()
+        assert bool(training._stepper._graphs) == capturing
+        weights.append(training.fleet.weights.cpu())
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_gpu_fleet_of_any_size_trains_the_same_members(arms: list[Member], tiny_data) -> None:
+    cuda = torch.device("cuda")
+    together = _trained(arms, tiny_data, cuda)
+    for member in arms[:3]:
+        alone = _trained([member], tiny_data, cuda)[member]
+        losses = [[m[schema.TRAIN_LOSS] for m in numbers[0][:-1]] for numbers in (alone, together[member])]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+@pytest.mark.gpu
 def test_a_gpu_run_agrees_with_a_cpu_run(arms: list[Member], tiny_data) -> None:
     on_cpu, on_gpu = _trained(arms, tiny_data), _trained(arms, tiny_data, torch.device("cuda"))
     for member in arms:

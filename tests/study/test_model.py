@@ -41,6 +41,18 @@ def test_pooling_first_is_the_same_function_with_the_same_gradients(width: float
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(1)
+    network = NotebookNetwork(1 / 64, 3).double()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    names = [name for name, _ in network.named_parameters()]
+
+    def logits(*parameters: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(network, dict(zip(names, parameters, strict=True)), (images,))
+
+    assert torch.autograd.gradcheck(logits, tuple(p.detach().requires_grad_() for p in network.parameters()))
+
+
 def test_it_has_the_notebooks_number_of_parameters() -> None:
     assert sum(p.numel() for p in build(Network(), 10).parameters()) == sum(
         p.numel() for p in as_the_notebook_writes_it(1.0).parameters()
