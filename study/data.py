@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from study import official_files
-from study.image_archive import DataError, Images, read_archive, read_folder, reason, stamps
+from study.image_archive import SIDE, DataError, Images, read_archive, read_folder, reason, stamps
 
 __all__ = ["DataError", "Dataset", "load", "open_cached", "store"]
 
@@ -67,6 +67,8 @@ class Dataset:
     test_labels: Tensor
     folder: Path | None = None
     """The cache entry that `open_cached` opens."""
+    mirror_safe: bool = True
+    """Whether a mirrored image is of the same class."""
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set with its tensors on a device; strides are kept."""
@@ -76,15 +78,23 @@ class Dataset:
 def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
     """The data set at `source`, or the best that can be had without one.
 
-    Without a source: the official files if the cache holds them, else the real data used last, else torchvision's
-    download, else the synthetic stand-in, which is announced through `say`.
+    A source is a path, or `cifar10` or `cifar100`, which torchvision downloads once. Without a source: the official
+    files of CIFAR-10 if the cache holds them, else the real data used last, else torchvision's download, else the
+    synthetic stand-in, which is announced through `say`.
 
     A source that was read before is recognised by its resolved path and its size and time of change (of every file,
     for a folder); its contents are then not read again. Raises DataError where the source cannot be used.
     """
+    if source in official_files.TITLES and not Path(source).exists():
+        found = _named(str(source), cache) or _download(str(source), cache, say)
+        if found is None:
+            raise DataError(
+                f"{official_files.TITLES[str(source)]} cannot be downloaded here; give --data a path to it."
+            )
+        return found
     if source is not None and source != "":
         return _from_source(Path(source).expanduser(), cache, say)
-    return _latest_real(cache) or _download(cache, say) or _synthetic(cache, say)
+    return _latest_real(cache) or _download(OFFICIAL, cache, say) or _synthetic(cache, say)
 
 
 def open_cached(folder: Path) -> Dataset:
@@ -118,6 +128,7 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
         "classes": images.classes,
         "mean": mean,
         "std": std,
+        "mirror_safe": images.mirror_safe,
     }
     try:
         with _partial_folder(entry.parent) as partial:
@@ -164,34 +175,38 @@ def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Datas
         if not source.exists():
             raise DataError(f"{source} does not exist; give a folder or an archive of images.")
         source = source.resolve()
-        official = official_files.find_root(source)
-        name = OFFICIAL if official else _slug(source)
+        official = official_files.find(source)
+        name = official[0] if official else _slug(source)
         key = _key(str(source), *_stamps(source, official))
         # An archive of the official files is found out only on reading it, so both names are looked up.
-        for entry in (cache / f"{name}-{key}", cache / f"{OFFICIAL}-{key}"):
+        for entry in (cache / f"{some}-{key}" for some in (name, *official_files.TITLES)):
             with contextlib.suppress(DataError):
                 return _used(open_cached(entry))
         say(f"Reading {source.name} (once; later runs open the cache)…")
         if official:
-            name, images = OFFICIAL, official_files.read(official)
+            images = official_files.read(*official)
         elif source.is_dir():
             images = read_folder(source)
-        elif official_files.is_archive(source):
+        elif archived := official_files.archived(source):
             with _partial_folder(cache) as folder:
                 official_files.unpack(source, folder)
-                name, images = OFFICIAL, official_files.read(folder)
+                name, images = archived, official_files.read(archived, folder)
         else:
             images = read_archive(source)
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be read ({reason(error)}); check the path.") from error
-    content = "The official CIFAR-10 files" if name == OFFICIAL else "Images"
-    return store(images, cache / f"{name}-{key}", name=name, source=f"{content} in {source.name}.")
+    title = official_files.TITLES.get(name)
+    content = f"The official {title} files" if title else "Images"
+    resized = (
+        "" if images.size == (SIDE, SIDE) else f", resized from {images.size[0]}×{images.size[1]} to {SIDE}×{SIDE}"
+    )
+    return store(images, cache / f"{name}-{key}", name=name, source=f"{content} in {source.name}{resized}.")
 
 
-def _stamps(source: Path, official: Path | None) -> Iterable[str]:
+def _stamps(source: Path, official: tuple[str, Path] | None) -> Iterable[str]:
     """What tells, without reading it, whether a source has changed."""
     if official:
-        return official_files.stamps(official)
+        return official_files.stamps(*official)
     if source.is_dir():
         return stamps(source)
     status = source.stat()
@@ -229,23 +244,34 @@ def _synthetic(cache: Path, say: Callable[[str], None]) -> Dataset:
     return store(images, entry, name=SYNTHETIC, source=source, stand_in=True)
 
 
-def _download(cache: Path, say: Callable[[str], None]) -> Dataset | None:
+def _named(name: str, cache: Path) -> Dataset | None:
+    """The official files of that name, if the cache holds them."""
+    for meta_file in sorted(cache.glob(f"{name}-*/{META_FILE}")):
+        with contextlib.suppress(DataError):
+            dataset = open_cached(meta_file.parent)
+            if dataset.name == name:
+                return _used(dataset)
+    return None
+
+
+def _download(name: str, cache: Path, say: Callable[[str], None]) -> Dataset | None:
     """The official files from torchvision's address, or None if they cannot be had."""
-    failed = cache / DOWNLOAD_FAILED_FILE
+    title = official_files.TITLES[name]
+    failed = cache / f"{DOWNLOAD_FAILED_FILE}-{name}"
     with contextlib.suppress(OSError):
         if time.time() - failed.stat().st_mtime < DOWNLOAD_RETRY_SECONDS:
             return None
-    say("Trying to download CIFAR-10 (170 MB)…")
+    say(f"Trying to download {title} (170 MB)…")
     with _partial_folder(cache) as folder:
         try:
-            official_files.download(folder)
-            images = official_files.read(folder)
+            official_files.download(name, folder)
+            images = official_files.read(name, folder)
         except DataError as error:
             say(str(error))
             failed.touch()
             return None
-    source = "The official CIFAR-10 files, downloaded by torchvision."
-    return store(images, cache / f"{OFFICIAL}-download", name=OFFICIAL, source=source)
+    source = f"The official {title} files, downloaded by torchvision."
+    return store(images, cache / f"{name}-download", name=name, source=source)
 
 
 def _slug(source: Path) -> str:

@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import tarfile
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,9 @@ import numpy as np
 
 SPLITS = ("train", "test")
 SIDE = 32
+ABOUT = "dataset.toml"
+"""Beside train/ and test/, what the images do not tell: `mirror_safe = false` where a mirrored image would be of
+another class, as with digits and letters."""
 LAYOUT = "train/<class>/… and test/<class>/… images"
 # Only these are tried, so that a stray file never reaches a decoder that starts other programs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -44,6 +48,10 @@ class Images(NamedTuple):
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    mirror_safe: bool = True
+    """Whether a mirrored image is of the same class."""
+    size: tuple[int, int] = (SIDE, SIDE)
+    """Width and height before they were resized."""
 
 
 class Entry(NamedTuple):
@@ -86,6 +94,9 @@ def image_root(folder: Path) -> Path:
 def stamps(folder: Path) -> Iterator[str]:
     """A line per image file below train/ and test/: path, size and time of change. Reads no image."""
     root = image_root(folder)
+    about = root / ABOUT
+    if about.is_file():
+        yield f"{ABOUT} {about.stat().st_size} {about.stat().st_mtime_ns}"
     for split in SPLITS:
         for directory, folders, _ in os.walk(root / split, followlinks=True):
             folders.sort()
@@ -107,6 +118,8 @@ def tar_stream(path: Path) -> IO[bytes]:
 
 
 def _folder_entries(root: Path) -> Iterator[Entry]:
+    if (root / ABOUT).is_file():
+        yield Entry((ABOUT,), (root / ABOUT).read_bytes)
     for split in SPLITS:
         for directory, folders, files in os.walk(root / split, followlinks=True):
             parts = Path(directory).relative_to(root).parts
@@ -179,8 +192,12 @@ def _read(source: str, entries: Iterable[Entry]) -> Images:
     """Decode every image below train/ and test/ and put them in order. Files elsewhere are left alone."""
     decoded: dict[str, dict[str, dict[str, bytes]]] = {split: {} for split in SPLITS}
     tops = set()
+    mirror_safe, sizes = True, _Sizes()
     for parts, read in entries:
         if _is_junk(parts):
+            continue
+        if parts[-1] == ABOUT and len(parts) <= 2 and read is not None:
+            mirror_safe = _mirror_safe(read(), f"{ABOUT} in {source}")
             continue
         depth = next((i for i, part in enumerate(parts[:2]) if part in SPLITS), None)
         if depth is None:
@@ -195,29 +212,56 @@ def _read(source: str, entries: Iterable[Entry]) -> Images:
             raise DataError(f"{where} does not stand where an image should ({LAYOUT}); move or remove it.")
         else:
             label, name = inside
-            decoded[split].setdefault(label, {})[name] = _decode(read(), where)
+            decoded[split].setdefault(label, {})[name] = _decode(read(), where, sizes)
     if len(tops) > 1:
         raise DataError(f"{source} holds train and test in several places; keep one copy of {LAYOUT}.")
     classes = _classes(source, decoded)
-    return Images(classes, *_interleaved(decoded["train"]), *_interleaved(decoded["test"]))
+    train, test = _interleaved(decoded["train"]), _interleaved(decoded["test"])
+    return Images(classes, *train, *test, mirror_safe, sizes.first or (SIDE, SIDE))
 
 
-def _decode(data: bytes, where: str) -> bytes:
-    """RGB bytes, 32 * 32 * 3, of an encoded image."""
+def _mirror_safe(content: bytes, where: str) -> bool:
+    try:
+        about = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{where} is not TOML ({reason(error)}); correct or remove it.") from error
+    known = about.pop("mirror_safe", True)
+    if about or not isinstance(known, bool):
+        raise DataError(f"{where} may hold mirror_safe = true or false, and nothing else; correct it.")
+    return known
+
+
+class _Sizes:
+    """The size that all images of a source have: that of the first one."""
+
+    def __init__(self) -> None:
+        self.first: tuple[int, int] | None = None
+
+    def check(self, size: tuple[int, int], where: str) -> None:
+        """Raise DataError for an image of another size than the first one's."""
+        self.first = self.first or size
+        if size != self.first:
+            (width, height), (first_width, first_height) = size, self.first
+            raise DataError(
+                f"{where} is {width}×{height} pixels and the first image {first_width}×{first_height}; "
+                "all must be of one size, so resize or remove it."
+            )
+
+
+def _decode(data: bytes, where: str, sizes: _Sizes) -> bytes:
+    """RGB bytes, 32 * 32 * 3, of an encoded image; one of another size is resized (bilinear, antialiased)."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.size != (SIDE, SIDE):
-                width, height = image.size
-                raise DataError(
-                    f"{where} is {width}×{height} pixels; all images must be {SIDE}×{SIDE}, so resize or remove it."
-                )
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            image: Image.Image = opened
+            sizes.check(image.size, where)
             if image.mode.startswith(("I", "F")):
                 raise DataError(f"{where} has pixels of more than 8 bits; convert it to 8 bits a channel.")
-            if "transparency" in image.info:
-                return image.convert("RGBA").convert("RGB").tobytes()
-            return image.convert("RGB").tobytes()
+            image = image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")
+            if image.size != (SIDE, SIDE):
+                image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            return image.tobytes()
     except DataError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken input

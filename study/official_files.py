@@ -1,4 +1,4 @@
-"""The official CIFAR-10 files: found, unpacked, downloaded, and read by torchvision once their MD5 sums hold."""
+"""The official files of CIFAR-10 and CIFAR-100: found, unpacked, downloaded, read by torchvision if MD5 sums hold."""
 
 from __future__ import annotations
 
@@ -15,60 +15,72 @@ import numpy as np
 
 from study.image_archive import BROKEN, DataError, Images, reason, tar_stream
 
-FOLDER = "cifar-10-batches-py"
+FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
 # torchvision takes seconds to import, so only the functions that need it do.
 
 
-def find_root(source: Path) -> Path | None:
-    """The folder that holds cifar-10-batches-py, if the source is that one or holds it."""
-    if source.name == FOLDER:
-        return source.parent
-    return source if (source / FOLDER).is_dir() else None
+def find(source: Path) -> tuple[str, Path] | None:
+    """Which data set's official folder the source is or holds, and the folder that holds it."""
+    for name, folder in FOLDERS.items():
+        if source.name == folder:
+            return name, source.parent
+        if (source / folder).is_dir():
+            return name, source
+    return None
 
 
-def stamps(root: Path) -> list[str]:
+def stamps(name: str, root: Path) -> list[str]:
     """A line per file: name, size and time of change. Reads no file."""
-    files = sorted((root / FOLDER).iterdir())
+    files = sorted((root / FOLDERS[name]).iterdir())
     return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
 
 
-def read(root: Path) -> Images:
-    """The images of root/cifar-10-batches-py, in the official order. Raises DataError where an MD5 sum differs."""
+def read(name: str, root: Path) -> Images:
+    """The images of a data set's official folder below root, in the official order.
+
+    Raises DataError where an MD5 sum differs.
+    """
     with _quiet():
-        from torchvision.datasets import CIFAR10
         from torchvision.datasets.utils import check_integrity
 
-        for file, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
-            if not check_integrity(str(root / FOLDER / file), md5):
+        reader, folder = _reader(name), FOLDERS[name]
+        for file, md5 in [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]:
+            if not check_integrity(str(root / folder / file), md5):
                 raise DataError(
-                    f"{FOLDER}/{file} is missing or not the official file (its MD5 sum differs); "
-                    "unpack the official cifar-10-python.tar.gz again."
+                    f"{folder}/{file} is missing or not the official file (its MD5 sum differs); "
+                    f"unpack the official archive of {TITLES[name]} again."
                 )
-        train, test = (CIFAR10(str(root), train=is_train) for is_train in (True, False))
+        train, test = (reader(str(root), train=is_train) for is_train in (True, False))
     train_labels, test_labels = (np.array(split.targets, np.int64) for split in (train, test))
     return Images(tuple(train.classes), train.data, train_labels, test.data, test_labels)
 
 
-def download(folder: Path) -> None:
+def download(name: str, folder: Path) -> None:
     """Download and unpack the official archive into the folder. Raises DataError where that fails."""
     try:
         with _quiet(), _socket_timeout(DOWNLOAD_TIMEOUT_SECONDS):
-            from torchvision.datasets import CIFAR10
-
-            CIFAR10(str(folder), download=True)
+            _reader(name)(str(folder), download=True)
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"CIFAR-10 could not be downloaded ({reason(error)}).") from error
+        raise DataError(f"{TITLES[name]} could not be downloaded ({reason(error)}).") from error
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a tar archive begins with cifar-10-batches-py, as the official one does."""
+def _reader(name: str):
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    return {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+
+
+def archived(path: Path) -> str | None:
+    """The data set whose official folder a tar archive begins with, as the official ones do; None for no such one."""
     try:
         with tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
-            return any(FOLDER in Path(member.name).parts for member in islice(members, 2))
+            parts = {part for member in islice(members, 2) for part in Path(member.name).parts}
+            return next((name for name, folder in FOLDERS.items() if folder in parts), None)
     except BROKEN:
-        return False
+        return None
 
 
 def unpack(archive: Path, folder: Path) -> None:

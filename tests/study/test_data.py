@@ -266,7 +266,28 @@ def test_one_class_is_too_few(tmp_path):
 def test_an_image_of_another_size_is_named_with_its_size(tmp_path):
     files = small_set() | {"test/dog/big.png": encode(pixels(0, side=48))}
     said = refusal(as_zip(files, tmp_path / "a.zip"), tmp_path)
-    assert "test/dog/big.png in a.zip is 48×48 pixels; all images must be 32×32" in said
+    assert "test/dog/big.png in a.zip is 48×48 pixels and the first image 32×32" in said
+
+
+def test_images_of_one_other_size_are_resized_and_it_is_said(tmp_path):
+    files = {path: encode(pixels(seed, side=48)) for seed, path in enumerate(small_set())}
+    dataset = read(as_zip(files, tmp_path / "a.zip"), tmp_path)
+    assert dataset.source == "Images in a.zip, resized from 48×48 to 32×32."
+    expected = Image.fromarray(pixels(0, side=48)).resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.array_equal(dataset.train_images[0].permute(1, 2, 0), np.asarray(expected))
+
+
+@pytest.mark.parametrize("make", [as_folder, as_zip, as_tar])
+def test_a_data_set_may_declare_that_mirroring_changes_labels(tmp_path, make):
+    assert read(make(small_set(), tmp_path / "plain.any"), tmp_path).mirror_safe
+    declared = {"dataset.toml": b"mirror_safe = false"} | small_set()
+    assert not read(make(declared, tmp_path / "declared.any"), tmp_path).mirror_safe
+
+
+@pytest.mark.parametrize("content", [b"mirror_safe = ", b"mirror_safe = 1", b"flip = false", b"\xff"])
+def test_a_mistaken_declaration_is_named(tmp_path, content):
+    said = refusal(as_folder({"dataset.toml": content} | small_set(), tmp_path / "images"), tmp_path)
+    assert "dataset.toml in images" in said
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", encode(pixels(0))[:1500], encode(pixels(0), "JPEG")[:400]])
@@ -359,7 +380,7 @@ def test_nothing_half_written_is_taken_for_data(tmp_path, monkeypatch):
     whole = read(source, tmp_path)
     left = tmp_path / "cache" / f"{data.PARTIAL}left"
     shutil.move(whole.folder, left)
-    monkeypatch.setattr(data, "_download", lambda cache, say: None)
+    monkeypatch.setattr(data, "_download", lambda name, cache, say: None)
     monkeypatch.setattr(data, "_synthetic", lambda cache, say: "stand-in")
     assert read(None, tmp_path) == "stand-in"
     os.utime(left, (0, 0))
@@ -404,7 +425,7 @@ def test_changing_a_tensor_does_not_reach_the_disk(tmp_path):
 @pytest.fixture
 def official(tmp_path):
     """A folder like the official one, with other images."""
-    root = tmp_path / "root" / official_files.FOLDER
+    root = tmp_path / "root" / official_files.FOLDERS["cifar10"]
     root.mkdir(parents=True)
     flat = np.stack([pixels(i).transpose(2, 0, 1).reshape(-1) for i in range(6)])
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
@@ -419,14 +440,14 @@ def test_official_files_with_another_md5_are_refused(tmp_path, official):
     assert "cifar-10-batches-py/data_batch_1 is missing or not the official file (its MD5 sum differs)" in said
     archive = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(official, official_files.FOLDER)
+        tar.add(official, official_files.FOLDERS["cifar10"])
     assert "data_batch_1 is missing or not the official file" in refusal(archive, tmp_path)
 
 
 def test_a_damaged_official_archive_is_refused(tmp_path, official):
     archive = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(official, official_files.FOLDER)
+        tar.add(official, official_files.FOLDERS["cifar10"])
     archive.write_bytes(archive.read_bytes()[:-3000])
     assert "cifar-10-python.tar.gz cannot be unpacked" in refusal(archive, tmp_path)
 
@@ -438,7 +459,7 @@ def test_official_files_are_read_in_their_order(tmp_path, official, monkeypatch)
         monkeypatch.setattr(module, "check_integrity", lambda *args: True)
     archive = tmp_path / "cifar-10-python.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(official, official_files.FOLDER)
+        tar.add(official, official_files.FOLDERS["cifar10"])
     for source in (official, official.parent, archive):
         dataset = read(source, tmp_path)
         assert dataset.name == "cifar10"
@@ -449,6 +470,28 @@ def test_official_files_are_read_in_their_order(tmp_path, official, monkeypatch)
         assert np.array_equal(everything.numpy(), np.stack([pixels(i) for i in range(6)]))
     monkeypatch.setattr(official_files, "read", None)
     assert read(archive, tmp_path).folder == dataset.folder
+
+
+def test_cifar_100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
+    from torchvision.datasets import cifar, utils
+
+    root = tmp_path / "root" / official_files.FOLDERS["cifar100"]
+    root.mkdir(parents=True)
+    flat = np.stack([pixels(i).transpose(2, 0, 1).reshape(-1) for i in range(3)])
+    for name, rows, labels in (("train", flat[:2], [2, 1]), ("test", flat[2:], [0])):
+        content = {"data": rows, "fine_labels": labels, "coarse_labels": [0] * len(labels)}
+        (root / name).write_bytes(pickle.dumps(content))
+    (root / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "bear", "cloud"]}))
+    for module in (cifar, utils):
+        monkeypatch.setattr(module, "check_integrity", lambda *args: True)
+    dataset = read(root, tmp_path)
+    assert (dataset.name, dataset.classes) == ("cifar100", ("apple", "bear", "cloud"))
+    assert dataset.source == "The official CIFAR-100 files in cifar-100-python."
+    assert dataset.train_labels.tolist() == [2, 1]
+    monkeypatch.setattr(data, "_download", lambda name, cache, say: None)
+    assert read("cifar100", tmp_path).folder == dataset.folder, "by name, from the cache"
+    with pytest.raises(data.DataError, match="CIFAR-10 cannot be downloaded here; give --data a path"):
+        read("cifar10", tmp_path)
 
 
 def test_without_data_and_network_the_stand_in_is_announced(tmp_path, monkeypatch):
