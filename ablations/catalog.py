@@ -33,9 +33,14 @@ def techniques() -> dict[str, type[Technique]]:
     return found
 
 
+@cache
 def plan_names() -> list[str]:
-    """The names of all plans."""
-    return [info.name for info in pkgutil.iter_modules(ablations.plans.__path__)]
+    """The names of all plans: a file's, or `file/variant` where a file makes a plan per variant."""
+    names = []
+    for info in pkgutil.iter_modules(ablations.plans.__path__):
+        name, module = info.name.replace("_", "-"), import_module(f"ablations.plans.{info.name}")
+        names += [f"{name}/{variant}" for variant in module.variants()] if hasattr(module, "variants") else [name]
+    return names
 
 
 def notebook_recipe() -> Recipe:
@@ -45,7 +50,9 @@ def notebook_recipe() -> Recipe:
 
 def make_plan(name: str, baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
     """The plan of that name around a baseline. Raises ValueError, with what is near, for an unknown name."""
-    module = plan_module(name)
+    module, variant = plan_module(name), name.partition("/")[2]
+    if variant:
+        return module.plan(baseline, profile, seeds, variant)
     return module.plan(baseline, profile, seeds)
 
 
@@ -53,4 +60,4 @@ def plan_module(name: str):
     """The file that defines a plan. Raises ValueError, with what is near, for an unknown name."""
     if name not in plan_names():
         raise ValueError(f"no plan {name!r}{did_you_mean(name, plan_names())}")
-    return import_module(f"ablations.plans.{name}")
+    return import_module(f"ablations.plans.{name.partition('/')[0].replace('-', '_')}")

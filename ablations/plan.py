@@ -6,14 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ablations import schema
+from ablations.metrics import metric
 from ablations.recipe import Recipe, digest_of
 from ablations.technique import Expectation, Technique
-
-METRIC_TITLES = {
-    schema.TEST_ACCURACY: "test accuracy",
-    schema.GENERALISATION_GAP: "the generalisation gap",
-}
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,23 @@ class Claim:
     control: str
     family: str
     source: str
+    notebook: str = ""
+    """Where in the notebook the statement stands."""
+    mechanism: tuple[str, ...] = ()
+    """Metrics that show why, to be placed beside the verdict."""
+    beyond: tuple[str, str] | None = None
+    """Another treatment and control: the claim is then about how much larger the first difference is than theirs."""
+    allowed: bool = False
+    """Whether a loss within the rule's margin is still what the claim says: 'costs no accuracy'."""
 
     def __post_init__(self) -> None:
         assert self.sign in (-1, 1), self
+        assert metric(self.metric).share or not self.allowed, "a margin is a difference of shares"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The names of the arms that it compares."""
+        return (self.treatment, self.control, *(self.beyond or ()))
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class Rule:
     test: str = "paired t"
     correction: str = "holm"
     confirmatory_seeds: int = 10
+    target: float = 0.4
+    """Validation accuracy that `epochs_to_target` waits for."""
 
     def __post_init__(self) -> None:
         if self.margin <= 0:
@@ -77,12 +88,14 @@ class Plan:
     rule: Rule
     claims: tuple[Claim, ...] = ()
     references: tuple[Reference, ...] = ()
+    layout: str = "effects"
+    """How a report answers: `effects` of techniques, or a `ledger` of statements."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         assert len(set(names)) == len(names), f"two arms share a name: {names}"
         for claim in self.claims:
-            assert {claim.treatment, claim.control} <= set(names), claim
+            assert set(claim.arms) <= set(names), claim
         for reference in self.references:
             assert reference.arm in names, reference
         if not self.seeds:
@@ -110,6 +123,7 @@ class Plan:
             "rule": asdict(self.rule),
             "claims": [asdict(claim) for claim in self.claims],
             "references": [asdict(reference) for reference in self.references],
+            "layout": self.layout,
         }
 
     def digest(self) -> str:
@@ -166,16 +180,17 @@ def claims_of(
 
 
 def _claim(technique: Technique, expectation: Expectation, where: str, having: str, lacking: str) -> Claim:
-    metric = METRIC_TITLES[expectation.metric]
+    named = metric(expectation.metric).title
     verb = "raises" if expectation.sign > 0 else "lowers"
     title = technique.title[0].upper() + technique.title[1:]
     return Claim(
-        statement=f"{title} {verb} {metric} {where}",
+        statement=f"{title} {verb} {named} {where}",
         technique=technique.name,
         metric=expectation.metric,
         sign=expectation.sign,
         treatment=having,
         control=lacking,
-        family=f"{metric} {where}",
+        family=f"{named} {where}",
         source=expectation.source,
+        mechanism=technique.mechanism,
     )

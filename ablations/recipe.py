@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from ablations.naming import did_you_mean
 from ablations.technique import Technique
@@ -60,6 +61,13 @@ class Budget:
         )
 
 
+class Sized(NamedTuple):
+    """A network and a budget."""
+
+    model: Network
+    budget: Budget
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A network, a budget and the techniques at their settings; techniques absent from it are not used."""
@@ -72,6 +80,14 @@ class Recipe:
         names = [t.name for t in self.techniques]
         assert len(set(names)) == len(names), f"a technique stands twice in a recipe: {names}"
         object.__setattr__(self, "techniques", tuple(sorted(self.techniques, key=lambda t: t.name)))
+
+    @cached_property
+    def sized(self) -> Sized:
+        """The network and budget that are trained: the recipe's own as its techniques change their size."""
+        network, budget = self.model, self.budget
+        for technique in self.techniques:
+            network, budget = technique.resize(network, budget)
+        return Sized(network, budget)
 
     def with_technique(self, technique: Technique) -> Recipe:
         """This recipe with one technique's setting put in or replaced."""

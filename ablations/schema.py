@@ -36,7 +36,12 @@ RESULTS = (*CONVERGED, DIVERGED)
 
 # Artifacts.
 PLAN_FILE = "plan.json"
-TEST_CORRECT_FILE = "test_correct.npz"  # key "correct": bool [test images], in the order of the test set
+DETAILS_FILE = "details.npz"
+"""Arrays of a training, without pickle. `correct`: bool [test images], in the order of the test set. `confusion`: int64
+[classes, classes], truth by row. `layers`: names of the weight tensors; `by_layer`: float32 [epochs, 3, layers], norms
+of gradients, of weights, and of the update relative to the weights, at the last step of each epoch. `initial/` and
+`final/` + `variance`, `mean`, `dead` by activation function and `gradient` by weight tensor: see `study.diagnostics`.
+"""
 
 # Metrics logged once per epoch (step = epoch, from 1).
 TRAIN_LOSS = "train/loss"
@@ -45,6 +50,7 @@ VALIDATION_ACCURACY = "validation/accuracy"
 LEARNING_RATE = "learning_rate"
 GRADIENT_NORM = "gradient_norm"
 WEIGHT_NORM = "weight_norm"
+UPDATE_RATIO = "update_ratio"  # norm of the epoch's last update over that of the weights
 IMAGES_PER_SECOND = "images_per_second"
 CURVES = (
     TRAIN_LOSS,
@@ -53,6 +59,7 @@ CURVES = (
     LEARNING_RATE,
     GRADIENT_NORM,
     WEIGHT_NORM,
+    UPDATE_RATIO,
     IMAGES_PER_SECOND,
 )
 
@@ -63,7 +70,31 @@ TRAIN_ACCURACY = "train/accuracy"  # in eval mode, without augmentation
 GENERALISATION_GAP = "generalisation_gap"  # train/accuracy - test/accuracy
 SECONDS = "seconds"
 EPOCHS = "epochs"  # trained until the end, which early stopping and divergence bring forward
-ENDINGS = (TEST_ACCURACY, TEST_LOSS, TRAIN_ACCURACY, GENERALISATION_GAP, SECONDS, EPOCHS)
+ENTROPY = "test/entropy"  # of the predictions, in nats
+CALIBRATION_ERROR = "test/calibration_error"  # expected, over 15 bins
+FIRST_EPOCH_LOSS = "first_epoch/loss"  # train/loss of the first epoch
+ENDINGS = (
+    TEST_ACCURACY,
+    TEST_LOSS,
+    TRAIN_ACCURACY,
+    GENERALISATION_GAP,
+    SECONDS,
+    EPOCHS,
+    ENTROPY,
+    CALIBRATION_ERROR,
+    FIRST_EPOCH_LOSS,
+)
+
+# Metrics of a network's state, logged when a run ends: INITIAL or FINAL, then what is looked at. Ratios are powers of
+# ten.
+INITIAL, FINAL = "initial/", "final/"
+VARIANCE_RATIO = "variance_ratio"  # last activation function's input to the first one's
+VARIANCE_DRIFT = "variance_drift"  # its absolute value
+GRADIENT_RATIO = "gradient_ratio"  # first weights' gradients to the last ones', root mean squares
+DEAD_UNITS = "dead_units"  # share of units that answer no image
+STATES = tuple(
+    when + what for when in (INITIAL, FINAL) for what in (VARIANCE_RATIO, VARIANCE_DRIFT, GRADIENT_RATIO, DEAD_UNITS)
+)
 
 # Tags of a parent run that say what produced it: commit, versions, device, … are found by this prefix.
 PROVENANCE = "provenance."

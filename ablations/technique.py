@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from ablations.recipe import Budget, Network
+
 
 class Draws(Protocol):
     """Random numbers that depend on nothing but the run's seed, the purpose and the step."""
@@ -85,6 +87,10 @@ class Technique:
     """The level that the notebook's recipe uses."""
     expectations: ClassVar[tuple[Expectation, ...]] = ()
     """What switching it on is said to do."""
+    baseline: ClassVar[str] = ""
+    """What the level `off` stands for, where that is more than the technique's absence."""
+    mechanism: ClassVar[tuple[str, ...]] = ()
+    """The metrics of `ablations.schema` that show why it does what it does."""
 
     def __post_init__(self) -> None:
         for name, about in self.knobs().items():
@@ -108,6 +114,11 @@ class Technique:
         return self == self.at("off")
 
     @property
+    def mirrors(self) -> bool:
+        """Whether images may be mirrored, which changes the label of a digit or a letter."""
+        return False
+
+    @property
     def level(self) -> str:
         """The name of the level this is, or its knobs where it has no name."""
         for name in self.levels:
@@ -115,12 +126,41 @@ class Technique:
                 return name
         return ", ".join(f"{name}={getattr(self, name)}" for name in self.knobs())
 
+    def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
+        """What is trained, given what the techniques before it (by name) left of the recipe's network and budget."""
+        return network, budget
+
+    def activation(self) -> nn.Module | None:
+        """What replaces every ReLU of the network; None for nothing."""
+        return None
+
     def initialise(self, layer: nn.Module) -> None:
         """Draw the layer's weights in place, from torch's global generator (seeded for this layer by the caller)."""
 
+    def order(self, shuffled: Tensor, first: Tensor, labels: Tensor) -> Tensor:
+        """In which order an epoch visits the training images, int64 [images] each: indices into the data set.
+
+        shuffled is drawn for this epoch, first for the first one; labels are of all images of the data set.
+        """
+        return shuffled
+
     def augment(self, images: Tensor, draws: Draws) -> Tensor:
-        """Change a training batch, uint8 [B, 3, H, W]; parameters are drawn per image, padding is black (0)."""
+        """Change a training batch, uint8 [B, 3, H, W]; parameters are drawn per image, padding is black (0).
+
+        This and the hooks below run inside a CUDA graph: nothing may be read back from the device.
+        """
         return images
+
+    def standardise(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """What is subtracted from images in [0, 1], and what they are divided by, in training and in evaluation.
+
+        mean, std: float32 [3, 1, 1], of the data set's training images.
+        """
+        return mean, std
+
+    def mix(self, images: Tensor, targets: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Change a normalised training batch, float32 [B, 3, H, W], and its class probabilities [B, classes]."""
+        return images, targets
 
     def mask(self, shape: Sequence[int], draws: Draws) -> Tensor | None:
         """What the activations at a dropout site are multiplied by in training, float [*shape]; None for nothing."""

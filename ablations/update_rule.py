@@ -11,6 +11,7 @@ class UpdateRule:
 
     With gradient g, weights w and step number t from 1:
 
+        g <- g * min(1, max_norm / (|g| + 1e-6))                            (max_norm > 0)
         g <- g + coupled_decay * w
         w <- w - rate * decoupled_decay * w
         m <- first_decay * m + first_gain * g
@@ -22,7 +23,7 @@ class UpdateRule:
     with c1 = 1 - first_decay**t and c2 = 1 - second_decay**t where an adaptive rule corrects its bias (Kingma & Ba
     2015, Algorithm 1), else 1. Plain SGD is first_decay = 0, first_gain = 1; PyTorch's momentum keeps first_gain = 1;
     RMSProp is an adaptive rule without a first moment and without correction. Decoupled decay is Loshchilov & Hutter
-    2019, Algorithm 2, as torch.optim.AdamW has it.
+    2019, Algorithm 2, as torch.optim.AdamW has it. Clipping is torch.nn.utils.clip_grad_norm_.
     """
 
     rate: float = 0.1
@@ -35,3 +36,4 @@ class UpdateRule:
     correct_bias: bool = True
     coupled_decay: float = 0.0
     decoupled_decay: float = 0.0
+    max_norm: float = 0.0

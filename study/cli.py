@@ -72,7 +72,7 @@ def run_command(
 def _run(home, plan, profile, seeds, settings, data, device, workers) -> None:
     from reports.page import write_reports
     from study.provenance import provenance
-    from study.runner import run
+    from study.runner import epochs_behind, run
     from study.show import progress_shown
     from study.tracking import open_store
 
@@ -81,12 +81,14 @@ def _run(home, plan, profile, seeds, settings, data, device, workers) -> None:
     ended = store.reconcile()
     if ended:
         say(f"Closed {ended} training{'s' * (ended > 1)} that an earlier call left unfinished.")
-    missing = len(invocation.missing(store.results(invocation.data)))
+    left = invocation.missing(store.results(invocation.data))
+    missing, behind = len(left), len(epochs_behind(invocation, home.checkpoints, left))
     total = len(invocation.members())
     say(
         f"{invocation.plan.question}\n"
         f"  plan {plan}, profile {invocation.profile.name}: {len(invocation.plan.arms)} arms × "
-        f"{len(invocation.plan.seeds)} seeds = {total} trainings, {total - missing} already done\n"
+        f"{len(invocation.plan.seeds)} seeds = {total} trainings, {total - missing} already done"
+        f"{f', {behind} go on from a checkpoint' if behind else ''}\n"
         f"  {invocation.plan.arms[0].recipe.budget}\n"
         f"  {invocation.data.name} ({invocation.data.digest}) on {invocation.device}, "
         f"{invocation.workers} worker{'s' * (invocation.workers > 1)}"

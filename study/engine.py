@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ablations import schema
 from ablations.recipe import Recipe
 from ablations.technique import fills
-from study import checkpoint
+from study import checkpoint, diagnostics, evaluation
 from study.data import Dataset
 from study.fleet import Fleet, Member
 from study.randomness import permutation
@@ -30,8 +29,6 @@ from study.update import Updater
 
 CLEAN_TRAIN_IMAGES = 10_000
 """Training accuracy without augmentation is measured on at most this many of a run's own training images."""
-
-EVALUATION_BATCH = {"cpu": 250, "cuda": 2_000}
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training ended as: `outcome` is finished or diverged, test_correct a bool array [test images]."""
+    """What a training ended as: finished, stopped early or diverged; `details` as `schema.DETAILS_FILE` has them."""
 
     member: Member
     outcome: str
     epochs: int
     metrics: dict[str, float] = field(default_factory=dict)
-    test_correct: np.ndarray | None = None
+    details: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,7 @@ class Checkpoints:
 
 def same_shape(recipe: Recipe) -> tuple:
     """What members must share to be trained in one fleet."""
-    budget = recipe.budget
-    return recipe.model, budget
+    return recipe.sized
 
 
 def train(
@@ -100,7 +96,9 @@ def train(
         fleet = [m for m in waiting.pop(0) if m in told]
         if fleet and not _fits(partial(_train_together, fleet, data, device, tell, checkpoints)):
             if len(fleet) == 1:
-                raise MemoryError(f"one training of {fleet[0].recipe.model} does not fit into the memory of {device}")
+                raise MemoryError(
+                    f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}"
+                )
             waiting = [fleet[: len(fleet) // 2], fleet[len(fleet) // 2 :], *waiting]
 
 
@@ -144,11 +142,11 @@ class Training:
     """A fleet in training: its images, its matrices, and how far it has come."""
 
     def __init__(self, members: Sequence[Member], data: Dataset, device: torch.device):
-        assert members[0].recipe.budget.precision != "auto", "decided before a plan is made"
+        assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
         assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
         # Members whose rule is adaptive come first, as the updater wants them.
         members = sorted(members, key=lambda m: not m.recipe.update_rule().adaptive)
-        self.budget = members[0].recipe.budget
+        self.budget = members[0].recipe.sized.budget
         tune(device)
         self.data, self.device = data.to(device), device
         self.epoch = 0
@@ -157,11 +155,11 @@ class Training:
         rules = [m.recipe.update_rule() for m in members]
         rates = torch.stack([learning_rates(m.recipe) for m in members], dim=1)
         self.updater = Updater(self.fleet.weights, rules, rates)
-        self._mean = torch.tensor(data.mean, device=device).view(3, 1, 1)
-        self._std = torch.tensor(data.std, device=device).view(3, 1, 1)
         self._stepper = Stepper(self.fleet, self.updater, self.data, device)
         self._splits = {m.seed: split(len(data.train_labels), m) for m in members}
         self._history: dict[Member, list[dict[str, float]]] = {m: [] for m in members}
+        self._layers: dict[Member, list[list[list[float]]]] = {m: [] for m in members}
+        self._initial = {member: self._probe(row) for row, member in enumerate(members)}
         # The state of the epoch with the lowest validation loss, of members that may stop early.
         self._best: dict[Member, dict[str, Tensor]] = {}
 
@@ -171,29 +169,37 @@ class Training:
         members = self.fleet.members
         steps = self.budget.steps_per_epoch
         self.fleet.train(True)
-        self._stepper.begin(self.epoch, self._orders())
+        self._stepper.begin(self.epoch, self._images())
         for step in range(steps):
+            if step == steps - 1:
+                before = self.fleet.weights.clone()
             self._stepper.run(step)
-        weight_norms = torch.linalg.vector_norm(self.fleet.weights, dim=1).double()
-        loss, norm, weight_norm = torch.stack([self._stepper.losses, self._stepper.norms, weight_norms]).cpu().tolist()
+        layers = diagnostics.by_layer(self.fleet, before)
+        weight_norms = torch.linalg.vector_norm(self.fleet.weights, dim=1)
+        update_ratios = torch.linalg.vector_norm(self.fleet.weights - before, dim=1) / weight_norms
+        sums = [self._stepper.losses, self._stepper.norms, weight_norms.double(), update_ratios.double()]
+        loss, norm, weight_norm, update_ratio = torch.stack(sums).cpu().tolist()
         took = time.perf_counter() - began
         validation = self._validate()
         self.epoch += 1
         self.seconds += (time.perf_counter() - began) / len(members)
 
         events: list[Epoch | Outcome] = []
+        by_layer = layers.transpose(0, 1).cpu().tolist()
         for row, member in enumerate(members):
             metrics = {
                 schema.TRAIN_LOSS: loss[row] / self.budget.train_images,
                 schema.LEARNING_RATE: float(self.updater.rates[self.epoch * steps - 1, row]),
                 schema.GRADIENT_NORM: norm[row] / steps,
                 schema.WEIGHT_NORM: weight_norm[row],
+                schema.UPDATE_RATIO: update_ratio[row],
                 schema.IMAGES_PER_SECOND: len(members) * self.budget.train_images / took,
             }
             if validation:
                 metrics[schema.VALIDATION_LOSS] = validation[row].loss
                 metrics[schema.VALIDATION_ACCURACY] = validation[row].accuracy
             self._history[member].append(metrics)
+            self._layers[member].append(by_layer[row])
             events.append(Epoch(member, self.epoch, metrics))
         diverged = [row for row in range(len(members)) if not (math.isfinite(loss[row] + weight_norm[row]))]
         stopped = [row for row in range(len(members)) if row not in diverged and self._stops(row)]
@@ -202,7 +208,12 @@ class Training:
                 members[row],
                 schema.DIVERGED,
                 self.epoch,
-                {schema.SECONDS: self.seconds, schema.EPOCHS: float(self.epoch)},
+                {
+                    schema.SECONDS: self.seconds,
+                    schema.EPOCHS: float(self.epoch),
+                    **diagnostics.of_probe(self._initial[members[row]], schema.INITIAL),
+                },
+                self._details(members[row]),
             )
             for row in diverged
         ]
@@ -250,13 +261,20 @@ class Training:
             .sort()
             .values
         )
-        on_test = self._evaluate(self.data.test_images, self.data.test_labels, dict.fromkeys(self._seeds(), test), rows)
-        own = {seed: train[:CLEAN_TRAIN_IMAGES] for seed, (train, _) in self._splits.items()}
-        on_train = self._evaluate(self.data.train_images, self.data.train_labels, own, rows)
+        members = [self.fleet.members[row] for row in rows]
+        logits = evaluation.answers(
+            self.fleet, rows, self.data.test_images, dict.fromkeys(self._splits, test), self._stepper.scales
+        )
+        targets = self.data.test_labels[test]
+        on_test = evaluation.scores(logits, [targets] * len(rows))
+        known = {seed: train[:CLEAN_TRAIN_IMAGES] for seed, (train, _) in self._splits.items()}
+        on_train = self._scores(rows, known)
+        final = [self._probe(row) for row in rows]
+        answered = [diagnostics.of_answers(a, targets) for a in logits]
         seconds = self.seconds + (time.perf_counter() - began) / len(rows)
         return [
             Outcome(
-                self.fleet.members[row],
+                member,
                 outcome,
                 self.epoch,
                 {
@@ -266,11 +284,35 @@ class Training:
                     schema.GENERALISATION_GAP: trained.accuracy - tested.accuracy,
                     schema.SECONDS: seconds,
                     schema.EPOCHS: float(self.epoch),
+                    schema.FIRST_EPOCH_LOSS: self._history[member][0][schema.TRAIN_LOSS],
+                    **sureness,
+                    **diagnostics.of_probe(self._initial[member], schema.INITIAL),
+                    **diagnostics.of_probe(probed, schema.FINAL),
                 },
-                tested.correct,
+                {
+                    "correct": tested.correct,
+                    "confusion": confusion,
+                    **{schema.FINAL + name: values for name, values in probed.items()},
+                    **self._details(member),
+                },
             )
-            for row, tested, trained in zip(rows, on_test, on_train, strict=True)
+            for member, tested, trained, probed, (sureness, confusion) in zip(
+                members, on_test, on_train, final, answered, strict=True
+            )
         ]
+
+    def _probe(self, row: int) -> dict[str, np.ndarray]:
+        """A member's network looked into, in evaluation mode, on the first of its seed's training images."""
+        member, network = self.fleet.members[row], self.fleet.networks[row]
+        network.train(False)
+        chosen = self._splits[member.seed][0][: diagnostics.PROBE_IMAGES].to(self.device)
+        images = normalise(take(self.data.train_images, chosen), *self._stepper.scales[member])
+        with autocast(self.budget.precision, self.device):
+            return diagnostics.probe(network, images, self.data.train_labels[chosen])
+
+    def _details(self, member: Member) -> dict[str, np.ndarray]:
+        names = diagnostics.layer_names(self.fleet)
+        return diagnostics.as_arrays(names, self._layers[member], self._initial[member])
 
     def save(self, path: Path) -> None:
         """Write the fleet as it stands at the end of an epoch."""
@@ -281,7 +323,10 @@ class Training:
         for row, member in enumerate(self.fleet.members):
             for name, values in self._best.get(member, {}).items():
                 arrays[f"own.{row}.best.{name}"] = values.cpu().numpy()
-        about = [{"seconds": self.seconds, "history": self._history[m]} for m in self.fleet.members]
+        about = [
+            {"seconds": self.seconds, "history": self._history[m], "layers": self._layers[m]}
+            for m in self.fleet.members
+        ]
         meta = {"epoch": self.epoch, "data": self.data.digest, **checkpoint.place(self.device)}
         checkpoint.save(path, meta, arrays, self.fleet.members, about)
 
@@ -310,6 +355,7 @@ class Training:
             if best:
                 self._best[member] = {name: torch.from_numpy(v).to(self.device) for name, v in best.items()}
             self._history[member] = [dict(metrics) for metrics in where.about["history"]]
+            self._layers[member] = list(where.about["layers"])
         self.epoch = known[0].epoch
         self.seconds = max(f.about["seconds"] for f in known)
         return [
@@ -326,7 +372,7 @@ class Training:
         full = max(1, self.budget.train_images // self.budget.batch_size)
         for step in range(count + 2):
             if step % full == 0:
-                self._stepper.begin(0, self._orders())
+                self._stepper.begin(0, self._images())
             began = time.perf_counter()
             self._stepper.run(step % full)
             if self.device.type == "cuda":
@@ -334,60 +380,20 @@ class Training:
             durations.append(time.perf_counter() - began)
         return float(np.median(durations[2:]))
 
-    def _seeds(self) -> list[int]:
-        return list(dict.fromkeys(m.seed for m in self.fleet.members))
+    def _images(self) -> dict[int, Tensor]:
+        return {seed: train for seed, (train, _) in self._splits.items()}
 
-    def _orders(self) -> dict[int, Tensor]:
-        """The order in which each seed's training images are visited in this epoch."""
-        return {
-            seed: self._splits[seed][0][permutation(len(self._splits[seed][0]), seed, "order", self.epoch)]
-            for seed in self._seeds()
-        }
-
-    def _validate(self) -> list[_Score] | None:
+    def _validate(self) -> list[evaluation.Score] | None:
         if not self.budget.validation_images:
             return None
         held_out = {seed: validation for seed, (_, validation) in self._splits.items()}
-        return self._evaluate(self.data.train_images, self.data.train_labels, held_out)
+        return self._scores(range(len(self.fleet.members)), held_out)
 
-    @torch.no_grad()
-    def _evaluate(
-        self, images: Tensor, labels: Tensor, chosen: dict[int, Tensor], rows: Sequence[int] | None = None
-    ) -> list[_Score]:
-        """Members (by row; all of them) in evaluation mode on the images chosen for their seeds."""
-        self.fleet.train(False)
-        size = EVALUATION_BATCH[self.device.type]
-        rows = range(len(self.fleet.members)) if rows is None else rows
-        seeds = dict.fromkeys(self.fleet.members[row].seed for row in rows)
-        total = len(chosen[next(iter(seeds))])
-        logits: dict[int, list[Tensor]] = {row: [] for row in rows}
-        for start in range(0, total, size):
-            batches = {
-                seed: normalise(take(images, chosen[seed][start : start + size].to(self.device)), self._mean, self._std)
-                for seed in seeds
-            }
-            for row in rows:
-                with autocast(self.budget.precision, self.device):
-                    logits[row].append(self.fleet.networks[row](batches[self.fleet.members[row].seed]).float())
-        scores = []
-        for row in rows:
-            targets = labels[chosen[self.fleet.members[row].seed].to(self.device)]
-            answers = torch.cat(logits[row])
-            correct = answers.argmax(dim=1) == targets
-            scores.append((F.cross_entropy(answers, targets), correct))
-        losses = torch.stack([loss for loss, _ in scores]).double().cpu().tolist()
-        corrects = torch.stack([correct for _, correct in scores]).cpu().numpy()
-        return [_Score(loss, correct) for loss, correct in zip(losses, corrects, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Score:
-    loss: float
-    correct: np.ndarray
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.correct.mean())
+    def _scores(self, rows: Sequence[int], chosen: Mapping[int, Tensor]) -> list[evaluation.Score]:
+        """Members, by row, on those of the data set's training images that are chosen for their seeds."""
+        logits = evaluation.answers(self.fleet, rows, self.data.train_images, chosen, self._stepper.scales)
+        targets = [self.data.train_labels[chosen[self.fleet.members[row].seed].to(self.device)] for row in rows]
+        return evaluation.scores(logits, targets)
 
 
 def split(size: int, member: Member) -> tuple[Tensor, Tensor]:
@@ -396,7 +402,7 @@ def split(size: int, member: Member) -> tuple[Tensor, Tensor]:
     Both are taken from one permutation, training images from its front and validation images from its back, so that a
     smaller budget's images are a subset of a larger one's. Raises ValueError if the data set is too small for both.
     """
-    budget = member.recipe.budget
+    budget = member.recipe.sized.budget
     if budget.train_images + budget.validation_images > size:
         raise ValueError(
             f"budget.train_images ({budget.train_images:,}) and budget.validation_images "
@@ -409,7 +415,7 @@ def split(size: int, member: Member) -> tuple[Tensor, Tensor]:
 
 def learning_rates(recipe: Recipe) -> Tensor:
     """The learning rate at every step of a training, float64 [steps]."""
-    budget = recipe.budget
+    budget = recipe.sized.budget
     rates = torch.full((budget.epochs * budget.steps_per_epoch,), recipe.update_rule().rate, dtype=torch.float64)
     for technique in recipe.techniques:
         factors = technique.schedule(budget.epochs, budget.steps_per_epoch)

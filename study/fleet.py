@@ -70,6 +70,11 @@ class Fleet:
             return flat.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
         return flat.view(shape)
 
+    def part(self, matrix: Tensor, name: str) -> Tensor:
+        """A parameter's columns of a matrix [K, P], such as weights or gradients: [K, elements]."""
+        start, size = self._places[name]
+        return matrix[:, start : start + size]
+
     def _buffer_view(self, row: int, name: str, buffer: Tensor) -> Tensor:
         start, size = self._buffer_places[buffer.dtype][name]
         return self.buffers[buffer.dtype][row, start : start + size].view(buffer.shape)
@@ -112,7 +117,7 @@ def initialised(member: Member, classes: int) -> nn.Module:
     wherever their schemes share them.
     """
     with seeded(member.seed, "network"):
-        network = model.build(member.recipe.model, classes)
+        network = model.network_of(member.recipe, classes)
     for name, layer in network.named_modules():
         reset = getattr(layer, "reset_parameters", None)
         if reset is None:

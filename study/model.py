@@ -16,6 +16,9 @@ from ablations.naming import did_you_mean
 from ablations.recipe import Network, Recipe
 from ablations.technique import fills
 
+MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
+"""Activation functions that max-pooling may come before."""
+
 
 class DropoutSite(nn.Module):
     """Where activations may be dropped: multiplies them by `mask` [B, *shape] in training, and else does nothing."""
@@ -33,7 +36,8 @@ class NotebookNetwork(nn.Module):
     """The notebook's CNN: four 3×3 convolutions, each with ReLU and 2×2 max-pooling, and two linear layers.
 
     Pooling comes before bias and ReLU. It gives the same function and the same gradients, since adding a constant per
-    channel and ReLU are monotone, and touches a quarter of the memory.
+    channel and ReLU are monotone, and touches a quarter of the memory. Where another activation function is not
+    monotone, it comes after.
     """
 
     def __init__(self, width: float, classes: int):
@@ -44,18 +48,23 @@ class NotebookNetwork(nn.Module):
             nn.Conv2d(before, after, kernel_size=3, padding=1) for before, after in pairwise(channels)
         )
         self.hidden = nn.Linear(channels[-1] * 2 * 2, hidden)
+        self.activations = nn.ModuleList(nn.ReLU() for _ in channels)
         self.dropout = DropoutSite(hidden)
         self.classifier = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of normalised images [B, 3, 32, 32]."""
-        for convolution in self.convolutions:
+        *convolved, last = self.activations
+        for convolution, activation in zip(self.convolutions, convolved, strict=True):
+            if not isinstance(activation, MONOTONE):
+                x = F.max_pool2d(activation(convolution(x)), 2)
+                continue
             assert isinstance(convolution, nn.Conv2d)
             x = F.max_pool2d(F.conv2d(x, convolution.weight, padding=1), 2)
             assert convolution.bias is not None
-            x = F.relu(x + convolution.bias.to(x.dtype)[:, None, None])
+            x = activation(x + convolution.bias.to(x.dtype)[:, None, None])
         x = x.flatten(1)
-        return self.classifier(self.dropout(F.relu(self.hidden(x))))
+        return self.classifier(self.dropout(last(self.hidden(x))))
 
 
 class _ConvolutionNorm(nn.Sequential):
@@ -124,9 +133,20 @@ def build(network: Network, classes: int) -> nn.Module:
     return NETWORKS[network.name](network.width, classes)
 
 
+def network_of(recipe: Recipe, classes: int) -> nn.Module:
+    """The recipe's network as `build` makes it, every ReLU replaced where a technique asks for another function."""
+    network = build(recipe.sized.model, classes)
+    for technique in recipe.techniques:
+        for name, module in list(network.named_modules()):
+            if isinstance(module, nn.ReLU) and (other := technique.activation()) is not None:
+                owner, _, leaf = name.rpartition(".")
+                setattr(network.get_submodule(owner), leaf, other)
+    return network
+
+
 def check(recipe: Recipe, classes: int) -> None:
     """Raise ValueError unless the recipe's network can be built, gives logits, and has a place for its masks."""
-    network = build(recipe.model, classes).eval()
+    network = network_of(recipe, classes).eval()
     name = recipe.model.name
     with torch.no_grad():
         try:

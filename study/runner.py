@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ablations import schema
 from ablations.plan import Plan
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
@@ -67,6 +69,7 @@ class Invocation:
         """Raise ValueError for anything that no training of the plan could get past."""
         for arm in self.plan.arms:
             _check_validation(arm.recipe)
+            _check_mirroring(arm.recipe, self.data)
             model.check(arm.recipe, len(self.data.classes))
             split(len(self.data.train_labels), Member(arm.recipe, 0))
 
@@ -82,10 +85,19 @@ class Invocation:
 
 def _check_validation(recipe: Recipe) -> None:
     for technique in recipe.techniques:
-        if fills(technique, "stop") and not technique.is_off and not recipe.budget.validation_images:
+        if fills(technique, "stop") and not technique.is_off and not recipe.sized.budget.validation_images:
             raise ValueError(
                 f"{technique.name} watches the loss on validation images, and budget.validation_images is 0 here; "
                 f"--set {technique.name}=off, or choose a plan that holds some out"
+            )
+
+
+def _check_mirroring(recipe: Recipe, data: Dataset) -> None:
+    for technique in recipe.techniques:
+        if technique.mirrors and not data.mirror_safe:
+            raise ValueError(
+                f"{technique.name} mirrors images, and {data.name} declares that this changes their labels "
+                f"(mirror_safe = false); --set {technique.name}.flip=0, or {technique.name}=off"
             )
 
 
@@ -120,10 +132,9 @@ def run(
     members = invocation.missing(done)
     folder, digest = store.home.checkpoints, invocation.data.digest
     checkpoint.clean(folder, digest, done)
-    saved = checkpoint.find(folder, digest, invocation.device)
-    behind = {m: saved[checkpoint.identity(m)].epoch for m in members if checkpoint.identity(m) in saved}
+    behind = epochs_behind(invocation, folder, members)
     progress = Progress(
-        epochs_total=sum(m.recipe.budget.epochs - behind.get(m, 0) for m in members), trainings_total=len(members)
+        epochs_total=sum(m.recipe.sized.budget.epochs - behind.get(m, 0) for m in members), trainings_total=len(members)
     )
     described = invocation.described()
     if not members and store.invoked(described["digest"], invocation.data):
@@ -149,8 +160,8 @@ def run(
             elif isinstance(event, Outcome):
                 store.end(in_flight.pop(event.member), event)
                 progress.finished += 1
-                progress.diverged += event.test_correct is None
-                progress.epochs_done += event.member.recipe.budget.epochs - event.epochs
+                progress.diverged += event.outcome == schema.DIVERGED
+                progress.epochs_done += event.member.recipe.sized.budget.epochs - event.epochs
             elif isinstance(event, Done):
                 checkpoint.forget(checkpoint.path_of(folder, event.members, digest))
             elif isinstance(event, Failed):
@@ -169,6 +180,12 @@ def run(
     checkpoint.clean(folder, digest, store.results(invocation.data))
     store.close_invocation(parent, len(progress.failed))
     return progress
+
+
+def epochs_behind(invocation: Invocation, folder: Path, members: Iterable[Member]) -> dict[Member, int]:
+    """The members that an earlier call left in the middle, and after how many epochs they can go on."""
+    saved = checkpoint.find(folder, invocation.data.digest, invocation.device)
+    return {m: saved[checkpoint.identity(m)].epoch for m in members if checkpoint.identity(m) in saved}
 
 
 def pack(
@@ -204,12 +221,12 @@ def estimated_seconds(invocation: Invocation, members: Sequence[Member], steps: 
         seconds = Training(fleet, invocation.data, invocation.device).time_steps(steps)
     finally:
         torch.set_num_threads(threads)
-    per_image = seconds / (len(fleet) * fleet[0].recipe.budget.batch_size)
+    per_image = seconds / (len(fleet) * fleet[0].recipe.sized.budget.batch_size)
     return sum(_images(m) for m in members) * per_image / invocation.workers
 
 
 def _images(member: Member) -> float:
     """A training's work in training images: looking at one without learning from it is a third of that."""
-    budget = member.recipe.budget
+    budget = member.recipe.sized.budget
     looked_at = budget.epochs * budget.validation_images + budget.test_images + min(budget.train_images, 10_000)
     return budget.epochs * budget.train_images + looked_at / 3

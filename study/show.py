@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -78,11 +79,15 @@ def show_catalog() -> None:
         console.print(f"  {name}: {cls.title}. Levels {levels}. {cls.source}.", markup=False)
         for knob, about in cls.knobs().items():
             legal = ", ".join(about.choices) if about.choices else _range(about.low, about.high)
-            values = ", ".join(f"{getattr(cls.at(level), knob)} at {level}" for level in cls.levels)
+            at = {level: getattr(cls.at(level), knob) for level in cls.levels}
+            others = "".join(f", {value} at {level}" for level, value in at.items() if value != at["off"])
+            values = f"{at['off']} by default{others}"
             console.print(f"    {name}.{knob}: {about.doc}; {legal}; {values}", style="dim", markup=False)
     console.print("\n[bold]Plans[/bold] (ablate run PLAN)")
-    for name in catalog.plan_names():
-        console.print(f"  {name}: {catalog.plan_module(name).QUESTION}", markup=False)
+    for module, names in groupby(catalog.plan_names(), catalog.plan_module):
+        first, *more = names
+        variants = "".join(f", {name.partition('/')[2]}" for name in more)
+        console.print(f"  {first}{variants}: {module.QUESTION}", markup=False)
     console.print("\n[bold]Profiles[/bold] (--profile PROFILE; parts with --set budget.FIELD=VALUE, model.FIELD=VALUE)")
     for profile in PROFILES.values():
         console.print(f"  {profile.name}: {profile.summary}.", markup=False)

@@ -71,7 +71,7 @@ def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
 
 def bf16_gain(recipe: Recipe) -> float:
     """How many times faster a forward and backward pass of the recipe's network is in bf16 on this CPU."""
-    network = model.build(recipe.model, 10).to(memory_format=torch.channels_last)
+    network = model.network_of(recipe, 10).to(memory_format=torch.channels_last)
     images = torch.randn(PROBE_IMAGES, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     targets = torch.zeros(PROBE_IMAGES, dtype=torch.int64)
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}

@@ -8,7 +8,7 @@ epoch nothing waits for the host.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -20,7 +20,7 @@ from ablations.technique import Technique, fills
 from study.data import Dataset
 from study.fleet import Fleet, Member
 from study.model import DropoutSite
-from study.randomness import StepDraws, halves
+from study.randomness import StepDraws, halves, permutation
 from study.update import Updater
 
 BRANCHES = 8
@@ -33,22 +33,22 @@ WARM_UPS = 3
 class Stepper:
     """Takes the steps of a fleet; one is made anew whenever members leave, since their matrices move.
 
-    orders [seeds, images]: which image is visited when, filled by `begin`. losses and norms, float64 [K]: sums over the
+    losses and norms, float64 [K]: sums over the
     steps since `begin` of the loss times the batch's size and of the gradient's norm.
     """
 
     def __init__(self, fleet: Fleet, updater: Updater, data: Dataset, device: torch.device):
         self.fleet, self.updater, self.data, self.device = fleet, updater, data, device
         members = fleet.members
-        self.budget = members[0].recipe.budget
-        self.seeds = list(dict.fromkeys(m.seed for m in members))
+        self.budget = members[0].recipe.sized.budget
+        self._visits = {_order_of(m): m for m in members}
         self.losses = torch.zeros(len(members), dtype=torch.float64, device=device)
         self.norms = torch.zeros(len(members), dtype=torch.float64, device=device)
-        self._mean = torch.tensor(data.mean, device=device).view(3, 1, 1)
-        self._std = torch.tensor(data.std, device=device).view(3, 1, 1)
+        self.scales = scales(members, data, device)
         self._one_hot = torch.eye(len(data.classes), device=device)
+        self._labels = data.train_labels.cpu()
         steps, size = self.budget.steps_per_epoch, self.budget.batch_size
-        self._orders = torch.zeros(len(self.seeds), self.budget.train_images, dtype=torch.int64, device=device)
+        self._orders = torch.zeros(len(self._visits), self.budget.train_images, dtype=torch.int64, device=device)
         self._slots = _slots(fleet)
         self._keys = torch.zeros(steps, len(self._slots), 2, dtype=torch.int32, device=device)
         self._number = torch.zeros(1, dtype=torch.int64, device=device)  # of the step in the training
@@ -58,14 +58,15 @@ class Stepper:
         self._capturing = device.type == "cuda"
         self._streams = [torch.cuda.Stream(device) for _ in range(min(BRANCHES, len(members)))] if _on(device) else []
 
-    def begin(self, epoch: int, orders: Mapping[int, Tensor]) -> None:
-        """Get ready for the steps of an epoch (from 0); orders: per seed, the training images in order of their visit.
+    def begin(self, epoch: int, images: Mapping[int, Tensor]) -> None:
+        """Get ready for the steps of an epoch (from 0); images: per seed, its training images, on the CPU.
 
-        Images and keys come over in one transfer each.
+        The order of visits and the keys come over in one transfer each.
         """
         steps = self.budget.steps_per_epoch
         numbers = range(epoch * steps, (epoch + 1) * steps)
-        self._orders.copy_(torch.stack([orders[seed] for seed in self.seeds]))
+        orders = [order(member, images[member.seed], self._labels, epoch) for member in self._visits.values()]
+        self._orders.copy_(torch.stack(orders))
         keys = [[halves(*name, number) for name in self._slots] for number in numbers]
         self._keys.copy_(torch.tensor(keys, dtype=torch.int32).view(self._keys.shape))
         self._number.fill_(epoch * steps)
@@ -95,12 +96,12 @@ class Stepper:
         keys = self._keys.index_select(0, self._within)[0]
         draws = {name: keys[slot] for slot, name in enumerate(self._slots)}
         positions = self._within * self.budget.batch_size + self._ramp[:size]
-        chosen = {seed: self._orders[row].index_select(0, positions) for row, seed in enumerate(self.seeds)}
+        chosen = {visit: self._orders[row].index_select(0, positions) for row, visit in enumerate(self._visits)}
         batches: dict[tuple, tuple[Tensor, Tensor]] = {}
         for member, network in zip(self.fleet.members, self.fleet.networks, strict=True):
             shared = _batch_of(member)
             if shared not in batches:
-                batches[shared] = self._batch(chosen[member.seed], member, draws)
+                batches[shared] = self._batch(chosen[_order_of(member)], member, draws)
             _set_masks(member, network, size, draws)
         losses = []
         for index, (member, network) in enumerate(zip(self.fleet.members, self.fleet.networks, strict=True)):
@@ -120,9 +121,12 @@ class Stepper:
     def _batch(self, chosen: Tensor, member: Member, draws: Mapping[tuple, Tensor]) -> tuple[Tensor, Tensor]:
         """Normalised images [B, 3, H, W] and class probabilities [B, classes] for a batch of training examples."""
         images = take(self.data.train_images, chosen)
-        for technique in _augmenting(member.recipe):
+        for technique in _filling(member.recipe, "augment"):
             images = technique.augment(images, StepDraws(draws[member.seed, technique.name]))
-        return normalise(images, self._mean, self._std), self._one_hot[self.data.train_labels[chosen]]
+        images, targets = normalise(images, *self.scales[member]), self._one_hot[self.data.train_labels[chosen]]
+        for technique in _filling(member.recipe, "mix"):
+            images, targets = technique.mix(images, targets, StepDraws(draws[member.seed, technique.name]))
+        return images, targets
 
     @contextmanager
     def _branch(self, index: int) -> Iterator[None]:
@@ -198,22 +202,48 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return images.float().div_(255).sub_(mean).div_(std)
 
 
+def order(member: Member, images: Tensor, labels: Tensor, epoch: int) -> Tensor:
+    """In which order a member visits its training images in an epoch (from 0), int64 [images] on the CPU."""
+    shuffled = images[permutation(len(images), member.seed, "order", epoch)]
+    if techniques := _filling(member.recipe, "order"):
+        first = images[permutation(len(images), member.seed, "order", 0)]
+        for technique in techniques:
+            shuffled = technique.order(shuffled, first, labels)
+    return shuffled
+
+
 def take(images: Tensor, chosen: Tensor) -> Tensor:
     """Images [B, C, H, W] by index, channels last (indexing the permuted view would lose the layout)."""
     return images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2)
 
 
-def _augmenting(recipe: Recipe) -> tuple[Technique, ...]:
-    return tuple(t for t in recipe.techniques if fills(t, "augment"))
+def scales(members: Iterable[Member], data: Dataset, device: torch.device) -> dict[Member, tuple[Tensor, Tensor]]:
+    """What each member's images are normalised with: mean and standard deviation, float32 [3, 1, 1]."""
+    made: dict[tuple, tuple[Tensor, Tensor]] = {}  # one pair for all that share it
+    found = {}
+    for member in members:
+        techniques = _filling(member.recipe, "standardise")
+        if techniques not in made:
+            mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (data.mean, data.std))
+            for technique in techniques:
+                mean, std = technique.standardise(mean, std)
+            made[techniques] = (mean, std)
+        found[member] = made[techniques]
+    return found
 
 
-def _masking(recipe: Recipe) -> tuple[Technique, ...]:
-    return tuple(t for t in recipe.techniques if fills(t, "mask"))
+def _filling(recipe: Recipe, *hooks: str) -> tuple[Technique, ...]:
+    return tuple(t for t in recipe.techniques if any(fills(t, hook) for hook in hooks))
 
 
 def _batch_of(member: Member) -> tuple:
     """Members that agree on this are trained on the very same batches."""
-    return member.seed, _augmenting(member.recipe)
+    return member.seed, _filling(member.recipe, "order", "augment", "standardise", "mix")
+
+
+def _order_of(member: Member) -> tuple:
+    """Members that agree on this visit the training images in the same order."""
+    return member.seed, _filling(member.recipe, "order")
 
 
 def _sites(network: torch.nn.Module) -> list[tuple[str, DropoutSite]]:
@@ -228,9 +258,9 @@ def _slots(fleet: Fleet) -> list[tuple]:
     """
     slots: dict[tuple, None] = {}
     for member, network in zip(fleet.members, fleet.networks, strict=True):
-        for technique in _augmenting(member.recipe):
+        for technique in _filling(member.recipe, "augment", "mix"):
             slots[member.seed, technique.name] = None
-        for technique in _masking(member.recipe):
+        for technique in _filling(member.recipe, "mask"):
             for site, _ in _sites(network):
                 slots[_mask_slot(member, technique, site)] = None
     return list(slots)
@@ -241,7 +271,7 @@ def _mask_slot(member: Member, technique: Technique, site: str) -> tuple:
 
 
 def _set_masks(member: Member, network: torch.nn.Module, size: int, draws: Mapping[tuple, Tensor]) -> None:
-    masking = _masking(member.recipe)
+    masking = _filling(member.recipe, "mask")
     for name, site in _sites(network) if masking else ():
         site.mask = None
         for technique in masking:

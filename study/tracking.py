@@ -60,7 +60,7 @@ class Store:
         location = None
         if self._local:
             self.home.artifacts.mkdir(parents=True, exist_ok=True)
-            location = (self.home.artifacts / f"{plan}-{data.name}-{data.digest[:8]}").as_uri()
+            location = (self.home.artifacts / f"{plan.replace('/', '-')}-{data.name}-{data.digest[:8]}").as_uri()
         return self._client.create_experiment(name, artifact_location=location, tags=tags)
 
     def results(self, data: Dataset) -> set[tuple[str, int]]:
@@ -146,11 +146,11 @@ class Store:
 
     def end(self, run_id: str, outcome: Outcome) -> None:
         """Write what a training ended as."""
-        if outcome.test_correct is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / schema.TEST_CORRECT_FILE
-                np.savez_compressed(path, correct=outcome.test_correct)
-                self._client.log_artifact(run_id, str(path))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / schema.DETAILS_FILE
+            details: dict[str, Any] = dict(outcome.details)
+            np.savez_compressed(path, **details)
+            self._client.log_artifact(run_id, str(path))
         self._client.log_batch(
             run_id,
             metrics=_metrics(outcome.metrics, outcome.epochs),

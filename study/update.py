@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,6 +36,8 @@ class Updater:
         def column(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float64).to(like)[:, None]
 
+        self._any_clipped = any(r.max_norm for r in rules)
+        self._max_norm = column([r.max_norm or math.inf for r in rules])
         self._any_coupled = any(r.coupled_decay for r in rules)
         self._coupled_decay = column([r.coupled_decay for r in rules])
         self._first_decay = column([r.first_decay for r in rules])
@@ -58,12 +61,15 @@ class Updater:
         self._shrinkage = (1 - self.rates * decoupled).to(like)[:, :, None]
 
     def step(self, number: Tensor, weights: Tensor, gradients: Tensor) -> None:
-        """Step `number` (int64 [1], from 0) for weights and gradients [K, P], in place; the gradients are used up.
+        """Step `number` (int64 [1], from 0) for weights [K, P], in place, given gradients [K, P].
 
         The number lies on the device, so that a captured graph finds the step's coefficients by itself.
         """
+        if self._any_clipped:
+            norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+            gradients = gradients * (self._max_norm / (norms + 1e-6)).clamp_(max=1.0)
         if self._any_coupled:
-            gradients.addcmul_(weights, self._coupled_decay)
+            gradients = torch.addcmul(gradients, weights, self._coupled_decay)
         if self._any_decoupled:
             weights.mul_(self._shrinkage.index_select(0, number)[0])
         self.first.mul_(self._first_decay).addcmul_(gradients, self._first_gain)
@@ -74,7 +80,7 @@ class Updater:
         a = self._adaptive
         if a:
             second = self.second[:a]
-            second.mul_(self._second_decay[:a]).add_(gradients[:a].square_().mul_(self._second_gain[:a]))
+            second.mul_(self._second_decay[:a]).add_(gradients[:a].square().mul_(self._second_gain[:a]))
             roots = self._root_corrections.index_select(0, number)[0]
             scale = second.sqrt().div_(roots[:a]).add_(self._epsilon[:a])
             weights[:a].addcmul_(direction[:a] / scale, sizes[:a])

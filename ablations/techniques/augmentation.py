@@ -1,7 +1,8 @@
-"""Data augmentation: random crops of the padded image and random horizontal flips, drawn for every image."""
+"""Data augmentation: crops, flips, rotations, colour jitter and erased squares, drawn for every image."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 
 from ablations import schema
 from ablations.technique import Draws, Expectation, Technique, knob
+
+GREY = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in an image's brightness, as torchvision has them (ITU-R 601-2)."""
 
 
 def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, padding: int) -> Tensor:
@@ -29,12 +33,75 @@ def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, p
     return padded[examples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Each image turned counter-clockwise about its middle, nearest pixel, black outside.
+
+    images: uint8 [B, C, H, W]; degrees: float [B]. Equal to torchvision's `rotate`, but where a pixel's origin lies
+    half-way between two.
+    """
+    batch, _, height, width = images.shape
+    angle = degrees * (math.pi / 180)
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    y = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
+    x = torch.arange(width, device=images.device)[None, :] - (width - 1) / 2
+    column = (x * cos - y * sin + (width - 1) / 2).round().to(torch.int64)
+    row = (x * sin + y * cos + (height - 1) / 2).round().to(torch.int64)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    examples = torch.arange(batch, device=images.device)[:, None, None]
+    moved = images.permute(0, 2, 3, 1)[examples, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+    return (moved * inside[..., None]).permute(0, 3, 1, 2)
+
+
+def jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Each image's brightness, then contrast, then saturation scaled; images: uint8 [B, 3, H, W], factors: float [B].
+
+    Equal to torchvision's `adjust_brightness`, `adjust_contrast` and `adjust_saturation` in turn, each of which rounds
+    down to whole values.
+    """
+    x = _blended(images, torch.zeros_like(images, dtype=torch.float32), brightness)
+    x = _blended(x, _grey(x).floor().mean(dim=(1, 2, 3), keepdim=True), contrast)
+    return _blended(x, _grey(x).floor(), saturation)
+
+
+def _grey(images: Tensor) -> Tensor:
+    red, green, blue = images.float().unbind(dim=1)
+    return (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])[:, None]
+
+
+def _blended(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    f = factor[:, None, None, None]
+    return (images.float() * f + other * (1 - f)).clamp_(0, 255).to(torch.uint8)
+
+
+def erase(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
+    """Each image with a black square about (row, column), cut off at the borders: DeVries & Taylor's cutout.
+
+    images: uint8 [B, C, H, W]; row, column: int64 [B], the square's middle.
+    """
+    height, width = images.shape[2:]
+
+    def within(middle: Tensor, size: int) -> Tensor:
+        position = torch.arange(size, device=images.device)
+        first = (middle - side // 2)[:, None]
+        return (position >= first) & (position < first + side)
+
+    inside = within(row, height)[:, :, None] & within(column, width)[:, None, :]
+    return images * ~inside[:, None]
+
+
 @dataclass(frozen=True)
 class Augmentation(Technique):
-    """Crops shift the image by up to `padding` pixels either way; a flip mirrors it with probability `flip`."""
+    """Crops shift the image by up to `padding` pixels either way, a flip mirrors it with probability `flip`, and so on:
+    different pixels, the same label.
+    """
 
     padding: int = knob(0, doc="black pixels added on each side before the crop", low=0, high=16, search=(0, 8))
     flip: float = knob(0.0, doc="probability of a horizontal flip", low=0.0, high=1.0, search=(0.0, 0.5))
+    rotation: float = knob(0.0, doc="largest angle either way, in degrees", low=0.0, high=180.0, search=(0.0, 30.0))
+    colour: float = knob(
+        0.0, doc="largest change of brightness, contrast and saturation", low=0.0, high=0.9, search=(0.0, 0.5)
+    )
+    erased: int = knob(0, doc="side of the black square, in pixels", low=0, high=32, search=(0, 16))
 
     name: ClassVar[str] = "augmentation"
     title: ClassVar[str] = "augmentation"
@@ -44,19 +111,37 @@ class Augmentation(Technique):
         "on": {"padding": 4, "flip": 0.5},
         "crop": {"padding": 4},
         "flip": {"flip": 0.5},
+        "rotation": {"padding": 4, "flip": 0.5, "rotation": 15.0},
+        "colour": {"padding": 4, "flip": 0.5, "colour": 0.4},
+        "cutout": {"padding": 4, "flip": 0.5, "erased": 8},
     }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Krizhevsky et al. 2012"),
         Expectation(schema.GENERALISATION_GAP, -1, "Shorten & Khoshgoftaar 2019"),
     )
+    mechanism: ClassVar[tuple[str, ...]] = (schema.GENERALISATION_GAP, schema.TRAIN_LOSS)
 
     def augment(self, images: Tensor, draws: Draws) -> Tensor:
         if self.is_off:
             return images
-        # Three draws are taken at every setting, so that levels share those they have in common.
-        batch = (images.shape[0],)
+        # The same draws are taken at every setting, so that levels share those they have in common.
+        batch, (height, width) = (images.shape[0],), images.shape[2:]
         mirrored = draws.uniform(batch) < self.flip
         top = draws.integers(2 * self.padding + 1, batch)
         left = draws.integers(2 * self.padding + 1, batch)
-        return crop_and_flip(images, top, left, mirrored, self.padding)
+        turned, brightness, contrast, saturation = (2 * draws.uniform(batch) - 1 for _ in range(4))
+        row, column = draws.integers(height, batch), draws.integers(width, batch)
+        images = crop_and_flip(images, top, left, mirrored, self.padding)
+        if self.rotation:
+            images = rotate(images, self.rotation * turned)
+        if self.colour:
+            images = jitter(images, *(1 + self.colour * factor for factor in (brightness, contrast, saturation)))
+        if self.erased:
+            images = erase(images, row, column, self.erased)
+        return images
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether images may be mirrored, which changes the label of a digit or a letter."""
+        return self.flip > 0

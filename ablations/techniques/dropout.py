@@ -26,12 +26,18 @@ class Dropout(Technique):
     name: ClassVar[str] = "dropout"
     title: ClassVar[str] = "dropout"
     source: ClassVar[str] = "Srivastava et al. 2014; notebook, 'Dropout'"
-    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"p": 0.5}}
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "on": {"p": 0.5},
+        **{f"{p:g}": {"p": p} for p in (0.1, 0.3, 0.7)},
+    }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Srivastava et al. 2014"),
         Expectation(schema.GENERALISATION_GAP, -1, "Srivastava et al. 2014"),
     )
+
+    mechanism: ClassVar[tuple[str, ...]] = (schema.TRAIN_ACCURACY, schema.ENTROPY)
 
     def mask(self, shape: Sequence[int], draws: Draws) -> Tensor | None:
         if self.p == 0.0:

@@ -25,12 +25,14 @@ class EarlyStopping(Technique):
 
     name: ClassVar[str] = "early_stopping"
     title: ClassVar[str] = "early stopping"
-    source: ClassVar[str] = "Prechelt 1998; notebook, 'Regularization'"
+    source: ClassVar[str] = "Prechelt 1998; notebook, 'Data Augmentation'"
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"patience": 3}}
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Prechelt 1998"),
         Expectation(schema.GENERALISATION_GAP, -1, "Prechelt 1998"),
     )
+
+    mechanism: ClassVar[tuple[str, ...]] = (schema.EPOCHS, schema.GENERALISATION_GAP)
 
     def stop(self, validation_losses: Sequence[float]) -> bool | None:
         if self.patience == 0:

@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ablations import schema
 from ablations.technique import Expectation, Technique, knob
 
+SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "normal_1": partial(nn.init.normal_, std=1.0),
+    "normal_0.01": partial(nn.init.normal_, std=0.01),
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+    "kaiming_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "kaiming_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "orthogonal": nn.init.orthogonal_,
+}
+
 
 @dataclass(frozen=True)
 class Initialisation(Technique):
-    """Kaiming's scheme keeps the variance of activations from layer to layer under ReLU; biases start at zero."""
+    """Kaiming's scheme keeps the variance of activations from layer to layer under ReLU; biases start at zero.
 
-    scheme: str = knob("default", doc="distribution of the first weights", choices=("default", "kaiming_uniform"))
+    `default` is what torch's layers do by themselves: Kaiming's uniform distribution for a slope of √5.
+    """
+
+    scheme: str = knob("default", doc="distribution of the first weights", choices=("default", *SCHEMES))
 
     name: ClassVar[str] = "initialisation"
     title: ClassVar[str] = "Kaiming initialisation"
-    source: ClassVar[str] = "He et al. 2015; notebook, 'Initialization'"
-    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"scheme": "kaiming_uniform"}}
+    baseline: ClassVar[str] = "torch's default"
+    source: ClassVar[str] = "He et al. 2015; notebook, 'Weight Initialization'"
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "on": {"scheme": "kaiming_uniform"},
+        **{scheme: {"scheme": scheme} for scheme in SCHEMES if scheme != "kaiming_uniform"},
+    }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (Expectation(schema.TEST_ACCURACY, +1, "He et al. 2015"),)
+    mechanism: ClassVar[tuple[str, ...]] = (
+        schema.INITIAL + schema.VARIANCE_RATIO,
+        schema.INITIAL + schema.GRADIENT_RATIO,
+    )
 
     def initialise(self, layer: nn.Module) -> None:
         if self.scheme == "default" or not isinstance(layer, nn.Conv2d | nn.Linear):
             return
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        SCHEMES[self.scheme](layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

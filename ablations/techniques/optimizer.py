@@ -57,10 +57,12 @@ class Optimizer(Technique):
         "averaged": {"kind": "averaged", "rate": 0.1},
         "nesterov": {"kind": "nesterov", "rate": 0.01},
         "rmsprop": {"kind": "rmsprop", "rate": 1e-3, "second": 0.99},
-        "adam_uncorrected": {"kind": "adam_uncorrected", "rate": 3e-3},
+        "adam_uncorrected": {"kind": "adam_uncorrected", "rate": 1e-3},
     }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (Expectation(schema.TEST_ACCURACY, +1, "Kingma & Ba 2015"),)
+
+    mechanism: ClassVar[tuple[str, ...]] = (schema.UPDATE_RATIO, schema.FIRST_EPOCH_LOSS)
 
     def update(self, rule: UpdateRule) -> UpdateRule:
         return coefficients(replace(rule, rate=self.rate), self.kind, self.momentum, self.second)

@@ -94,6 +94,8 @@ class Schedule(Technique):
         Expectation(schema.TEST_ACCURACY, +1, "He et al. 2016, section 4.2"),
     )
 
+    mechanism: ClassVar[tuple[str, ...]] = (schema.UPDATE_RATIO, schema.TRAIN_LOSS)
+
     def schedule(self, epochs: int, steps_per_epoch: int) -> Tensor | None:
         steps = epochs * steps_per_epoch
         match self.shape:

@@ -28,6 +28,7 @@ class WeightDecay(Technique):
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"strength": 1e-4},
+        **{f"{strength:g}": {"strength": strength} for strength in (1e-5, 5e-4, 1e-3, 5e-3)},
         "decoupled": {"strength": 0.05, "form": "decoupled"},
     }
     notebook: ClassVar[str] = "on"
@@ -35,6 +36,8 @@ class WeightDecay(Technique):
         Expectation(schema.TEST_ACCURACY, +1, "Krogh & Hertz 1991"),
         Expectation(schema.GENERALISATION_GAP, -1, "Krogh & Hertz 1991"),
     )
+
+    mechanism: ClassVar[tuple[str, ...]] = (schema.WEIGHT_NORM, schema.TRAIN_ACCURACY)
 
     def update(self, rule: UpdateRule) -> UpdateRule:
         if self.form == "coupled":

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
-from ablations.techniques.augmentation import Augmentation, crop_and_flip
+from ablations.techniques.augmentation import Augmentation, crop_and_flip, erase, jitter, rotate
 from study.randomness import StepDraws
 
 CPU = torch.device("cpu")
@@ -65,3 +65,52 @@ def test_levels_share_the_draws_they_have_in_common() -> None:
     crops = Augmentation(padding=4).augment(images, StepDraws.named(CPU, 2, "augmentation", 3))
     for one, other in zip(both, crops, strict=True):
         assert torch.equal(one, other) or torch.equal(one, other.flip(2))
+
+
+@given(st.floats(-180, 180), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_rotating_is_torchvisions(degrees: float, seed: int) -> None:
+    images = _images(4, seed)
+    ours = rotate(images, torch.full((4,), degrees))
+    theirs = tv.rotate(images, degrees, interpolation=tv.InterpolationMode.NEAREST, fill=0)
+    differing = (ours != theirs).any(dim=1).float().mean().item()
+    assert differing < 0.01, "but for ties between pixels"
+
+
+def test_a_quarter_turn_is_exact() -> None:
+    images = _images(3)
+    assert torch.equal(rotate(images, torch.full((3,), 90.0)), images.rot90(1, (2, 3)))
+    assert torch.equal(rotate(images, torch.zeros(3)), images)
+
+
+@given(st.floats(0, 2), st.floats(0, 2), st.floats(0, 2), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_jitter_is_torchvisions(brightness: float, contrast: float, saturation: float, seed: int) -> None:
+    images = _images(4, seed)
+    ours = jitter(images, *(torch.full((4,), factor) for factor in (brightness, contrast, saturation)))
+    theirs = tv.adjust_brightness(images, brightness)
+    theirs = tv.adjust_saturation(tv.adjust_contrast(theirs, contrast), saturation)
+    # Each of the three steps rounds down, where a last bit may decide; factors stretch what an earlier one left.
+    difference = (ours.int() - theirs.int()).abs()
+    assert difference.max() <= 4
+    assert (difference > 1).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("side", [1, 8, 9, 32])
+def test_a_black_square_of_the_asked_side_is_cut_off_at_the_borders(side: int) -> None:
+    images = torch.full((1024, 3, 32, 32), 255, dtype=torch.uint8)
+    row, column = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    erased = erase(images, row.flatten(), column.flatten(), side)
+    assert set(erased.unique().tolist()) == {0, 255}
+    black = (erased[:, 0] == 0).flatten(1).sum(dim=1).view(32, 32)
+    expected = torch.tensor([min(32, m - side // 2 + side) - max(0, m - side // 2) for m in range(32)])
+    assert torch.equal(black, expected[:, None] * expected[None, :])
+
+
+@pytest.mark.parametrize("level", ["rotation", "colour", "cutout"])
+def test_further_levels_keep_the_crops_and_flips_of_on(level: str) -> None:
+    images = _images(64)
+    on, more = (Augmentation.at(name).augment(images, StepDraws.named(CPU, 0, "a", 0)) for name in ("on", level))
+    assert not torch.equal(on, more)
+    if level == "cutout":
+        assert ((more == on) | (more == 0)).all()

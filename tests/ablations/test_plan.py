@@ -7,8 +7,14 @@ import re
 import pytest
 
 from ablations import catalog
+from ablations.metrics import METRICS
 from ablations.plan import bare, switched_on
 from ablations.profiles import PROFILES, profile
+
+NOTEBOOK_SECTIONS = (
+    "Weight Decay", "Dropout", "Data Augmentation", "Exploding & Vanishing Gradients", "Weight Initialization",
+    "Learning Rate", "Stochastic Gradient Descent", "Momentum", "RMSProp", "Adam", "Training Efficient Model",
+)  # fmt: skip
 
 
 @pytest.fixture(params=list(PROFILES))
@@ -69,6 +75,47 @@ def test_the_digest_is_of_everything_that_was_fixed() -> None:
     assert plan.digest() != _plan("techniques", size, seeds=(0, 1, 2)).digest()
     changed = size.apply(catalog.notebook_recipe()).set("dropout.p=0.3")
     assert plan.digest() != catalog.make_plan("techniques", changed, size, (0, 1)).digest()
+
+
+@pytest.mark.parametrize("name", catalog.plan_names())
+def test_every_plan_asks_compares_and_is_trained_on_what_it_names(name: str) -> None:
+    plan = _plan(name, profile("quick"))
+    assert plan.name == name
+    assert plan.question.endswith("?")
+    digests = [arm.recipe.digest() for arm in plan.arms]
+    assert len(set(digests)) == len(digests), "two arms of a plan are one training"
+    for claim in plan.claims:
+        assert claim.source
+        assert claim.metric in METRICS
+        assert set(claim.mechanism) <= set(METRICS)
+        assert plan.arm(claim.treatment).recipe != plan.arm(claim.control).recipe
+    assert plan.digest() == _plan(name, profile("quick")).digest()
+
+
+def test_there_is_a_plan_of_levels_for_each_technique() -> None:
+    for name, cls in catalog.techniques().items():
+        plan = _plan(f"levels/{name}", profile("quick"))
+        assert len(plan.arms) == len(cls.levels)
+        assert plan.arms[0].recipe == profile("quick").apply(catalog.notebook_recipe())
+        assert {claim.technique for claim in plan.claims} <= {name}
+
+
+def test_the_ledger_has_the_notebooks_statements() -> None:
+    plan = _plan("claims", profile("quick"))
+    assert len(plan.claims) >= 20
+    assert plan.layout == "ledger"
+    for claim in plan.claims:
+        assert claim.notebook in NOTEBOOK_SECTIONS
+        assert claim.mechanism
+
+
+def test_fewer_images_are_visited_more_often() -> None:
+    recipe = profile("quick").apply(catalog.notebook_recipe())
+    steps = recipe.sized.budget.epochs * recipe.sized.budget.steps_per_epoch
+    for level in ("1/2", "1/16"):
+        budget = recipe.set(f"data_size={level}").sized.budget
+        assert budget.train_images == 4000 * (0.5 if level == "1/2" else 1 / 16)
+        assert budget.epochs * budget.steps_per_epoch == pytest.approx(steps, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ablations import catalog, schema
+from ablations.metrics import METRICS
 from ablations.recipe import Recipe
 from ablations.technique import Technique
 from ablations.update_rule import UpdateRule
@@ -53,6 +54,12 @@ def test_levels_and_both_ends_of_every_search_range_construct(cls: type[Techniqu
 
 
 @EVERY
+def test_what_shows_why_is_a_known_metric(cls: type[Technique]) -> None:
+    assert set(cls.mechanism) <= set(METRICS)
+    assert cls.mechanism, "what would a reader look at to see why it works?"
+
+
+@EVERY
 def test_hooks_do_not_change_their_inputs(cls: type[Technique]) -> None:
     images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
     before = images.clone()
@@ -63,6 +70,12 @@ def test_hooks_do_not_change_their_inputs(cls: type[Technique]) -> None:
         assert changed.shape == images.shape
         assert changed.dtype == torch.uint8
         technique.update(rule)
+        inputs, targets = images.float(), torch.eye(10)[:8]
+        mixed, labels = technique.mix(inputs, targets, StepDraws.named(CPU, 0, "test"))
+        assert mixed.shape == inputs.shape
+        assert labels.shape == targets.shape
+        assert torch.equal(inputs, images.float())
+        assert torch.equal(targets, torch.eye(10)[:8])
     assert torch.equal(images, before)
     assert rule == UpdateRule()
 

@@ -36,8 +36,8 @@ def _told(members: list[Member], data, checkpoints: Checkpoints | None = None, c
         if isinstance(event, Epoch):
             told[event.member].append((event.epoch, metrics))
         else:
-            correct = None if event.test_correct is None else event.test_correct.tolist()
-            told[event.member].append((event.outcome, event.epochs, metrics, correct))
+            details = {name: values.tolist() for name, values in event.details.items()}
+            told[event.member].append((event.outcome, event.epochs, metrics, repr(details)))
 
     if cut_after is None:
         train(members, data, CPU, report, checkpoints)

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from ablations import catalog, schema
 from ablations.plan import switched_on
 from ablations.recipe import Recipe
+from ablations.technique import fills
 from ablations.techniques.optimizer import Optimizer
 from study.engine import Epoch, Outcome, Training, learning_rates, normalise, split, train
 from study.fleet import Member, initialised
@@ -35,8 +36,10 @@ def _trained(members: list[Member], data, device: torch.device = CPU) -> dict[Me
         ending = own[-1]
         assert isinstance(ending, Outcome)
         metrics = [{k: v for k, v in e.metrics.items() if k not in TIMES} for e in own]
-        correct = None if ending.test_correct is None else ending.test_correct.tolist()
-        numbers[member] = (metrics, ending.outcome, ending.epochs, correct)
+        # As text, in which a NaN of a diverged run equals another one.
+        details = repr({name: values.tolist() for name, values in ending.details.items()})
+        correct = ending.details["correct"].tolist() if "correct" in ending.details else None
+        numbers[member] = (metrics, ending.outcome, ending.epochs, correct, details)
     return numbers
 
 
@@ -79,7 +82,10 @@ def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data) -
 def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members_alone(
     recipe: Recipe, tiny_data
 ) -> None:
-    levels = {name: list(cls.levels) for name, cls in catalog.techniques().items()}
+    # All techniques but those that change the network's or the budget's size, which a fleet shares.
+    levels = {
+        name: list(cls.levels) for name, cls in catalog.techniques().items() if not fills(cls.at("off"), "resize")
+    }
     longest = max(map(len, levels.values()))
     mixed = []
     for i in range(longest):
@@ -120,7 +126,7 @@ def test_a_member_equals_a_plain_loop_with_torch_optim(optimizer: str, on_networ
     with torch.no_grad():
         answers = network(pipeline(tiny_data.test_images)).argmax(dim=1)
 
-    metrics, outcome, _, correct = _trained([member], tiny_data)[member]
+    metrics, outcome, _, correct, _ = _trained([member], tiny_data)[member]
     assert outcome == schema.FINISHED
     assert [m[schema.TRAIN_LOSS] for m in metrics[:-1]] == pytest.approx(losses, rel=1e-4)
     tested = permutation(len(tiny_data.test_labels), "test images")[: budget.test_images].sort().values
@@ -152,7 +158,7 @@ def test_a_diverged_run_ends_and_the_others_do_not_notice(recipe: Recipe, tiny_d
     wild = Member(_diverging(recipe), 0)
     calm = [Member(recipe.set("budget.epochs=4"), 0), Member(recipe.without("optimizer").set("budget.epochs=4"), 0)]
     together = _trained([wild, *calm], tiny_data)
-    metrics, outcome, epochs, correct = together[wild]
+    metrics, outcome, epochs, correct, _ = together[wild]
     assert outcome == schema.DIVERGED
     assert epochs < 4
     assert correct is None
@@ -218,7 +224,7 @@ def test_masks_are_drawn_for_each_member_and_step(recipe: Recipe, tiny_data) -> 
     training = Training([Member(recipe, 0), Member(recipe.without("weight_decay"), 0)], tiny_data, CPU)
     training.run_epoch()  # of two steps
     stepper = training._stepper
-    stepper.begin(1, training._orders())
+    stepper.begin(1, training._images())
     training.fleet.train(True)
     masks = []
     for step in (0, 1):

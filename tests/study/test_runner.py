@@ -77,7 +77,7 @@ def test_every_training_is_in_the_store(finished) -> None:
         assert tags[schema.DATA_DIGEST] == invocation.data.digest
         assert tags[schema.OUTCOME] == schema.FINISHED
         assert {k: str(v) for k, v in knobs[arm].items()}.items() <= stored.data.params.items()
-        assert set(stored.data.metrics) == {*schema.CURVES, *schema.ENDINGS}
+        assert set(stored.data.metrics) == {*schema.CURVES, *schema.ENDINGS, *schema.STATES}
         assert stored.inputs.dataset_inputs[0].dataset.digest == invocation.data.digest
 
 
@@ -90,8 +90,9 @@ def test_curves_have_a_point_per_epoch_and_endings_agree_with_their_parts(finish
     metrics = stored.data.metrics
     gap = metrics[schema.TRAIN_ACCURACY] - metrics[schema.TEST_ACCURACY]
     assert metrics[schema.GENERALISATION_GAP] == pytest.approx(gap)
-    local = client.download_artifacts(stored.info.run_id, schema.TEST_CORRECT_FILE)
-    correct = np.load(local)["correct"]
+    local = client.download_artifacts(stored.info.run_id, schema.DETAILS_FILE)
+    details = np.load(local)
+    correct = details["correct"]
     assert correct.dtype == bool
     assert correct.mean() == pytest.approx(metrics[schema.TEST_ACCURACY])
 

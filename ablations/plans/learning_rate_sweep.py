@@ -1,0 +1,36 @@
+"""The notebook's exercise: at least three learning rates, and dropout and weight decay varied at the best of them."""
+
+from __future__ import annotations
+
+from ablations.plan import Arm, Plan, Rule
+from ablations.profiles import Profile
+from ablations.recipe import Recipe
+from ablations.techniques.dropout import Dropout
+from ablations.techniques.learning_rate import LearningRate
+from ablations.techniques.weight_decay import WeightDecay
+
+QUESTION = "Which learning rate is best, and what do dropout and weight decay change at it?"
+
+FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0)
+DROPOUT = (0.0, 0.3)
+WEIGHT_DECAY = (0.0, 1e-3)
+
+
+def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+    """Five rates, and at each of them two other levels of dropout and of weight decay.
+
+    Which rate is best is known only after the first runs, and a plan is fixed before them: so all rates get the whole
+    treatment, and the question about the best one is answered whichever it is.
+    """
+    rate = baseline.update_rule().rate
+    arms = []
+    for factor in FACTORS:
+        at = baseline.with_technique(LearningRate(factor=factor))
+        name = f"rate {rate * factor:g}"
+        arms.append(Arm(name, at))
+        arms += [Arm(f"{name}, dropout {p:g}", at.with_technique(Dropout(p=p))) for p in DROPOUT]
+        arms += [Arm(f"{name}, weight decay {s:g}", at.with_technique(WeightDecay(strength=s))) for s in WEIGHT_DECAY]
+    arms.sort(key=lambda arm: arm.recipe != baseline)  # the baseline first
+    return Plan(
+        name="learning-rate-sweep", question=QUESTION, arms=tuple(arms), seeds=seeds, rule=Rule(margin=profile.margin)
+    )

@@ -1,0 +1,44 @@
+"""Activation functions: what a unit passes on of what it sums up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ablations import schema
+from ablations.technique import Technique, knob
+
+MODULES = {
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Activation(Technique):
+    """Another function in place of every ReLU of the network. Where its slope is far below one, gradients vanish."""
+
+    function: str = knob("relu", doc="what replaces every ReLU", choices=tuple(MODULES))
+    slope: float = knob(0.01, doc="slope below zero; leaky_relu", low=0.0, high=1.0)
+
+    name: ClassVar[str] = "activation"
+    title: ClassVar[str] = "another activation function"
+    baseline: ClassVar[str] = "ReLU"
+    source: ClassVar[str] = "Glorot & Bengio 2010; notebook, 'Exploding & Vanishing Gradients'"
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "leaky_relu": {"function": "leaky_relu"},
+        "sigmoid": {"function": "sigmoid"},
+        "tanh": {"function": "tanh"},
+        "gelu": {"function": "gelu"},
+    }
+    mechanism: ClassVar[tuple[str, ...]] = (schema.INITIAL + schema.GRADIENT_RATIO, schema.FINAL + schema.DEAD_UNITS)
+
+    def activation(self) -> nn.Module | None:
+        if self.function == "relu":
+            return None
+        if self.function == "leaky_relu":
+            return nn.LeakyReLU(self.slope)
+        return MODULES[self.function]()

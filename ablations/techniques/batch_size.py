@@ -1,0 +1,33 @@
+"""Batch size: over how many images a gradient is averaged before a step is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ablations import schema
+from ablations.technique import Technique, knob
+
+if TYPE_CHECKING:
+    from ablations.recipe import Budget, Network
+
+
+@dataclass(frozen=True)
+class BatchSize(Technique):
+    """Larger batches have less noisy gradients and, for the same number of images, fewer steps. The rate stays."""
+
+    factor: float = knob(1.0, doc="what the budget's batch size is multiplied by", low=1 / 256, high=256.0)
+
+    name: ClassVar[str] = "batch_size"
+    title: ClassVar[str] = "another batch size"
+    baseline: ClassVar[str] = "the budget's batch size"
+    source: ClassVar[str] = "Keskar et al. 2017; notebook, 'Stochastic Gradient Descent'"
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {}, "÷4": {"factor": 0.25}, "×4": {"factor": 4.0}, "×16": {"factor": 16.0},
+    }  # fmt: skip
+    mechanism: ClassVar[tuple[str, ...]] = (schema.GRADIENT_NORM, schema.TRAIN_LOSS)
+
+    def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
+        size = min(budget.train_images, max(1, round(budget.batch_size * self.factor)))
+        return network, replace(budget, batch_size=size)

@@ -1,0 +1,32 @@
+"""Capacity: how wide the network is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ablations import schema
+from ablations.technique import Technique, knob
+
+if TYPE_CHECKING:
+    from ablations.recipe import Budget, Network
+
+
+@dataclass(frozen=True)
+class Capacity(Technique):
+    """A wider network can fit more: it helps one that underfits, and lets one that overfits memorise."""
+
+    factor: float = knob(1.0, doc="what the network's width is multiplied by", low=1 / 16, high=16.0)
+
+    name: ClassVar[str] = "capacity"
+    title: ClassVar[str] = "another capacity"
+    baseline: ClassVar[str] = "the profile's width"
+    source: ClassVar[str] = "Zagoruyko & Komodakis 2016; notebook, 'Regularization and Optimization' (complexity)"
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {}, "÷4": {"factor": 0.25}, "÷2": {"factor": 0.5}, "×2": {"factor": 2.0},
+    }  # fmt: skip
+    mechanism: ClassVar[tuple[str, ...]] = (schema.TRAIN_ACCURACY, schema.GENERALISATION_GAP)
+
+    def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
+        return replace(network, width=network.width * self.factor), budget

@@ -1,0 +1,37 @@
+"""Training-set size: how many different images there are to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ablations import schema
+from ablations.technique import Technique, knob
+
+if TYPE_CHECKING:
+    from ablations.recipe import Budget, Network
+
+
+@dataclass(frozen=True)
+class DataSize(Technique):
+    """Fewer images, each visited more often: the number of steps stays about the same, so that what is lost is variety
+    and not training.
+    """
+
+    share: float = knob(1.0, doc="share of the budget's training images", low=1e-4, high=1.0)
+
+    name: ClassVar[str] = "data_size"
+    title: ClassVar[str] = "less training data"
+    baseline: ClassVar[str] = "all training images"
+    source: ClassVar[str] = "Sun et al. 2017; notebook, 'Data Augmentation' (effective size)"
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {}, "1/2": {"share": 1 / 2}, "1/4": {"share": 1 / 4}, "1/8": {"share": 1 / 8}, "1/16": {"share": 1 / 16},
+    }  # fmt: skip
+    mechanism: ClassVar[tuple[str, ...]] = (schema.GENERALISATION_GAP,)
+
+    def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
+        images = max(1, round(budget.train_images * self.share))
+        smaller = replace(budget, train_images=images, batch_size=min(budget.batch_size, images))
+        steps = budget.epochs * budget.steps_per_epoch
+        return network, replace(smaller, epochs=max(1, round(steps / smaller.steps_per_epoch)))

@@ -1,0 +1,41 @@
+"""The learning rate as a whole: the optimizer's own, times a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ablations import schema
+from ablations.technique import Technique, knob
+
+
+@dataclass(frozen=True)
+class LearningRate(Technique):
+    """Too small a rate gets nowhere within the budget; too large a one overshoots, oscillates or diverges."""
+
+    factor: float = knob(1.0, doc="what the optimizer's rate is multiplied by", low=1e-6, high=1e6)
+
+    name: ClassVar[str] = "learning_rate"
+    title: ClassVar[str] = "another learning rate"
+    baseline: ClassVar[str] = "the optimizer's own rate"
+    source: ClassVar[str] = "notebook, 'Learning Rate'; Bengio 2012, section 3.1"
+    levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "off": {},
+        "×0.001": {"factor": 0.001},
+        "×0.01": {"factor": 0.01},
+        "×0.1": {"factor": 0.1},
+        "×0.3": {"factor": 0.3},
+        "×3": {"factor": 3.0},
+        "×10": {"factor": 10.0},
+        "×100": {"factor": 100.0},
+    }
+    mechanism: ClassVar[tuple[str, ...]] = (schema.UPDATE_RATIO, schema.TRAIN_LOSS)
+
+    def schedule(self, epochs: int, steps_per_epoch: int) -> Tensor | None:
+        if self.factor == 1.0:
+            return None
+        return torch.full((epochs * steps_per_epoch,), self.factor, dtype=torch.float64)

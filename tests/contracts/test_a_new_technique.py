@@ -1,0 +1,51 @@
+"""Adding a technique is one new file: the README's example, put into a copy of the suite, is found and trained."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+CHECK = """
+import torch
+from ablations import catalog, schema
+from ablations.profiles import PROFILES
+from study.engine import Outcome, train
+from study.fleet import Member
+from study.data import open_cached
+from pathlib import Path
+import sys
+assert "brightness" in catalog.techniques()
+assert "levels/brightness" in catalog.plan_names()
+size = PROFILES["smoke"]
+recipe = size.apply(catalog.notebook_recipe()).set("brightness=on")
+recipe = recipe.set("budget.train_images=80").set("budget.validation_images=40").set("budget.test_images=60")
+plan = catalog.make_plan("techniques", recipe, size, (0,))
+assert "without brightness jitter" in [arm.name for arm in plan.arms]
+ended = []
+members = [Member(plan.arm(name).recipe, 0) for name in ("full recipe", "without brightness jitter")]
+train(members, open_cached(Path(sys.argv[1])), torch.device("cpu"), ended.append)
+losses = {e.metrics[schema.TEST_LOSS] for e in ended if isinstance(e, Outcome)}
+assert len(losses) == 2, losses
+"""
+
+
+def test_the_readmes_example_is_one_new_file_and_nothing_else(tmp_path: Path, tiny_data) -> None:
+    for package in ("ablations", "study", "reports"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "ablations" / "techniques" / "brightness.py").write_text(example)
+    shutil.copytree(ROOT / "tests" / "contracts", tmp_path / "tests" / "contracts")
+    for name in ("tests/conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", CHECK, str(tiny_data.folder)]
+    subprocess.run(command, cwd=tmp_path, check=True, env=environment)
+    contracts = [sys.executable, "-m", "pytest", "tests/contracts/test_every_technique.py", "-k", "brightness"]
+    done = subprocess.run(contracts, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout or "...." in done.stdout
