@@ -53,6 +53,34 @@ def _headline(plan: Mapping[str, Any], place: str, rows: list[Any]) -> str:
     return start + "; ".join(parts) + "."
 
 
+def of_ledger(verdicts: pd.DataFrame) -> list[str]:
+    """How many of a plan's statements came out in which way, and which did not hold."""
+    if verdicts.empty:
+        return []
+    totals = {kind: int((verdicts["verdict"] == kind).sum()) for kind in verdict.VERDICTS}
+    counts = [f"{n or 'none'} {'is' if n <= 1 else 'are'} {kind}" for kind, n in totals.items()]
+    found = wording.listing(counts)
+    sentences = [f"Of the notebook's {wording.count(len(verdicts), 'statement')}, at this scale, {found}."]
+    against = verdicts.loc[verdicts["verdict"] == verdict.REFUTED, "statement"].tolist()
+    if against:
+        sentences.append(f"Here the opposite was found of: {'; '.join(against)}.")
+    return sentences
+
+
+def mechanism(row: wording.Row, runs: pd.DataFrame) -> list[str]:
+    """What a claim's mechanism metrics are in its two arms, as the mean over the seeds that both have a number for."""
+    clauses = []
+    for name in row["mechanism"]:
+        if name not in runs:
+            continue
+        having, lacking = (runs[runs["arm"] == row[side]].set_index("seed")[name] for side in ("treatment", "control"))
+        shared = (having - lacking).dropna().index
+        if len(shared):
+            values = [wording.amount(name, float(arm[shared].mean())) for arm in (lacking, having)]
+            clauses.append(f"{wording.metric_title(name)} {values[0]} → {values[1]}")
+    return clauses
+
+
 def by_technique(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[dict[str, Any]]:
     """Per technique its title and findings: clause, verdict and the full sentence, accuracy first."""
     answers = []
@@ -91,7 +119,9 @@ def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
         return text
     if detectable.median() > 1:
         return f"{text} With so few no change of test accuracy could be found reliably."
-    low, typical, high = (wording.detectable(x) for x in (detectable.min(), detectable.median(), detectable.max()))
+    low, typical, high = (
+        wording.detectable(schema.TEST_ACCURACY, x) for x in (detectable.min(), detectable.median(), detectable.max())
+    )
     among = "" if low == high else f" ({low} to {high} pp, depending on the technique)"
     text += (
         f" With these seeds a change of test accuracy of typically {typical} pp{among} would be found four times out "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pandas as pd
 
 from ablations import schema
+from ablations.metrics import EPOCHS_TO_TARGET
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -26,6 +27,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 PARENT = "mlflow.parentRunId"
 RUN_COLUMNS = ["arm", "seed", "digest", "outcome", "run_id", "experiment_id", "parent_run_id", "ended", "converged"]
+METRIC_COLUMNS = [*schema.ENDINGS, *schema.STATES, *schema.CURVES]
+"""Of a curve the last epoch's value."""
 CURVE_COLUMNS = ["arm", "seed", "epoch", "metric", "value"]
 
 
@@ -133,7 +136,7 @@ def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
 def matching_runs(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
     """Every training of the plan's arms, seeds and data, whatever became of it and whichever invocation made it.
 
-    Columns RUN_COLUMNS and schema.ENDINGS, in the order of the plan; `outcome` is "" while a run is training.
+    Columns RUN_COLUMNS and METRIC_COLUMNS, in the order of the plan; `outcome` is "" while a run is training.
     """
     arms = invocation.plan["arms"]
     # Two arms may be the same recipe under two names: both get the run.
@@ -147,7 +150,7 @@ def matching_runs(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
         digest, seed = tags.get(schema.DIGEST, ""), _integer(tags.get(schema.SEED))
         if seed not in seeds or tags.get(schema.DATA_DIGEST) != invocation.data_digest:
             continue
-        ending = {metric: run.data.metrics.get(metric) for metric in schema.ENDINGS}
+        ending = {metric: run.data.metrics.get(metric) for metric in METRIC_COLUMNS}
         about = {
             "seed": seed,
             "digest": digest,
@@ -159,8 +162,8 @@ def matching_runs(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
             "converged": tags.get(schema.OUTCOME) in schema.CONVERGED,
         }
         rows += [{"arm": name, **about, **ending} for name in names.get(digest, ())]
-    frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *schema.ENDINGS])
-    frame = frame.astype(dict.fromkeys([*schema.ENDINGS, "ended"], float) | {"seed": int, "converged": bool})
+    frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *METRIC_COLUMNS])
+    frame = frame.astype(dict.fromkeys([*METRIC_COLUMNS, "ended"], float) | {"seed": int, "converged": bool})
     order = {arm["name"]: i for i, arm in enumerate(arms)}
     frame = frame.sort_values(["arm", "seed", "ended", "run_id"], key=lambda c: c.map(order) if c.name == "arm" else c)
     return frame.reset_index(drop=True)
@@ -183,6 +186,22 @@ def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
     done.loc[diverged, [schema.TEST_ACCURACY, schema.TRAIN_ACCURACY]] = chance
     done.loc[diverged, schema.GENERALISATION_GAP] = 0.0
     return done
+
+
+def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """The runs with a column of the first epoch whose validation accuracy reached the plan's target.
+
+    One that never did counts as one epoch more than the longest run had; a run that held nothing out has NaN. The
+    column is left out where no claim of the plan asks for it.
+    """
+    asked = [name for claim in plan["claims"] for name in (claim["metric"], *(claim.get("mechanism") or ()))]
+    if EPOCHS_TO_TARGET not in asked or runs.empty:
+        return runs
+    curves = curves_of(client, runs, [schema.VALIDATION_ACCURACY])
+    there = curves[curves["value"] >= plan["rule"]["target"]].groupby(["arm", "seed"])["epoch"].min()
+    known = curves.groupby(["arm", "seed"])["epoch"].max()
+    epochs = there.reindex(known.index).fillna(known.max() + 1).rename(EPOCHS_TO_TARGET)
+    return runs.join(epochs, on=["arm", "seed"])
 
 
 def curves_of(

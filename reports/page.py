@@ -95,7 +95,7 @@ def _template() -> Template:
     words = (
         wording.points, wording.percent, wording.interval, wording.mean_and_std, wording.p_value, wording.margin,
         wording.verdict_label, wording.duration, wording.sentence_case, wording.listing, wording.metric_title,
-        wording.number, wording.count, wording.detectable,
+        wording.number, wording.count, wording.detectable, wording.spread, wording.difference, wording.limits,
     )  # fmt: skip
     environment.globals |= {word.__name__: word for word in words}
     return environment.get_template("page.html.j2")
@@ -107,8 +107,9 @@ def _write(
 ) -> Path:  # fmt: skip
     plan = invocation.plan
     matching = load.matching_runs(client, invocation)
-    runs = load.results_among(matching, invocation.chance)
+    runs = load.with_epochs_to_target(client, load.results_among(matching, invocation.chance), plan)
     verdicts = verdict.judge(plan, runs)
+    ledger = plan.get("layout") == "ledger"
     arms = tables.arm_table(plan, runs)
     arms_csv, verdicts_csv = f"{stem}-arms.csv", f"{stem}-verdicts.csv" if plan["claims"] else ""
     _replace(folder / arms_csv, _csv(arms))
@@ -119,11 +120,16 @@ def _write(
         plan=plan,
         status=_status(plan, matching, runs),
         latest=_when(runs["ended"].max()),
-        headlines=[*answer.headlines(plan, verdicts), *answer.of_arms(plan, arms), *answer.of_references(plan, runs)],
+        headlines=[
+            *(answer.of_ledger(verdicts) if ledger else answer.headlines(plan, verdicts)),
+            *answer.of_arms(plan, arms),
+            *answer.of_references(plan, runs),
+        ],
+        ledger=ledger,
         strength=answer.strength(plan, verdicts),
         divergence=answer.of_divergence(arms, invocation.chance),
-        techniques=answer.by_technique(plan, verdicts),
-        families=_families(verdicts),
+        techniques=[] if ledger else answer.by_technique(plan, verdicts),
+        families=_families(verdicts, runs),
         arms=arms.to_dict("records"),
         figures=_figures(client, plan, runs, verdicts),
         deviations=_deviations(invocation, found),
@@ -170,18 +176,19 @@ def _when(milliseconds: float) -> str:
     return "" if pd.isna(milliseconds) else f"{pd.Timestamp(milliseconds, unit='ms'):%Y-%m-%d %H:%M} UTC"
 
 
-def _families(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
+def _families(verdicts: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per family its rows, each with what its mechanism metrics are in both arms."""
     if verdicts.empty:
         return []
-    return [
-        {"title": family, "rows": rows.to_dict("records")} for family, rows in verdicts.groupby("family", sort=False)
-    ]
+    rows = [row | {"why": answer.mechanism(row, runs)} for row in verdicts.to_dict("records")]
+    titles = dict.fromkeys(row["family"] for row in rows)
+    return [{"title": title, "rows": [row for row in rows if row["family"] == title]} for title in titles]
 
 
 def _figures(
     client: MlflowClient, plan: dict[str, Any], runs: pd.DataFrame, verdicts: pd.DataFrame
 ) -> dict[str, dict[str, str]]:
-    from reports.figures import forest, learning_curves, seeds
+    from reports.figures import forest, learning_curves, mechanism, seeds
 
     curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY])
     if curves.empty:  # nothing was held out, or no epoch has ended
@@ -190,8 +197,11 @@ def _figures(
         "curves": (learning_curves, learning_curves.data(curves, plan)),
         "seeds": (seeds, seeds.data(runs, plan)),
     }
-    if plan["claims"]:
+    if plan["claims"] and plan.get("layout") != "ledger":
         frames["forest"] = (forest, forest.data(verdicts, plan.get("titles", {})))
+    behind = mechanism.data(runs, plan)
+    if not behind.empty:
+        frames["mechanism"] = (mechanism, behind)
     return {name: _drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in frames.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.metrics import metric
 from reports import statistics, wording
 
 SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE = "supported", "refuted", "equivalent", "inconclusive"
@@ -45,19 +46,23 @@ def judge(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
 
 def _compare(claim: Mapping[str, Any], plan: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, Any]:
     rule, confidence = plan["rule"], 1 - plan["rule"]["alpha"]
-    treatment, control = (
-        runs[runs["arm"] == claim[side]].set_index("seed")[claim["metric"]] for side in ("treatment", "control")
-    )
+    # A margin is a difference of shares; what would not matter in a norm or a loss nobody has said.
+    margin = rule["margin"] if metric(claim["metric"]).share else math.nan
+    treatment, control = (_values(runs, claim[side], claim["metric"]) for side in ("treatment", "control"))
+    if claim.get("beyond"):
+        also, without = (_values(runs, arm, claim["metric"]) for arm in claim["beyond"])
+        treatment, control = treatment - control, also - without
     found = statistics.paired(treatment, control, confidence)
     shared = statistics.differences(treatment, control).index
     having, lacking = (statistics.mean_interval(arm[shared].to_numpy(), confidence) for arm in (treatment, control))
+    allowed = claim["sign"] * margin if claim.get("allowed") else 0.0
     diverged = [
         int((~runs.loc[(runs["arm"] == claim[side]) & runs["seed"].isin(shared), "converged"]).sum())
         for side in ("treatment", "control")
     ]
     spread = statistics.upper_limit_of_sd(found.sd, found.n)
     detectable = statistics.minimum_detectable_effect(found.n, rule["alpha"], POWER) * spread
-    needed = statistics.seeds_needed(rule["margin"] / spread, rule["alpha"], POWER) if spread > 0 else None
+    needed = statistics.seeds_needed(margin / spread, rule["alpha"], POWER) if spread > 0 and margin > 0 else None
     return {
         "technique": claim["technique"],
         "statement": claim["statement"],
@@ -82,23 +87,31 @@ def _compare(claim: Mapping[str, Any], plan: Mapping[str, Any], runs: pd.DataFra
         "low": found.low,
         "high": found.high,
         "correlation": found.correlation,
-        "margin": rule["margin"],
-        "p": found.p,
+        "margin": margin,
+        "allowed": allowed,
+        "mechanism": tuple(claim.get("mechanism") or ()),
+        "notebook": claim.get("notebook", ""),
+        "p": statistics.paired(treatment + allowed, control, confidence).p if allowed else found.p,
         "sign_flip_p": found.sign_flip_p,
-        "tost_p": statistics.equivalence_p(treatment, control, rule["margin"]),
+        "tost_p": statistics.equivalence_p(treatment, control, margin) if margin > 0 else math.nan,
         "detectable": detectable,
         "seeds_needed": math.nan if needed is None else needed,
-        "reason": _reason(found, len(plan["seeds"]), diverged),
+        "reason": _reason(claim["metric"], found, len(plan["seeds"]), diverged),
     }
 
 
-def _reason(found: statistics.Paired, planned: int, diverged: list[int]) -> str:
+def _values(runs: pd.DataFrame, arm: str, name: str) -> pd.Series:
+    return runs[runs["arm"] == arm].set_index("seed")[name]
+
+
+def _reason(named: str, found: statistics.Paired, planned: int, diverged: list[int]) -> str:
     if found.n < 2:
         return f"not enough seeds yet ({found.n} of {planned} paired)"
     if min(diverged) == found.n:
         return f"every run of both arms diverged ({found.n} seeds)"
     if found.sd == 0:
-        return f"the difference is {wording.points(found.mean)} pp on each of {found.n} seeds, so no test applies"
+        same = wording.difference(named, found.mean)
+        return f"the difference is {same} on each of {found.n} seeds, so no test applies"
     return ""
 
 
@@ -106,5 +119,6 @@ def _decide(row: wording.Row, alpha: float) -> tuple[str, bool]:
     """The verdict and whether it is real but negligible. A NaN p-value is no evidence of anything."""
     differs, same = row["p_holm"] < alpha, row["tost_p_holm"] < alpha
     if differs:
-        return (SUPPORTED if row["difference"] * row["sign"] > 0 else REFUTED), bool(same)
+        # What a claim allows is added before its sign is looked at.
+        return (SUPPORTED if (row["difference"] + row["allowed"]) * row["sign"] > 0 else REFUTED), bool(same)
     return (EQUIVALENT if same else INCONCLUSIVE), False

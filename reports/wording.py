@@ -8,24 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from ablations import schema
+from ablations.metrics import metric
 
-METRIC_TITLES = {
-    schema.TEST_ACCURACY: "test accuracy",
-    schema.GENERALISATION_GAP: "the generalisation gap",
-    schema.TRAIN_ACCURACY: "training accuracy",
-    schema.VALIDATION_ACCURACY: "validation accuracy",
-    schema.TRAIN_LOSS: "training loss",
-}
 # A row of a frame, by column.
 Row = Mapping[Any, Any]
 
 SCOPE = "for this model, budget and test set"
 
 
-def metric_title(metric: str) -> str:
+def metric_title(name: str) -> str:
     """What a metric is called in the middle of a sentence."""
-    return METRIC_TITLES.get(metric, metric)
+    return metric(name).title
 
 
 def where(claim: Mapping[str, Any]) -> str:
@@ -95,9 +88,46 @@ def margin(fraction: float) -> str:
     return f"±{100 * fraction:g} pp"
 
 
+def significant(value: float, signed: bool = False) -> str:
+    """A number with three significant digits, or fewer decimals where it is large."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return number(value, min(max(digits, 0), 6), signed)
+
+
+def amount(name: str, value: float) -> str:
+    """A metric's value in the unit a person reads it in, without the unit."""
+    return percent(value) if metric(name).share else significant(value)
+
+
+def unit(name: str) -> str:
+    """The unit of a metric's differences, with a space before it; nothing for a plain number."""
+    found = metric(name)
+    return " pp" if found.share else (f" {found.unit}" if found.unit else "")
+
+
+def difference(name: str, value: float) -> str:
+    """A difference of two values of a metric, signed and with its unit."""
+    return (points(value) if metric(name).share else significant(value, signed=True)) + unit(name)
+
+
+def limits(name: str, low: float, high: float) -> str:
+    """An interval of differences of a metric, in brackets, without the unit; nothing for NaN."""
+    if metric(name).share or pd.isna(low) or pd.isna(high):
+        return interval(low, high)
+    return f"[{significant(low)}, {significant(high)}]"
+
+
+def spread(name: str, mean: float, std: float) -> str:
+    """'mean ± std' of a metric; the mean alone where one seed has no spread."""
+    return amount(name, mean) if math.isnan(std) else f"{amount(name, mean)} ± {amount(name, std)}"
+
+
 def effect(row: Row) -> str:
     """The estimate and its interval, '+0.42 pp [0.28, 0.56]'."""
-    return f"{points(row['difference'])} pp {interval(row['low'], row['high'])}".rstrip()
+    name = row["metric"]
+    return f"{difference(name, row['difference'])} {limits(name, row['low'], row['high'])}".rstrip()
 
 
 def count(n: int, what: str) -> str:
@@ -115,6 +145,10 @@ def verdict_sentence(row: Row) -> str:
     label, found = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
     if row["verdict"] in ("supported", "refuted"):
         against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
+        if row["allowed"]:
+            against = (
+                f" ({'no' if row['verdict'] == 'supported' else 'a'} loss of more than {100 * row['margin']:g} pp)"
+            )
         return f"{label}{against}: {found}, Holm p {p_value(row['p_holm'])}; {SCOPE}."
     if row["verdict"] == "equivalent":
         within = margin(row["margin"])
@@ -124,34 +158,40 @@ def verdict_sentence(row: Row) -> str:
     return f"{label}: {found}; {resolution(row)}."
 
 
-def detectable(fraction: float) -> str:
-    """A detectable difference of accuracies in percentage points, without the unit; more than 100 cannot happen."""
-    return "over 100" if fraction > 1 else number(100 * fraction)
+def detectable(name: str, value: float) -> str:
+    """A detectable difference of a metric, without the unit; of shares, more than 100 points cannot happen."""
+    return "over 100" if metric(name).share and value > 1 else amount(name, value)
 
 
 def resolution(row: Row) -> str:
     """What the seeds of a comparison can and cannot find, at the upper limit of the spread they show."""
+    if pd.isna(row["margin"]):
+        return f"detectable at this n: {detectable(row['metric'], row['detectable'])}{unit(row['metric'])}"
     matters = f"{100 * row['margin']:g} pp"
     needed = row["seeds_needed"]
     how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
-    return f"detectable at this n: {detectable(row['detectable'])} pp; {how_many} seeds needed for {matters}"
+    found = detectable(row["metric"], row["detectable"])
+    return f"detectable at this n: {found} pp; {how_many} seeds needed for {matters}"
 
 
 def finding(row: Row) -> str:
     """A row of `verdict.judge` as a clause about 'it', the technique."""
-    place, metric = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
+    place, what = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
+    if row["allowed"] and row["verdict"] in ("supported", "refuted"):
+        kept = "keeps" if row["verdict"] == "supported" else "does not keep"
+        return f"{place}{kept} {what} within {100 * row['margin']:g} pp of a loss: {effect(row)}"
     if row["verdict"] in ("supported", "refuted"):
         against = ", against the claim" if row["verdict"] == "refuted" else ""
         little = ", too little to matter" if row["negligible"] else ""
         verb = "raises" if row["difference"] > 0 else "lowers"
-        return f"{place}{verb} {metric}: {effect(row)}{against}{little}"
+        return f"{place}{verb} {what}: {effect(row)}{against}{little}"
     if row["verdict"] == "equivalent":
-        return f"{place}leaves {metric} within {margin(row['margin'])}: {effect(row)}"
+        return f"{place}leaves {what} within {margin(row['margin'])}: {effect(row)}"
     if row["reason"]:
-        return f"{place}has no answer yet on {metric}: {row['reason']}"
+        return f"{place}has no answer yet on {what}: {row['reason']}"
     # An interval clear of zero beside "inconclusive" would look like a mistake.
     corrected = "" if row["low"] <= 0 <= row["high"] else f", p {p_value(row['p_holm'])} after Holm's correction"
-    return f"{place}has an unresolved effect on {metric}: {effect(row)}{corrected}"
+    return f"{place}has an unresolved effect on {what}: {effect(row)}{corrected}"
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LIGHT = {"ablations.schema", "ablations.naming"}
+LIGHT = {"ablations.schema", "ablations.naming", "ablations.metrics"}
 """Modules of `ablations` that need nothing heavy, and so may be used by reports."""
 
 

@@ -22,7 +22,7 @@ def data(verdicts: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
     """One row per claim with an estimate, columns COLUMNS; effects, limits and the margin in percentage points."""
     if verdicts.empty:
         return pd.DataFrame(columns=COLUMNS)
-    known = verdicts[verdicts["n"] > 0]
+    known = verdicts[(verdicts["n"] > 0) & verdicts["margin"].notna()]
     frame = known[["metric", "where", "verdict", "n"]].assign(
         label=known["technique"].map(lambda name: titles.get(name, name.replace("_", " "))),
         effect=100 * known["difference"],

@@ -49,7 +49,10 @@ def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
 def _panels(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     found: dict[tuple[str, str, str, str], None] = {}
     for claim in plan["claims"]:
-        panel = wording.technique_title(plan, claim["technique"])
+        ledger = plan.get("layout") == "ledger"
+        panel = claim["treatment"] if ledger else wording.technique_title(plan, claim["technique"])
+        if ledger and claim["treatment"] == plan["arms"][0]["name"]:
+            panel = f"against {claim['control']}"
         for role, side in (("without", "control"), ("with", "treatment")):
             found[wording.where(claim), panel, role, claim[side]] = None
     if not found:

@@ -81,6 +81,9 @@ def planted_runs(plan):
                     schema.GENERALISATION_GAP: 0.0 if diverged else gap,
                     schema.SECONDS: np.nan if diverged else 8.0,
                     schema.EPOCHS: np.nan if diverged else float(EPOCHS),
+                    schema.ENTROPY: np.nan if diverged else 0.9,
+                    schema.CALIBRATION_ERROR: np.nan if diverged else 0.05,
+                    schema.FIRST_EPOCH_LOSS: np.nan if diverged else 2.0,
                 }
             )
     frame = pd.DataFrame(rows)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from ablations import schema
 from reports import verdict
-from reports.figures import forest, learning_curves, seeds, theme
+from reports.figures import forest, learning_curves, mechanism, seeds, theme
 
 
 @pytest.fixture
@@ -59,6 +59,19 @@ def test_seeds_data(plan, runs):
     assert data.loc[data["kind"] == "reference", "value"].to_list() == [71.0]
 
 
+def test_mechanism_data(plan, runs):
+    claims = [claim | {"mechanism": (schema.TRAIN_ACCURACY, schema.SECONDS)} for claim in plan["claims"]]
+    data = mechanism.data(runs, plan | {"claims": claims})
+    rows = data[(data["metric"] == schema.TRAIN_ACCURACY) & (data["treatment"] == "full recipe")]
+    rows = rows[rows["control"] == "without dropout"]
+    assert rows["seed"].to_list() == plan["seeds"], "once, though two claims compare these arms"
+    for column, arm in (("having", "full recipe"), ("lacking", "without dropout")):
+        expected = 100 * runs.loc[runs["arm"] == arm, schema.TRAIN_ACCURACY]
+        np.testing.assert_allclose(rows[column], expected)
+    assert len(data[(data["metric"] == schema.SECONDS) & (data["control"] == "bare recipe")]) == 4, "pairs with both"
+    assert mechanism.data(runs, plan).empty
+
+
 def test_learning_curves_data(plan, curves):
     data = learning_curves.data(curves, plan)
     row = data[(data["panel"] == "dropout") & (data["where"] == "on its own") & (data["role"] == "with")]
@@ -78,11 +91,15 @@ def test_learning_curves_without_validation_or_claims(plan, curves):
 
 
 def drawn(plan, runs, curves):
-    verdicts = verdict.judge(plan, runs)
+    verdicts, claims = verdict.judge(plan, runs), plan["claims"]
     return [
         (forest, forest.data(verdicts, plan["titles"])),
         (seeds, seeds.data(runs, plan)),
         (learning_curves, learning_curves.data(curves, plan)),
+        (
+            mechanism,
+            mechanism.data(runs, plan | {"claims": [c | {"mechanism": (schema.TRAIN_ACCURACY,)} for c in claims]}),
+        ),
     ]
 
 

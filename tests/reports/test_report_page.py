@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ablations import schema
+from ablations.metrics import EPOCHS_TO_TARGET
 from reports import load, page, tables, verdict
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -78,6 +79,19 @@ def test_curves_come_back(written, bulk, monkeypatch):
     assert len(rest) == 3 * (len(runs) - 1)
     expected = rest[schema.TEST_ACCURACY] * rest["epoch"] / 3
     pd.testing.assert_series_equal(rest["value"], expected, check_names=False)
+
+
+def test_epochs_to_target_come_from_the_curves(written):
+    client, invocation = load.connect(written.uri), load.invocations(written.uri)[0]
+    runs = load.runs_of(client, invocation)
+    claim = written.plan["claims"][0] | {"metric": EPOCHS_TO_TARGET}
+    plan = written.plan | {"claims": [claim], "rule": written.plan["rule"] | {"target": 0.4}}
+    found = load.with_epochs_to_target(client, runs, plan).set_index(["arm", "seed"])[EPOCHS_TO_TARGET]
+    for run in runs.to_dict("records"):
+        epochs = 1 if not run["converged"] else 3
+        reached = [e for e in range(1, epochs + 1) if run[schema.TEST_ACCURACY] * e / 3 >= 0.4]
+        assert found[run["arm"], run["seed"]] == (reached[0] if reached else 4)
+    assert load.with_epochs_to_target(client, runs, written.plan) is runs
 
 
 def test_pages_are_named_safely_and_whole(pages, techniques):

@@ -200,3 +200,75 @@ def test_numbers_in_words():
     assert [wording.listing(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert [wording.duration(x) for x in (8.2, 70, 600, 9000, math.nan)] == ["8.2 s", "70 s", "10.0 min", "2.5 h", "–"]
     assert wording.margin(0.0025) == "±0.25 pp"
+
+
+def test_a_claim_about_a_norm_is_judged_in_its_own_unit_and_has_no_margin(plan):
+    claim = plan["claims"][0] | {"metric": schema.WEIGHT_NORM, "sign": -1}
+    control = 40 + np.arange(12.0)
+    runs = pd.concat(
+        [
+            frame(plan, {"full recipe": [0.5] * 12}).assign(**{schema.WEIGHT_NORM: control - 3 + 100 * WOBBLE}),
+            frame(plan, {"without dropout": [0.5] * 12}).assign(**{schema.WEIGHT_NORM: control}),
+        ]
+    )
+    row = verdict.judge(plan | {"claims": [claim], "seeds": list(range(12))}, runs).iloc[0]
+    assert row["verdict"] == "supported"
+    assert math.isnan(row["margin"])
+    assert math.isnan(row["tost_p"])
+    test = stats.ttest_1samp(-3 + 100 * WOBBLE, 0)
+    assert row["p"] == pytest.approx(test.pvalue)
+    interval = test.confidence_interval()
+    assert f"−3.00 [−{-interval.low:.2f}, −{-interval.high:.2f}], 12 paired seeds" in row["sentence"]
+    assert "pp" not in row["sentence"]
+
+
+def test_a_difference_of_differences(plan):
+    claim = plan["claims"][0] | {"beyond": ["only dropout", "bare recipe"]}
+    base = 0.5 + 0.01 * np.arange(12)
+    values = {
+        "full recipe": base + 0.08 + WOBBLE, "without dropout": base, "only dropout": base + 0.03 - WOBBLE,
+        "bare recipe": base,
+    }  # fmt: skip
+    row = verdict.judge(plan | {"claims": [claim], "seeds": list(range(12))}, frame(plan, values)).iloc[0]
+    assert row["difference"] == pytest.approx(0.05)
+    assert row["p"] == pytest.approx(stats.ttest_1samp(0.05 + 2 * WOBBLE, 0).pvalue)
+    assert row["verdict"] == "supported"
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"), [(0.0, "supported"), (0.002, "supported"), (0.02, "refuted"), (0.005, "inconclusive")]
+)
+def test_a_claim_that_nothing_is_lost_allows_the_margin(plan, loss, expected):
+    claim = plan["claims"][0] | {"allowed": True}
+    control = 0.7 + 0.02 * np.sin(np.arange(12))
+    runs = frame(plan, {"full recipe": control - loss + WOBBLE, "without dropout": control})
+    row = verdict.judge(plan | {"claims": [claim], "seeds": list(range(12))}, runs).iloc[0]
+    assert row["p"] == pytest.approx(stats.ttest_1samp(0.005 - loss + WOBBLE, 0).pvalue)
+    assert row["verdict"] == expected
+    if expected == "supported":
+        assert "no loss of more than 0.5 pp" in row["sentence"]
+
+
+def test_mechanisms_stand_beside_in_their_units(plan):
+    runs = frame(plan, {"full recipe": [0.6, 0.7], "without dropout": [0.5, 0.5]})
+    runs = runs.assign(**{schema.WEIGHT_NORM: [10.0, 20.0, 30.0, 50.0]})
+    row = {"mechanism": (schema.WEIGHT_NORM, schema.TEST_ACCURACY, "unknown"), "treatment": "full recipe"}
+    clauses = answer.mechanism(row | {"control": "without dropout"}, runs)
+    assert clauses == ["the weight norm 40.0 → 15.0", "test accuracy 50.00 → 65.00"]
+
+
+def test_a_ledger_is_counted_and_names_what_went_the_other_way(plan):
+    verdicts = verdict.judge(plan, frame(plan, {"full recipe": [0.6, 0.7], "without dropout": [0.5, 0.5]}))
+    verdicts["verdict"] = ["supported", "refuted", "supported", "inconclusive"]
+    said = answer.of_ledger(verdicts)
+    assert "4 statements" in said[0]
+    assert "2 are supported, 1 is refuted, none is equivalent and 1 is inconclusive" in said[0]
+    assert verdicts["statement"][1] in said[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (1234.5, "1234"), (12.345, "12.3"), (-0.012345, "−0.0123"), (1e-9, "0.000000"), (math.nan, "–")],
+)
+def test_three_significant_digits(value, text):
+    assert wording.significant(value) == text
