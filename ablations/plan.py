@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.metrics import metric
 from ablations.recipe import Recipe, digest_of
-from ablations.technique import Expectation, Technique
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,15 @@ class Claim:
         assert self.sign in (-1, 1), self
         assert metric(self.metric).share or not self.allowed, "a margin is a difference of shares"
 
+    over: tuple[tuple[str, float], ...] = ()
+    """Arms with weights, in place of one treatment and one control, which are then only words: the claim is about the
+    weighted sum, such as the mean of all arms that have a technique less the mean of all that have not."""
+
     @property
     def arms(self) -> tuple[str, ...]:
         """The names of the arms that it compares."""
+        if self.over:
+            return tuple(name for name, _ in self.over)
         return (self.treatment, self.control, *(self.beyond or ()))
 
 
@@ -90,6 +94,10 @@ class Plan:
     references: tuple[Reference, ...] = ()
     layout: str = "effects"
     """How a report answers: `effects` of techniques, or a `ledger` of statements."""
+    factors: tuple[str, ...] = ()
+    """The techniques whose combinations a factorial design trains: `on` in an arm wherever they are not at `off`."""
+    note: str = ""
+    """What a reader of the answer must know about the design."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -124,73 +132,10 @@ class Plan:
             "claims": [asdict(claim) for claim in self.claims],
             "references": [asdict(reference) for reference in self.references],
             "layout": self.layout,
+            "factors": list(self.factors),
+            "note": self.note,
         }
 
     def digest(self) -> str:
         """16 hexadecimal digits that name all of it: what is logged before the first run."""
         return digest_of(self.described())
-
-
-def without(technique: Technique) -> str:
-    """The name of the arm that lacks one technique of the baseline."""
-    return f"without {technique.title}"
-
-
-def only(technique: Technique) -> str:
-    """The name of the arm that has one technique alone."""
-    return f"only {technique.title}"
-
-
-def switched_on(recipe: Recipe) -> list[Technique]:
-    """The techniques that a recipe uses."""
-    return [t for t in recipe.techniques if not t.is_off]
-
-
-def bare(recipe: Recipe) -> Recipe:
-    """The recipe with every technique off."""
-    for technique in recipe.techniques:
-        recipe = recipe.without(technique.name)
-    return recipe
-
-
-def leave_one_out(baseline: Recipe) -> list[Arm]:
-    """The baseline with each of its techniques removed, one at a time."""
-    return [Arm(without(t), baseline.without(t.name)) for t in switched_on(baseline)]
-
-
-def add_one_in(baseline: Recipe) -> list[Arm]:
-    """Each of the baseline's techniques alone, all others off."""
-    start = bare(baseline)
-    return [Arm(only(t), start.with_technique(t)) for t in switched_on(baseline)]
-
-
-def claims_of(
-    techniques: Sequence[Technique], where: str, treatment: Sequence[str], control: Sequence[str]
-) -> list[Claim]:
-    """What is expected of each technique, as claims; one family per metric within the given place.
-
-    `where` says in words what surrounds the technique; treatment and control name, per technique, the arm that has
-    it and the arm that has not.
-    """
-    claims = []
-    for technique, having, lacking in zip(techniques, treatment, control, strict=True):
-        for expectation in technique.expectations:
-            claims.append(_claim(technique, expectation, where, having, lacking))
-    return claims
-
-
-def _claim(technique: Technique, expectation: Expectation, where: str, having: str, lacking: str) -> Claim:
-    named = metric(expectation.metric).title
-    verb = "raises" if expectation.sign > 0 else "lowers"
-    title = technique.title[0].upper() + technique.title[1:]
-    return Claim(
-        statement=f"{title} {verb} {named} {where}",
-        technique=technique.name,
-        metric=expectation.metric,
-        sign=expectation.sign,
-        treatment=having,
-        control=lacking,
-        family=f"{named} {where}",
-        source=expectation.source,
-        mechanism=technique.mechanism,
-    )

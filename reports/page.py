@@ -15,7 +15,7 @@ import pandas as pd
 
 from ablations import schema
 from ablations.naming import did_you_mean
-from reports import answer, load, tables, verdict, wording
+from reports import answer, factorial, load, tables, verdict, wording
 from reports.load import Invocation
 
 if TYPE_CHECKING:
@@ -115,6 +115,13 @@ def _write(
     _replace(folder / arms_csv, _csv(arms))
     if verdicts_csv:
         _replace(folder / verdicts_csv, _csv(tables.verdict_table(verdicts, plan)))
+    shares = {}
+    if plan.get("factors"):
+        for name in (schema.TEST_ACCURACY, schema.GENERALISATION_GAP):
+            shares[name] = factorial.contributions(plan, runs, name)
+        pairs = factorial.interactions(plan, runs, schema.TEST_ACCURACY)
+        _replace(folder / f"{stem}-contributions.csv", _csv(pd.concat(shares, names=["metric"]).reset_index("metric")))
+        _replace(folder / f"{stem}-interactions.csv", _csv(pairs))
     html = template.render(
         invocation=invocation,
         plan=plan,
@@ -126,6 +133,8 @@ def _write(
             *answer.of_references(plan, runs),
         ],
         ledger=ledger,
+        contributions=[{"metric": name, "rows": frame.to_dict("records")} for name, frame in shares.items()],
+        interactions=pairs.sort_values("p", kind="stable").to_dict("records") if shares else [],
         strength=answer.strength(plan, verdicts),
         divergence=answer.of_divergence(arms, invocation.chance),
         techniques=[] if ledger else answer.by_technique(plan, verdicts),

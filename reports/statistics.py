@@ -95,6 +95,13 @@ def paired(treatment: pd.Series, control: pd.Series, confidence: float = 0.95) -
     )
 
 
+def zero_p(values: np.ndarray) -> float:
+    """p of the two-sided t test of a mean of zero; NaN for fewer than two values, or where nothing varies."""
+    if len(values) < 2 or np.ptp(values) <= ROUNDING:
+        return math.nan
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     if min(np.ptp(a), np.ptp(b)) <= ROUNDING:
         return math.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -48,7 +48,10 @@ def _compare(claim: Mapping[str, Any], plan: Mapping[str, Any], runs: pd.DataFra
     rule, confidence = plan["rule"], 1 - plan["rule"]["alpha"]
     # A margin is a difference of shares; what would not matter in a norm or a loss nobody has said.
     margin = rule["margin"] if metric(claim["metric"]).share else math.nan
-    treatment, control = (_values(runs, claim[side], claim["metric"]) for side in ("treatment", "control"))
+    if claim.get("over"):
+        treatment, control = (_weighted(runs, claim["over"], claim["metric"], sign) for sign in (1, -1))
+    else:
+        treatment, control = (_values(runs, claim[side], claim["metric"]) for side in ("treatment", "control"))
     if claim.get("beyond"):
         also, without = (_values(runs, arm, claim["metric"]) for arm in claim["beyond"])
         treatment, control = treatment - control, also - without
@@ -56,9 +59,12 @@ def _compare(claim: Mapping[str, Any], plan: Mapping[str, Any], runs: pd.DataFra
     shared = statistics.differences(treatment, control).index
     having, lacking = (statistics.mean_interval(arm[shared].to_numpy(), confidence) for arm in (treatment, control))
     allowed = claim["sign"] * margin if claim.get("allowed") else 0.0
+    sides = [
+        [name for name, weight in claim["over"] if weight * sign > 0] if claim.get("over") else [claim[side]]
+        for side, sign in (("treatment", 1), ("control", -1))
+    ]
     diverged = [
-        int((~runs.loc[(runs["arm"] == claim[side]) & runs["seed"].isin(shared), "converged"]).sum())
-        for side in ("treatment", "control")
+        int((~runs.loc[runs["arm"].isin(names) & runs["seed"].isin(shared), "converged"]).sum()) for names in sides
     ]
     spread = statistics.upper_limit_of_sd(found.sd, found.n)
     detectable = statistics.minimum_detectable_effect(found.n, rule["alpha"], POWER) * spread
@@ -102,6 +108,17 @@ def _compare(claim: Mapping[str, Any], plan: Mapping[str, Any], runs: pd.DataFra
 
 def _values(runs: pd.DataFrame, arm: str, name: str) -> pd.Series:
     return runs[runs["arm"] == arm].set_index("seed")[name]
+
+
+def _weighted(runs: pd.DataFrame, over: Sequence[tuple[str, float]], name: str, sign: int) -> pd.Series:
+    """Per seed the sum of the arms whose weights have this sign, by the weights' size; NaN where an arm is missing."""
+    weights = {arm: abs(weight) for arm, weight in over if weight * sign > 0}
+    table = (
+        runs[runs["arm"].isin(list(weights))]
+        .pivot(index="seed", columns="arm", values=name)
+        .reindex(columns=list(weights))
+    )
+    return table.mul(pd.Series(weights), axis="columns").sum(axis=1, skipna=False)
 
 
 def _reason(named: str, found: statistics.Paired, planned: int, diverged: list[int]) -> str:

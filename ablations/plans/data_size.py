@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ablations import schema
+from ablations.designs import switched_on, without
 from ablations.metrics import metric
-from ablations.plan import Arm, Claim, Plan, Rule, switched_on, without
+from ablations.plan import Arm, Claim, Plan, Rule
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
 from ablations.techniques.data_size import DataSize

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ablations import catalog
-from ablations.plan import Arm, Plan, Rule, claims_of
+from ablations.designs import claims_of
+from ablations.plan import Arm, Plan, Rule
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ablations.plan import Arm, Plan, Rule, add_one_in, bare, claims_of, leave_one_out, switched_on
+from ablations.designs import BARE, FULL, add_one_in, bare, claims_of, leave_one_out, switched_on
+from ablations.plan import Arm, Plan, Rule
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
 
@@ -13,12 +14,12 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
     """The baseline, each of its techniques removed, the bare recipe, and each technique alone."""
     removed, alone = leave_one_out(baseline), add_one_in(baseline)
     used = switched_on(baseline)
-    claims = claims_of(used, "in the full recipe", ["full recipe"] * len(used), [a.name for a in removed])
-    claims += claims_of(used, "on its own", [a.name for a in alone], ["bare recipe"] * len(used))
+    claims = claims_of(used, "in the full recipe", [FULL] * len(used), [a.name for a in removed])
+    claims += claims_of(used, "on its own", [a.name for a in alone], [BARE] * len(used))
     return Plan(
         name="techniques",
         question=QUESTION,
-        arms=(Arm("full recipe", baseline), *removed, Arm("bare recipe", bare(baseline)), *alone),
+        arms=(Arm(FULL, baseline), *removed, Arm(BARE, bare(baseline)), *alone),
         seeds=seeds,
         rule=Rule(margin=profile.margin),
         claims=tuple(claims),

@@ -49,6 +49,8 @@ def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
 def _panels(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     found: dict[tuple[str, str, str, str], None] = {}
     for claim in plan["claims"]:
+        if claim.get("over"):
+            continue
         ledger = plan.get("layout") == "ledger"
         panel = claim["treatment"] if ledger else wording.technique_title(plan, claim["technique"])
         if ledger and claim["treatment"] == plan["arms"][0]["name"]:

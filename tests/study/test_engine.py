@@ -13,7 +13,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from ablations import catalog, schema
-from ablations.plan import switched_on
+from ablations.designs import switched_on
 from ablations.recipe import Recipe
 from ablations.technique import fills
 from ablations.techniques.optimizer import Optimizer

@@ -1,0 +1,160 @@
+"""Designs: which arms answer a question about the techniques of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+from ablations import schema
+from ablations.metrics import metric
+from ablations.plan import Arm, Claim
+from ablations.recipe import Recipe
+from ablations.technique import Expectation, Technique
+
+FULL, BARE = "full recipe", "bare recipe"
+
+MOST_FACTORS = 8
+"""A factorial of more techniques would have over 256 arms."""
+
+ROADMAP = ("initialisation", "optimizer", "schedule", "augmentation", "dropout", "weight_decay")
+"""The order in which a ladder adds techniques: first what makes training work, then what makes it generalise."""
+
+
+def without(technique: Technique) -> str:
+    """The name of the arm that lacks one technique of the baseline."""
+    return f"without {technique.title}"
+
+
+def only(technique: Technique) -> str:
+    """The name of the arm that has one technique alone."""
+    return f"only {technique.title}"
+
+
+def switched_on(recipe: Recipe) -> list[Technique]:
+    """The techniques that a recipe uses."""
+    return [t for t in recipe.techniques if not t.is_off]
+
+
+def bare(recipe: Recipe) -> Recipe:
+    """The recipe with every technique off."""
+    for technique in recipe.techniques:
+        recipe = recipe.without(technique.name)
+    return recipe
+
+
+def combination(baseline: Recipe, used: Iterable[str]) -> Arm:
+    """The arm that has these of the baseline's techniques, and no others; named alike in every design."""
+    techniques, used = switched_on(baseline), set(used)
+    recipe = bare(baseline)
+    having = [t for t in techniques if t.name in used]
+    for technique in having:
+        recipe = recipe.with_technique(technique)
+    lacking = [t for t in techniques if t.name not in used]
+    if not lacking:
+        return Arm(FULL, recipe)
+    if not having:
+        return Arm(BARE, recipe)
+    if len(lacking) == 1 and len(techniques) > 2:
+        return Arm(without(lacking[0]), recipe)
+    if len(having) == 1:
+        return Arm(only(having[0]), recipe)
+    return Arm(" + ".join(t.title.removeprefix("the ") for t in having), recipe)
+
+
+def factorial(baseline: Recipe) -> list[Arm]:
+    """Every combination of the baseline's techniques, 2^k arms, those with most techniques first.
+
+    Raises ValueError for more than MOST_FACTORS techniques.
+    """
+    names = [t.name for t in switched_on(baseline)]
+    if len(names) > MOST_FACTORS:
+        raise ValueError(
+            f"a full factorial of {len(names)} techniques has {2 ** len(names):,} arms; switch all but "
+            f"{MOST_FACTORS} off, for example --set {names[0]}=off"
+        )
+    return [combination(baseline, used) for size in range(len(names), -1, -1) for used in combinations(names, size)]
+
+
+def half_fraction(baseline: Recipe) -> list[Arm]:
+    """The half of the factorial in which an even number of techniques is missing: the defining relation is their
+    product. Of six techniques it has resolution VI: main effects are mixed up with effects of five techniques together,
+    and those of two with those of four. Box, Hunter & Hunter 2005, chapter 6.
+    """
+    techniques = switched_on(baseline)
+    return [arm for arm in factorial(baseline) if (len(techniques) - len(switched_on(arm.recipe))) % 2 == 0]
+
+
+def leave_two_out(baseline: Recipe) -> list[Arm]:
+    """The baseline with each pair of its techniques removed."""
+    names = [t.name for t in switched_on(baseline)]
+    return [combination(baseline, set(names) - set(pair)) for pair in combinations(names, 2)]
+
+
+def ladder(baseline: Recipe) -> list[Arm]:
+    """From the bare recipe to the full one, a technique more on each rung, in the order of ROADMAP."""
+    names = sorted((t.name for t in switched_on(baseline)), key=lambda n: (n not in ROADMAP, _place(n), n))
+    return [combination(baseline, names[:count]) for count in range(len(names) + 1)]
+
+
+def _place(name: str) -> int:
+    return ROADMAP.index(name) if name in ROADMAP else len(ROADMAP)
+
+
+def main_effect_claims(baseline: Recipe, arms: Sequence[Arm]) -> list[Claim]:
+    """What is expected of each technique, on average over the arms that have it and those that have not."""
+    claims = []
+    for technique in switched_on(baseline):
+        having = [a.name for a in arms if technique in a.recipe.techniques]
+        lacking = [a.name for a in arms if technique not in a.recipe.techniques]
+        over = [(name, 1 / len(having)) for name in having] + [(name, -1 / len(lacking)) for name in lacking]
+        for expectation in technique.expectations:
+            if expectation.metric not in (schema.TEST_ACCURACY, schema.GENERALISATION_GAP):
+                continue
+            words = f"on average over {len(arms)} combinations"
+            claim = _claim(technique, expectation, words, f"with {technique.title}", f"without {technique.title}")
+            claims.append(replace(claim, over=tuple(over)))
+    return claims
+
+
+def leave_one_out(baseline: Recipe) -> list[Arm]:
+    """The baseline with each of its techniques removed, one at a time."""
+    return [Arm(without(t), baseline.without(t.name)) for t in switched_on(baseline)]
+
+
+def add_one_in(baseline: Recipe) -> list[Arm]:
+    """Each of the baseline's techniques alone, all others off."""
+    start = bare(baseline)
+    return [Arm(only(t), start.with_technique(t)) for t in switched_on(baseline)]
+
+
+def claims_of(
+    techniques: Sequence[Technique], where: str, treatment: Sequence[str], control: Sequence[str]
+) -> list[Claim]:
+    """What is expected of each technique, as claims; one family per metric within the given place.
+
+    `where` says in words what surrounds the technique; treatment and control name, per technique, the arm that has
+    it and the arm that has not.
+    """
+    claims = []
+    for technique, having, lacking in zip(techniques, treatment, control, strict=True):
+        for expectation in technique.expectations:
+            claims.append(_claim(technique, expectation, where, having, lacking))
+    return claims
+
+
+def _claim(technique: Technique, expectation: Expectation, where: str, having: str, lacking: str) -> Claim:
+    named = metric(expectation.metric).title
+    verb = "raises" if expectation.sign > 0 else "lowers"
+    title = technique.title[0].upper() + technique.title[1:]
+    return Claim(
+        statement=f"{title} {verb} {named} {where}",
+        technique=technique.name,
+        metric=expectation.metric,
+        sign=expectation.sign,
+        treatment=having,
+        control=lacking,
+        family=f"{named} {where}",
+        source=expectation.source,
+        mechanism=technique.mechanism,
+    )

@@ -1,0 +1,30 @@
+"""From the bare recipe to the full one, a technique at a time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ablations.designs import claims_of, ladder
+from ablations.plan import Plan, Rule
+from ablations.profiles import Profile
+from ablations.recipe import Recipe
+
+QUESTION = "How does accuracy grow from the bare recipe to the full one, a technique at a time?"
+
+
+def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+    """The rungs, the full recipe first; each rung is compared with the one below it."""
+    rungs = ladder(baseline)
+    claims = []
+    for below, above in pairwise(rungs):
+        added = [t for t in above.recipe.techniques if t not in below.recipe.techniques]
+        claims += claims_of(added, "on its rung", [above.name], [below.name])
+    return Plan(
+        name="ladder",
+        question=QUESTION,
+        arms=tuple(reversed(rungs)),
+        seeds=seeds,
+        rule=Rule(margin=profile.margin),
+        claims=tuple(claims),
+        note="What a rung adds depends on the order: a technique's step holds for the techniques below it alone.",
+    )
