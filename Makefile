@@ -8,7 +8,7 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS))
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data $(DATA)) $(foreach setting,$(SET),--set $(setting))
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate plan report ui test test-all check bench clean
+.PHONY: help ablate plan report ui test test-all check bench validate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: $(READY) ## lint, formatting and types
 bench: $(READY) ## images per second beside the notebook's own loop
 	@$(BIN)/python -m benchmarks.throughput $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) \
 		$(if $(DATA),--data $(DATA))
+
+validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
+	@$(BIN)/python -m benchmarks.calibration
 
 clean: ## remove the environment and caches; out/ with its runs stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -191,8 +191,8 @@ def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
 def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     """The runs with a column of the first epoch whose validation accuracy reached the plan's target.
 
-    One that never did counts as one epoch more than the longest run had; a run that held nothing out has NaN. The
-    column is left out where no claim of the plan asks for it.
+    One that never did counts as one epoch more than the longest run of its arm had; a run that held nothing out has
+    NaN. The column is left out where no claim of the plan asks for it.
     """
     asked = [name for claim in plan["claims"] for name in (claim["metric"], *(claim.get("mechanism") or ()))]
     if EPOCHS_TO_TARGET not in asked or runs.empty:
@@ -200,7 +200,8 @@ def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: Mappin
     curves = curves_of(client, runs, [schema.VALIDATION_ACCURACY])
     there = curves[curves["value"] >= plan["rule"]["target"]].groupby(["arm", "seed"])["epoch"].min()
     known = curves.groupby(["arm", "seed"])["epoch"].max()
-    epochs = there.reindex(known.index).fillna(known.max() + 1).rename(EPOCHS_TO_TARGET)
+    missed = known.groupby("arm").transform("max") + 1
+    epochs = there.reindex(known.index).fillna(missed).rename(EPOCHS_TO_TARGET)
     return runs.join(epochs, on=["arm", "seed"])
 
 
