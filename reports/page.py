@@ -112,16 +112,28 @@ def _write(
     ledger = plan.get("layout") == "ledger"
     arms = tables.arm_table(plan, runs)
     arms_csv, verdicts_csv = f"{stem}-arms.csv", f"{stem}-verdicts.csv" if plan["claims"] else ""
-    _replace(folder / arms_csv, _csv(arms))
+    downloads = {f"{stem}-arms.csv": _csv(arms).encode()}
     if verdicts_csv:
-        _replace(folder / verdicts_csv, _csv(tables.verdict_table(verdicts, plan)))
+        short = tables.short_verdicts(verdicts)
+        downloads |= {
+            verdicts_csv: _csv(tables.verdict_table(verdicts, plan)).encode(),
+            f"{stem}-verdicts.md": tables.as_markdown(short).encode(),
+            f"{stem}-verdicts.tex": tables.as_latex(short).encode(),
+        }
+    tidy = tables.run_table(plan, runs)
+    downloads |= {f"{stem}-runs.csv": _csv(tidy).encode(), f"{stem}-runs.parquet": tidy.to_parquet(index=False)}
     shares = {}
     if plan.get("factors"):
         for name in (schema.TEST_ACCURACY, schema.GENERALISATION_GAP):
             shares[name] = factorial.contributions(plan, runs, name)
         pairs = factorial.interactions(plan, runs, schema.TEST_ACCURACY)
-        _replace(folder / f"{stem}-contributions.csv", _csv(pd.concat(shares, names=["metric"]).reset_index("metric")))
-        _replace(folder / f"{stem}-interactions.csv", _csv(pairs))
+        whole = pd.concat(shares, names=["metric"]).reset_index("metric")
+        downloads |= {
+            f"{stem}-contributions.csv": _csv(whole).encode(),
+            f"{stem}-interactions.csv": _csv(pairs).encode(),
+        }
+    for name, content in downloads.items():
+        _replace(folder / name, content)
     html = template.render(
         invocation=invocation,
         plan=plan,
@@ -145,10 +157,11 @@ def _write(
         mixture=_mixture(runs, found),
         runs=_matrix(plan, runs),
         address=address,
+        downloads=list(downloads),
         csv={"verdicts": verdicts_csv, "arms": arms_csv},
     )
     path = folder / f"{stem}.html"
-    _replace(path, html.lstrip() + "\n")
+    _replace(path, (html.lstrip() + "\n").encode())
     return path
 
 
@@ -156,12 +169,12 @@ def _csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, lineterminator="\n", float_format="%.8g")
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from ablations import schema
-from reports import statistics
+from reports import statistics, wording
 
 VERDICT_COLUMNS = [
     "family",
@@ -92,3 +93,57 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def run_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """One tidy row per run: arm, seed, the level of every technique, outcome, every metric, and where it is stored.
+
+    Accuracies and gaps are fractions; a diverged run has them at chance and zero, as the verdicts count it.
+    """
+    levels = pd.DataFrame({arm["name"]: arm["levels"] for arm in plan["arms"]}).T.add_prefix("level_")
+    named = runs.rename(columns=lambda name: name.replace("/", "_"))
+    first = [name for name in ("arm", "seed", "outcome", "converged") if name in named]
+    return named[first].join(levels, on="arm").join(named.drop(columns=first))
+
+
+def short_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts as a paper would print them: five columns of text."""
+    rows = [
+        {
+            "Claim": row["statement"],
+            "Seeds": str(row["n"]),
+            "Difference": wording.effect(row),
+            "p (Holm)": wording.p_value(row["p_holm"]).removeprefix("= "),
+            "Verdict": row["verdict"] + (", negligible" if row["negligible"] else ""),
+        }
+        for row in verdicts.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=["Claim", "Seeds", "Difference", "p (Holm)", "Verdict"])
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table of text as Markdown; nothing in a cell can end it."""
+    lines: list[list[Any]] = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    escaped = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "−": "$-$",
+    "±": r"$\pm$", "→": r"$\to$", "×": r"$\times$", "₁₀": r"$_{10}$", "–": "--",
+}  # fmt: skip
+
+
+def as_latex(table: pd.DataFrame) -> str:
+    """A table of text as LaTeX for the package booktabs."""
+
+    def escaped(text: object) -> str:
+        found = re.sub("₁₀|.", lambda match: LATEX.get(match[0], match[0]), str(text), flags=re.DOTALL)
+        return found.replace("\n", " ")
+
+    cells: list[list[Any]] = [list(table.columns), *table.to_numpy().tolist()]
+    lines = [" & ".join(escaped(cell) for cell in line) + r" \\" for line in cells]
+    head, *body = lines
+    parts = [r"\begin{tabular}{lr" + "l" * (len(table.columns) - 2) + "}", r"\toprule", head, r"\midrule", *body]
+    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -3,6 +3,7 @@
 import os
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -96,11 +97,34 @@ def test_epochs_to_target_come_from_the_curves(written):
 
 def test_pages_are_named_safely_and_whole(pages, techniques):
     assert sorted(pages) == ["notebook-drawn-shapes-quick-fb5451.html", "techniques-cifar10-quick.html"]
-    beside = sorted(os.listdir(techniques.parent))
-    assert beside == sorted(
-        [*pages, "notebook-drawn-shapes-quick-fb5451-arms.csv", "techniques-cifar10-quick-arms.csv",
-         "techniques-cifar10-quick-verdicts.csv"]
-    )  # fmt: skip
+    kinds = {"techniques-cifar10-quick": ["-verdicts.csv", "-verdicts.md", "-verdicts.tex"]}
+    expected = [
+        stem + kind
+        for stem in ("notebook-drawn-shapes-quick-fb5451", "techniques-cifar10-quick")
+        for kind in [".html", "-arms.csv", "-runs.csv", "-runs.parquet", *kinds.get(stem, [])]
+    ]
+    assert sorted(os.listdir(techniques.parent)) == sorted(expected)
+    text = techniques.read_text(encoding="utf-8")
+    assert all(f'href="{name}"' in text for name in expected if name.startswith("techniques") and "html" not in name)
+
+
+def test_runs_are_there_as_tidy_files(written, techniques):
+    stem = techniques.with_suffix("")
+    parquet = pd.read_parquet(f"{stem}-runs.parquet")
+    text = {name: str for name in parquet if not pd.api.types.is_numeric_dtype(parquet[name])}
+    csv = pd.read_csv(f"{stem}-runs.csv", dtype=text | {"converged": bool})
+    pd.testing.assert_frame_equal(parquet, csv, check_dtype=False, rtol=1e-6)
+    assert len(parquet) == len(written.runs)
+    np.testing.assert_allclose(parquet["test_accuracy"], written.runs[schema.TEST_ACCURACY])
+
+
+def test_tables_of_text_cannot_be_broken_out_of():
+    table = pd.DataFrame({"Claim": ["a | b & 5 % of $x_1$ \\ {y}\nnext"], "Seeds": ["5"], "Verdict": ["−1 ± 2"]})
+    assert tables.as_markdown(table).splitlines()[2] == "| a \\| b & 5 % of $x_1$ \\ {y} next | 5 | −1 ± 2 |"
+    latex = tables.as_latex(table)
+    assert r"a | b \& 5 \% of \$x\_1\$ \textbackslash{} \{y\} next & 5 & $-$1 $\pm$ 2 \\" in latex
+    assert latex.startswith("\\begin{tabular}{lrl}\n\\toprule\n")
+    assert latex.count("rule") == 3
 
 
 def test_page_loads_nothing_and_escapes(pages):
@@ -208,7 +232,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        page._replace(path, "new")
+        page._replace(path, b"new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["page.html"]
 
