@@ -133,6 +133,34 @@ def sign_flip_p(differences: np.ndarray) -> float:
     return float(np.mean(np.abs(sums) >= observed * (1 - 1e-9)))
 
 
+def two_way_interval(differences: np.ndarray, confidence: float = 0.95) -> Mean:
+    """The mean of differences [seeds, examples] with an interval for new seeds and new examples alike.
+
+    differences: right by the treatment less right by the control, -1, 0 or 1, for one seed and one test image. Seeds
+    and images are crossed random effects: the variance of the mean is (MS_seed + MS_example - MS_residual) / (seeds ·
+    examples), at least MS_example / (seeds · examples), with Satterthwaite's degrees of freedom, at least seeds - 1.
+    `std` is the standard error. NaN limits for fewer than two seeds or examples, or where nothing varies.
+    """
+    d = np.asarray(differences, dtype=float)
+    seeds, examples = d.shape
+    if seeds < 2 or examples < 2:
+        return Mean(seeds, float(d.mean()) if d.size else math.nan, math.nan, math.nan, math.nan)
+    mean = float(d.mean())
+    by_seed, by_example = d.mean(axis=1), d.mean(axis=0)
+    of_seed = examples * float(((by_seed - mean) ** 2).sum()) / (seeds - 1)
+    of_example = seeds * float(((by_example - mean) ** 2).sum()) / (examples - 1)
+    rest = d - by_seed[:, None] - by_example[None, :] + mean
+    of_rest = float((rest**2).sum()) / ((seeds - 1) * (examples - 1))
+    total = of_seed + of_example - of_rest
+    variance = max(total, of_example) / (seeds * examples)
+    if variance <= 0:
+        return Mean(seeds, mean, 0.0, math.nan, math.nan)
+    spread = of_seed**2 / (seeds - 1) + of_example**2 / (examples - 1) + of_rest**2 / ((seeds - 1) * (examples - 1))
+    freedom = max(total**2 / spread if spread else 0.0, seeds - 1)
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+    return Mean(seeds, mean, math.sqrt(variance), mean - half, mean + half)
+
+
 def equivalence_p(treatment: pd.Series, control: pd.Series, margin: float) -> float:
     """p of the paired two one-sided t tests (TOST) of |mean difference| < margin. Schuirmann 1987.
 

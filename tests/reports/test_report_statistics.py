@@ -166,3 +166,27 @@ def test_differences_without_spread_are_no_evidence(shift):
     assert all(math.isnan(x) for x in (found.low, found.high, found.p, st.upper_limit_of_sd(found.sd, 3)))
     assert all(math.isnan(x) for x in st.prediction_interval([0.7, 0.7, 0.7]))
     assert math.isnan(st.equivalence_p(control + shift, control, 0.05))
+
+
+@pytest.mark.parametrize(("seed_spread", "example_spread"), [(0.0, 0.1), (0.05, 0.3), (0.2, 0.05), (0.0, 0.0)])
+def test_the_two_way_interval_covers_new_seeds_and_new_images(seed_spread, example_spread):
+    rng, covered, draws = np.random.default_rng(0), 0, 600
+    for _ in range(draws):
+        d = (
+            0.02
+            + seed_spread * rng.standard_normal((5, 1))
+            + example_spread * rng.standard_normal((1, 60))
+            + 0.3 * rng.standard_normal((5, 60))
+        )
+        found = st.two_way_interval(d)
+        covered += found.low <= 0.02 <= found.high
+    assert covered / draws > 0.95 - 3.3 * (0.95 * 0.05 / draws) ** 0.5, "errs on the wide side at most"
+
+
+def test_the_two_way_interval_is_that_of_the_seeds_where_images_do_not_matter():
+    by_seed = np.array([0.1, 0.3, -0.1, 0.2])
+    found = st.two_way_interval(np.repeat(by_seed[:, None], 50, axis=1))
+    expected = stats.ttest_1samp(by_seed, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert math.isnan(st.two_way_interval(np.zeros((3, 5))).low)
+    assert math.isnan(st.two_way_interval(np.ones((1, 5))).low)
