@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) \
+OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data $(DATA)) $(foreach setting,$(SET),--set $(setting))
 
 .DEFAULT_GOAL := help
@@ -12,7 +12,8 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS))
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n DEVICE=cpu|cuda WORKERS=n"
+	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n|adaptive|open"
+	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n"
 	@echo "  DATA=folder or archive (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
 
 ablate: $(READY) ## run a plan's missing trainings and write its report

@@ -9,6 +9,8 @@ from ablations import schema
 EPOCHS_TO_TARGET = "epochs_to_target"
 """Made from the validation curve by whoever reads the store: the first epoch at or above the plan's target. A run that
 never got there counts as one epoch more than its arm had."""
+REACHED_TARGET = "reached_target"
+"""Whether it did."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ablations.metrics import metric
@@ -15,6 +15,12 @@ class Arm:
 
     name: str
     recipe: Recipe
+    seed_offset: int = 0
+    """Added to each of the plan's seeds: the arm's runs are then others than those of the same recipe without it."""
+
+
+TESTS = ("paired t", "paired t e-process")
+"""What a verdict may rest on; an e-process may be looked at at any time."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,15 @@ class Rule:
     confirmatory_seeds: int = 10
     target: float = 0.4
     """Validation accuracy that `epochs_to_target` waits for."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds after which the verdicts are looked at; training stops at the first that decides every claim.
+    Empty: once, after all seeds."""
 
     def __post_init__(self) -> None:
         if self.margin <= 0:
             raise ValueError(f"the equivalence margin must be positive, not {self.margin!r}")
+        assert self.test in TESTS, self
+        assert list(self.looks) == sorted(set(self.looks)), self
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,7 @@ class Plan:
             assert reference.arm in names, reference
         if not self.seeds:
             raise ValueError("a plan needs at least one seed")
+        assert not self.rule.looks or self.rule.looks[-1] == len(self.seeds), self.rule
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -124,11 +136,12 @@ class Plan:
                     "digest": arm.recipe.digest(),
                     "knobs": arm.recipe.knobs(),
                     "levels": {t.name: t.level for t in arm.recipe.techniques},
+                    "seed_offset": arm.seed_offset,
                 }
                 for arm in self.arms
             ],
             "seeds": list(self.seeds),
-            "rule": asdict(self.rule),
+            "rule": asdict(self.rule) | {"looks": list(self.rule.looks)},
             "claims": [asdict(claim) for claim in self.claims],
             "references": [asdict(reference) for reference in self.references],
             "layout": self.layout,
@@ -139,3 +152,18 @@ class Plan:
     def digest(self) -> str:
         """16 hexadecimal digits that name all of it: what is logged before the first run."""
         return digest_of(self.described())
+
+
+LOOKS = {
+    "adaptive": ("paired t", (5, 10, 15)),
+    "open": ("paired t e-process", tuple(range(5, 51, 5))),
+}
+"""Ways to let the data say how many seeds are enough, with the test and the looks of each. `adaptive` shares the level
+out over its looks; `open` rests on an e-process, which needs no correction for looking and pays in wider intervals."""
+
+
+def with_looks(plan: Plan, way: str) -> Plan:
+    """The plan with as many seeds as the last look of one of LOOKS needs, and its rule."""
+    test, looks = LOOKS[way]
+    first = plan.seeds[0]
+    return replace(plan, seeds=tuple(range(first, first + looks[-1])), rule=replace(plan.rule, test=test, looks=looks))

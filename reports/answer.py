@@ -107,11 +107,20 @@ def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
         return ""
     rule, n = plan["rule"], verdicts["n"]
     count = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    if verdicts["exploratory"].any():
+    if "late" in verdicts and verdicts["late"].any():
+        text = (
+            f"Exploratory: {int(verdicts['late'].sum())} of {wording.count(len(verdicts), 'claim')} came, with their "
+            f"rule, after results had been seen; {count} paired seeds."
+        )
+    elif n.min() < len(plan["seeds"]) and not rule.get("looks"):
+        text = f"Preliminary: {count} of {len(plan['seeds'])} paired seeds so far."
+    elif verdicts["exploratory"].any():
         text = (
             f"Exploratory: {count} paired seeds, fewer than the {rule['confirmatory_seeds']} that this plan asks for "
             "before an answer counts as confirmed."
         )
+    elif rule.get("looks"):
+        text = f"{count} paired seeds; the plan's looks are corrected for."
     else:
         text = f"{count} paired seeds, at least the {rule['confirmatory_seeds']} that this plan asks for."
     detectable = verdicts.loc[verdicts["metric"] == schema.TEST_ACCURACY, "detectable"].dropna()

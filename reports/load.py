@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlparse
 
+import numpy as np
 import pandas as pd
 
 from ablations import schema
-from ablations.metrics import EPOCHS_TO_TARGET
+from ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -26,7 +27,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 PARENT = "mlflow.parentRunId"
-RUN_COLUMNS = ["arm", "seed", "digest", "outcome", "run_id", "experiment_id", "parent_run_id", "ended", "converged"]
+RUN_COLUMNS = [
+    "arm", "seed", "digest", "outcome", "run_id", "experiment_id", "parent_run_id", "artifacts", "ended", "converged",
+]  # fmt: skip
 METRIC_COLUMNS = [*schema.ENDINGS, *schema.STATES, *schema.CURVES]
 """Of a curve the last epoch's value."""
 CURVE_COLUMNS = ["arm", "seed", "epoch", "metric", "value"]
@@ -81,7 +84,7 @@ class Invocation:
     @property
     def chance(self) -> float:
         """The accuracy of guessing."""
-        return 1 / (len(self.plan.get("data", {}).get("classes") or ()) or 10)
+        return chance(self.plan)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -133,35 +136,41 @@ def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
     )
 
 
-def matching_runs(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
+def matching_runs(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame:
     """Every training of the plan's arms, seeds and data, whatever became of it and whichever invocation made it.
 
-    Columns RUN_COLUMNS and METRIC_COLUMNS, in the order of the plan; `outcome` is "" while a run is training.
+    plan: as logged, with `data` in it; where its `seeds` are None, all seeds there are. Columns RUN_COLUMNS
+    and METRIC_COLUMNS, in the order of the plan; `outcome` is "" while a run is training. `seed` is the plan's: an arm
+    with a `seed_offset` was trained with that much more.
     """
-    arms = invocation.plan["arms"]
+    arms, data_digest = plan["arms"], plan["data"]["digest"]
     # Two arms may be the same recipe under two names: both get the run.
-    names: dict[str, list[str]] = {}
+    named: dict[str, list[tuple[str, int]]] = {}
     for arm in arms:
-        names.setdefault(arm["digest"], []).append(arm["name"])
-    seeds = {int(seed) for seed in invocation.plan["seeds"]}
+        named.setdefault(arm["digest"], []).append((arm["name"], arm.get("seed_offset", 0)))
+    seeds = None if plan["seeds"] is None else {int(seed) for seed in plan["seeds"]}
     rows = []
-    for run in _search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", invocation.data_digest):
+    for run in _search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", data_digest):
         tags = run.data.tags
-        digest, seed = tags.get(schema.DIGEST, ""), _integer(tags.get(schema.SEED))
-        if seed not in seeds or tags.get(schema.DATA_DIGEST) != invocation.data_digest:
+        digest, trained_seed = tags.get(schema.DIGEST, ""), _integer(tags.get(schema.SEED))
+        if trained_seed is None or tags.get(schema.DATA_DIGEST) != data_digest:
             continue
         ending = {metric: run.data.metrics.get(metric) for metric in METRIC_COLUMNS}
         about = {
-            "seed": seed,
             "digest": digest,
             "outcome": tags.get(schema.OUTCOME, ""),
             "run_id": run.info.run_id,
             "experiment_id": run.info.experiment_id,
             "parent_run_id": tags.get(PARENT, ""),
+            "artifacts": run.info.artifact_uri,
             "ended": run.info.end_time,
             "converged": tags.get(schema.OUTCOME) in schema.CONVERGED,
         }
-        rows += [{"arm": name, **about, **ending} for name in names.get(digest, ())]
+        rows += [
+            {"arm": name, "seed": trained_seed - offset, **about, **ending}
+            for name, offset in named.get(digest, ())
+            if (trained_seed >= offset if seeds is None else trained_seed - offset in seeds)
+        ]
     frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *METRIC_COLUMNS])
     frame = frame.astype(dict.fromkeys([*METRIC_COLUMNS, "ended"], float) | {"seed": int, "converged": bool})
     order = {arm["name"]: i for i, arm in enumerate(arms)}
@@ -169,13 +178,18 @@ def matching_runs(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def runs_of(client: MlflowClient, invocation: Invocation) -> pd.DataFrame:
+def runs_of(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame:
     """One row per (arm, seed) with a result: the earliest, where a run was trained twice.
 
     Columns as `matching_runs`. Accuracies and the gap are fractions. A diverged run counts as guessing: accuracy
     1 / classes and gap 0 (intention to treat); `converged` tells it from the others.
     """
-    return results_among(matching_runs(client, invocation), invocation.chance)
+    return results_among(matching_runs(client, plan), chance(plan))
+
+
+def chance(plan: Mapping[str, Any]) -> float:
+    """The accuracy of guessing on a plan's data."""
+    return 1 / (len(plan.get("data", {}).get("classes") or ()) or 10)
 
 
 def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
@@ -189,10 +203,10 @@ def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
 
 
 def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
-    """The runs with a column of the first epoch whose validation accuracy reached the plan's target.
+    """The runs with the first epoch whose validation accuracy reached the plan's target, and whether one did.
 
     One that never did counts as one epoch more than the longest run of its arm had; a run that held nothing out has
-    NaN. The column is left out where no claim of the plan asks for it.
+    NaN. The columns are left out where no claim of the plan asks for it.
     """
     asked = [name for claim in plan["claims"] for name in (claim["metric"], *(claim.get("mechanism") or ()))]
     if EPOCHS_TO_TARGET not in asked or runs.empty:
@@ -201,8 +215,35 @@ def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: Mappin
     there = curves[curves["value"] >= plan["rule"]["target"]].groupby(["arm", "seed"])["epoch"].min()
     known = curves.groupby(["arm", "seed"])["epoch"].max()
     missed = known.groupby("arm").transform("max") + 1
-    epochs = there.reindex(known.index).fillna(missed).rename(EPOCHS_TO_TARGET)
-    return runs.join(epochs, on=["arm", "seed"])
+    epochs = there.reindex(known.index)
+    found = pd.DataFrame({EPOCHS_TO_TARGET: epochs.fillna(missed), REACHED_TARGET: epochs.notna().astype(float)})
+    return runs.join(found, on=["arm", "seed"])
+
+
+def answers_of(client: MlflowClient, runs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which test images a run answered rightly, bool [test images] by run id; runs without such a file are left out."""
+    found = {}
+    for run_id, place in runs[["run_id", "artifacts"]].drop_duplicates().itertuples(index=False):
+        with tempfile.TemporaryDirectory() as folder:
+            path = _fetched(client, run_id, place, folder)
+            if path is not None:
+                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as details:
+                    if "correct" in details.files:
+                        found[run_id] = details["correct"]
+    return found
+
+
+def _fetched(client: MlflowClient, run_id: str, place: str, folder: str) -> Path | None:
+    """A run's file of details: where it lies, if that is on this machine, else downloaded into the folder."""
+    from mlflow.exceptions import MlflowException
+
+    if place.startswith("file://"):
+        path = Path(unquote(urlparse(place).path)) / schema.DETAILS_FILE
+        return path if path.is_file() else None
+    try:
+        return Path(client.download_artifacts(run_id, schema.DETAILS_FILE, folder))
+    except (MlflowException, OSError):
+        return None
 
 
 def curves_of(

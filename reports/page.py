@@ -15,7 +15,7 @@ import pandas as pd
 
 from ablations import schema
 from ablations.naming import did_you_mean
-from reports import answer, factorial, load, tables, verdict, wording
+from reports import answer, factorial, load, registration, tables, verdict, wording
 from reports.load import Invocation
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ def write_reports(
         raise ValueError(f"no runs of a plan {plan!r}{did_you_mean(plan, names)}")
     client, template = load.connect(tracking_uri), _template()
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {_question(invocation) for invocation in found if digest in (None, invocation.digest)}
+    asked = {registration.question(invocation) for invocation in found if digest in (None, invocation.digest)}
     pages = []
     for stem, invocation in _newest(found).items():
-        if plan in (None, invocation.name) and _question(invocation) in asked:
+        if plan in (None, invocation.name) and registration.question(invocation) in asked:
             pages.append(_write(client, template, folder, stem, invocation, found, address))
     return pages
 
@@ -65,7 +65,7 @@ def _newest(found: Sequence[Invocation]) -> dict[str, Invocation]:
     """The newest invocation of each question by file stem; the newer of two with one name keeps the plain one."""
     by_question: dict[tuple[Any, ...], Invocation] = {}
     for invocation in found:
-        by_question.setdefault(_question(invocation), invocation)
+        by_question.setdefault(registration.question(invocation), invocation)
     stems: dict[str, Invocation] = {}
     for invocation in by_question.values():
         stem = _slug(f"{invocation.name}-{invocation.data_name}-{invocation.profile}")
@@ -75,10 +75,6 @@ def _newest(found: Sequence[Invocation]) -> dict[str, Invocation]:
             stem += "-" + _slug(invocation.data_digest)[:8]
         stems.setdefault(stem, invocation)
     return stems
-
-
-def _question(invocation: Invocation) -> tuple[Any, ...]:
-    return invocation.name, invocation.data_digest, invocation.profile, tuple(sorted(invocation.overrides))
 
 
 def _slug(text: str) -> str:
@@ -96,6 +92,7 @@ def _template() -> Template:
         wording.points, wording.percent, wording.interval, wording.mean_and_std, wording.p_value, wording.margin,
         wording.verdict_label, wording.duration, wording.sentence_case, wording.listing, wording.metric_title,
         wording.number, wording.count, wording.detectable, wording.spread, wording.difference, wording.limits,
+        wording.looks_taken, wording.epochs,
     )  # fmt: skip
     environment.globals |= {word.__name__: word for word in words}
     return environment.get_template("page.html.j2")
@@ -106,9 +103,10 @@ def _write(
     invocation: Invocation, found: Sequence[Invocation], address: str,
 ) -> Path:  # fmt: skip
     plan = invocation.plan
-    matching = load.matching_runs(client, invocation)
+    matching = load.matching_runs(client, plan)
     runs = load.with_epochs_to_target(client, load.results_among(matching, invocation.chance), plan)
-    verdicts = verdict.judge(plan, runs)
+    verdicts = verdict.judge(plan, runs, load.answers_of(client, runs) if plan["claims"] else None)
+    verdicts = registration.with_exploratory(verdicts, invocation, runs, found)
     ledger = plan.get("layout") == "ledger"
     arms = tables.arm_table(plan, runs)
     arms_csv, verdicts_csv = f"{stem}-arms.csv", f"{stem}-verdicts.csv" if plan["claims"] else ""
@@ -153,7 +151,14 @@ def _write(
         families=_families(verdicts, runs),
         arms=arms.to_dict("records"),
         figures=_figures(client, plan, runs, verdicts),
-        deviations=_deviations(invocation, found),
+        level=verdict.level(plan["rule"]),
+        looks=verdict.looks_taken(plan, runs),
+        undecided=int((verdicts["verdict"] == verdict.INCONCLUSIVE).sum()) if len(verdicts) else 0,
+        surroundings=tables.surroundings(plan, runs).to_dict("records"),
+        alike=tables.alike(plan, runs) if len(plan["arms"]) > 2 and not plan.get("factors") else None,
+        deviations=registration.deviations(invocation, found),
+        runs_total=len(runs),
+        before=registration.runs_before(invocation, runs, found),
         mixture=_mixture(runs, found),
         runs=_matrix(plan, runs),
         address=address,
@@ -234,14 +239,6 @@ def _drawn(name: str, figure: Figure, description: str) -> dict[str, str]:
 
     # matplotlib escapes the text it writes, so its SVG is safe to place as it is.
     return {"svg": Markup(theme.svg(figure, name)), "description": description}
-
-
-def _deviations(invocation: Invocation, found: Iterable[Invocation]) -> list[Invocation]:
-    """Earlier invocations of the same question that fixed something else: other seeds, arms, claims or rule."""
-    same = [
-        other for other in found if _question(other) == _question(invocation) and other.started < invocation.started
-    ]
-    return list({other.digest: other for other in same if other.digest != invocation.digest}.values())
 
 
 def _mixture(runs: pd.DataFrame, found: Iterable[Invocation]) -> list[str]:

@@ -161,18 +161,16 @@ def two_way_interval(differences: np.ndarray, confidence: float = 0.95) -> Mean:
     return Mean(seeds, mean, math.sqrt(variance), mean - half, mean + half)
 
 
-def equivalence_p(treatment: pd.Series, control: pd.Series, margin: float) -> float:
-    """p of the paired two one-sided t tests (TOST) of |mean difference| < margin. Schuirmann 1987.
+def equivalence_p(differences: np.ndarray, margin: float) -> float:
+    """p of the paired two one-sided t tests (TOST) of |mean| < margin, from differences [n]. Schuirmann 1987.
 
-    NaN under the same conditions as `paired`.
+    NaN under the same conditions as `zero_p`.
     """
-    d = differences(treatment, control)
-    if len(d) < 2 or np.ptp(d.to_numpy()) <= ROUNDING:
+    if len(differences) < 2 or np.ptp(differences) <= ROUNDING:
         return math.nan
     from statsmodels.stats.weightstats import ttost_paired
 
-    a, b = treatment[d.index].to_numpy(dtype=float), control[d.index].to_numpy(dtype=float)
-    return float(ttost_paired(a, b, -margin, margin)[0])
+    return float(ttost_paired(differences, np.zeros(len(differences)), -margin, margin)[0])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -206,6 +204,57 @@ def prediction_interval(values: Sequence[float] | np.ndarray, confidence: float 
         return math.nan, math.nan
     half = float(stats.t.ppf((1 + confidence) / 2, summary.n - 1)) * summary.std * math.sqrt(1 + 1 / summary.n)
     return summary.mean - half, summary.mean + half
+
+
+def sd_interval(sd: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The χ² interval of a normal population's standard deviation, from one estimated on n values (n - 1).
+
+    (NaN, NaN) for n < 2 or sd = 0.
+    """
+    if n < 2 or not sd > 0:
+        return math.nan, math.nan
+    lower, upper = stats.chi2.ppf([(1 - confidence) / 2, (1 + confidence) / 2], n - 1)
+    return sd * math.sqrt((n - 1) / float(upper)), sd * math.sqrt((n - 1) / float(lower))
+
+
+def improvement(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The probability that a new seed's difference is above zero, a tie counting half, with an exact interval.
+
+    Clopper-Pearson on the share of seeds above zero; where some tie, from the lower limit without them to the upper
+    limit with all of them. NaN without seeds.
+    """
+    n = len(differences)
+    if n == 0:
+        return math.nan, math.nan, math.nan
+    above = int((differences > ROUNDING).sum())
+    ties = int((np.abs(differences) <= ROUNDING).sum())
+    low, high = proportion_interval(above, n, confidence)[0], proportion_interval(above + ties, n, confidence)[1]
+    return (above + ties / 2) / n, low, high
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Friedman's χ² of mean ranks, and the F of Iman and Davenport with its p."""
+
+    chi2: float
+    f: float
+    p: float
+
+
+def friedman(mean_ranks: Sequence[float] | np.ndarray, n: int) -> Friedman:
+    """Whether k treatments rank alike over n blocks, from their mean ranks [k]. Demšar 2006, section 3.2.2.
+
+    F has k - 1 and (k - 1)(n - 1) degrees of freedom; it is infinite, and p zero, where every block ranks alike. NaN
+    for fewer than two treatments or blocks. Ties within a block make it err on the safe side.
+    """
+    ranks = np.asarray(mean_ranks, dtype=float)
+    k = len(ranks)
+    if k < 2 or n < 2 or np.isnan(ranks).any():
+        return Friedman(math.nan, math.nan, math.nan)
+    chi2 = 12 * n / (k * (k + 1)) * (float((ranks**2).sum()) - k * (k + 1) ** 2 / 4)
+    rest = n * (k - 1) - chi2
+    f = (n - 1) * chi2 / rest if rest > ROUNDING else math.inf
+    return Friedman(chi2, f, float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))))
 
 
 def upper_limit_of_sd(sd: float, n: int, confidence: float = 0.95) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ablations import schema
-from reports import statistics, wording
+from ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
+from reports import contrast, statistics, wording
 
 VERDICT_COLUMNS = [
     "family",
@@ -18,6 +20,7 @@ VERDICT_COLUMNS = [
     "verdict",
     "negligible",
     "exploratory",
+    "late",
     "metric",
     "treatment",
     "control",
@@ -32,8 +35,15 @@ VERDICT_COLUMNS = [
     "difference",
     "low",
     "high",
+    "images_low",
+    "images_high",
     "sd",
     "correlation",
+    "improved",
+    "improved_low",
+    "improved_high",
+    "look",
+    "level",
     "p",
     "p_holm",
     "sign_flip_p",
@@ -62,15 +72,19 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     """One row per arm of the plan, in its order, from the frame of `load.runs_of`; NaN where there is no run yet.
 
     Accuracies and gaps are fractions; `seconds` is the mean training time of a run; `low` and `high` bound the t
-    interval of the mean accuracy, `diverged_low` and `diverged_high` the Clopper-Pearson interval of the share that
-    diverged. `converged_accuracy` is the secondary figure, of converged runs only.
+    interval of the mean accuracy, `std_low` and `std_high` the χ² interval of its standard deviation, and
+    `diverged_low` and `diverged_high` the Clopper-Pearson interval of the share that diverged.
+    `converged_accuracy` is the secondary figure, of converged runs only. `rank` is the mean rank in accuracy
+    among the arms, 1 the best, over the seeds that have all of them. Where the runs know of epochs to a target: the `reached` share, and the median of
+    `epochs_to_target` over runs, infinite where half of them missed it.
     """
     confidence = 1 - plan["rule"]["alpha"]
-    rows = []
+    rows, ranks = [], mean_ranks(plan, runs)
     for arm in plan["arms"]:
         of_arm = runs[runs["arm"] == arm["name"]]
         accuracy = statistics.mean_interval(of_arm[schema.TEST_ACCURACY].dropna().to_numpy(), confidence)
         gap = statistics.mean_interval(of_arm[schema.GENERALISATION_GAP].dropna().to_numpy(), confidence)
+        spread = statistics.sd_interval(accuracy.std, accuracy.n, confidence)
         diverged = int((~of_arm["converged"]).sum())
         low, high = statistics.proportion_interval(diverged, len(of_arm), confidence)
         rows.append(
@@ -82,6 +96,9 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "accuracy_std": accuracy.std,
                 "low": accuracy.low,
                 "high": accuracy.high,
+                "std_low": spread[0],
+                "std_high": spread[1],
+                "rank": ranks.get(arm["name"], math.nan),
                 "gap": gap.mean,
                 "gap_std": gap.std,
                 "diverged": diverged,
@@ -89,9 +106,63 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "diverged_high": high,
                 "converged_accuracy": of_arm.loc[of_arm["converged"], schema.TEST_ACCURACY].mean(),
                 "seconds": of_arm[schema.SECONDS].mean(),
+                **_target(of_arm),
                 "digest": arm["digest"],
             }
         )
+    return pd.DataFrame(rows)
+
+
+def _target(of_arm: pd.DataFrame) -> dict[str, float]:
+    """How many runs reached the target, and after how many epochs half of them had; a miss takes for ever."""
+    if EPOCHS_TO_TARGET not in of_arm or of_arm[EPOCHS_TO_TARGET].isna().all():
+        return {}
+    known = of_arm.dropna(subset=[EPOCHS_TO_TARGET])
+    reached = known[REACHED_TARGET].astype(bool)
+    epochs = known[EPOCHS_TO_TARGET].where(reached, math.inf)
+    return {"reached": float(reached.mean()), "epochs_to_target": float(epochs.median())}
+
+
+def mean_ranks(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.Series:
+    """The mean rank of each arm in test accuracy, 1 the best, over the seeds that have every arm."""
+    names = [arm["name"] for arm in plan["arms"]]
+    table = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=names).dropna()
+    return table.rank(axis=1, ascending=False).mean()
+
+
+def alike(plan: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, float]:
+    """Friedman's test that a plan's arms rank alike: `arms`, `seeds`, `chi2`, `f` and `p`."""
+    names = [arm["name"] for arm in plan["arms"]]
+    seeds = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=names).dropna()
+    found = statistics.friedman(mean_ranks(plan, runs).to_numpy(), len(seeds))
+    return {"arms": len(names), "seeds": len(seeds), "chi2": found.chi2, "f": found.f, "p": found.p}
+
+
+def surroundings(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """What each technique is worth within the full recipe less what it is worth alone: a sign of interactions.
+
+    One row per technique of which the plan claims something about test accuracy between two arms in two places:
+    `within` and `alone` (the first and the second place), their `difference` with `low` and `high`, over seeds that
+    have all four arms. Not a verdict: nothing was claimed of it.
+    """
+    confidence, rows = 1 - plan["rule"]["alpha"], []
+    by_technique: dict[str, list[Mapping[str, Any]]] = {}
+    for claim in plan["claims"]:
+        if claim["metric"] == schema.TEST_ACCURACY and not claim.get("over") and not claim.get("beyond"):
+            by_technique.setdefault(claim["technique"], []).append(claim)
+    for technique, claims in by_technique.items():
+        if len(claims) != 2:
+            continue
+        sides = [contrast.sides(claim, runs) for claim in claims]
+        both = pd.concat({i: s.treatment - s.control for i, s in enumerate(sides)}, axis=1).dropna()
+        found = statistics.mean_interval((both[0] - both[1]).to_numpy(), confidence)
+        means = [float(both[i].mean()) if len(both) else math.nan for i in (0, 1)]
+        rows.append(
+            {
+                "technique": technique, "places": tuple(wording.where(claim) for claim in claims), "n": found.n,
+                "within": means[0], "alone": means[1], "difference": found.mean, "low": found.low, "high": found.high,
+            }
+        )  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -101,7 +172,7 @@ def run_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     Accuracies and gaps are fractions; a diverged run has them at chance and zero, as the verdicts count it.
     """
     levels = pd.DataFrame({arm["name"]: arm["levels"] for arm in plan["arms"]}).T.add_prefix("level_")
-    named = runs.rename(columns=lambda name: name.replace("/", "_"))
+    named = runs.drop(columns="artifacts", errors="ignore").rename(columns=lambda name: name.replace("/", "_"))
     first = [name for name in ("arm", "seed", "outcome", "converged") if name in named]
     return named[first].join(levels, on="arm").join(named.drop(columns=first))
 

@@ -201,3 +201,21 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def looks_taken(planned: Sequence[int], taken: Sequence[int], undecided: int) -> str:
+    """Which of the planned looks were taken, and whether they were enough."""
+    counts = listing([f"{look}" for look in planned])
+    if not taken:
+        return f"Looks are planned after {counts} seeds; none has been taken yet."
+    were = "the first was" if len(taken) == 1 else f"{len(taken)} were"
+    done = f"Of the looks planned after {counts} seeds, {were} taken"
+    if not undecided:
+        return f"{done}: every claim is decided."
+    open_ones = f"{count(undecided, 'claim')} {'is' if undecided == 1 else 'are'} open"
+    return f"{done}: {open_ones}{' at the last' if len(taken) == len(planned) else ', so training goes on'}."
+
+
+def epochs(value: float) -> str:
+    """A median number of epochs; 'never' where it is infinite."""
+    return "never" if math.isinf(value) else number(value, 1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from study.home import Home
     from study.runner import Invocation
 
 app = typer.Typer(
@@ -35,7 +36,16 @@ PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `
 ProfileName = Annotated[
     str | None, typer.Option("--profile", help="smoke, quick or full. [default: full with a GPU, else quick]")
 ]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="How many paired seeds. [default: the profile's]")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="N|adaptive|open",
+        help="How many paired seeds; adaptive looks after 5, 10 and 15 and stops when every claim is decided, open "
+        "after every five. [default: the profile's]",
+    ),
+]
+FirstSeed = Annotated[int, typer.Option("--first-seed", help="The first of them: fresh ones, to confirm a finding.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="OBJECT.FIELD=VALUE", help="Change the baseline, e.g. dropout.p=0.3. Repeatable."),
@@ -55,6 +65,7 @@ def run_command(
     plan: PlanName = "techniques",
     profile: ProfileName = None,
     seeds: Seeds = None,
+    first_seed: FirstSeed = 0,
     settings: Settings = None,
     data: Data = None,
     device: Device = None,
@@ -66,42 +77,50 @@ def run_command(
 
         home = Home()
         with home.locked(f"running plan {plan}", say):
-            _run(home, plan, profile, seeds, settings, data, device, workers)
+            _run(home, _invocation(home, plan, profile, seeds, first_seed, settings, data, device, workers))
 
 
-def _run(home, plan, profile, seeds, settings, data, device, workers) -> None:
+def _run(home: Home, invocation: Invocation) -> None:
     from reports.page import write_reports
+    from reports.preview import undecided_claims
     from study.provenance import provenance
     from study.runner import epochs_behind, run
     from study.show import progress_shown
     from study.tracking import open_store
 
-    invocation = _invocation(home, plan, profile, seeds, settings, data, device, workers)
     store = open_store(home)
     ended = store.reconcile()
     if ended:
         say(f"Closed {ended} training{'s' * (ended > 1)} that an earlier call left unfinished.")
     left = invocation.missing(store.results(invocation.data))
     missing, behind = len(left), len(epochs_behind(invocation, home.checkpoints, left))
-    total = len(invocation.members())
+    total, plan = len(invocation.members()), invocation.plan
+    up_to = "up to " if plan.rule.looks else ""
     say(
-        f"{invocation.plan.question}\n"
-        f"  plan {plan}, profile {invocation.profile.name}: {len(invocation.plan.arms)} arms × "
-        f"{len(invocation.plan.seeds)} seeds = {total} trainings, {total - missing} already done"
+        f"{plan.question}\n"
+        f"  plan {plan.name}, profile {invocation.profile.name}: {len(plan.arms)} arms × {up_to}"
+        f"{len(plan.seeds)} seeds = {up_to}{total} trainings, {total - missing} already done"
         f"{f', {behind} go on from a checkpoint' if behind else ''}\n"
-        f"  {invocation.plan.arms[0].recipe.budget}\n"
+        f"  {plan.arms[0].recipe.budget}\n"
         f"  {invocation.data.name} ({invocation.data.digest}) on {invocation.device}, "
         f"{invocation.workers} worker{'s' * (invocation.workers > 1)}"
     )
     began = time.perf_counter()
     facts = provenance(invocation.device, invocation.workers)
+    described = invocation.described()
+
+    def enough() -> bool:
+        left = undecided_claims(store.uri, described)
+        say(f"  {len(plan.claims) - left} of {len(plan.claims)} claims decided")
+        return left == 0
+
     with progress_shown() as show, _asked_to_stop() as stopped:
-        done = run(invocation, store, facts, show, stopped)
+        done = run(invocation, store, facts, show, stopped, enough=enough)
     if done.trainings_total:
         say(f"{done.finished} trainings in {_duration(time.perf_counter() - began)}, {done.diverged} of them diverged.")
     for name, why in done.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
-    for page in write_reports(store.uri, home.reports, plan=plan, digest=invocation.plan.digest()):
+    for page in write_reports(store.uri, home.reports, plan=plan.name, digest=plan.digest()):
         say(f"Report: {home.shown(page)}")
     say("All runs: make ui (or: ablate ui)")
     if done.failed:
@@ -123,6 +142,7 @@ def plan_command(
     plan: PlanName = "techniques",
     profile: ProfileName = None,
     seeds: Seeds = None,
+    first_seed: FirstSeed = 0,
     settings: Settings = None,
     data: Data = None,
     device: Device = None,
@@ -130,18 +150,23 @@ def plan_command(
 ) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
     with _errors():
+        from reports.preview import pilot_spreads
         from study.home import Home
         from study.runner import estimated_seconds
         from study.show import show_plan
         from study.tracking import open_store
 
         home = Home()
-        invocation = _invocation(home, plan, profile, seeds, settings, data, device, workers)
+        invocation = _invocation(home, plan, profile, seeds, first_seed, settings, data, device, workers)
         done: set[tuple[str, int]] = set()
+        spreads: dict[str, float] = {}
         if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
-            done = open_store(home).results(invocation.data)
+            store = open_store(home)
+            done = store.results(invocation.data)
+            if done:
+                spreads = pilot_spreads(store.uri, invocation.described())
         seconds = estimated_seconds(invocation, list(invocation.missing(done)))
-        show_plan(invocation, done, seconds)
+        show_plan(invocation, done, seconds, spreads)
 
 
 @app.command("report")
@@ -186,9 +211,10 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> Invocation:
+def _invocation(home, plan, profile, seeds, first_seed, settings, data, device, workers) -> Invocation:
     """What the arguments ask for. Raises ValueError, in a sentence, for what cannot be."""
     from ablations import catalog, profiles
+    from ablations.plan import with_looks
     from study.data import load
     from study.runner import Invocation
     from study.sizing import with_precision
@@ -197,9 +223,9 @@ def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> 
     catalog.plan_module(plan)
     place = _device(device)
     size = profiles.profile(profile or ("full" if place.type == "cuda" else "quick"))
-    count = size.seeds if seeds is None else seeds
-    if count < 1:
-        raise ValueError(f"--seeds must be at least 1, not {count}")
+    count, looks = _seeds(seeds, size.seeds)
+    if first_seed < 0:
+        raise ValueError(f"--first-seed must be at least 0, not {first_seed}")
     crew = default_workers(place) if workers is None else workers
     if crew < 1:
         raise ValueError(f"--workers must be at least 1, not {crew}")
@@ -207,14 +233,38 @@ def _invocation(home, plan, profile, seeds, settings, data, device, workers) -> 
     for setting in settings or []:
         baseline = baseline.set(setting)
     baseline = with_precision(baseline, place)
-    made = catalog.make_plan(plan, baseline, size, tuple(range(count)))
+    made = catalog.make_plan(plan, baseline, size, tuple(range(first_seed, first_seed + count)))
+    if looks is not None:
+        made = with_looks(made, looks)
     loaded = load(data, home.data, say=say)
-    command = ["ablate", "run", plan, "--profile", size.name, "--seeds", str(count)]
+    command = ["ablate", "run", plan, "--profile", size.name, "--seeds", looks or str(count)]
+    if first_seed:
+        command += ["--first-seed", str(first_seed)]
     for setting in settings or []:
         command += ["--set", setting]
     invocation = Invocation(made, size, loaded, place, crew, tuple(settings or []), " ".join(command))
     invocation.check()
     return invocation
+
+
+def _seeds(asked: str | None, default: int) -> tuple[int, str | None]:
+    """How many seeds, and the way of looking at them in between, if there is one."""
+    from ablations.naming import did_you_mean
+    from ablations.plan import LOOKS
+
+    if asked is None:
+        return default, None
+    if asked in LOOKS:
+        return 1, asked
+    try:
+        count = int(asked)
+    except ValueError:
+        raise ValueError(
+            f"--seeds must be a whole number or a way, not {asked!r}{did_you_mean(asked, LOOKS)}"
+        ) from None
+    if count < 1:
+        raise ValueError(f"--seeds must be at least 1, not {count}")
+    return count, None
 
 
 def _device(name: str | None):

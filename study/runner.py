@@ -59,10 +59,13 @@ class Invocation:
 
     def members(self) -> dict[Member, str]:
         """Every training of the plan, seeds outermost, with its arm's name. Arms of one recipe are one training."""
+        return self._members(len(self.plan.seeds))
+
+    def _members(self, seeds: int) -> dict[Member, str]:
         members: dict[Member, str] = {}
-        for seed in self.plan.seeds:
+        for seed in self.plan.seeds[:seeds]:
             for arm in self.plan.arms:
-                members.setdefault(Member(arm.recipe, seed), arm.name)
+                members.setdefault(Member(arm.recipe, seed + arm.seed_offset), arm.name)
         return members
 
     def check(self) -> None:
@@ -77,10 +80,16 @@ class Invocation:
         """How many members are trained in lockstep at most, tried out on the first one's network where it matters."""
         return fleet_size(members[0].recipe, self.data, self.device) if members else 1
 
-    def missing(self, done: Iterable[tuple[str, int]]) -> dict[Member, str]:
-        """The trainings that have no result yet."""
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds after which it may be enough; the last is all of them."""
+        return self.plan.rule.looks or (len(self.plan.seeds),)
+
+    def missing(self, done: Iterable[tuple[str, int]], seeds: int | None = None) -> dict[Member, str]:
+        """The trainings that have no result yet, of the first so many seeds where only those are asked for."""
         done = set(done)
-        return {m: arm for m, arm in self.members().items() if (m.recipe.digest(), m.seed) not in done}
+        members = self._members(len(self.plan.seeds) if seeds is None else seeds)
+        return {m: arm for m, arm in members.items() if (m.recipe.digest(), m.seed) not in done}
 
 
 def _check_validation(recipe: Recipe) -> None:
@@ -105,7 +114,7 @@ def _check_mirroring(recipe: Recipe, data: Dataset) -> None:
 class Progress:
     """How far a run of a plan has come; handed to whoever shows it after every event."""
 
-    epochs_total: int
+    epochs_total: int = 0
     epochs_done: int = 0
     trainings_total: int = 0
     finished: int = 0
@@ -121,26 +130,66 @@ def run(
     show: Callable[[Progress], None],
     stopped: Callable[[], bool] = lambda: False,
     save_every: float = 20.0,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Progress:
     """Train what the plan still misses and log it; the plan itself is logged first.
 
     Trainings that an earlier call left unfinished go on from their checkpoints, under new runs that hold all their
     epochs; fleets are saved at most every `save_every` seconds. On an error in a fleet the others go on. When `stopped`
     says so, the trainings in flight are marked interrupted, what has ended stays, and KeyboardInterrupt is raised.
+
+    Where the plan has looks, `enough` is asked after each whether the later ones are needed.
     """
-    done = store.results(invocation.data)
-    members = invocation.missing(done)
-    folder, digest = store.home.checkpoints, invocation.data.digest
-    checkpoint.clean(folder, digest, done)
-    behind = epochs_behind(invocation, folder, members)
-    progress = Progress(
-        epochs_total=sum(m.recipe.sized.budget.epochs - behind.get(m, 0) for m in members), trainings_total=len(members)
-    )
     described = invocation.described()
-    if not members and store.invoked(described["digest"], invocation.data):
-        return progress
-    experiment = store.experiment(invocation.plan.name, invocation.data)
-    parent = store.open_invocation(experiment, described, facts)
+    progress = Progress()
+    parent = experiment = ""
+    try:
+        for look in invocation.looks:
+            done = store.results(invocation.data)
+            checkpoint.clean(store.home.checkpoints, invocation.data.digest, done)
+            missing = invocation.missing(done, look)
+            if not parent and (missing or not store.invoked(described["digest"], invocation.data)):
+                experiment = store.experiment(invocation.plan.name, invocation.data)
+                parent = store.open_invocation(experiment, described, facts)
+            if missing:
+                place = Place(store, experiment, parent, described)
+                _train(invocation, missing, place, progress, show, stopped, save_every)
+            if progress.failed or (look < invocation.looks[-1] and enough()):
+                break
+    except BaseException:
+        if parent:
+            store.interrupt(parent)
+        raise
+    if parent:
+        checkpoint.clean(store.home.checkpoints, invocation.data.digest, store.results(invocation.data))
+        store.close_invocation(parent, len(progress.failed))
+    return progress
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an invocation's runs are logged."""
+
+    store: Store
+    experiment: str
+    parent: str
+    described: dict[str, Any]
+
+
+def _train(
+    invocation: Invocation,
+    members: dict[Member, str],
+    place: Place,
+    progress: Progress,
+    show: Callable[[Progress], None],
+    stopped: Callable[[], bool],
+    save_every: float,
+) -> None:
+    """Train members and log what they do; adds to the progress."""
+    store, folder = place.store, place.store.home.checkpoints
+    behind = epochs_behind(invocation, folder, members)
+    progress.epochs_total += sum(m.recipe.sized.budget.epochs - behind.get(m, 0) for m in members)
+    progress.trainings_total += len(members)
     in_flight: dict[Member, str] = {}
     fleets = pack(list(members), invocation.workers, invocation.fleet_size(list(members)), behind)
     assert invocation.data.folder is not None, "workers open the data set from its folder"
@@ -152,7 +201,7 @@ def run(
             if isinstance(event, Started):
                 for member in event.members:
                     in_flight[member] = store.start(
-                        experiment, parent, members[member], member, described, invocation.data
+                        place.experiment, place.parent, members[member], member, place.described, invocation.data
                     )
             elif isinstance(event, Epoch):
                 store.epoch(in_flight[event.member], event)
@@ -163,7 +212,7 @@ def run(
                 progress.diverged += event.outcome == schema.DIVERGED
                 progress.epochs_done += event.member.recipe.sized.budget.epochs - event.epochs
             elif isinstance(event, Done):
-                checkpoint.forget(checkpoint.path_of(folder, event.members, digest))
+                checkpoint.forget(checkpoint.path_of(folder, event.members, invocation.data.digest))
             elif isinstance(event, Failed):
                 for member in event.members:
                     if member in in_flight:
@@ -174,12 +223,9 @@ def run(
                 raise KeyboardInterrupt
     except BaseException:
         events.close()
-        for run_id in (*in_flight.values(), parent):
+        for run_id in in_flight.values():
             store.interrupt(run_id)
         raise
-    checkpoint.clean(folder, digest, store.results(invocation.data))
-    store.close_invocation(parent, len(progress.failed))
-    return progress
 
 
 def epochs_behind(invocation: Invocation, folder: Path, members: Iterable[Member]) -> dict[Member, int]:

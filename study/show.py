@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import groupby
+from statistics import median
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from ablations import catalog
+from ablations.plan import Plan
 from ablations.profiles import PROFILES
 from ablations.technique import Technique
 from study.runner import Invocation
@@ -105,10 +108,11 @@ def _range(low: float | None, high: float | None) -> str:
 ON, OFF, OTHER = "●", "·", "◆"
 
 
-def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float) -> None:
-    """Print a plan's arms and what is done of them, the time the rest would take, and what it could tell."""
-    from reports.statistics import minimum_detectable_effect
+def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float, spreads: Mapping[str, float]) -> None:
+    """Print a plan's arms and what is done of them, the time the rest would take, and what it could tell.
 
+    spreads: per claim, how much its paired differences are known to vary at most, as a fraction.
+    """
     console = Console(highlight=False, soft_wrap=True)
     plan = invocation.plan
     baseline = plan.arms[0].recipe
@@ -133,18 +137,49 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
         else "nothing is left to train"
     )
     console.print(f"{total} trainings, {total - missing} already done; {left}.")
-    n = len(plan.seeds)
-    if plan.claims and n >= 2:
-        effect = minimum_detectable_effect(n)
-        console.print(
-            f"{n} paired seeds can detect an effect of {effect:.2f} standard deviations of the paired difference "
-            f"(80 % power, α = {plan.rule.alpha:g}, before correction for {len(plan.claims)} claims): "
-            f"{effect:.2f} pp if that deviation is 1 pp. Differences within {plan.rule.margin * 100:g} pp do not "
-            "matter here."
-        )
-    elif plan.claims:
-        console.print("One seed cannot tell an effect from chance: no claim will be decided.")
+    for sentence in _resolution(plan, spreads):
+        console.print(sentence)
     console.print(f"Plan {plan.digest()}; its claims are fixed by this digest.")
+
+
+def _resolution(plan: Plan, spreads: Mapping[str, float]) -> Iterator[str]:
+    """What a plan's seeds can tell and what they cannot."""
+    from reports.statistics import minimum_detectable_effect, seeds_needed
+    from reports.verdict import level
+
+    if not plan.claims:
+        return
+    alpha, margin = level(asdict(plan.rule)), plan.rule.margin
+    if plan.rule.looks:
+        yield (
+            f"Looks after {', '.join(map(str, plan.rule.looks))} seeds, each at {100 * alpha:.3g} %; training stops "
+            "when every claim is decided."
+        )
+    if len(plan.seeds) < 2:
+        yield "One seed cannot tell an effect from chance: no claim will be decided."
+        return
+    for n in plan.rule.looks or (len(plan.seeds),):
+        effect = minimum_detectable_effect(n, alpha)
+        found = f"{n} paired seeds find an effect of {effect:.2f} standard deviations of the paired difference"
+        if spreads:
+            low, typical, high = (100 * effect * f(spreads.values()) for f in (min, median, max))
+            found += f": typically {typical:.2f} pp of test accuracy ({low:.2f} to {high:.2f})"
+        yield found + " with 80 % probability, before Holm's correction."
+    smallest = 2 / 2 ** len(plan.seeds)
+    if smallest > plan.rule.alpha:
+        yield f"The exact sign-flip test cannot fall below p = {smallest:g} with {len(plan.seeds)} seeds."
+    if spreads:
+        needed = seeds_needed(margin / median(spreads.values()), alpha)
+        count = "more than 10,000" if needed is None else f"about {needed:,}"
+        yield (
+            f"The spread is that of {len(spreads)} comparison{'s' * (len(spreads) > 1)} in the store, at its upper "
+            f"95 % limit. An effect as small as the margin, {100 * margin:g} pp, would take {count} seeds."
+        )
+    else:
+        yield (
+            f"No pilot runs in the store to say how large such a deviation is. Differences within {100 * margin:g} "
+            "pp do not matter here."
+        )
 
 
 def _mark(technique: Technique) -> str:

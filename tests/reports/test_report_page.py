@@ -9,7 +9,7 @@ import pytest
 
 from ablations import schema
 from ablations.metrics import EPOCHS_TO_TARGET
-from reports import load, page, tables, verdict
+from reports import load, page, registration, tables, verdict
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -60,7 +60,7 @@ def test_runs_come_back(written):
     newest = load.invocations(written.uri)
     assert [i.digest for i in newest] == ["feedfacefeedface", "feedfacefeedface", "0123012301230123"]
     assert [i.name for i in newest] == ["techniques", "notebook", "techniques"]
-    found = load.runs_of(load.connect(written.uri), newest[0])
+    found = load.runs_of(load.connect(written.uri), newest[0].plan)
     pd.testing.assert_frame_equal(found[list(written.runs.columns)], written.runs, check_dtype=False)
     assert dict(zip(zip(found["arm"], found["seed"], strict=True), found["run_id"], strict=True)) == written.run_ids
 
@@ -70,7 +70,7 @@ def test_curves_come_back(written, bulk, monkeypatch):
     client = load.connect(written.uri)
     if not bulk:  # as with a tracking server, whose store has no bulk query
         monkeypatch.setattr(type(client._tracking_client.store), "get_metric_history_bulk", None)
-    runs = load.runs_of(client, load.invocations(written.uri)[0])
+    runs = load.runs_of(client, load.invocations(written.uri)[0].plan)
     curves = load.curves_of(client, runs)
     assert list(curves.columns) == load.CURVE_COLUMNS
     assert set(curves["metric"]) == {schema.VALIDATION_ACCURACY}
@@ -84,7 +84,7 @@ def test_curves_come_back(written, bulk, monkeypatch):
 
 def test_epochs_to_target_come_from_the_curves(written):
     client, invocation = load.connect(written.uri), load.invocations(written.uri)[0]
-    runs = load.runs_of(client, invocation)
+    runs = load.runs_of(client, invocation.plan)
     claim = written.plan["claims"][0] | {"metric": EPOCHS_TO_TARGET}
     plan = written.plan | {"claims": [claim], "rule": written.plan["rule"] | {"target": 0.4}}
     found = load.with_epochs_to_target(client, runs, plan).set_index(["arm", "seed"])[EPOCHS_TO_TARGET]
@@ -154,14 +154,14 @@ def test_page_says_it(written, techniques):
     assert "What is each technique worth, & is 1 < 2?" in text
     assert "Mid-run: 29 of 30 runs done, 1 in training" in text
     assert "In the full recipe, dropout raises test accuracy" in text
-    assert "Exploratory: 5 to 6 paired seeds" in text
+    assert "Exploratory: 4 of 4 claims came, with their rule, after results had been seen; 5 to 6 paired seeds." in text
+    assert "exploratory: fixed after results" in text
     assert "Diverged: 1 of 6 of 'bare recipe'." in text
     assert "5,000 training images, batch 64, 3 epochs" in text
     assert "<script>alert('arm')</script>" in text
     assert "a <b>book</b>" in text
     assert "STAND-IN" not in text
-    assert "Deviation: on 1970-01-01" in text
-    assert "0123012301230123" in text
+    assert "Deviation from the plan 0123012301230123 , logged 1970-01-01 00:00 UTC: seeds 0 to 2, now 0 to 5." in text
     assert "The runs come from 2 commits: 2222222 (26 runs) and 1111111 (3 runs)." in text
     assert "ablate run techniques --profile quick" in text
     assert "a & b" in text
@@ -187,8 +187,11 @@ def test_stand_in_page_shouts(pages):
 
 
 def test_csv_is_the_frame(written, techniques):
-    runs = load.runs_of(load.connect(written.uri), load.invocations(written.uri)[0])
-    verdicts = tables.verdict_table(verdict.judge(written.plan, runs), written.plan)
+    runs = load.runs_of(load.connect(written.uri), load.invocations(written.uri)[0].plan)
+    found = load.invocations(written.uri)
+    judged = registration.with_exploratory(verdict.judge(written.plan, runs), found[0], runs, found)
+    assert judged["late"].all()
+    verdicts = tables.verdict_table(judged, written.plan)
     arms = tables.arm_table(written.plan, runs)
     for name, expected in (("verdicts", verdicts), ("arms", arms)):
         path = techniques.with_name(f"techniques-cifar10-quick-{name}.csv")

@@ -174,7 +174,9 @@ def test_headline_and_strength(plan, runs):
     assert headlines[0].startswith("In the full recipe, dropout raises test accuracy; ")
     assert headlines[1] == "On its own, no technique has a resolved effect on test accuracy yet (1 claim)."
     strength = answer.strength(plan, verdicts)
-    assert strength.startswith("Exploratory: 5 to 6 paired seeds, fewer than the 10 that this plan asks for")
+    assert strength.startswith("Preliminary: 5 to 6 of 6 paired seeds so far.")
+    complete = answer.strength(plan, verdicts.assign(n=6))
+    assert complete.startswith("Exploratory: 6 paired seeds, fewer than the 10 that this plan asks for")
     found = answer.by_technique(plan, verdicts)[0]
     assert found["title"] == "Dropout"
     first = verdicts.iloc[0]

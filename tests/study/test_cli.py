@@ -53,7 +53,7 @@ def _ablate(*words: str):
     ("words", "said"),
     [
         (["run", "technique"], "no plan 'technique'; did you mean techniques?"),
-        (["plan", "nonsense"], "no plan 'nonsense'. Known: claims, data-size"),
+        (["plan", "nonsense"], "no plan 'nonsense'. Known: a-a, claims, data-size"),
         (["report", "notebok"], "no plan 'notebok'; did you mean notebook?"),
         (["run", "--profile", "quik"], "no profile 'quik'; did you mean quick?"),
         (["run", "--seeds", "0"], "--seeds must be at least 1, not 0"),

@@ -1,0 +1,133 @@
+"""What was fixed before the first run, and what was changed after results were there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from reports import contrast, wording
+from reports.load import Invocation
+
+RULE_WORDS = {
+    "margin": "the margin", "alpha": "α", "test": "the test", "correction": "the correction",
+    "confirmatory_seeds": "the seeds that confirm", "target": "the target accuracy", "looks": "the looks",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """An earlier plan of the same question that fixed something else, and what has changed since."""
+
+    started: datetime
+    digest: str
+    changes: list[str]
+
+
+def question(invocation: Invocation) -> tuple[Any, ...]:
+    """What is asked: two invocations with the same are one question, with the newer one's plan."""
+    return invocation.name, invocation.data_digest, invocation.profile, tuple(sorted(invocation.overrides))
+
+
+def earlier(invocation: Invocation, found: Sequence[Invocation]) -> list[Invocation]:
+    """Invocations of the same question before this one that share some of its seeds, oldest first.
+
+    A plan for fresh seeds owes nothing to what others have shown.
+    """
+    seeds = set(invocation.plan["seeds"])
+    same = [
+        other
+        for other in found
+        if question(other) == question(invocation)
+        and other.started < invocation.started
+        and seeds & set(other.plan["seeds"])
+    ]
+    return sorted(same, key=lambda other: (other.started, other.run_id))
+
+
+def deviations(invocation: Invocation, found: Sequence[Invocation]) -> list[Deviation]:
+    """The plans fixed earlier for the same question that differ in what bears on the verdicts, oldest first."""
+    seen: dict[str, Deviation] = {}
+    for other in earlier(invocation, found):
+        changes = _changes(other.plan, invocation.plan)
+        if changes and other.digest not in seen:
+            seen[other.digest] = Deviation(other.started, other.digest, changes)
+    return list(seen.values())
+
+
+def with_exploratory(
+    verdicts: pd.DataFrame, invocation: Invocation, runs: pd.DataFrame, found: Sequence[Invocation]
+) -> pd.DataFrame:
+    """The verdicts, with `exploratory` also where a claim, its arms, the seeds or the rule were fixed after results.
+
+    `late` tells those apart. The first plan for the question counts as the one that was fixed in advance, unless no
+    run had ended when a later one was logged.
+    """
+    if verdicts.empty:
+        return verdicts
+    before = [other for other in earlier(invocation, found) if _seen_since(other, invocation, runs)]
+    fixed = {_terms(claim, before[0].plan) for claim in before[0].plan["claims"]} if before else set()
+    late = [bool(before) and _terms(claim, invocation.plan) not in fixed for claim in invocation.plan["claims"]]
+    return verdicts.assign(late=late, exploratory=verdicts["exploratory"] | pd.Series(late, index=verdicts.index))
+
+
+def runs_before(invocation: Invocation, runs: pd.DataFrame, found: Sequence[Invocation]) -> int:
+    """How many of the runs had ended before this question's first plan was logged, such as for another plan."""
+    first = min([invocation, *earlier(invocation, found)], key=lambda i: i.started)
+    return int((runs["ended"] < 1000 * first.started.timestamp()).sum())
+
+
+def _seen_since(other: Invocation, invocation: Invocation, runs: pd.DataFrame) -> bool:
+    """Whether a run of the page ended between the two."""
+    ended = runs["ended"] / 1000
+    return bool(((ended >= other.started.timestamp()) & (ended < invocation.started.timestamp())).any())
+
+
+def _terms(claim: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """All that a claim's verdict depends on but the runs, as text to compare."""
+    digests = {arm["name"]: (arm["digest"], arm.get("seed_offset", 0)) for arm in plan["arms"]}
+    weighed = sorted((digests[name], round(weight, 12)) for name, weight in contrast.weights(claim).items())
+    rule = sorted((name, str(value)) for name, value in plan["rule"].items())
+    return repr((claim["metric"], claim["sign"], bool(claim.get("allowed")), weighed, rule, list(plan["seeds"])))
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What bears on the verdicts and differs between two plans, in words."""
+    changes = []
+    if list(old["seeds"]) != list(new["seeds"]):
+        changes.append(f"seeds {_seeds(old['seeds'])}, now {_seeds(new['seeds'])}")
+    for name in dict.fromkeys([*old["rule"], *new["rule"]]):
+        before, now = old["rule"].get(name), new["rule"].get(name)
+        if before != now and (before or now):
+            changes.append(f"{RULE_WORDS.get(name, name)} {_said(before)}, now {_said(now)}")
+    for what, names in (("arm", _arms), ("claim", _claims)):
+        gone, added = (
+            [name for name in names(one) if name not in names(other)] for one, other in ((old, new), (new, old))
+        )
+        if gone:
+            changes.append(f"{wording.count(len(gone), what)} dropped ({wording.listing(gone[:5])})")
+        if added:
+            changes.append(f"{wording.count(len(added), what)} added ({wording.listing(added[:5])})")
+    return changes
+
+
+def _arms(plan: Mapping[str, Any]) -> dict[str, None]:
+    """The names of a plan's arms; an arm of another recipe is another one."""
+    return {f"{arm['name']} [{arm['digest'][:8]}]": None for arm in plan["arms"]}
+
+
+def _claims(plan: Mapping[str, Any]) -> dict[str, None]:
+    return {claim["statement"]: None for claim in plan["claims"]}
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
+
+
+def _said(value: Any) -> str:
+    if not value:
+        return "none"
+    return wording.listing([str(v) for v in value]) if isinstance(value, list | tuple) else str(value)
