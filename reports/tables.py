@@ -75,8 +75,8 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     interval of the mean accuracy, `std_low` and `std_high` the χ² interval of its standard deviation, and
     `diverged_low` and `diverged_high` the Clopper-Pearson interval of the share that diverged.
     `converged_accuracy` is the secondary figure, of converged runs only. `rank` is the mean rank in accuracy
-    among the arms, 1 the best, over the seeds that have all of them. Where the runs know of epochs to a target: the `reached` share, and the median of
-    `epochs_to_target` over runs, infinite where half of them missed it.
+    among the arms, 1 the best, over the seeds that have all of them. Where the runs know of epochs to a target: the
+    `reached` share, and the median of `epochs_to_target` over runs, infinite where half of them missed it.
     """
     confidence = 1 - plan["rule"]["alpha"]
     rows, ranks = [], mean_ranks(plan, runs)

@@ -9,6 +9,7 @@ import pytest
 from ablations import catalog
 from ablations.designs import bare, switched_on
 from ablations.metrics import METRICS
+from ablations.plan import LOOKS, with_looks
 from ablations.profiles import PROFILES, profile
 
 NOTEBOOK_SECTIONS = (
@@ -82,8 +83,8 @@ def test_every_plan_asks_compares_and_is_trained_on_what_it_names(name: str) -> 
     plan = _plan(name, profile("quick"))
     assert plan.name == name
     assert plan.question.endswith("?")
-    digests = [arm.recipe.digest() for arm in plan.arms]
-    assert len(set(digests)) == len(digests), "two arms of a plan are one training"
+    trained = [(arm.recipe.digest(), arm.seed_offset) for arm in plan.arms]
+    assert len(set(trained)) == len(trained), "two arms of a plan are one training"
     for claim in plan.claims:
         assert claim.source
         assert claim.metric in METRICS
@@ -91,7 +92,8 @@ def test_every_plan_asks_compares_and_is_trained_on_what_it_names(name: str) -> 
         if claim.over:
             assert sum(weight for _, weight in claim.over) == pytest.approx(0)
         else:
-            assert plan.arm(claim.treatment).recipe != plan.arm(claim.control).recipe
+            having, lacking = plan.arm(claim.treatment), plan.arm(claim.control)
+            assert (having.recipe, having.seed_offset) != (lacking.recipe, lacking.seed_offset)
     assert plan.digest() == _plan(name, profile("quick")).digest()
 
 
@@ -132,3 +134,21 @@ def test_fewer_images_are_visited_more_often() -> None:
 def test_unknown_names_get_the_nearest(call, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_the_arms_of_the_a_a_plan_are_one_recipe_on_disjoint_seeds() -> None:
+    plan = _plan("a-a", profile("quick"), seeds=tuple(range(15)))
+    one, other = plan.arms
+    assert one.recipe == other.recipe
+    trained = [{seed + arm.seed_offset for seed in plan.seeds} for arm in plan.arms]
+    assert not trained[0] & trained[1]
+
+
+@pytest.mark.parametrize("way", sorted(LOOKS))
+def test_looks_are_part_of_what_a_plan_fixes(way: str) -> None:
+    fixed = _plan("techniques", profile("quick"), seeds=(7,))
+    plan = with_looks(fixed, way)
+    assert plan.seeds == tuple(range(7, 7 + plan.rule.looks[-1]))
+    assert plan.described()["rule"]["looks"] == list(plan.rule.looks)
+    assert plan.digest() != fixed.digest()
+    assert (plan.arms, plan.claims, plan.rule.margin) == (fixed.arms, fixed.claims, fixed.rule.margin)

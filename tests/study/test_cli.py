@@ -57,6 +57,11 @@ def _ablate(*words: str):
         (["report", "notebok"], "no plan 'notebok'; did you mean notebook?"),
         (["run", "--profile", "quik"], "no profile 'quik'; did you mean quick?"),
         (["run", "--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (
+            ["run", "--seeds", "adaptve"],
+            "--seeds must be a whole number or a way, not 'adaptve'; did you mean adaptive?",
+        ),
+        (["run", "--first-seed", "-1"], "--first-seed must be at least 0, not -1"),
         (["run", "--workers", "-2"], "--workers must be at least 1, not -2"),
         (["run", "--device", "gpu"], "no device 'gpu'. Known: cpu, cuda"),
         (["run", "--device", "cuda:99"], "--device cuda:99: this machine has"),
@@ -145,3 +150,19 @@ def _wait_for_a_run(home: Home, process: subprocess.Popen) -> None:
                     pass
         time.sleep(0.2)
     raise AssertionError("no training began")
+
+
+def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(home: Home) -> None:
+    small = ["a-a", *TINY, "--seeds", "adaptive", "--set", "budget.epochs=1", "--workers", "1"]
+    first = _ablate("run", *small)
+    assert first.exit_code == 0, first.stderr
+    assert "2 arms × up to 15 seeds = up to 30 trainings, 0 already done" in first.stdout
+    looks = re.findall(r"(\d) of 3 claims decided", first.stdout)
+    assert 1 <= len(looks) <= 2  # the third look is the last, and nobody asks after it
+    trained = int(re.search(r"(\d+) trainings in", first.stdout)[1])  # type: ignore[index]
+    assert trained == (10 * len(looks) if looks[-1] == "3" else 30)
+    again = _ablate("run", *small)
+    assert f"{trained} already done" in again.stdout
+    assert "trainings in" not in again.stdout
+    (page,) = home.reports.glob("*.html")
+    assert "looks after 5, 10 and 15 seeds, until every claim is decided" in page.read_text()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations import catalog, schema
+from ablations.plan import with_looks
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
 from study.data import Dataset
@@ -278,3 +280,25 @@ def test_packing_keeps_order_and_balances(count: int, workers: int, size: int) -
     assert max(lengths) <= size
     assert max(lengths) - min(lengths) <= 1
     assert len(fleets) % workers == 0 or len(fleets) == count
+
+
+def test_training_stops_at_the_first_look_that_is_enough(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
+    home = Home(tmp_path)
+    fixed = _invocation(recipe, tiny_data, seeds=1, plan="a-a")
+    looks = with_looks(fixed.plan, "adaptive")
+    invocation = replace(fixed, plan=looks)
+    asked: list[int] = []
+
+    def enough() -> bool:
+        asked.append(len(_runs(home)))
+        return len(asked) == 2
+
+    progress = run(invocation, open_store(home), FACTS, _silent, enough=enough)
+    assert asked == [10, 20]
+    assert progress.finished == progress.trainings_total == 20
+    assert {int(r.data.tags[schema.SEED]) for r in _runs(home)} == {s + o for s in range(10) for o in (0, 1000)}
+    (parent,) = _runs(home, schema.KIND_PLAN)
+    assert parent.info.status == "FINISHED"
+    again = run(invocation, open_store(home), FACTS, _silent, enough=lambda: len(_runs(home)) >= 20)
+    assert again.trainings_total == 0
+    assert len(_runs(home, schema.KIND_PLAN)) == 1
