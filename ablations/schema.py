@@ -2,7 +2,8 @@
 
 The store is the only thing the two share, so its vocabulary has one home. A parent run (`kind=plan`) is one
 invocation of a plan and carries the artifact `plan.json`; a child run (`kind=training`) is one training of one arm
-with one seed.
+with one seed. A parent run of `kind=search` is one invocation of a search and carries `search.json` and, once it has
+ended, `outcome.json`; its child runs (`kind=trial`) are the trials of its studies.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 KIND = "kind"
 KIND_PLAN = "plan"
 KIND_TRAINING = "training"
+KIND_SEARCH = "search"
+KIND_TRIAL = "trial"
 
 # Tags of a parent run and, where they apply, of its children.
 PLAN = "plan"
@@ -25,17 +28,27 @@ SEED = "seed"
 DIGEST = "digest"
 OUTCOME = "outcome"
 
+# Tags of a search's parent run (the first two) and of its trials, which have DIGEST and OUTCOME too.
+SEARCH = "search"
+SEARCH_DIGEST = "search_digest"
+STUDY = "study"
+TRIAL = "trial"  # Optuna's number, counted from 0 within the study
+SAMPLED = "sampled"  # JSON: the parameters that were sampled, `technique.knob` to value
+
 # Values of OUTCOME. Failed and interrupted are no results, and are trained again.
 FINISHED = "finished"
 STOPPED = "stopped early"
 DIVERGED = "diverged"
 FAILED = "failed"
+PRUNED = "pruned"  # a trial that its study's pruner ended
 INTERRUPTED = "interrupted"
 CONVERGED = (FINISHED, STOPPED)
 RESULTS = (*CONVERGED, DIVERGED)
 
 # Artifacts.
 PLAN_FILE = "plan.json"
+SEARCH_FILE = "search.json"
+OUTCOME_FILE = "outcome.json"
 DETAILS_FILE = "details.npz"
 """Arrays of a training, without pickle. `correct`: bool [test images], in the order of the test set. `confusion`: int64
 [classes, classes], truth by row. `layers`: names of the weight tensors; `by_layer`: float32 [epochs, 3, layers], norms
@@ -84,6 +97,10 @@ ENDINGS = (
     CALIBRATION_ERROR,
     FIRST_EPOCH_LOSS,
 )
+
+# Metrics of a trial, logged when it ends; its CURVES are means over its seeds.
+OBJECTIVE = "objective"  # mean validation accuracy over seeds at the last epoch, as a fraction
+RUNG = "rung"  # the same at each rung (step = epoch), where the pruner was asked
 
 # Metrics of a network's state, logged when a run ends: INITIAL or FINAL, then what is looked at. Ratios are powers of
 # ten.

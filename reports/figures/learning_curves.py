@@ -23,7 +23,8 @@ PANELS_PER_ROW = 3
 def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     """Per panel, arm and epoch the mean over seeds and the lowest and highest seed, from `load.curves_of`.
 
-    A panel is a comparison that the claims name (roles 'with' and 'without'); without claims, an arm (role 'with').
+    A panel is a comparison that the claims name (roles 'with' and 'without'); of combinations of techniques, each one's
+    removal from the full combination; without claims, an arm (role 'with').
     The metric is validation accuracy, in per cent, or training loss where nothing was held out.
     """
     of_accuracy = curves[curves["metric"] == schema.VALIDATION_ACCURACY]
@@ -47,10 +48,10 @@ def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _panels(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    if plan.get("factors"):
+        return _removals(plan)
     found: dict[tuple[str, str, str, str], None] = {}
     for claim in plan["claims"]:
-        if claim.get("over"):
-            continue
         ledger = plan.get("layout") == "ledger"
         panel = claim["treatment"] if ledger else wording.technique_title(plan, claim["technique"])
         if ledger and claim["treatment"] == plan["arms"][0]["name"]:
@@ -60,6 +61,22 @@ def _panels(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     if not found:
         return [("", arm["name"], "with", arm["name"]) for arm in plan["arms"]]
     return list(found)
+
+
+def _removals(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """A factorial has too many arms for a panel each: the full combination, and what it is without each technique."""
+    factors = set(plan["factors"])
+    by_used = {
+        frozenset(name for name in factors if arm["levels"].get(name, "off") != "off"): arm["name"]
+        for arm in plan["arms"]
+    }
+    full = by_used[frozenset(factors)]
+    found = []
+    for name in plan["factors"]:
+        if lacking := by_used.get(frozenset(factors - {name})):
+            title = wording.technique_title(plan, name)
+            found += [("in the full recipe", title, "without", lacking), ("in the full recipe", title, "with", full)]
+    return found or [("", arm, "with", arm) for arm in (full, by_used.get(frozenset(), full))]
 
 
 def draw(data: pd.DataFrame) -> Figure:
