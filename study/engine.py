@@ -52,6 +52,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How far a fleet is trained, and whether it is tested in the end.
+
+    A search reads no test images: what is chosen on them is no longer measured by them.
+    """
+
+    until: int | None = None
+    """The epoch after which the fleet is saved and left; None for the end of its training."""
+    tested: bool = True
+
+
+WHOLE = Extent()
+
+
+@dataclass(frozen=True)
 class Checkpoints:
     """Where fleets are saved, and how many seconds pass at least between two times."""
 
@@ -70,13 +85,15 @@ def train(
     device: torch.device,
     report: Callable[[Epoch | Outcome], None],
     checkpoints: Checkpoints | None = None,
+    extent: Extent = WHOLE,
 ) -> None:
     """Train all members, in lockstep; `report` gets each one's epochs as they end, and its outcome last.
 
     A member whose loss or weights are no longer finite at an epoch's end is reported as diverged and leaves; one that
     its recipe stops early leaves too. The results of a member do not depend on the others in the fleet (bitwise in
     fp32 on a CPU), nor on whether it was interrupted: with `checkpoints`, members that were saved there go on from
-    their last epoch, their earlier ones are reported first, and all must have been saved at the same one.
+    their last epoch, their earlier ones are reported first, and all must have been saved at the same one. Members that
+    are trained only to an extent are saved there at its end, and have no outcome yet.
 
     A fleet that does not fit into the GPU's memory is halved until it does, and its halves trained in turn.
     """
@@ -94,7 +111,7 @@ def train(
     waiting = [list(members)]
     while waiting:
         fleet = [m for m in waiting.pop(0) if m in told]
-        if fleet and not _fits(partial(_train_together, fleet, data, device, tell, checkpoints)):
+        if fleet and not _fits(partial(_train_together, fleet, data, device, tell, checkpoints, extent)):
             if len(fleet) == 1:
                 raise MemoryError(
                     f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}"
@@ -120,20 +137,26 @@ def _train_together(
     device: torch.device,
     report: Callable[[Epoch | Outcome], None],
     checkpoints: Checkpoints | None,
+    extent: Extent,
 ) -> None:
-    training = Training(members, data, device)
+    training = Training(members, data, device, extent.tested)
     path = None
     if checkpoints is not None:
         path = checkpoint.path_of(checkpoints.folder, members, data.digest)
         for past in training.go_on(checkpoint.find(checkpoints.folder, data.digest, device)):
             report(past)
     saved_at = time.perf_counter()
-    while training.fleet.members and training.epoch < training.budget.epochs:
+    last = training.budget.epochs if extent.until is None else min(extent.until, training.budget.epochs)
+    while training.fleet.members and training.epoch < last:
         for event in training.run_epoch():
             report(event)
         if path is not None and checkpoints is not None and time.perf_counter() - saved_at >= checkpoints.seconds:
             training.save(path)
             saved_at = time.perf_counter()
+    if last < training.budget.epochs:
+        assert path is not None, "what is left in the middle must be saved"
+        training.save(path)
+        return
     for outcome in training.outcomes(range(len(training.fleet.members)), schema.FINISHED):
         report(outcome)
 
@@ -141,14 +164,14 @@ def _train_together(
 class Training:
     """A fleet in training: its images, its matrices, and how far it has come."""
 
-    def __init__(self, members: Sequence[Member], data: Dataset, device: torch.device):
+    def __init__(self, members: Sequence[Member], data: Dataset, device: torch.device, tested: bool = True):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
         assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
         # Members whose rule is adaptive come first, as the updater wants them.
         members = sorted(members, key=lambda m: not m.recipe.update_rule().adaptive)
         self.budget = members[0].recipe.sized.budget
         tune(device)
-        self.data, self.device = data.to(device), device
+        self.data, self.device, self._tested = data.to(device), device, tested
         self.epoch = 0
         self.seconds = 0.0
         self.fleet = Fleet(members, len(data.classes), device)
@@ -246,7 +269,7 @@ class Training:
             self._stepper = Stepper(self.fleet, self.updater, self.data, self.device)
 
     def outcomes(self, rows: Iterable[int], outcome: str) -> list[Outcome]:
-        """The endings of members, by row: the one reading of the test set."""
+        """The endings of members, by row: the one reading of the test set, if they are tested at all."""
         rows = list(rows)
         if not rows:
             return []
@@ -255,6 +278,9 @@ class Training:
             best = self._best.pop(self.fleet.members[row], {})
             for name, values in best.items():
                 self.fleet.state()[name][row].copy_(values)
+        if not self._tested:
+            known_of_all = {schema.SECONDS: self.seconds, schema.EPOCHS: float(self.epoch)}
+            return [Outcome(self.fleet.members[row], outcome, self.epoch, dict(known_of_all)) for row in rows]
         test = (
             permutation(len(self.data.test_labels), "test images")
             .to(self.device)[: self.budget.test_images]

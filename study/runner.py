@@ -21,7 +21,7 @@ from study.engine import Checkpoints, Epoch, Outcome, Training, same_shape, spli
 from study.fleet import Member
 from study.sizing import fleet_size
 from study.tracking import Store
-from study.workers import Done, Failed, Started, train_fleets
+from study.workers import Crew, Done, Failed, Started
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ def run(
     described = invocation.described()
     progress = Progress()
     parent = experiment = ""
+    assert invocation.data.folder is not None, "workers open the data set from its folder"
+    crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers)
     try:
         for look in invocation.looks:
             done = store.results(invocation.data)
@@ -153,13 +155,15 @@ def run(
                 parent = store.open_invocation(experiment, described, facts)
             if missing:
                 place = Place(store, experiment, parent, described)
-                _train(invocation, missing, place, progress, show, stopped, save_every)
+                _train(invocation, missing, place, crew, progress, show, stopped, save_every)
             if progress.failed or (look < invocation.looks[-1] and enough()):
                 break
     except BaseException:
         if parent:
             store.interrupt(parent)
         raise
+    finally:
+        crew.close()
     if parent:
         checkpoint.clean(store.home.checkpoints, invocation.data.digest, store.results(invocation.data))
         store.close_invocation(parent, len(progress.failed))
@@ -180,6 +184,7 @@ def _train(
     invocation: Invocation,
     members: dict[Member, str],
     place: Place,
+    crew: Crew,
     progress: Progress,
     show: Callable[[Progress], None],
     stopped: Callable[[], bool],
@@ -192,10 +197,7 @@ def _train(
     progress.trainings_total += len(members)
     in_flight: dict[Member, str] = {}
     fleets = pack(list(members), invocation.workers, invocation.fleet_size(list(members)), behind)
-    assert invocation.data.folder is not None, "workers open the data set from its folder"
-    events = train_fleets(
-        fleets, invocation.data.folder, str(invocation.device), invocation.workers, Checkpoints(folder, save_every)
-    )
+    events = crew.train(fleets, Checkpoints(folder, save_every))
     try:
         for event in events:
             if isinstance(event, Started):

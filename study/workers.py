@@ -11,10 +11,11 @@ import traceback
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.engine import Checkpoints, Epoch, Outcome
+from study.engine import WHOLE, Checkpoints, Epoch, Extent, Outcome
 from study.fleet import Member
 
 if TYPE_CHECKING:
@@ -64,33 +65,100 @@ def train_fleets(
     workers: int,
     checkpoints: Checkpoints | None = None,
 ) -> Generator[Event | None]:
-    """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
+    """Train fleets once, with workers hired for it: `Crew.train`."""
+    with Crew(data_folder, device, workers) as crew:
+        yield from crew.train(fleets, checkpoints)
 
-    With `checkpoints`, fleets are saved there as they train, and go on from there; removing them is up to the caller.
-    Where none comes for a while it yields None, so that the caller can look up from its waiting.
-    Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
-    """
-    waiting = list(reversed(fleets))
-    at_work: dict[Connection, tuple[multiprocessing.process.BaseProcess, tuple[Member, ...]]] = {}
-    task = _Task(data_folder, device, 1 if workers > 1 else None, checkpoints)
-    try:
-        for _ in range(min(workers, len(fleets))):
-            connection, process = _hire(task)
-            at_work[connection] = (process, ())
-        for connection in list(at_work):
-            yield from _assign(connection, at_work, waiting)
-        while at_work:
-            happened = wait(list(at_work), timeout=QUIET_SECONDS)
-            if not happened:
-                yield None
-            for ready in happened:
-                assert isinstance(ready, Connection)
-                yield from _receive(ready, at_work, waiting, task)
-    finally:
-        for process, _ in at_work.values():
+
+class Crew:
+    """Worker processes that stay while fleets come and go. They are hired when they are first needed."""
+
+    def __init__(self, data_folder: Path, device: str, workers: int):
+        self._task = _Task(data_folder, device, 1 if workers > 1 else None)
+        self._size = workers
+        self._idle: list[tuple[Connection, BaseProcess]] = []
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the workers go that are at rest; those at work are ended with the iterator that they work for."""
+        for connection, process in self._idle:
+            connection.close()  # whereupon the worker ends by itself
+            process.join(timeout=5)
             process.terminate()
-        for process, _ in at_work.values():
             process.join()
+        self._idle.clear()
+
+    def train(
+        self, fleets: Sequence[Sequence[Member]], checkpoints: Checkpoints | None = None, extent: Extent = WHOLE
+    ) -> Generator[Event | None]:
+        """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
+
+        With `checkpoints`, fleets are saved there as they train, and go on from there; removing them is up to the
+        caller. Where no event comes for a while it yields None, so that the caller can look up from its waiting.
+        Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
+        """
+        waiting = [(tuple(fleet), checkpoints, extent) for fleet in reversed(fleets)]
+        at_work: dict[Connection, tuple[BaseProcess, tuple[Member, ...]]] = {}
+        try:
+            for _ in range(min(self._size, len(fleets))):
+                connection, process = self._idle.pop() if self._idle else _hire(self._task)
+                at_work[connection] = (process, ())
+            for connection in list(at_work):
+                yield from self._assign(connection, at_work, waiting)
+            while at_work:
+                happened = wait(list(at_work), timeout=QUIET_SECONDS)
+                if not happened:
+                    yield None
+                for ready in happened:
+                    assert isinstance(ready, Connection)
+                    yield from self._receive(ready, at_work, waiting)
+        finally:
+            for process, _ in at_work.values():
+                process.terminate()
+            for process, _ in at_work.values():
+                process.join()
+
+    def _assign(self, connection, at_work, waiting) -> Iterator[Event]:
+        """Give a worker its next fleet, or let it rest when there is none."""
+        process, _ = at_work[connection]
+        if not waiting:
+            del at_work[connection]
+            self._idle.append((connection, process))
+            return
+        order = waiting.pop()
+        at_work[connection] = (process, order[0])
+        connection.send(order)
+        yield Started(order[0])
+
+    def _receive(self, connection, at_work, waiting) -> Iterator[Event]:
+        """Pass on what a worker sent; when its fleet is done, give it another one."""
+        process, members = at_work[connection]
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionResetError):
+            # The worker died without a word: out of memory, most often. Another takes its place.
+            process.join()
+            del at_work[connection]
+            connection.close()
+            yield Failed(members, f"its worker process ended with exit code {process.exitcode}")
+            if waiting:
+                fresh, process = _hire(self._task)
+                at_work[fresh] = (process, ())
+                yield from self._assign(fresh, at_work, waiting)
+            return
+        if isinstance(message, str):
+            yield Failed(members, message)
+            yield from self._assign(connection, at_work, waiting)
+        elif message is None:
+            yield Done(members)
+            yield from self._assign(connection, at_work, waiting)
+        else:
+            yield message
 
 
 @dataclass(frozen=True)
@@ -100,10 +168,9 @@ class _Task:
     data_folder: Path
     device: str
     threads: int | None
-    checkpoints: Checkpoints | None
 
 
-def _hire(task: _Task):
+def _hire(task: _Task) -> tuple[Connection, BaseProcess]:
     # Spawned, not forked: a child forked from a process with threads or a CUDA context may hang.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -111,46 +178,6 @@ def _hire(task: _Task):
     process.start()
     theirs.close()
     return ours, process
-
-
-def _assign(connection, at_work, waiting) -> Iterator[Event]:
-    """Give a worker its next fleet, or let it go when there is none."""
-    process, _ = at_work[connection]
-    if not waiting:
-        del at_work[connection]
-        connection.close()
-        process.join()
-        return
-    members = tuple(waiting.pop())
-    at_work[connection] = (process, members)
-    connection.send(members)
-    yield Started(members)
-
-
-def _receive(connection, at_work, waiting, task) -> Iterator[Event]:
-    """Pass on what a worker sent; when its fleet is done, give it another one."""
-    process, members = at_work[connection]
-    try:
-        message = connection.recv()
-    except (EOFError, ConnectionResetError):
-        # The worker died without a word: out of memory, most often. Another takes its place.
-        process.join()
-        del at_work[connection]
-        connection.close()
-        yield Failed(members, f"its worker process ended with exit code {process.exitcode}")
-        if waiting:
-            fresh, process = _hire(task)
-            at_work[fresh] = (process, ())
-            yield from _assign(fresh, at_work, waiting)
-        return
-    if isinstance(message, str):
-        yield Failed(members, message)
-        yield from _assign(connection, at_work, waiting)
-    elif message is None:
-        yield Done(members)
-        yield from _assign(connection, at_work, waiting)
-    else:
-        yield message
 
 
 def _work(connection: Connection, task: _Task) -> None:
@@ -168,11 +195,11 @@ def _work(connection: Connection, task: _Task) -> None:
     data = open_cached(task.data_folder).to(device)
     while True:
         try:
-            members = connection.recv()
+            members, checkpoints, extent = connection.recv()
         except EOFError:
             return
         try:
-            train(members, data, device, connection.send, task.checkpoints)
+            train(members, data, device, connection.send, checkpoints, extent)
             connection.send(None)
         except BrokenPipeError:
             return  # the coordinator is gone, and with it whoever wanted these results
