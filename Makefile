@@ -7,17 +7,33 @@ READY := $(VENV)/.ready
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data $(DATA)) $(foreach setting,$(SET),--set $(setting))
 
+TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(DEVICE),--device $(DEVICE)) \
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data $(DATA)) $(foreach setting,$(SET),--set $(setting))
+ADOPTING := $(if $(DATA),--data $(DATA))
+
 .DEFAULT_GOAL := help
-.PHONY: help ablate plan report ui test test-all check bench validate clean
+.PHONY: help ablate tune tune-ablate plan report ui test test-all check bench validate clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n|adaptive|open"
 	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n"
+	@echo "  TRIALS=n (of each study of tune)"
 	@echo "  DATA=folder or archive (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
 
 ablate: $(READY) ## run a plan's missing trainings and write its report
 	@$(BIN)/ablate run $(PLAN) $(OPTIONS)
+
+tune: $(READY) ## search learning rates, then regularisation at the best one, on validation images
+	@$(BIN)/ablate tune learning-rate $(TUNING)
+	@$(BIN)/ablate adopt learning-rate $(ADOPTING)
+	@$(BIN)/ablate tune regularization --baseline learning-rate $(TUNING)
+	@$(BIN)/ablate adopt regularization --as tuned $(ADOPTING)
+
+tune-ablate: tune ## tune, then put the winner to the test on fresh seeds: against the notebook's, and without each part
+	@$(BIN)/ablate tune retune --baseline tuned $(TUNING)
+	@$(BIN)/ablate adopt retune --as tuned-retuned $(ADOPTING)
+	@$(BIN)/ablate run tuned --baseline tuned-retuned $(OPTIONS)
 
 plan: $(READY) ## show what a plan would train, for how long, and what it could tell
 	@$(BIN)/ablate plan $(PLAN) $(OPTIONS)

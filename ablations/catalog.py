@@ -1,13 +1,16 @@
-"""Finds techniques and plans by looking in their folders: adding a file adds one."""
+"""Finds techniques, plans and searches by looking in their folders: adding a file adds one."""
 
 from __future__ import annotations
 
 import inspect
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import ablations.plans
+import ablations.searches
 import ablations.techniques
 from ablations.naming import did_you_mean
 from ablations.plan import Plan
@@ -48,9 +51,20 @@ def notebook_recipe() -> Recipe:
     return Recipe(techniques=tuple(cls.at(cls.notebook) for cls in techniques().values()))
 
 
-def make_plan(name: str, baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
-    """The plan of that name around a baseline. Raises ValueError, with what is near, for an unknown name."""
+def make_plan(
+    name: str,
+    baseline: Recipe,
+    profile: Profile,
+    seeds: tuple[int, ...],
+    retuned: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
+    """The plan of that name around a baseline. Raises ValueError, with what is near, for an unknown name.
+
+    retuned: what a search found for the baseline without one of its techniques, for the plans that ask for it.
+    """
     module, variant = plan_module(name), name.partition("/")[2]
+    if "retuned" in inspect.signature(module.plan).parameters:
+        return module.plan(baseline, profile, seeds, retuned or {})
     if variant:
         return module.plan(baseline, profile, seeds, variant)
     return module.plan(baseline, profile, seeds)
@@ -61,3 +75,16 @@ def plan_module(name: str):
     if name not in plan_names():
         raise ValueError(f"no plan {name!r}{did_you_mean(name, plan_names())}")
     return import_module(f"ablations.plans.{name.partition('/')[0].replace('-', '_')}")
+
+
+@cache
+def search_names() -> list[str]:
+    """The names of all searches."""
+    return [info.name.replace("_", "-") for info in pkgutil.iter_modules(ablations.searches.__path__)]
+
+
+def search_module(name: str):
+    """The file that defines a search. Raises ValueError, with what is near, for an unknown name."""
+    if name not in search_names():
+        raise ValueError(f"no search {name!r}{did_you_mean(name, search_names())}")
+    return import_module(f"ablations.searches.{name.replace('-', '_')}")

@@ -93,8 +93,13 @@ def leave_two_out(baseline: Recipe) -> list[Arm]:
 
 def ladder(baseline: Recipe) -> list[Arm]:
     """From the bare recipe to the full one, a technique more on each rung, in the order of ROADMAP."""
-    names = sorted((t.name for t in switched_on(baseline)), key=lambda n: (n not in ROADMAP, _place(n), n))
+    names = [t.name for t in by_roadmap(switched_on(baseline))]
     return [combination(baseline, names[:count]) for count in range(len(names) + 1)]
+
+
+def by_roadmap(techniques: Iterable[Technique]) -> list[Technique]:
+    """Techniques in the order of ROADMAP, the others after them by name."""
+    return sorted(techniques, key=lambda t: (_place(t.name), t.name))
 
 
 def _place(name: str) -> int:

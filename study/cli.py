@@ -9,13 +9,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    import torch
+
+    from ablations.adopted import Adopted
+    from ablations.profiles import Profile
     from study.home import Home
     from study.runner import Invocation
 
@@ -55,6 +59,10 @@ Data = Annotated[
     typer.Option("--data", envvar="ABLATE_DATA", help="Folder or archive of CIFAR-10. [default: cached or downloaded]"),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda. [default: cuda where there is one]")]
+Baseline = Annotated[
+    str | None,
+    typer.Option("--baseline", metavar="RECIPE", help="An adopted recipe, by name or file. [default: the notebook's]"),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Worker processes. [default: one per core; one on cuda]")
 ]
@@ -66,6 +74,7 @@ def run_command(
     profile: ProfileName = None,
     seeds: Seeds = None,
     first_seed: FirstSeed = 0,
+    baseline: Baseline = None,
     settings: Settings = None,
     data: Data = None,
     device: Device = None,
@@ -77,7 +86,7 @@ def run_command(
 
         home = Home()
         with home.locked(f"running plan {plan}", say):
-            _run(home, _invocation(home, plan, profile, seeds, first_seed, settings, data, device, workers))
+            _run(home, _invocation(home, plan, profile, seeds, first_seed, baseline, settings, data, device, workers))
 
 
 def _run(home: Home, invocation: Invocation) -> None:
@@ -143,6 +152,7 @@ def plan_command(
     profile: ProfileName = None,
     seeds: Seeds = None,
     first_seed: FirstSeed = 0,
+    baseline: Baseline = None,
     settings: Settings = None,
     data: Data = None,
     device: Device = None,
@@ -157,7 +167,7 @@ def plan_command(
         from study.tracking import open_store
 
         home = Home()
-        invocation = _invocation(home, plan, profile, seeds, first_seed, settings, data, device, workers)
+        invocation = _invocation(home, plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
         done: set[tuple[str, int]] = set()
         spreads: dict[str, float] = {}
         if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
@@ -167,6 +177,69 @@ def plan_command(
                 spreads = pilot_spreads(store.uri, invocation.described())
         seconds = estimated_seconds(invocation, list(invocation.missing(done)))
         show_plan(invocation, done, seconds, spreads)
+
+
+@app.command("tune")
+def tune_command(
+    search: Annotated[str, typer.Argument(metavar="SEARCH", help="Which search; `ablate list` shows them.")],
+    profile: ProfileName = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="Trials of each study. [default: the search's]")
+    ] = None,
+    sampler: Annotated[str, typer.Option("--sampler", help="tpe, gp, cmaes, qmc, random or grid.")] = "tpe",
+    pruner: Annotated[str, typer.Option("--pruner", help="halving, median, hyperband, wilcoxon or none.")] = "halving",
+    seed: Annotated[int, typer.Option("--seed", help="Of what is drawn; the same gives the same trials.")] = 0,
+    seeds: Annotated[int, typer.Option("--seeds-per-trial", help="Trainings whose mean a trial is judged by.")] = 1,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Two objectives, accuracy and seconds; nothing is pruned.")
+    ] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", envvar="ABLATE_STORAGE", help="URL of an Optuna database. [default: a journal file]"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and train nothing.")] = False,
+    baseline: Baseline = None,
+    settings: Settings = None,
+    data: Data = None,
+    device: Device = None,
+    workers: Workers = None,
+) -> None:
+    """Search for better settings with Optuna, on validation images alone, and write its report."""
+    with _errors():
+        from study.home import Home
+
+        home = Home()
+        with nullcontext() if dry_run else home.locked(f"tuning {search}", say):
+            from study.cli_tuning import asked_for, dry, tune
+
+            place, size, crew = _place(device, profile, workers)
+            invocation = asked_for(
+                home, search, size, place, crew, trials, sampler, pruner, seed, seeds, pareto, baseline,
+                settings or [], data, say,
+            )  # fmt: skip
+            if dry_run:
+                dry(invocation, say)
+                return
+            with _asked_to_stop() as stopped:
+                failed = tune(home, invocation, storage, stopped, say)
+            if failed:
+                raise typer.Exit(1)
+
+
+@app.command("adopt")
+def adopt_command(
+    search: Annotated[str, typer.Argument(metavar="SEARCH", help="Which search's best recipe.")],
+    name: Annotated[str | None, typer.Option("--as", help="What to call it. [default: the search's name]")] = None,
+    data: Data = None,
+) -> None:
+    """Write a search's best recipe to the output folder, as a baseline for plans and further searches."""
+    with _errors():
+        from study.cli_tuning import adopt
+        from study.home import Home
+
+        home = Home()
+        with home.locked(f"adopting {search}", say):
+            adopt(home, search, name or search, data, say)
 
 
 @app.command("report")
@@ -211,40 +284,46 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _invocation(home, plan, profile, seeds, first_seed, settings, data, device, workers) -> Invocation:
+def _invocation(home, plan, profile, seeds, first_seed, baseline, settings, data, device, workers) -> Invocation:
     """What the arguments ask for. Raises ValueError, in a sentence, for what cannot be."""
-    from ablations import catalog, profiles
+    from ablations import catalog
     from ablations.plan import with_looks
+    from study.baseline import adopted_recipe, baseline_recipe, overrides_of
     from study.data import load
     from study.runner import Invocation
-    from study.sizing import with_precision
-    from study.workers import default_workers
 
     catalog.plan_module(plan)
-    place = _device(device)
-    size = profiles.profile(profile or ("full" if place.type == "cuda" else "quick"))
+    place, size, crew = _place(device, profile, workers)
     count, looks = _seeds(seeds, size.seeds)
     if first_seed < 0:
         raise ValueError(f"--first-seed must be at least 0, not {first_seed}")
-    crew = default_workers(place) if workers is None else workers
-    if crew < 1:
-        raise ValueError(f"--workers must be at least 1, not {crew}")
-    baseline = size.apply(catalog.notebook_recipe())
-    for setting in settings or []:
-        baseline = baseline.set(setting)
-    baseline = with_precision(baseline, place)
-    made = catalog.make_plan(plan, baseline, size, tuple(range(first_seed, first_seed + count)))
+    adopted = adopted_recipe(home, baseline)
+    recipe = baseline_recipe(size, adopted, settings or [], place)
+    retuned = adopted.retuned if adopted else {}
+    made = catalog.make_plan(plan, recipe, size, tuple(range(first_seed, first_seed + count)), retuned)
     if looks is not None:
         made = with_looks(made, looks)
+    _check_seeds(made.seeds, adopted)
     loaded = load(data, home.data, say=say)
     command = ["ablate", "run", plan, "--profile", size.name, "--seeds", looks or str(count)]
     if first_seed:
         command += ["--first-seed", str(first_seed)]
+    if baseline is not None:
+        command += ["--baseline", baseline]
     for setting in settings or []:
         command += ["--set", setting]
-    invocation = Invocation(made, size, loaded, place, crew, tuple(settings or []), " ".join(command))
+    invocation = Invocation(made, size, loaded, place, crew, overrides_of(adopted, settings or []), " ".join(command))
     invocation.check()
     return invocation
+
+
+def _check_seeds(seeds: Sequence[int], adopted: Adopted | None) -> None:
+    """Raise ValueError where a plan would test a recipe on the seeds that chose it."""
+    if adopted and (shared := set(seeds) & set(adopted.seeds)):
+        raise ValueError(
+            f"--first-seed: the recipe {adopted.name!r} was chosen with seed {min(shared)}, which says nothing about "
+            f"it any more; take fresh ones, such as --first-seed {max(adopted.seeds) + 1}"
+        )
 
 
 def _seeds(asked: str | None, default: int) -> tuple[int, str | None]:
@@ -265,6 +344,19 @@ def _seeds(asked: str | None, default: int) -> tuple[int, str | None]:
     if count < 1:
         raise ValueError(f"--seeds must be at least 1, not {count}")
     return count, None
+
+
+def _place(device: str | None, profile: str | None, workers: int | None) -> tuple[torch.device, Profile, int]:
+    """Where to train, at which size, in how many processes."""
+    from ablations import profiles
+    from study.workers import default_workers
+
+    place = _device(device)
+    size = profiles.profile(profile or ("full" if place.type == "cuda" else "quick"))
+    crew = default_workers(place) if workers is None else workers
+    if crew < 1:
+        raise ValueError(f"--workers must be at least 1, not {crew}")
+    return place, size, crew
 
 
 def _device(name: str | None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,16 @@ class Home:
     def reports(self) -> Path:
         """Generated pages and tables."""
         return self.folder / "reports"
+
+    @property
+    def recipes(self) -> Path:
+        """Recipes that searches found and a person adopted."""
+        return self.folder / "recipes"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's studies, where no database is named."""
+        return self.folder / "optuna.journal"
 
     @property
     def checkpoints(self) -> Path:
@@ -71,6 +82,20 @@ class Home:
         finally:
             note.unlink(missing_ok=True)
             lock.release()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _holder(note: Path) -> str:

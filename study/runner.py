@@ -71,10 +71,7 @@ class Invocation:
     def check(self) -> None:
         """Raise ValueError for anything that no training of the plan could get past."""
         for arm in self.plan.arms:
-            _check_validation(arm.recipe)
-            _check_mirroring(arm.recipe, self.data)
-            model.check(arm.recipe, len(self.data.classes))
-            split(len(self.data.train_labels), Member(arm.recipe, 0))
+            check_recipe(arm.recipe, self.data)
 
     def fleet_size(self, members: Sequence[Member]) -> int:
         """How many members are trained in lockstep at most, tried out on the first one's network where it matters."""
@@ -90,6 +87,14 @@ class Invocation:
         done = set(done)
         members = self._members(len(self.plan.seeds) if seeds is None else seeds)
         return {m: arm for m, arm in members.items() if (m.recipe.digest(), m.seed) not in done}
+
+
+def check_recipe(recipe: Recipe, data: Dataset) -> None:
+    """Raise ValueError for anything that no training of the recipe on the data could get past."""
+    _check_validation(recipe)
+    _check_mirroring(recipe, data)
+    model.check(recipe, len(data.classes))
+    split(len(data.train_labels), Member(recipe, 0))
 
 
 def _check_validation(recipe: Recipe) -> None:
@@ -262,15 +267,28 @@ def estimated_seconds(invocation: Invocation, members: Sequence[Member], steps: 
     if not members:
         return 0.0
     fleet = pack(members, invocation.workers, invocation.fleet_size(members))[0]
+    return _estimated(fleet, members, invocation.data, invocation.device, invocation.workers, steps)
+
+
+def estimated_seconds_of(recipes: Sequence[Recipe], data: Dataset, device: torch.device, workers: int) -> float:
+    """About how long one training of each recipe takes together, as `estimated_seconds` has it."""
+    members = [Member(recipe, seed) for seed, recipe in enumerate(recipes)]
+    fleet = pack(members, workers, fleet_size(recipes[0], data, device))[0]
+    return _estimated(fleet, members, data, device, workers, steps=5)
+
+
+def _estimated(
+    fleet: Sequence[Member], members: Sequence[Member], data: Dataset, device: torch.device, workers: int, steps: int
+) -> float:
     threads = torch.get_num_threads()
-    if invocation.device.type == "cpu" and invocation.workers > 1:
+    if device.type == "cpu" and workers > 1:
         torch.set_num_threads(1)
     try:
-        seconds = Training(fleet, invocation.data, invocation.device).time_steps(steps)
+        seconds = Training(fleet, data, device).time_steps(steps)
     finally:
         torch.set_num_threads(threads)
     per_image = seconds / (len(fleet) * fleet[0].recipe.sized.budget.batch_size)
-    return sum(_images(m) for m in members) * per_image / invocation.workers
+    return sum(_images(m) for m in members) * per_image / workers
 
 
 def _images(member: Member) -> float:

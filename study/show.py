@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
 from statistics import median
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -20,37 +21,75 @@ from ablations.technique import Technique
 from study.runner import Invocation
 from study.runner import Progress as RunProgress
 
+if TYPE_CHECKING:
+    from study.search import SearchProgress
+
 LINE_EVERY_SECONDS = 30
 
 
 @contextmanager
 def progress_shown() -> Iterator[Callable[[RunProgress], None]]:
     """Yields what shows how far a run has come: a bar on a terminal, else a line every half minute."""
+    with _shown("trainings", _said, lambda state: (state.epochs_done, state.epochs_total)) as show:
+        yield show
+
+
+@contextmanager
+def search_progress_shown() -> Iterator[Callable[[SearchProgress], None]]:
+    """The same for a search."""
+    with _shown("trials", _said_of_search, lambda state: (state.trials_done, state.trials_total)) as show:
+        yield show
+
+
+State = TypeVar("State")
+
+
+@contextmanager
+def _shown(
+    what: str, said: Callable[[State, float], str], done: Callable[[State], tuple[int, int]]
+) -> Iterator[Callable[[State], None]]:
+    """said: a state in words, given when it all began; done: how much of how much."""
     console = Console()
     began = time.perf_counter()
     if not console.is_terminal:
-        yield _lines(began)
+        yield _lines(what, said, began)
         return
-    columns = ("trainings", BarColumn(), TextColumn("{task.fields[said]}"))
+    columns = (what, BarColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", total=None, said="starting workers")
 
-        def show(state: RunProgress) -> None:
-            bars.update(task, total=state.epochs_total, completed=state.epochs_done, said=_said(state, began))
+        def show(state: State) -> None:
+            completed, total = done(state)
+            bars.update(task, total=total, completed=completed, said=said(state, began))
 
         yield show
 
 
-def _lines(began: float) -> Callable[[RunProgress], None]:
+def _lines(what: str, said: Callable[[State, float], str], began: float) -> Callable[[State], None]:
     last = began
 
-    def show(state: RunProgress) -> None:
+    def show(state: State) -> None:
         nonlocal last
         if time.perf_counter() - last >= LINE_EVERY_SECONDS:
             last = time.perf_counter()
-            print(f"  trainings {_said(state, began)}", flush=True)
+            print(f"  {what} {said(state, began)}", flush=True)
 
     return show
+
+
+def _said_of_search(state: SearchProgress, began: float) -> str:
+    """The trials done, the best of them, and the time left at the pace so far."""
+    elapsed = time.perf_counter() - began
+    said = f"{state.trials_done}/{state.trials_total} done, {clock(elapsed)} so far"
+    if state.trials_done:
+        said += f", about {clock(elapsed * (state.trials_total / state.trials_done - 1))} left"
+    if state.best is not None:
+        said += f", best {100 * state.best:.2f} %"
+    if state.pruned:
+        said += f", {state.pruned} pruned"
+    if state.failed:
+        said += f", {len(state.failed)} FAILED"
+    return said
 
 
 def _said(state: RunProgress, began: float) -> str:
@@ -91,6 +130,10 @@ def show_catalog() -> None:
         first, *more = names
         variants = "".join(f", {name.partition('/')[2]}" for name in more)
         console.print(f"  {first}{variants}: {module.QUESTION}", markup=False)
+    console.print("\n[bold]Searches[/bold] (ablate tune SEARCH)")
+    for name in catalog.search_names():
+        search = catalog.search_module(name)
+        console.print(f"  {name}: {search.QUESTION} {search.DEFAULT_TRIALS} trials of each study.", markup=False)
     console.print("\n[bold]Profiles[/bold] (--profile PROFILE; parts with --set budget.FIELD=VALUE, model.FIELD=VALUE)")
     for profile in PROFILES.values():
         console.print(f"  {profile.name}: {profile.summary}.", markup=False)

@@ -26,6 +26,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from ablations import schema
+from ablations.recipe import Recipe
 from study.data import Dataset
 from study.engine import Epoch, Outcome
 from study.home import Home
@@ -33,6 +34,9 @@ from study.provenance import user
 
 COORDINATOR = "coordinator"
 """Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
+
+
+KINDS = (schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL)
 
 
 class Store:
@@ -46,7 +50,7 @@ class Store:
         self.uri = home.tracking_uri
         self._local = self.uri.startswith("sqlite")
         self._client = mlflow.MlflowClient(tracking_uri=self.uri)
-        self._me = _this_process()
+        self._me = this_process()
 
     def experiment(self, plan: str, data: Dataset) -> str:
         """The id of the experiment that holds a plan's runs on a data set."""
@@ -92,12 +96,12 @@ class Store:
         ended = 0
         for run in self._search("attributes.status = 'RUNNING'"):
             tags = run.data.tags
-            if tags.get(schema.KIND) not in (schema.KIND_PLAN, schema.KIND_TRAINING):
+            if tags.get(schema.KIND) not in KINDS:
                 continue
-            if not self._local and not _is_gone(tags.get(COORDINATOR, "")):
+            if not self._local and not is_gone(tags.get(COORDINATOR, "")):
                 continue
             self.interrupt(run.info.run_id)
-            ended += tags[schema.KIND] == schema.KIND_TRAINING
+            ended += tags[schema.KIND] in (schema.KIND_TRAINING, schema.KIND_TRIAL)
         return ended
 
     def open_invocation(self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str]) -> str:
@@ -172,6 +176,85 @@ class Store:
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
         self._client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
+
+    def open_search(self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str]) -> str:
+        """The id of a new parent run that carries the search: to be called before the first trial."""
+        tags = {
+            schema.KIND: schema.KIND_SEARCH,
+            schema.SEARCH: described["name"],
+            schema.SEARCH_DIGEST: described["digest"],
+            schema.PROFILE: described["profile"]["name"],
+            "mlflow.note.content": f"**{described['question']}**\n\n{described['model']}; {described['budget']}.",
+            **_data_tags(described["data"]),
+            **{schema.PROVENANCE + name: value for name, value in facts.items()},
+        }
+        run_id = self._create(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
+        self._client.log_dict(run_id, dict(described), schema.SEARCH_FILE)
+        return run_id
+
+    def start_trial(
+        self,
+        experiment: str,
+        parent: str,
+        described: Mapping[str, Any],
+        study: str,
+        number: int,
+        drawn: Mapping[str, Any],
+        recipe: Recipe,
+    ) -> str:
+        """The id of a new child run for one trial, with all its knobs."""
+        tags = {
+            "mlflow.parentRunId": parent,
+            schema.KIND: schema.KIND_TRIAL,
+            schema.SEARCH: described["name"],
+            schema.SEARCH_DIGEST: described["digest"],
+            schema.PROFILE: described["profile"]["name"],
+            schema.STUDY: study,
+            schema.TRIAL: str(number),
+            schema.SAMPLED: json.dumps(dict(drawn)),
+            schema.DIGEST: recipe.digest(),
+            **_data_tags(described["data"]),
+        }
+        run_id = self._create(experiment, f"{study}, trial {number}", tags, {})
+        params = [Param(name, str(value)) for name, value in recipe.knobs().items()]
+        seeds = ", ".join(map(str, described["seeds"]))
+        self._client.log_batch(run_id, params=[*params, Param("seeds", seeds)])
+        return run_id
+
+    def rung(self, run_id: str, step: int, value: float) -> None:
+        """Write where a trial stood when the pruner was asked."""
+        self._client.log_batch(run_id, metrics=_metrics({schema.RUNG: value}, step))
+
+    def end_trial(self, run_id: str, outcome: str, metrics: Mapping[str, float], why: str) -> None:
+        """Write what a trial ended as: finished, killed by its pruner, or failed, as MLflow calls it."""
+        tags = [RunTag(schema.OUTCOME, outcome), *([RunTag("error", why[-5_000:])] if why else [])]
+        self._client.log_batch(run_id, metrics=_metrics(metrics, int(metrics.get(schema.EPOCHS, 0))), tags=tags)
+        status = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED"}.get(outcome, "FINISHED")
+        self._client.set_terminated(run_id, status)
+
+    def close_search(self, run_id: str, outcome: Mapping[str, Any], failures: bool) -> None:
+        """Write what a search found and end its parent run."""
+        self._client.log_dict(run_id, dict(outcome), schema.OUTCOME_FILE)
+        self._client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
+
+    def found(self, search: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]] | None:
+        """The newest ended search of that name on this data: as it was asked, what it found, and its parent's tags."""
+        runs = self._search(
+            f"tags.{schema.KIND} = '{schema.KIND_SEARCH}' and tags.{schema.SEARCH} = '{search}' "
+            f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
+        )
+        for run in sorted(runs, key=lambda r: r.info.start_time, reverse=True):
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    paths = [
+                        self._client.download_artifacts(run.info.run_id, name, folder)
+                        for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE)
+                    ]
+                except (MlflowException, OSError):
+                    continue  # was stopped before it had an outcome
+                asked, outcome = (json.loads(Path(path).read_text(encoding="utf-8")) for path in paths)
+            return asked, outcome, {"run_id": run.info.run_id, **run.data.tags}
+        return None
 
     def _create(self, experiment: str, name: str, tags: Mapping[str, str], facts: Mapping[str, str]) -> str:
         everyone = {
@@ -248,12 +331,14 @@ def _boot() -> str:
         return str(int(psutil.boot_time()))
 
 
-def _this_process() -> str:
+def this_process() -> str:
     return f"{socket.gethostname()}/{_boot()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
 
 
-def _is_gone(coordinator: str) -> bool:
+def is_gone(coordinator: str | None) -> bool:
     """Whether the process of that tag ran on this machine and does so no more."""
+    if coordinator is None:
+        return True
     try:
         host, boot, pid, started = coordinator.split("/")
     except ValueError:

@@ -1,0 +1,99 @@
+"""A tuned recipe against the notebook's: is it better, where do the points come from, does each technique still pay?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from ablations import catalog, schema
+from ablations.designs import by_roadmap, switched_on, without
+from ablations.plan import Arm, Claim, Plan, Rule
+from ablations.profiles import Profile
+from ablations.recipe import Recipe
+from ablations.technique import Technique
+
+QUESTION = "Is the tuned recipe better than the notebook's, and where do the points come from?"
+
+NOTEBOOK, TUNED = "notebook's recipe", "tuned recipe"
+
+
+def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...], retuned: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The notebook's recipe, the tuned one, the way from one to the other a technique at a time, and the tuned one
+    without each of its techniques, with the rate that it has and with one of its own where one was found.
+
+    retuned: by technique, what is set where that technique is removed.
+    """
+    notebook = Recipe(baseline.model, baseline.budget, catalog.notebook_recipe().techniques)
+    rungs = _roadmap(notebook, baseline)
+    arms = [Arm(TUNED, baseline), Arm(NOTEBOOK, notebook), *rungs[1:-1]]
+    if baseline == notebook:
+        raise ValueError("the tuned recipe is the notebook's: give another with --baseline, such as one adopted")
+    claims = [_claim("everything", "The tuned recipe is better than the notebook's", TUNED, NOTEBOOK, "overall")]
+    for below, above in pairwise(rungs):
+        changed = above.name.removeprefix("+ ") if above.name != TUNED else _last_change(notebook, baseline)
+        claims.append(_claim(changed, f"Tuning {changed} pays on its rung", above.name, below.name, "on the roadmap"))
+    removed: list[tuple[Arm, Technique]] = []
+    for technique in switched_on(baseline):
+        for words, changes in (("", {}), (", rate found anew", retuned.get(technique.name, {}))):
+            recipe = baseline.without(technique.name)
+            for name, value in changes.items():
+                recipe = recipe.set(f"{name}={value}")
+            name = f"tuned {without(technique)}{words}"
+            if words and (not changes or any(arm.recipe == recipe for arm, _ in removed)):
+                continue
+            removed.append((Arm(name, recipe), technique))
+            place = f"in the tuned recipe{' against one with a rate of its own' if words else ''}"
+            statement = f"{technique.title[:1].upper()}{technique.title[1:]} pays {place}"
+            claims.append(_claim(technique.name, statement, TUNED, name, place))
+    known = {arm.recipe: arm.name for arm in arms}
+    renamed = {arm.name: known[arm.recipe] for arm, _ in removed if arm.recipe in known}
+    arms += [arm for arm, _ in removed if arm.name not in renamed]
+    return Plan(
+        name="tuned",
+        question=QUESTION,
+        arms=tuple(arms),
+        seeds=seeds,
+        rule=Rule(margin=profile.margin),
+        claims=tuple(replace(claim, control=renamed.get(claim.control, claim.control)) for claim in claims),
+        note="What a rung of the roadmap adds depends on the order: it holds for the rungs below it alone.",
+    )
+
+
+def _roadmap(notebook: Recipe, tuned: Recipe) -> list[Arm]:
+    """From the notebook's recipe to the tuned one, a technique's setting at a time."""
+    changed = _changed(notebook, tuned)
+    arms, recipe = [Arm(NOTEBOOK, notebook)], notebook
+    for technique in changed:
+        recipe = recipe.with_technique(technique)
+        arms.append(Arm(f"+ {_name(technique)}", recipe))
+    arms[-1] = Arm(TUNED, tuned)
+    return arms
+
+
+def _changed(notebook: Recipe, tuned: Recipe) -> list[Technique]:
+    before = {t.name: t for t in notebook.techniques}
+    return by_roadmap([t for t in tuned.techniques if t != before[t.name]])
+
+
+def _last_change(notebook: Recipe, tuned: Recipe) -> str:
+    return _name(_changed(notebook, tuned)[-1])
+
+
+def _name(technique: Technique) -> str:
+    return technique.name.replace("_", " ")
+
+
+def _claim(technique: str, statement: str, treatment: str, control: str, place: str) -> Claim:
+    return Claim(
+        statement=statement,
+        technique=technique,
+        metric=schema.TEST_ACCURACY,
+        sign=+1,
+        treatment=treatment,
+        control=control,
+        family=f"test accuracy {place}",
+        source="the search that chose it, on validation images of other seeds",
+        mechanism=(schema.GENERALISATION_GAP,),
+    )

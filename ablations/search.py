@@ -1,0 +1,194 @@
+"""A search: what is varied between which limits, and what is looked at next, given what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from ablations import catalog
+from ablations.naming import did_you_mean
+from ablations.recipe import Recipe
+
+Value = float | int | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a trial draws: a knob (`technique.knob`) in a range or of several values, or the level of a `technique`.
+
+    With `when`, another parameter's name and values, it is drawn only where that one has one of them; that one must
+    stand before it.
+    """
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[Value, ...] | None = None
+    doc: str = ""
+    when: tuple[str, tuple[Value, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.choices is None:
+            assert self.low is not None, self
+            assert self.high is not None, self
+            assert self.low < self.high, self
+            assert not self.log or self.low > 0, self
+
+    def wanted(self, drawn: Mapping[str, Value]) -> bool:
+        """Whether a trial that has drawn these values draws this one too."""
+        return self.when is None or drawn.get(self.when[0]) in self.when[1]
+
+    def at_edge(self, value: Value, share: float) -> bool:
+        """Whether a value lies within the outer share of the range, on a side on which it could be wider."""
+        if self.choices is not None:
+            return False
+        scale, about = math.log if self.log else float, knob_of(self.name)
+        low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
+        below = about.low is None or self.low > about.low
+        above = about.high is None or self.high < about.high
+        return bool((below and at - low < share * (high - low)) or (above and high - at < share * (high - low)))
+
+
+def knob_of(name: str) -> Any:
+    """What is known of `technique.knob`. Raises ValueError, with what is near, for an unknown one."""
+    owner, _, knob = name.partition(".")
+    known = catalog.techniques()
+    if owner not in known:
+        raise ValueError(f"no technique {owner!r}{did_you_mean(owner, known)}")
+    knobs = known[owner].knobs()
+    if knob not in knobs:
+        raise ValueError(f"{owner} has no knob {knob!r}{did_you_mean(knob, knobs)}")
+    return knobs[knob]
+
+
+def parameter(name: str, *, when: tuple[str, tuple[Value, ...]] | None = None) -> Parameter:
+    """The parameter of a knob, in the range that the knob itself says is worth a search.
+
+    Raises ValueError for a knob that names none.
+    """
+    about, (owner, _, knob) = knob_of(name), name.partition(".")
+    if about.choices is not None:
+        return Parameter(name, choices=about.choices, doc=about.doc, when=when)
+    if about.search is None:
+        raise ValueError(f"{name} does not say in which range a search should look; give it search=(low, high)")
+    default = next(f.default for f in fields(catalog.techniques()[owner]) if f.name == knob)  # type: ignore[arg-type]
+    low, high = about.search
+    return Parameter(name, low, high, about.log, isinstance(default, int), doc=about.doc, when=when)
+
+
+def around(name: str, value: float, decades: float) -> Parameter:
+    """A knob in a logarithmic range of so many decades, with the value in the middle, within what is legal."""
+    about = knob_of(name)
+    low, high = value * 10 ** (-decades / 2), value * 10 ** (decades / 2)
+    return Parameter(
+        name,
+        low if about.low is None else max(low, about.low),
+        high if about.high is None else min(high, about.high),
+        log=True,
+        doc=about.doc,
+    )
+
+
+@dataclass(frozen=True)
+class Study:
+    """One Optuna study: parameters set on a recipe, and how many trials they get.
+
+    Asked for again under its name, with more trials or wider ranges, it goes on where it stood.
+    """
+
+    name: str
+    recipe: Recipe
+    parameters: tuple[Parameter, ...]
+    trials: int
+    first: tuple[Mapping[str, Value], ...] = ()
+    """Values that are tried before any is drawn, such as the baseline's own."""
+    sampler: str | None = None
+    """Where it needs another than the search's, such as `grid`."""
+    grid: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """The values of a grid."""
+    widened: int = 0
+
+    def with_values(self, values: Mapping[str, Value]) -> Recipe:
+        """The recipe that a trial trains."""
+        recipe = self.recipe
+        for name, value in values.items():
+            recipe = recipe.set(f"{name}={value!r}" if isinstance(value, float) else f"{name}={value}")
+        return recipe
+
+    def own_values(self) -> dict[str, Value]:
+        """The values that its recipe has already, where they are legal; nothing if one is not.
+
+        What is not drawn under a condition is left out.
+        """
+        knobs, found = self.recipe.knobs(), dict[str, Value]()
+        for p in self.parameters:
+            if not p.wanted(found):
+                continue
+            value = knobs[p.name] if "." in p.name else self._level(p)
+            legal = value in p.choices if p.choices is not None else p.low <= value <= p.high  # type: ignore[operator]
+            if not legal:
+                return {}
+            found[p.name] = value
+        return found
+
+    def _level(self, p: Parameter) -> str:
+        """The level that stands for what the recipe has of a technique; `on` for settings that have no name."""
+        technique = next(t for t in self.recipe.techniques if t.name == p.name)
+        return technique.level if technique.level in (p.choices or ()) else "on"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best finished trial of a study: its number, its objective and what it drew."""
+
+    study: Study
+    trial: int
+    value: float
+    drawn: Mapping[str, Value]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that it trained."""
+        return self.study.with_values(self.drawn)
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """The parameters whose best value lies in the outer tenth of their range."""
+        return tuple(
+            p.name for p in self.study.parameters if p.name in self.drawn and p.at_edge(self.drawn[p.name], EDGE)
+        )
+
+
+EDGE = 0.1
+
+Rounds = Generator[list[Study], list[Best | None], None]
+"""A search: yields the studies that are to be carried out side by side, and is sent the best of each."""
+
+
+def widened(studies: list[Study], found: list[Best | None], more: int, decades: float = 1.0) -> list[Study] | None:
+    """All studies with their logarithmic ranges wider on both sides and more trials, if one is best at an edge.
+
+    All of them, and equally, so that none gets more attention than the others. None where no best is at an edge.
+    """
+    if not any(best and best.edges for best in found):
+        return None
+    return [
+        replace(
+            study,
+            parameters=tuple(_wider(p, decades) for p in study.parameters),
+            trials=study.trials + more,
+            widened=study.widened + 1,
+        )
+        for study in studies
+    ]
+
+
+def _wider(p: Parameter, decades: float) -> Parameter:
+    if not p.log or p.low is None or p.high is None:
+        return p
+    middle, width = math.sqrt(p.low * p.high), math.log10(p.high / p.low)
+    return replace(around(p.name, middle, width + decades), when=p.when)

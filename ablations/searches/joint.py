@@ -1,0 +1,40 @@
+"""Every knob that names a range, at once: what an automatic search makes of the whole recipe."""
+
+from __future__ import annotations
+
+from ablations import catalog
+from ablations.recipe import Recipe
+from ablations.search import Parameter, Rounds, Study, around, parameter
+from ablations.techniques.schedule import Schedule
+
+QUESTION = "How good does the recipe become if everything is tuned at once?"
+
+DEFAULT_TRIALS = 64
+RATE = "optimizer.rate"
+
+
+def search(baseline: Recipe, trials: int) -> Rounds:
+    """One study of the optimizer's rate, the schedule's shape, and all techniques with a range, in or out.
+
+    A knob is drawn where its technique is in; a technique whose knobs all have ranges that reach to nothing needs no
+    switch.
+    """
+    shape = Schedule.knobs()["shape"]
+    parameters = [
+        around(RATE, baseline.update_rule().rate, 2.0),
+        Parameter("schedule.shape", choices=shape.choices, doc=shape.doc),
+    ]
+    for name, cls in catalog.techniques().items():
+        searched = [knob for knob, about in cls.knobs().items() if about.search is not None]
+        if name == "optimizer" or not searched:
+            continue
+        if name == "schedule":
+            parameters.append(parameter("schedule.gamma", when=("schedule.shape", ("step", "multistep"))))
+            continue
+        when = None
+        if any(cls.knobs()[knob].log for knob in searched):
+            parameters.append(Parameter(name, choices=("off", "on"), doc=f"whether there is {cls.title}"))
+            when = (name, ("on",))
+        parameters += [parameter(f"{name}.{knob}", when=when) for knob in searched]
+    own = Study("joint", baseline, tuple(parameters), trials).own_values()
+    yield [Study("joint", baseline, tuple(parameters), trials, (own,) if own else ())]

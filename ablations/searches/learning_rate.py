@@ -1,0 +1,35 @@
+"""A learning rate for each optimizer: the same number of trials, the same width of the range, widened for all alike."""
+
+from __future__ import annotations
+
+from ablations.recipe import Recipe
+from ablations.search import Rounds, Study, around, widened
+from ablations.techniques.optimizer import Optimizer
+
+QUESTION = "Which learning rate suits which optimizer, and which of them is then best?"
+
+RATE = "optimizer.rate"
+DECADES = 2.0
+WIDENINGS = 2
+DEFAULT_TRIALS = 8
+
+
+def search(baseline: Recipe, trials: int) -> Rounds:
+    """One study per kind of optimizer around the rate of its level; the baseline's own rate where that is its kind."""
+    studies = []
+    for level in Optimizer.levels:
+        optimizer = Optimizer.at(level)
+        own = next(t for t in baseline.techniques if t.name == Optimizer.name)
+        assert isinstance(own, Optimizer)
+        if own.kind == optimizer.kind:
+            optimizer = own
+        recipe = baseline.with_technique(optimizer)
+        studies.append(
+            Study(optimizer.kind, recipe, (around(RATE, optimizer.rate, DECADES),), trials, ({RATE: optimizer.rate},))
+        )
+    for _ in range(WIDENINGS + 1):
+        found = yield studies
+        wider = widened(studies, found, more=max(1, trials // 2))
+        if wider is None or wider[0].widened > WIDENINGS:
+            return
+        studies = wider

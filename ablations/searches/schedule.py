@@ -1,0 +1,22 @@
+"""How the learning rate should change over training, and how high it may start."""
+
+from __future__ import annotations
+
+from ablations.recipe import Recipe
+from ablations.search import Parameter, Rounds, Study, around, parameter
+from ablations.techniques.schedule import Schedule
+
+QUESTION = "Which schedule is best, each with a learning rate that suits it?"
+
+DEFAULT_TRIALS = 32
+
+
+def search(baseline: Recipe, trials: int) -> Rounds:
+    """One study: the shape, the rate, and the size of the falls where the shape has any."""
+    parameters = (
+        Parameter("schedule.shape", choices=Schedule.knobs()["shape"].choices, doc=Schedule.knobs()["shape"].doc),
+        around("optimizer.rate", baseline.update_rule().rate, 2.0),
+        parameter("schedule.gamma", when=("schedule.shape", ("step", "multistep"))),
+    )
+    own = Study("schedule", baseline, parameters, trials).own_values()
+    yield [Study("schedule", baseline, parameters, trials, (own,) if own else ())]
