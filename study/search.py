@@ -38,6 +38,9 @@ FIRST_TUNING_SEED = 100_000
 AT_ONCE = {"cpu": 8, "cuda": 32}
 """Trials asked before the first of them is told: it decides what is drawn, so the number of workers must not."""
 
+LEAST_AT_ONCE = 2
+"""Of each study, however many there are: what a rung leaves must still fill the workers."""
+
 
 DECISIVE = ("name", "epochs", "seeds", "seed", "sampler", "pruner", "rungs", "trials", "pareto", "at_once")
 
@@ -262,8 +265,8 @@ class _Coordinator:
         """Batch after batch, each with as many trials of every study that still needs some."""
         self._progress.trials_total += sum(t.missing() for t in studies)
         while open_ones := [t for t in studies if t.missing()]:
-            share = max(1, AT_ONCE[self._invocation.device.type] // len(open_ones))
-            batch = [self._ask(t) for t in open_ones for _ in range(min(share, t.missing()))]
+            share = max(LEAST_AT_ONCE, AT_ONCE[self._invocation.device.type] // len(studies))
+            batch = [self._ask(t) for t in open_ones for _ in range(t.due(share))]
             try:
                 self._train(batch)
             except BaseException:

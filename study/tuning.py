@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -99,6 +101,13 @@ class Tuned:
     def missing(self) -> int:
         """How many are still to come."""
         return max(0, self.study.trials - self.counted())
+
+    def due(self, at_once: int) -> int:
+        """How many trials to ask before any of them is told.
+
+        No more than complete a batch, so that after an interruption batches fall where they would have fallen.
+        """
+        return min(self.missing(), at_once - self.counted() % at_once)
 
     def recover(self, is_gone: Any) -> list[FrozenTrial]:
         """Fail the trials whose coordinator is gone, and queue what they drew; returns them.
@@ -200,7 +209,8 @@ def _sampler(study: Study, settings: Settings, name: str, place: int) -> optuna.
         case "cmaes":
             return optuna.samplers.CmaEsSampler(seed=own)
         case "qmc":
-            return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+            with _experimental():
+                return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
     return optuna.samplers.RandomSampler(seed=own)
 
 
@@ -237,8 +247,17 @@ def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
         case "hyperband":
             return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=settings.epochs, reduction_factor=3)
         case "wilcoxon":
-            return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)
+            with _experimental():
+                return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)
     return optuna.pruners.NopPruner()
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """What Optuna calls experimental is used knowingly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def _number(*parts: object) -> int:

@@ -1,0 +1,196 @@
+"""Searches: what is drawn, what is widened, and recipes that survive being written down."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablations import adopted, catalog
+from ablations.profiles import profile
+from ablations.recipe import Recipe
+from ablations.search import Best, Parameter, Study, around, parameter, widened
+
+
+@pytest.fixture
+def baseline() -> Recipe:
+    return profile("quick").apply(catalog.notebook_recipe())
+
+
+def _middle(p: Parameter) -> float | int | str:
+    if p.choices is not None:
+        return p.choices[-1]
+    assert p.low is not None
+    assert p.high is not None
+    value = math.sqrt(p.low * p.high) if p.log else (p.low + p.high) / 2
+    return round(value) if p.integer else value
+
+
+@pytest.mark.parametrize("name", catalog.search_names())
+def test_every_search_asks_and_its_trials_can_be_trained(name: str, baseline: Recipe) -> None:
+    module = catalog.search_module(name)
+    assert module.QUESTION.endswith("?")
+    rounds = module.search(baseline, module.DEFAULT_TRIALS)
+    studies = next(rounds)
+    for _ in range(12):
+        assert len({study.name for study in studies}) == len(studies)
+        found = []
+        for study in studies:
+            for values in study.first:
+                assert study.with_values(values).digest()
+            drawn: dict = {}
+            for p in study.parameters:
+                if p.wanted(drawn):
+                    drawn[p.name] = study.grid[p.name][-1] if study.grid else _middle(p)
+            recipe = study.with_values(drawn)
+            assert {name: recipe.knobs()[name] for name in drawn if "." in name} == {
+                name: pytest.approx(value) for name, value in drawn.items() if "." in name
+            }
+            found.append(Best(study, 0, 0.5, drawn))
+        try:
+            studies = rounds.send(found)
+        except StopIteration:
+            return
+    raise AssertionError("the search does not end")
+
+
+def test_each_optimizer_gets_the_same_trials_and_the_same_width(baseline: Recipe) -> None:
+    studies = next(catalog.search_module("learning-rate").search(baseline, 8))
+    assert {study.trials for study in studies} == {8}
+    widths = [math.log10(p.high / p.low) for study in studies for p in study.parameters]  # type: ignore[operator]
+    assert widths == pytest.approx([2.0] * len(studies))
+    assert {study.recipe.update_rule().adaptive for study in studies} == {True, False}
+
+
+def test_a_best_rate_at_an_edge_widens_all_alike_and_a_best_inside_ends_the_search(baseline: Recipe) -> None:
+    rounds = catalog.search_module("learning-rate").search(baseline, 8)
+    studies = next(rounds)
+
+    def best(study: Study, share: float) -> Best:
+        (p,) = study.parameters
+        assert p.low is not None
+        assert p.high is not None
+        return Best(study, 0, 0.5, {p.name: p.low * (p.high / p.low) ** share})
+
+    inside = [best(study, 0.5) for study in studies]
+    wider = rounds.send([*inside[:-1], best(studies[-1], 0.97)])
+    for before, after in zip(studies, wider, strict=True):
+        (old,), (new,) = before.parameters, after.parameters
+        assert new.low < old.low < old.high < new.high  # type: ignore[operator]
+        assert (after.trials, after.widened, after.recipe) == (12, 1, before.recipe)
+    with pytest.raises(StopIteration):
+        rounds.send([best(study, 0.5) for study in wider])
+
+
+def test_nobody_is_widened_beyond_what_is_legal() -> None:
+    p = around("optimizer.rate", 50.0, 2.0)
+    study = Study("s", catalog.notebook_recipe(), (p,), 4)
+    assert p.high == 100.0
+    assert not p.at_edge(99.0, 0.1)
+    assert p.at_edge(5.1, 0.1)
+    (after,) = widened([study], [Best(study, 0, 0.5, {"optimizer.rate": 5.1})], 2) or ()
+    assert after.parameters[0].high == 100.0
+    assert after.parameters[0].low < 5.0  # type: ignore[operator]
+    assert widened([study], [Best(study, 0, 0.5, {"optimizer.rate": 30.0})], 2) is None
+    assert widened([study], [None], 2) is None
+
+
+def test_ranges_come_from_the_knobs_and_a_knob_without_one_says_so() -> None:
+    p = parameter("dropout.p")
+    assert (p.low, p.high, p.log, p.integer) == (0.0, 0.7, False, False)
+    assert parameter("augmentation.padding").integer
+    with pytest.raises(ValueError, match=re.escape("optimizer.momentum does not say in which range")):
+        parameter("optimizer.momentum")
+    with pytest.raises(ValueError, match=re.escape("dropout has no knob 'q'")):
+        parameter("dropout.q")
+    with pytest.raises(ValueError, match=re.escape("no technique 'dropot'; did you mean dropout?")):
+        parameter("dropot.p")
+
+
+def test_what_depends_on_another_is_drawn_only_with_it(baseline: Recipe) -> None:
+    (study,) = next(catalog.search_module("regularization").search(baseline, 8))
+    by_name = {p.name: p for p in study.parameters}
+    assert by_name["mixup.alpha"].wanted({"mixup": "on"})
+    assert not by_name["mixup.alpha"].wanted({"mixup": "off"})
+    (own,) = study.first
+    assert study.with_values(own) == baseline  # the baseline is tried first
+    assert "mixup.alpha" not in own
+    named = study.with_values(own | {"weight_decay": "on", "weight_decay.strength": 0.00123})
+    assert named.knobs()["weight_decay.strength"] == 0.00123
+
+
+@given(
+    rate=st.floats(1e-7, 10.0),
+    p=st.floats(0.0, 0.95),
+    padding=st.integers(0, 16),
+    shape=st.sampled_from(["constant", "cosine", "multistep"]),
+)
+def test_a_recipe_comes_back_from_its_file(rate: float, p: float, padding: int, shape: str) -> None:
+    recipe = profile("quick").apply(catalog.notebook_recipe())
+    for setting in (f"optimizer.rate={rate!r}", f"dropout.p={p!r}", f"augmentation.padding={padding}"):
+        recipe = recipe.set(setting)
+    recipe = recipe.set(f"schedule.shape={shape}")
+    written = adopted.adopted_from(
+        "found", recipe, {"dropout": {"optimizer.rate": rate}}, {"seeds": [1, 2], "a": 'x"y'}
+    )
+    content = tomllib.loads(written.as_toml())
+    again = adopted.Adopted("found", content["techniques"], content["retuned"], content["provenance"])
+    assert again.applied(profile("quick").apply(catalog.notebook_recipe())) == recipe
+    assert again.retuned == {"dropout": {"optimizer.rate": rate}}
+    assert again.seeds == (1, 2)
+    assert content["provenance"]["a"] == 'x"y'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[techniques.dropot]\np = 0.5", "no technique 'dropot'; did you mean dropout?"),
+        ("[techniques.dropout]\nq = 0.5", "dropout has no knob 'q'"),
+        ("[techniques.dropout]\np = 1.5", "dropout.p must lie between 0 and 0.95, not at 1.5"),
+        ("[technique.dropout]\np = 0.5", "no section 'technique'; did you mean techniques?"),
+        ("[techniques]\ndropout = 0.5", "hold a table per technique"),
+        ("techniques = ", "cannot be read as a recipe"),
+    ],
+)
+def test_a_damaged_recipe_says_what_is_wrong(content: str, said: str, tmp_path: Path, baseline: Recipe) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        adopted.read(path).applied(baseline)
+
+
+def test_a_recipe_that_is_not_there_says_which_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="none has been adopted yet"):
+        adopted.find("tuned", tmp_path)
+    (tmp_path / "tuned.toml").write_text("")
+    with pytest.raises(ValueError, match=re.escape("no recipe 'tund'; did you mean tuned?")):
+        adopted.find("tund", tmp_path)
+    assert adopted.find("tuned", tmp_path) == tmp_path / "tuned.toml"
+    with pytest.raises(ValueError, match="there is no recipe at"):
+        adopted.read(tmp_path / "other.toml")
+
+
+def test_the_tuned_plan_goes_from_the_notebooks_recipe_to_the_tuned_one(baseline: Recipe) -> None:
+    tuned = baseline.set("optimizer.rate=0.002").set("dropout.p=0.2").set("mixup=on")
+    plan = catalog.make_plan("tuned", tuned, profile("quick"), (0, 1), {"dropout": {"optimizer.rate": 0.004}})
+    names = [arm.name for arm in plan.arms]
+    assert names[:4] == ["tuned recipe", "notebook's recipe", "+ optimizer", "+ dropout"]
+    assert plan.arm("+ dropout").recipe == baseline.set("optimizer.rate=0.002").set("dropout.p=0.2")
+    assert plan.arm("notebook's recipe").recipe == baseline
+    # mixup is the last rung: without it the tuned recipe is the rung before, which is trained once.
+    assert "tuned without mixup" not in names
+    removed = {c.control for c in plan.claims if c.family == "test accuracy in the tuned recipe"}
+    assert "+ dropout" in removed
+    anew = plan.arm("tuned without dropout, rate found anew").recipe
+    assert anew == tuned.without("dropout").set("optimizer.rate=0.004")
+    rungs = [(c.treatment, c.control) for c in plan.claims if c.family == "test accuracy on the roadmap"]
+    assert rungs == [
+        ("+ optimizer", "notebook's recipe"), ("+ dropout", "+ optimizer"), ("tuned recipe", "+ dropout")
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="the tuned recipe is the notebook's"):
+        catalog.make_plan("tuned", baseline, profile("quick"), (0, 1))

@@ -1,0 +1,191 @@
+"""Searches carried out for real: trials in MLflow and Optuna, rungs, resuming, and no test image read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from ablations import schema
+from ablations.profiles import Profile
+from ablations.recipe import Recipe
+from study.data import Dataset
+from study.home import Home
+from study.search import FIRST_TUNING_SEED, SearchInvocation, SearchProgress, tune
+from study.tracking import open_store
+from study.tuning import storage_at
+
+FACTS = {"commit": "unknown", "device": "cpu"}
+
+
+def _invocation(recipe: Recipe, data: Dataset, **more) -> SearchInvocation:
+    longer = replace(recipe, budget=replace(recipe.budget, epochs=4))
+    profile = Profile("tiny", "for tests", longer.model, longer.budget, 2, 0.01)
+    given = {"name": "regularization", "trials": 10, "sampler": "random", "workers": 2, **more}
+    return SearchInvocation(baseline=longer, profile=profile, data=data, device=torch.device("cpu"), **given)
+
+
+def _tune(home: Home, invocation: SearchInvocation, stop_after: int | None = None):
+    """A search carried out; asked to stop after so many events, if a number is given."""
+    seen = 0
+
+    def stopped() -> bool:
+        nonlocal seen
+        seen += 1
+        return stop_after is not None and seen > stop_after
+
+    def show(progress: SearchProgress) -> None:
+        pass
+
+    home.folder.mkdir(parents=True, exist_ok=True)
+    return tune(invocation, storage_at(None, home.journal), open_store(home), FACTS, show, stopped)
+
+
+def _runs(home: Home, kind: str = schema.KIND_TRIAL) -> list:
+    client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.kind = '{kind}'", max_results=1000))
+
+
+def _studies(home: Home) -> dict[str, list]:
+    storage = storage_at(None, home.journal)
+    names = optuna.get_all_study_names(storage)
+    return {name: optuna.load_study(study_name=name, storage=storage).trials for name in names}
+
+
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data: Dataset):
+    home = Home(tmp_path_factory.mktemp("home"))
+    invocation = _invocation(recipe, tiny_data)
+    outcome, progress = _tune(home, invocation)
+    return home, invocation, outcome, progress
+
+
+def test_every_trial_is_a_run_with_its_knobs_its_number_and_its_state(carried_out) -> None:
+    home, invocation, _, progress = carried_out
+    (trials,) = _studies(home).values()
+    runs = {int(r.data.tags[schema.TRIAL]): r for r in _runs(home)}
+    assert len(runs) == len(trials) == progress.trials_done == 10
+    states = {TrialState.COMPLETE: ("FINISHED", schema.FINISHED), TrialState.PRUNED: ("KILLED", schema.PRUNED)}
+    for trial in trials:
+        run = runs[trial.number]
+        assert (run.info.status, run.data.tags[schema.OUTCOME]) == states[trial.state]
+        assert json.loads(run.data.tags[schema.SAMPLED]) == trial.params
+        for name, value in trial.params.items():
+            if "." in name:
+                assert run.data.params[name] == str(value)
+        client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+        curve = client.get_metric_history(run.info.run_id, schema.VALIDATION_ACCURACY)
+        assert [point.step for point in curve] == list(range(1, int(run.data.metrics[schema.EPOCHS]) + 1))
+        assert run.data.metrics[schema.OBJECTIVE] == curve[-1].value
+        assert trial.intermediate_values[1] == curve[0].value
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == curve[-1].value
+            assert curve[-1].step == invocation.epochs
+    assert {t.state for t in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    (parent,) = _runs(home, schema.KIND_SEARCH)
+    assert parent.info.status == "FINISHED"
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs.values()} == {parent.info.run_id}
+
+
+def test_no_trial_has_seen_a_test_image_or_a_seed_of_a_plan(carried_out) -> None:
+    home, invocation, _, _ = carried_out
+    for run in _runs(home):
+        assert not [name for name in run.data.metrics if name.startswith("test/") or "gap" in name]
+    assert min(invocation.seeds) >= FIRST_TUNING_SEED
+
+
+def test_the_winner_is_the_best_finished_trial_and_is_told_with_what_it_changes(carried_out) -> None:
+    home, invocation, outcome, _ = carried_out
+    (trials,) = _studies(home).values()
+    best = max((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value)
+    winner = outcome["winner"]
+    assert (winner["trial"], winner["value"]) == (best.number, best.value)
+    knobs = invocation.baseline.knobs()
+    for name, before, after in winner["changes"]:
+        assert knobs[name] == before != after == winner["knobs"][name]
+    asked, found, _ = open_store(home).found("regularization", invocation.data)  # type: ignore[misc]
+    assert found == json.loads(json.dumps(outcome))
+    assert asked["digest"] == found["search_digest"]
+
+
+def test_a_second_call_tries_nothing_and_finds_the_same(carried_out) -> None:
+    home, invocation, outcome, _ = carried_out
+    again, progress = _tune(home, invocation)
+    assert (again, progress.trials_done, progress.trials_total) == (outcome, 0, 0)
+    assert len(_runs(home)) == 10
+    assert len(_runs(home, schema.KIND_SEARCH)) == 1
+
+
+def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> None:
+    home, invocation, outcome, _ = carried_out
+    other = Home(tmp_path)
+    again, _ = _tune(other, replace(invocation, workers=1))
+    (first,), (second,) = _studies(home).values(), _studies(other).values()
+    assert [(t.params, t.state, t.values) for t in first] == [(t.params, t.state, t.values) for t in second]
+    assert again["winner"] == outcome["winner"]
+
+
+@pytest.mark.parametrize("events", [3, 25])
+def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: int, tmp_path: Path) -> None:
+    home, invocation, outcome, _ = carried_out
+    other = Home(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        _tune(other, invocation, stop_after=events)
+    assert not [r for r in (*_runs(other), *_runs(other, schema.KIND_SEARCH)) if r.info.status == "RUNNING"]
+    again, _ = _tune(other, invocation)
+    (whole,), (trials,) = _studies(home).values(), _studies(other).values()
+    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    assert len(ended) == 10
+    assert [t.params for t in ended] == [t.params for t in whole]
+    assert {t.state for t in trials if t not in ended} <= {TrialState.FAIL}
+    assert again["winner"]["value"] == outcome["winner"]["value"]
+    assert not list(other.checkpoints.glob("search-*"))
+
+
+def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    home = Home(tmp_path)
+    invocation = _invocation(recipe, tiny_data, name="learning-rate", trials=2, pruner="none")
+    outcome, progress = _tune(home, invocation)
+    assert len(outcome["studies"]) == 7
+    widened = {study["widened"] for study in outcome["studies"]}
+    assert len(widened) == 1
+    per_study = [len(trials) for trials in _studies(home).values()]
+    assert per_study == [2 + widened.pop()] * 7
+    assert progress.trials_done == sum(per_study)
+    kept, _ = _tune(home, _invocation(recipe, tiny_data, name="retune", trials=1))
+    assert kept["winner"] is None
+    assert set(kept["retuned"]) == {t.name for t in invocation.baseline.techniques if not t.is_off}
+
+
+@pytest.mark.parametrize("pruner", ["wilcoxon", "median"])
+def test_a_trial_of_several_seeds_is_worth_their_mean(
+    pruner: str, tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    home = Home(tmp_path)
+    invocation = _invocation(recipe, tiny_data, trials=4, pruner=pruner, seeds_per_trial=3)
+    _tune(home, invocation)
+    assert len(_runs(home)) == 4
+    for run in _runs(home):
+        if run.data.tags[schema.OUTCOME] == schema.FINISHED:
+            assert run.data.metrics[schema.EPOCHS] == 3 * invocation.epochs
+            # A mean of three shares of 40 images.
+            assert run.data.metrics[schema.OBJECTIVE] * 120 == pytest.approx(
+                round(run.data.metrics[schema.OBJECTIVE] * 120)
+            )
+
+
+def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
+    outcome, progress = _tune(Home(tmp_path), _invocation(recipe, tiny_data, trials=3, pareto=True))
+    assert progress.pruned == 0
+    (study,) = outcome["studies"]
+    assert 1 <= len(study["front"]) <= 3
+    assert max(t["value"] for t in study["front"]) == outcome["winner"]["value"]
