@@ -132,7 +132,7 @@ def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> 
     assert again["winner"] == outcome["winner"]
 
 
-@pytest.mark.parametrize("events", [3, 25])
+@pytest.mark.parametrize("events", [3, pytest.param(25, marks=pytest.mark.slow)])
 def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: int, tmp_path: Path) -> None:
     home, invocation, outcome, _ = carried_out
     other = Home(tmp_path)
@@ -149,6 +149,7 @@ def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: in
     assert not list(other.checkpoints.glob("search-*"))
 
 
+@pytest.mark.slow
 def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
     assert set(kept["retuned"]) == {t.name for t in invocation.baseline.techniques if not t.is_off}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["wilcoxon", "median"])
 def test_a_trial_of_several_seeds_is_worth_their_mean(
     pruner: str, tmp_path: Path, recipe: Recipe, tiny_data: Dataset
@@ -183,6 +185,7 @@ def test_a_trial_of_several_seeds_is_worth_their_mean(
             )
 
 
+@pytest.mark.slow
 def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     outcome, progress = _tune(Home(tmp_path), _invocation(recipe, tiny_data, trials=3, pareto=True))
     assert progress.pruned == 0
