@@ -416,6 +416,7 @@ def _study_outcome(tuned: Tuned, best: Best | None, baseline: Recipe) -> dict[st
             }
             for p in tuned.study.parameters
         ],
+        "sampler": tuned.study.sampler or tuned.settings.sampler,
         "widened": tuned.study.widened,
         "edge": list(best.edges) if best else [],
         "best": {"trial": best.trial, "value": best.value, "sampled": dict(best.drawn)} if best else None,

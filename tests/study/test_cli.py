@@ -166,3 +166,59 @@ def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(home: Ho
     assert "trainings in" not in again.stdout
     (page,) = home.reports.glob("*.html")
     assert "looks after 5, 10 and 15 seeds, until every claim is decided" in page.read_text()
+
+
+# The search starts from another recipe than the notebook's, so that its winner is another one too.
+SEARCH = ["--trials", "2", "--workers", "1", "--sampler", "random", *TINY, "--set=optimizer.rate=0.002"]
+
+
+def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(home: Home) -> None:
+    dry = _ablate("tune", "regularization", "--dry-run", *SEARCH)
+    assert dry.exit_code == 0, dry.stderr
+    assert "2 trainings in the first round, at most" in dry.stdout
+    assert not home.journal.exists()
+    assert "no search 'regularization' has ended on tiny yet" in _ablate("adopt", "regularization").stderr
+    tuned = _ablate("tune", "regularization", *SEARCH)
+    assert tuned.exit_code == 0, tuned.stderr
+    assert re.search(r"2 trials in 0:\d\d: \d pruned, 0 diverged, 0 failed\.", tuned.stdout)
+    assert "Best: trial" in tuned.stdout
+    assert "Report: " in tuned.stdout
+    assert "Nothing left to try" in _ablate("tune", "regularization", *SEARCH).stdout
+    adopted = _ablate("adopt", "regularization", "--as", "mine")
+    assert adopted.exit_code == 0, adopted.stderr
+    text = (home.recipes / "mine.toml").read_text()
+    assert "seeds = [100000]" in text
+    run = ["run", "tuned", "--baseline", "mine", "--seeds", "1", *TINY]
+    wrong = _ablate(*run, "--first-seed", "100000")
+    assert wrong.exit_code == 2
+    assert "was chosen with seed 100000" in wrong.stderr
+    assert "such as --first-seed 100001" in wrong.stderr
+    done = _ablate(*run, "--workers", "1")
+    assert done.exit_code == 0, done.stderr
+    (page,) = home.reports.glob("tuned-*.html")
+    assert "baseline=mine (" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tune", "learning-rat"], "no search 'learning-rat'; did you mean learning-rate?"),
+        (["tune", "joint", "--sampler", "tpee"], "no sampler 'tpee'; did you mean tpe?"),
+        (["tune", "joint", "--pruner", "halvin"], "no pruner 'halvin'; did you mean halving?"),
+        (["tune", "joint", "--trials", "0"], "--trials must be at least 1, not 0"),
+        (["tune", "joint", "--pruner", "wilcoxon"], "it needs --seeds-per-trial of at least 3"),
+        (
+            ["tune", "joint", "--storage", "nonsense://x", "--profile", "smoke"],
+            "--storage nonsense://x cannot be opened",
+        ),
+        (["run", "--baseline", "tuned"], "none has been adopted yet: run `ablate tune`"),
+        (["run", "tuned"], "the tuned recipe is the notebook's: give another with --baseline"),
+        (["adopt", "join"], "no search 'join'; did you mean joint?"),
+        (["adopt", "joint", "--as", "a/b"], "--as 'a/b': a recipe's name is of letters"),
+    ],
+)
+def test_a_mistake_in_tuning_is_one_sentence_and_code_2(home: Home, words: list[str], said: str) -> None:
+    result = _ablate(*words, *(TINY if words[0] != "adopt" else []))
+    assert result.exit_code == 2, result.stdout
+    assert result.stderr.startswith("ablate: ")
+    assert said in result.stderr
