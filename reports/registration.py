@@ -63,13 +63,14 @@ def with_exploratory(
 ) -> pd.DataFrame:
     """The verdicts, with `exploratory` also where a claim, its arms, the seeds or the rule were fixed after results.
 
-    `late` tells those apart. The first plan for the question counts as the one that was fixed in advance, unless no
-    run had ended when a later one was logged.
+    `late` tells those apart. The last plan for the question that was logged before a run had ended counts as the one
+    that was fixed in advance.
     """
     if verdicts.empty:
         return verdicts
     before = [other for other in earlier(invocation, found) if _seen_since(other, invocation, runs)]
-    fixed = {_terms(claim, before[0].plan) for claim in before[0].plan["claims"]} if before else set()
+    in_time = [other.plan for other in before if not _seen_since(before[0], other, runs)]
+    fixed = {_terms(claim, in_time[-1]) for claim in in_time[-1]["claims"]} if before else set()
     late = [bool(before) and _terms(claim, invocation.plan) not in fixed for claim in invocation.plan["claims"]]
     return verdicts.assign(late=late, exploratory=verdicts["exploratory"] | pd.Series(late, index=verdicts.index))
 

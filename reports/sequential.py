@@ -37,6 +37,14 @@ def zero_p(differences: np.ndarray, null: float = 0.0) -> float:
     return e if math.isnan(e) else min(1.0, 1 / e)
 
 
+def critical_t(n: int, alpha: float, prior: float = PRIOR) -> float:
+    """The |t| of n differences above which the e-value is over 1 / α; infinite where it never is."""
+    c2 = prior**2
+    bound = (math.sqrt((n + c2) / c2) / alpha) ** (2 / n)
+    share = bound * c2 / (n + c2)
+    return math.inf if share >= 1 else math.sqrt((n - 1) * (bound - 1) / (1 - share))
+
+
 def interval(differences: np.ndarray, alpha: float = 0.05, prior: float = PRIOR) -> tuple[float, float]:
     """The means whose e-value is below 1 / α: with a probability of 1 - α, the true one at all times together.
 
@@ -46,14 +54,8 @@ def interval(differences: np.ndarray, alpha: float = 0.05, prior: float = PRIOR)
     n = len(x)
     if n < 2 or np.ptp(x) <= ROUNDING:
         return math.nan, math.nan
-    c2, mean = prior**2, float(x.mean())
-    around = float(((x - mean) ** 2).sum())
-    bound = (math.sqrt((n + c2) / c2) / alpha) ** (2 / n)
-    share = bound * c2 / (n + c2)
-    if share >= 1:
-        return -math.inf, math.inf
-    half = math.sqrt(around * (bound - 1) / (1 - share) / n)
-    return mean - half, mean + half
+    half = critical_t(n, alpha, prior) * float(x.std(ddof=1)) / math.sqrt(n)
+    return float(x.mean()) - half, float(x.mean()) + half
 
 
 def equivalence_p(differences: np.ndarray, margin: float) -> float:

@@ -6,7 +6,7 @@ Nothing here knows of arms, claims or stores. Inputs too small or too uniform fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -268,39 +268,57 @@ def upper_limit_of_sd(sd: float, n: int, confidence: float = 0.95) -> float:
     return sd * math.sqrt((n - 1) / float(stats.chi2.ppf(1 - confidence, n - 1)))
 
 
-@cache
-def minimum_detectable_effect(n: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true effect that a two-sided paired t test over n seeds finds with the given probability.
+def critical_t(n: int, alpha: float) -> float:
+    """The |t| above which a two-sided paired t test over n seeds rejects."""
+    return float(stats.t.ppf(1 - alpha / 2, n - 1))
 
-    In units of the standard deviation of the differences, from the non-central t distribution; NaN for n < 2.
+
+@cache
+def minimum_detectable_effect(
+    n: int, alpha: float = 0.05, power: float = 0.8, critical: Callable[[int, float], float] = critical_t
+) -> float:
+    """The smallest true effect that a two-sided test of n paired seeds finds with the given probability.
+
+    In units of the standard deviation of the differences, from the non-central t distribution; NaN for n < 2. The test
+    rejects where |t| is above `critical` (n, α); infinite where that is never.
     """
     if n < 2:
         return math.nan
+    if math.isinf(critical(n, alpha)):
+        return math.inf
     high = 1 / math.sqrt(n)
-    while power_of_t_test(high, n, alpha) < power:
+    while power_of_t_test(high, n, alpha, critical) < power:
         high *= 1.5
-    return float(optimize.brentq(lambda effect: power_of_t_test(effect, n, alpha) - power, 0.0, high))
+    return float(optimize.brentq(lambda effect: power_of_t_test(effect, n, alpha, critical) - power, 0.0, high))
 
 
-def power_of_t_test(effect: float, n: int, alpha: float = 0.05) -> float:
-    """The probability that a two-sided paired t test over n seeds rejects, for a true effect in units of sd."""
-    critical, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), effect * math.sqrt(n)
-    above, below = stats.nct.sf(critical, n - 1, shift), stats.nct.cdf(-critical, n - 1, shift)
+def power_of_t_test(
+    effect: float, n: int, alpha: float = 0.05, critical: Callable[[int, float], float] = critical_t
+) -> float:
+    """The probability that a two-sided test of n paired seeds rejects, for a true effect in units of sd."""
+    bound, shift = critical(n, alpha), effect * math.sqrt(n)
+    above, below = stats.nct.sf(bound, n - 1, shift), stats.nct.cdf(-bound, n - 1, shift)
     # Far from zero the lower tail is nothing, and scipy's series for it gives NaN.
     return float(above) + (0.0 if math.isnan(below) else float(below))
 
 
-def seeds_needed(effect: float, alpha: float = 0.05, power: float = 0.8, at_most: int = 10_000) -> int | None:
+def seeds_needed(
+    effect: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    critical: Callable[[int, float], float] = critical_t,
+    at_most: int = 10_000,
+) -> int | None:
     """The fewest seeds whose minimum detectable effect is no larger than `effect` (in sd of the differences).
 
     None where even `at_most` do not suffice, or the effect is not a positive number.
     """
-    if not effect > 0 or minimum_detectable_effect(at_most, alpha, power) > effect:
+    if not effect > 0 or minimum_detectable_effect(at_most, alpha, power, critical) > effect:
         return None
     low, high = 1, at_most  # `low` is too few, `high` is enough
     while high - low > 1:
         middle = (low + high) // 2
-        if minimum_detectable_effect(middle, alpha, power) <= effect:
+        if minimum_detectable_effect(middle, alpha, power, critical) <= effect:
             high = middle
         else:
             low = middle

@@ -20,11 +20,15 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Test:
-    """A test of paired differences [n]: p of a mean of zero, the interval at a level, and p of |mean| >= margin."""
+    """A test of paired differences [n]: p of a mean of zero, the interval at a level, and p of |mean| >= margin.
+
+    It finds a difference where |t| is above `critical` (n, level).
+    """
 
     zero_p: Callable[[np.ndarray], float]
     interval: Callable[[np.ndarray, float], tuple[float, float]]
     equivalence_p: Callable[[np.ndarray, float], float]
+    critical: Callable[[int, float], float]
 
 
 def _t_interval(differences: np.ndarray, alpha: float) -> tuple[float, float]:
@@ -33,8 +37,8 @@ def _t_interval(differences: np.ndarray, alpha: float) -> tuple[float, float]:
 
 
 TESTS = {
-    "paired t": Test(statistics.zero_p, _t_interval, statistics.equivalence_p),
-    "paired t e-process": Test(sequential.zero_p, sequential.interval, sequential.equivalence_p),
+    "paired t": Test(statistics.zero_p, _t_interval, statistics.equivalence_p, statistics.critical_t),
+    "paired t e-process": Test(sequential.zero_p, sequential.interval, sequential.equivalence_p, sequential.critical_t),
 }
 """By the names that a plan's rule uses."""
 
@@ -100,7 +104,7 @@ def _at_looks(plan: Mapping[str, Any], runs: pd.DataFrame, answers: Mapping[str,
     for look in looks:
         frame = _judged(plan, runs[runs["seed"].isin(plan["seeds"][:look])], answers).assign(look=float(look))
         for index, row in frame.iterrows():
-            if decided.get(index, row)["verdict"] == INCONCLUSIVE:  # type: ignore[call-overload]
+            if index not in decided or decided[index]["verdict"] == INCONCLUSIVE:
                 decided[index] = row  # type: ignore[index]
     for index, row in decided.items():
         frame.loc[index] = row
@@ -139,9 +143,13 @@ def _compare(
         for names in contrast.arms(claim)
     ]
     spread = statistics.upper_limit_of_sd(found.sd, found.n)
-    detectable = statistics.minimum_detectable_effect(found.n, alpha, POWER) * spread
-    needed = statistics.seeds_needed(margin / spread, alpha, POWER) if spread > 0 and margin > 0 else None
+    detectable = statistics.minimum_detectable_effect(found.n, alpha, POWER, test.critical) * spread
+    decidable = spread > 0 and margin > 0
+    needed = statistics.seeds_needed(margin / spread, alpha, POWER, test.critical) if decidable else None
     improved, improved_low, improved_high = statistics.improvement(claim["sign"] * d, 1 - alpha)
+    if rule["test"] != "paired t":  # these intervals hold for a number of seeds fixed in advance
+        improved_low = improved_high = math.nan
+        answers = {}
     by_image = contrast.by_image(claim, runs, shared, answers) if answers and len(shared) else None
     wide = None if by_image is None else statistics.two_way_interval(by_image, 1 - alpha)
     return {

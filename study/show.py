@@ -188,11 +188,11 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
 def _resolution(plan: Plan, spreads: Mapping[str, float]) -> Iterator[str]:
     """What a plan's seeds can tell and what they cannot."""
     from reports.statistics import minimum_detectable_effect, seeds_needed
-    from reports.verdict import level
+    from reports.verdict import TESTS, level
 
     if not plan.claims:
         return
-    alpha, margin = level(asdict(plan.rule)), plan.rule.margin
+    alpha, margin, critical = level(asdict(plan.rule)), plan.rule.margin, TESTS[plan.rule.test].critical
     if plan.rule.looks:
         yield (
             f"Looks after {', '.join(map(str, plan.rule.looks))} seeds, each at {100 * alpha:.3g} %; training stops "
@@ -202,7 +202,7 @@ def _resolution(plan: Plan, spreads: Mapping[str, float]) -> Iterator[str]:
         yield "One seed cannot tell an effect from chance: no claim will be decided."
         return
     for n in plan.rule.looks or (len(plan.seeds),):
-        effect = minimum_detectable_effect(n, alpha)
+        effect = minimum_detectable_effect(n, alpha, critical=critical)
         found = f"{n} paired seeds find an effect of {effect:.2f} standard deviations of the paired difference"
         if spreads:
             low, typical, high = (100 * effect * f(spreads.values()) for f in (min, median, max))
@@ -212,7 +212,7 @@ def _resolution(plan: Plan, spreads: Mapping[str, float]) -> Iterator[str]:
     if smallest > plan.rule.alpha:
         yield f"The exact sign-flip test cannot fall below p = {smallest:g} with {len(plan.seeds)} seeds."
     if spreads:
-        needed = seeds_needed(margin / median(spreads.values()), alpha)
+        needed = seeds_needed(margin / median(spreads.values()), alpha, critical=critical)
         count = "more than 10,000" if needed is None else f"about {needed:,}"
         yield (
             f"The spread is that of {len(spreads)} comparison{'s' * (len(spreads) > 1)} in the store, at its upper "

@@ -190,3 +190,131 @@ def test_the_two_way_interval_is_that_of_the_seeds_where_images_do_not_matter():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert math.isnan(st.two_way_interval(np.zeros((3, 5))).low)
     assert math.isnan(st.two_way_interval(np.ones((1, 5))).low)
+
+
+@pytest.mark.parametrize(("n", "confidence"), [(2, 0.95), (5, 0.95), (15, 0.9)])
+def test_sd_interval_is_the_chi_square_one(n, confidence):
+    low, high = st.sd_interval(2.0, n, confidence)
+    # The limits are the true spreads under which so small, and so large, an estimate is just likely enough.
+    for limit, probability in ((low, (1 + confidence) / 2), (high, (1 - confidence) / 2)):
+        assert stats.chi2.cdf((n - 1) * 2.0**2 / limit**2, n - 1) == pytest.approx(probability)
+    assert low < 2.0 < high
+    assert st.sd_interval(2.0, n, 0.9)[1] == pytest.approx(st.upper_limit_of_sd(2.0, n, 0.95))
+    for nothing in (st.sd_interval(2.0, 1), st.sd_interval(0.0, n), st.sd_interval(math.nan, n)):
+        assert all(math.isnan(limit) for limit in nothing)
+
+
+def test_sd_interval_published():
+    """n = 10 and s = 1: the usual table's factors for 95 %, 0.688 and 1.826."""
+    assert st.sd_interval(1.0, 10) == pytest.approx((0.688, 1.826), abs=5e-4)
+
+
+def test_sd_interval_covers_and_misses_evenly_on_either_side():
+    sds = np.random.default_rng(8).normal(0, 2.0, (4_000, 5)).std(axis=1, ddof=1)
+    low, high = np.array([st.sd_interval(sd, 5) for sd in sds]).T
+    for missed in ((low > 2.0).mean(), (high < 2.0).mean()):
+        assert missed == pytest.approx(0.025, abs=3.3 * (0.025 * 0.975 / 4_000) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("d", "above", "ties"), [([1, 2, -1], 2, 0), ([0.5, 0, 0, -1], 1, 2), ([0, 0], 0, 2), ([3], 1, 0)]
+)
+def test_improvement_is_the_share_above_zero_with_ties_counted_half(d, above, ties):
+    n = len(d)
+    share, low, high = st.improvement(0.001 * np.array(d, dtype=float))
+    assert share == pytest.approx((above + ties / 2) / n)
+    assert low == pytest.approx(stats.binomtest(above, n).proportion_ci(method="exact").low)
+    assert high == pytest.approx(stats.binomtest(above + ties, n).proportion_ci(method="exact").high)
+    assert 0 <= low <= share <= high <= 1
+
+
+def test_improvement_without_seeds_with_rounding_and_from_the_other_side():
+    assert all(math.isnan(x) for x in st.improvement(np.array([])))
+    # 0.7 - 0.6 - 0.1 is zero but for rounding.
+    assert st.improvement(np.array([0.7 - 0.6 - 0.1, 0.1]))[0] == 0.75
+    d = np.array([0.2, 0.1, -0.3, 0.0, 0.4])
+    share, low, high = st.improvement(d, 0.9)
+    assert st.improvement(-d, 0.9) == pytest.approx((1 - share, 1 - high, 1 - low))
+    assert low > st.improvement(d, 0.99)[1]
+
+
+def test_friedman_published():
+    """Table 6 of Demšar 2006: four classifiers on 14 data sets."""
+    found = st.friedman([3.143, 2.000, 2.893, 1.964], 14)
+    assert found.chi2 == pytest.approx(9.28, abs=0.005)
+    assert found.f == pytest.approx(3.69, abs=0.005)
+    # "The critical value of F(3,39) for α = 0.05 is 2.85, so we reject the null-hypothesis."
+    assert stats.f.isf(0.05, 3, 39) == pytest.approx(2.85, abs=0.005)
+    assert found.p == pytest.approx(stats.f.sf(3.69, 3, 39), abs=2e-4)
+    assert found.p < 0.05
+
+
+@pytest.mark.parametrize(("k", "n"), [(3, 4), (4, 14), (7, 5)])
+def test_friedman_is_scipys(k, n):
+    values = np.random.default_rng(k).standard_normal((n, k)) + 0.3 * np.arange(k)
+    ranks = stats.rankdata(values, axis=1)
+    found, expected = st.friedman(ranks.mean(axis=0), n), stats.friedmanchisquare(*values.T)
+    assert found.chi2 == pytest.approx(expected.statistic)
+    # The F is that of an analysis of variance of the ranks, which has no spread between blocks.
+    rest = ((ranks - ranks.mean(axis=0)) ** 2).sum() / ((k - 1) * (n - 1))
+    assert found.f == pytest.approx(n * ranks.mean(axis=0).var(ddof=1) / rest)
+    assert found.p == pytest.approx(stats.f.sf(found.f, k - 1, (k - 1) * (n - 1)))
+
+
+def test_friedman_at_its_ends():
+    alike = st.friedman([1.0, 2.0, 3.0], 6)
+    assert (alike.chi2, alike.f, alike.p) == (pytest.approx(12.0), math.inf, 0.0)
+    level = st.friedman([2.0, 2.0, 2.0], 6)
+    assert (level.chi2, level.f, level.p) == pytest.approx((0.0, 0.0, 1.0))
+    for ranks, n in (([1.0], 5), ([1.5, 1.5], 1), ([math.nan, 1.0], 5), ([], 5)):
+        assert math.isnan(st.friedman(ranks, n).p)
+
+
+@pytest.mark.parametrize("n", [2, 5, 15])
+@pytest.mark.parametrize("margin", [0.1, 0.5, 2.0])
+def test_equivalence_is_statsmodels_and_an_interval_within_the_margin(n, margin):
+    from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
+
+    one, other = np.random.default_rng(n).normal(0.1, 1, (2, n))
+    d = one - other
+    p = st.equivalence_p(d, margin)
+    assert p == pytest.approx(ttost_paired(one, other, -margin, margin)[0])
+    assert p == pytest.approx(DescrStatsW(d).ttost_mean(-margin, margin)[0])
+    found = st.mean_interval(d, 0.9)
+    assert (p < 0.05) == (-margin < found.low and found.high < margin)
+    assert st.equivalence_p(-d, margin) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("n", [2, 3, 15])
+@pytest.mark.parametrize("confidence", [0.95, 0.9, 1 - 0.05 / 3])
+def test_the_interval_of_a_mean_is_scipys(n, confidence):
+    x = np.random.default_rng(n).normal(0.7, 0.02, n)
+    found, expected = st.mean_interval(x, confidence), stats.ttest_1samp(x, 0).confidence_interval(confidence)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    half = (expected.high - expected.low) / 2 * math.sqrt(n + 1)
+    assert st.prediction_interval(x, confidence) == pytest.approx((x.mean() - half, x.mean() + half))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "images", "spreads"), [(3, 8, (0.5, 1)), (5, 6, (0, 0)), (4, 10, (2, 0.3)), (6, 9, (0.2, 2))]
+)
+def test_the_two_way_interval_is_that_of_an_analysis_of_variance(seeds, images, spreads):
+    import statsmodels.formula.api as smf
+    from statsmodels.stats.anova import anova_lm
+
+    rng = np.random.default_rng(images)
+    d = spreads[0] * rng.standard_normal((seeds, 1)) + spreads[1] * rng.standard_normal(images)
+    d = d + rng.standard_normal((seeds, images))
+    long = pd.DataFrame({"y": d.ravel(), "s": np.repeat(range(seeds), images), "i": np.tile(range(images), seeds)})
+    squares = anova_lm(smf.ols("y ~ C(s) + C(i)", long).fit())["mean_sq"]
+    total = squares["C(s)"] + squares["C(i)"] - squares["Residual"]
+    variance = max(total, squares["C(i)"]) / (seeds * images)
+    parts = {"C(s)": seeds - 1, "C(i)": images - 1, "Residual": (seeds - 1) * (images - 1)}
+    freedom = max(total**2 / sum(squares[name] ** 2 / df for name, df in parts.items()), seeds - 1)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+    alone = stats.ttest_1samp(d.mean(axis=1), 0).confidence_interval()
+    half = max(half, (alone.high - alone.low) / 2)
+    found = st.two_way_interval(d)
+    assert (found.n, found.mean) == pytest.approx((seeds, d.mean()))
+    assert (found.low, found.high) == pytest.approx((d.mean() - half, d.mean() + half))
+    assert found.std == pytest.approx(math.sqrt(variance))
