@@ -29,7 +29,7 @@ from study.fleet import Member
 from study.runner import pack
 from study.sizing import fleet_size
 from study.tracking import Store, is_gone, this_process
-from study.tuning import RUN, Settings, Tuned
+from study.tuning import KEPT, RUN, Settings, Tuned
 from study.workers import Crew, Failed
 
 FIRST_TUNING_SEED = 100_000
@@ -82,8 +82,8 @@ class SearchInvocation:
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Where the pruner is asked: after a quarter of the epochs and then three times as many; for `wilcoxon`, after
-        each seed but the last."""
+        """Where the pruner is asked: after a quarter and half of the epochs; for `wilcoxon`, after each seed but the
+        last."""
         if self.pruner == "none" or self.pareto:
             return ()
         if self.pruner == "wilcoxon":
@@ -91,7 +91,7 @@ class SearchInvocation:
         rungs, rung = [], max(1, -(-self.epochs // 4))
         while rung < self.epochs:
             rungs.append(rung)
-            rung *= 3
+            rung *= KEPT
         return tuple(rungs)
 
     def stages(self) -> list[tuple[tuple[int, ...], int]]:
@@ -300,6 +300,10 @@ class _Coordinator:
             going = [t for t in going if not t.failed]
             if number == len(stages) - 1:
                 break
+            if epoch < self._invocation.epochs:  # one that diverged or stopped early is at its end, not at a rung
+                for tried in [t for t in going if all(seed in t.ended for seed in seeds)]:
+                    self._end(tried, _ending(tried), seeds)
+                    going.remove(tried)
             for tried in going:
                 self._report(tried, seeds, epoch)
             # In the order of asking, once all have reported: what is decided does not depend on who was faster.
@@ -307,9 +311,7 @@ class _Coordinator:
                 self._end(tried, schema.PRUNED, seeds)
                 going.remove(tried)
         for tried in going:
-            outcomes = {o.outcome for o in tried.ended.values()}
-            ended = schema.DIVERGED if schema.DIVERGED in outcomes else outcomes.pop()
-            self._end(tried, ended, self._invocation.seeds)
+            self._end(tried, _ending(tried), self._invocation.seeds)
 
     def _train_stage(self, going: list[Tried], seeds: Sequence[int], epoch: int) -> None:
         by_member: dict[Member, list[Tried]] = {}
@@ -402,6 +404,12 @@ class _Coordinator:
             "winner": None if best is None or keeps else _winner(best, self._invocation.baseline),
             "retuned": {b.study.name: dict(b.drawn) for b in found if b} if keeps else {},
         }
+
+
+def _ending(tried: Tried) -> str:
+    """What a trial ended as, given its seeds: diverged if one did."""
+    outcomes = {outcome.outcome for outcome in tried.ended.values()}
+    return schema.DIVERGED if schema.DIVERGED in outcomes else outcomes.pop()
 
 
 def _study_outcome(tuned: Tuned, best: Best | None, baseline: Recipe) -> dict[str, Any]:

@@ -28,6 +28,9 @@ from ablations.search import Best, Parameter, Study, Value
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("halving", "median", "hyperband", "wilcoxon", "none")
 
+KEPT = 2
+"""One in so many trials goes on from a rung to the next, which is so many times as long."""
+
 PLACE, COORDINATOR, RUN, ERROR = "place", "coordinator", "mlflow_run", "error"
 """Attributes of a trial: the how-manieth of its study it is, who trains it, its MLflow run, what went wrong."""
 
@@ -241,11 +244,13 @@ def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
     first = settings.rungs[0]
     match settings.pruner:
         case "halving":
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3)
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=KEPT)
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=4)
         case "hyperband":
-            return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=settings.epochs, reduction_factor=3)
+            return optuna.pruners.HyperbandPruner(
+                min_resource=first, max_resource=settings.epochs, reduction_factor=KEPT
+            )
         case "wilcoxon":
             with _experimental():
                 return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=2)

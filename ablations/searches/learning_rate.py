@@ -11,7 +11,7 @@ QUESTION = "Which learning rate suits which optimizer, and which of them is then
 RATE = "optimizer.rate"
 DECADES = 2.0
 WIDENINGS = 2
-DEFAULT_TRIALS = 8
+DEFAULT_TRIALS = 10
 
 
 def search(baseline: Recipe, trials: int) -> Rounds:

@@ -7,7 +7,7 @@ from ablations.search import Parameter, Rounds, Study, parameter
 
 QUESTION = "How strong should dropout, weight decay, augmentation, label smoothing and mixup be together?"
 
-DEFAULT_TRIALS = 32
+DEFAULT_TRIALS = 40
 
 
 def search(baseline: Recipe, trials: int) -> Rounds:

@@ -185,6 +185,19 @@ def test_a_trial_of_several_seeds_is_worth_their_mean(
             )
 
 
+def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    wild = recipe.set("optimizer.kind=sgd").set("optimizer.rate=100").set("weight_decay.strength=1")
+    home = Home(tmp_path)
+    outcome, progress = _tune(home, _invocation(wild, tiny_data, name="retune", trials=1, workers=1))
+    diverged = [r for r in _runs(home) if r.data.tags[schema.OUTCOME] == schema.DIVERGED]
+    assert progress.diverged == len(diverged) > 0
+    assert {r.data.metrics[schema.OBJECTIVE] for r in diverged} == {0.1}
+    assert {r.info.status for r in diverged} == {"FINISHED"}
+    assert min(study["best"]["value"] for study in outcome["studies"]) == 0.1
+
+
 @pytest.mark.slow
 def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     outcome, progress = _tune(Home(tmp_path), _invocation(recipe, tiny_data, trials=3, pareto=True))
