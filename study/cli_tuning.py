@@ -80,7 +80,9 @@ def dry(invocation: SearchInvocation, say: Say) -> None:
     say(f"  {invocation.profile.name}: {invocation.baseline.budget}; {invocation.data.name}")
     for study in studies:
         ranges = ", ".join(
-            f"{p.name} in {p.choices}" if p.choices else f"{p.name} {p.low:.3g} to {p.high:.3g}{' (log)' * p.log}"
+            f"{p.name} {' or '.join(map(str, p.choices))}"
+            if p.choices
+            else f"{p.name} {p.low:.3g} to {p.high:.3g}{' (log)' * p.log}"
             for p in study.parameters
         )
         say(f"  {study.name}: {study.trials} trials; {ranges}")
