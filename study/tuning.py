@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,12 @@ def storage_at(url: str | None, file: Path) -> BaseStorage:
         return RDBStorage(url)
     except Exception as error:  # each database's driver has exceptions of its own
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"--storage {url} cannot be opened ({reason}); give a URL for SQLAlchemy") from None
+        shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", url)  # a password is nobody's business
+        reason = reason.replace(url, shown)
+        raise ValueError(
+            f"--storage {shown} cannot be opened ({reason}); it takes a URL such as "
+            "postgresql+psycopg://user@host/database, and the database's driver"
+        ) from None
 
 
 def check_names(sampler: str, pruner: str) -> None:

@@ -153,8 +153,8 @@ def test_a_database_serves_as_well(tmp_path: Path) -> None:
     _carry_out(Tuned(storage_at(url, tmp_path / "unused"), "s", _study(4), _settings()))
     assert len(optuna.load_study(study_name="s", storage=url).trials) == 4
     assert not (tmp_path / "unused").exists()
-    with pytest.raises(ValueError, match=r"--storage nonsense://x cannot be opened"):
-        storage_at("nonsense://x", tmp_path / "unused")
+    with pytest.raises(ValueError, match=r"--storage nonsense://me:\*\*\*@x cannot be opened"):
+        storage_at("nonsense://me:secret@x", tmp_path / "unused")
 
 
 def test_a_grid_cannot_hold_what_is_drawn_only_sometimes(tmp_path: Path) -> None:
