@@ -9,17 +9,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
-    import torch
-
-    from ablations.adopted import Adopted
-    from ablations.profiles import Profile
     from study.home import Home
     from study.runner import Invocation
 
@@ -86,7 +82,10 @@ def run_command(
 
         home = Home()
         with home.locked(f"running plan {plan}", say):
-            _run(home, _invocation(home, plan, profile, seeds, first_seed, baseline, settings, data, device, workers))
+            from study.arguments import invocation_of
+
+            asked = (plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
+            _run(home, invocation_of(home, *asked, say))
 
 
 def _run(home: Home, invocation: Invocation) -> None:
@@ -161,13 +160,15 @@ def plan_command(
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
     with _errors():
         from reports.preview import pilot_spreads
+        from study.arguments import invocation_of
         from study.home import Home
         from study.runner import estimated_seconds
         from study.show import show_plan
         from study.tracking import open_store
 
         home = Home()
-        invocation = _invocation(home, plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
+        asked = (plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
+        invocation = invocation_of(home, *asked, say)
         done: set[tuple[str, int]] = set()
         spreads: dict[str, float] = {}
         if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
@@ -210,9 +211,10 @@ def tune_command(
 
         home = Home()
         with nullcontext() if dry_run else home.locked(f"tuning {search}", say):
+            from study.arguments import place_of
             from study.cli_tuning import asked_for, dry, tune
 
-            place, size, crew = _place(device, profile, workers)
+            place, size, crew = place_of(device, profile, workers)
             invocation = asked_for(
                 home, search, size, place, crew, trials, sampler, pruner, seed, seeds, pareto, baseline,
                 settings or [], data, say,
@@ -282,96 +284,6 @@ def main() -> None:
 def say(text: str) -> None:
     """Tell the person at the terminal."""
     print(text, flush=True)
-
-
-def _invocation(home, plan, profile, seeds, first_seed, baseline, settings, data, device, workers) -> Invocation:
-    """What the arguments ask for. Raises ValueError, in a sentence, for what cannot be."""
-    from ablations import catalog
-    from ablations.plan import with_looks
-    from study.baseline import adopted_recipe, baseline_recipe, overrides_of
-    from study.data import load
-    from study.runner import Invocation
-
-    catalog.plan_module(plan)
-    place, size, crew = _place(device, profile, workers)
-    count, looks = _seeds(seeds, size.seeds)
-    if first_seed < 0:
-        raise ValueError(f"--first-seed must be at least 0, not {first_seed}")
-    adopted = adopted_recipe(home, baseline)
-    recipe = baseline_recipe(size, adopted, settings or [], place)
-    retuned = adopted.retuned if adopted else {}
-    made = catalog.make_plan(plan, recipe, size, tuple(range(first_seed, first_seed + count)), retuned)
-    if looks is not None:
-        made = with_looks(made, looks)
-    _check_seeds(made.seeds, adopted)
-    loaded = load(data, home.data, say=say)
-    command = ["ablate", "run", plan, "--profile", size.name, "--seeds", looks or str(count)]
-    if first_seed:
-        command += ["--first-seed", str(first_seed)]
-    if baseline is not None:
-        command += ["--baseline", baseline]
-    for setting in settings or []:
-        command += ["--set", setting]
-    invocation = Invocation(made, size, loaded, place, crew, overrides_of(adopted, settings or []), " ".join(command))
-    invocation.check()
-    return invocation
-
-
-def _check_seeds(seeds: Sequence[int], adopted: Adopted | None) -> None:
-    """Raise ValueError where a plan would test a recipe on the seeds that chose it."""
-    if adopted and (shared := set(seeds) & set(adopted.seeds)):
-        raise ValueError(
-            f"--first-seed: the recipe {adopted.name!r} was chosen with seed {min(shared)}, which says nothing about "
-            f"it any more; take fresh ones, such as --first-seed {max(adopted.seeds) + 1}"
-        )
-
-
-def _seeds(asked: str | None, default: int) -> tuple[int, str | None]:
-    """How many seeds, and the way of looking at them in between, if there is one."""
-    from ablations.naming import did_you_mean
-    from ablations.plan import LOOKS
-
-    if asked is None:
-        return default, None
-    if asked in LOOKS:
-        return 1, asked
-    try:
-        count = int(asked)
-    except ValueError:
-        raise ValueError(
-            f"--seeds must be a whole number or a way, not {asked!r}{did_you_mean(asked, LOOKS)}"
-        ) from None
-    if count < 1:
-        raise ValueError(f"--seeds must be at least 1, not {count}")
-    return count, None
-
-
-def _place(device: str | None, profile: str | None, workers: int | None) -> tuple[torch.device, Profile, int]:
-    """Where to train, at which size, in how many processes."""
-    from ablations import profiles
-    from study.workers import default_workers
-
-    place = _device(device)
-    size = profiles.profile(profile or ("full" if place.type == "cuda" else "quick"))
-    crew = default_workers(place) if workers is None else workers
-    if crew < 1:
-        raise ValueError(f"--workers must be at least 1, not {crew}")
-    return place, size, crew
-
-
-def _device(name: str | None):
-    import torch
-
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ValueError(f"no device {name!r}. Known: cpu, cuda.")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use."
-        )
-    return torch.device(name)
 
 
 def _duration(seconds: float) -> str:

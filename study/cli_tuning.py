@@ -16,7 +16,7 @@ from study.baseline import adopted_recipe, baseline_recipe, overrides_of
 from study.data import load
 from study.home import Home, write_whole
 from study.runner import check_recipe, estimated_seconds_of
-from study.search import SearchInvocation, studies_of
+from study.search_invocation import SearchInvocation, studies_of
 from study.tuning import check_names
 
 Say = Callable[[str], None]

@@ -42,18 +42,7 @@ class Invocation:
         return {
             **self.plan.described(),
             "digest": self.plan.digest(),
-            "profile": {"name": self.profile.name, "summary": self.profile.summary},
-            "model": f"{baseline.model.name} network, width × {baseline.model.width:g}",
-            "budget": str(baseline.budget),
-            "data": {
-                "name": self.data.name,
-                "digest": self.data.digest,
-                "source": self.data.source,
-                "stand_in": self.data.stand_in,
-                "classes": list(self.data.classes),
-            },
-            "titles": {t.name: t.title for t in baseline.techniques},
-            "overrides": list(self.overrides),
+            **surroundings(self.profile, baseline, self.data, self.overrides),
             "command": self.command,
         }
 
@@ -87,6 +76,24 @@ class Invocation:
         done = set(done)
         members = self._members(len(self.plan.seeds) if seeds is None else seeds)
         return {m: arm for m, arm in members.items() if (m.recipe.digest(), m.seed) not in done}
+
+
+def surroundings(profile: Profile, baseline: Recipe, data: Dataset, overrides: Sequence[str]) -> dict[str, Any]:
+    """What plans and searches log of their size, data and techniques, as JSON values."""
+    return {
+        "profile": {"name": profile.name, "summary": profile.summary},
+        "model": f"{baseline.model.name} network, width × {baseline.model.width:g}",
+        "budget": str(baseline.budget),
+        "data": {
+            "name": data.name,
+            "digest": data.digest,
+            "source": data.source,
+            "stand_in": data.stand_in,
+            "classes": list(data.classes),
+        },
+        "titles": {t.name: t.title for t in baseline.techniques},
+        "overrides": list(overrides),
+    }
 
 
 def check_recipe(recipe: Recipe, data: Dataset) -> None:

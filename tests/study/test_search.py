@@ -17,7 +17,8 @@ from ablations.profiles import Profile
 from ablations.recipe import Recipe
 from study.data import Dataset
 from study.home import Home
-from study.search import FIRST_TUNING_SEED, SearchInvocation, SearchProgress, tune
+from study.search import SearchProgress, tune
+from study.search_invocation import FIRST_TUNING_SEED, SearchInvocation
 from study.tracking import open_store
 from study.tuning import storage_at
 
