@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ablations import schema
-from study import cli
+from study import arguments, cli
 from study.data import Dataset
 from study.home import Home
 
@@ -89,7 +89,7 @@ def test_a_mistake_is_one_sentence_and_code_2(home: Home, words: list[str], said
 
 
 def test_an_error_of_ours_is_not_taken_for_the_users(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_invocation", lambda *_: int("not a number of the user's"))
+    monkeypatch.setattr(arguments, "invocation_of", lambda *_: int("not a number of the user's"))
     with pytest.raises(ValueError, match="invalid literal"):
         _ablate("run")
 
