@@ -95,6 +95,18 @@ def paired(treatment: pd.Series, control: pd.Series, confidence: float = 0.95) -
     )
 
 
+def welch(one: np.ndarray, other: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The difference of two means of unpaired samples with unequal spreads, with its interval. Welch 1947.
+
+    NaN limits where either has fewer than two values, or nothing varies.
+    """
+    difference = float(np.mean(one) - np.mean(other)) if len(one) and len(other) else math.nan
+    if min(len(one), len(other)) < 2 or max(np.ptp(one), np.ptp(other)) <= ROUNDING:
+        return difference, math.nan, math.nan
+    found = stats.ttest_ind(one, other, equal_var=False).confidence_interval(confidence)
+    return difference, float(found.low), float(found.high)
+
+
 def zero_p(values: np.ndarray) -> float:
     """p of the two-sided t test of a mean of zero; NaN for fewer than two values, or where nothing varies."""
     if len(values) < 2 or np.ptp(values) <= ROUNDING:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from study.home import Home
     from study.runner import Invocation
 
@@ -89,6 +91,7 @@ def run_command(
 
 
 def _run(home: Home, invocation: Invocation) -> None:
+    from reports.index_page import write_index
     from reports.page import write_reports
     from reports.preview import undecided_claims
     from study.provenance import provenance
@@ -129,7 +132,9 @@ def _run(home: Home, invocation: Invocation) -> None:
     for name, why in done.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
     for page in write_reports(store.uri, home.reports, plan=plan.name, digest=plan.digest()):
+        store.attach(described, page)
         say(f"Report: {home.shown(page)}")
+    write_index(store.uri, home.reports)
     say("All runs: make ui (or: ablate ui)")
     if done.failed:
         say(f"{len(done.failed)} trainings failed; the same command tries them again.")
@@ -246,20 +251,64 @@ def adopt_command(
 
 @app.command("report")
 def report_command(
-    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Which plan. [default: all]")] = None,
+    plan: Annotated[
+        str | None, typer.Argument(metavar="[PLAN]", help="Which plan. [default: all, and all searches]")
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare",
+            metavar="A B",
+            help="Set two invocations side by side: [STORE#]PLAN, or the beginning of a parent run's id.",
+        ),
+    ] = None,
 ) -> None:
-    """Write the reports anew from what is in the store, finished or not."""
+    """Write the reports anew from what is in the store, finished or not, and the index that leads to them."""
     with _errors():
-        from reports.page import write_reports
         from study.home import Home
 
         home = Home()
-        if plan is not None:
-            from ablations import catalog
+        if compare is not None:
+            from reports.compare_page import side, write_comparison
 
-            catalog.plan_module(plan)
-        for page in write_reports(home.tracking_uri, home.reports, plan=plan):
+            one, other = (side(asked, home.tracking_uri) for asked in compare)
+            pages = [write_comparison(one, other, home.reports)]
+        else:
+            pages = _write_pages(home, plan)
+        for page in pages:
             say(f"Report: {home.shown(page)}")
+
+
+def _write_pages(home: Home, plan: str | None) -> list[Path]:
+    from reports.index_page import write_index
+    from reports.page import write_reports
+    from reports.search_page import write_search_reports
+
+    if plan is not None:
+        from ablations import catalog
+
+        catalog.plan_module(plan)
+    pages = write_reports(home.tracking_uri, home.reports, plan=plan)
+    if plan is None:
+        pages += write_search_reports(home.tracking_uri, home.reports)
+    return [*pages, write_index(home.tracking_uri, home.reports)]
+
+
+@app.command("watch")
+def watch_command(
+    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Which plan. [default: all]")] = None,
+    every: Annotated[float, typer.Option("--every", help="Seconds between two times.", min=1.0)] = 20.0,
+) -> None:
+    """Write the reports again and again while runs are coming in; Ctrl-C ends it."""
+    with _errors():
+        from study.home import Home
+
+        home = Home()
+        while True:
+            began = time.perf_counter()
+            pages = _write_pages(home, plan)
+            say(f"{time.strftime('%H:%M:%S')}  {', '.join(home.shown(page) for page in pages)}")
+            time.sleep(max(0.0, every - (time.perf_counter() - began)))
 
 
 @app.command("ui")

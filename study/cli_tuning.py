@@ -103,6 +103,7 @@ def dry(invocation: SearchInvocation, say: Say) -> None:
 
 def tune(home: Home, invocation: SearchInvocation, storage: str | None, stopped: Callable[[], bool], say: Say) -> bool:
     """Carry out a search, say what it found and write its report; returns whether trials failed."""
+    from reports.index_page import write_index
     from reports.search_page import write_search_reports
     from study.provenance import provenance
     from study.search import tune as carry_out
@@ -141,6 +142,7 @@ def tune(home: Home, invocation: SearchInvocation, storage: str | None, stopped:
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
     for page in write_search_reports(store.uri, home.reports, search=invocation.name, digest=outcome["search_digest"]):
         say(f"Report: {home.shown(page)}")
+    write_index(store.uri, home.reports)
     say(f"Take it up: ablate adopt {invocation.name}")
     return bool(done.failed)
 

@@ -178,6 +178,16 @@ class Store:
         """End the parent run of an invocation that went through."""
         self._client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
 
+    def attach(self, described: Mapping[str, Any], page: Path) -> None:
+        """Put a plan's report beside its newest parent run, where MLflow's UI shows it."""
+        runs = self._search(
+            f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{described['digest']}' "
+            f"and tags.{schema.DATA_DIGEST} = '{described['data']['digest']}'"
+        )
+        if runs:
+            newest = max(runs, key=lambda run: run.info.start_time)
+            self._client.log_artifact(newest.info.run_id, str(page))
+
     def open_search(self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str]) -> str:
         """The id of a new parent run that carries the search: to be called before the first trial."""
         tags = {
