@@ -26,7 +26,7 @@ from study.fleet import Member
 from study.runner import pack
 from study.search_invocation import AT_ONCE, LEAST_AT_ONCE, SearchInvocation
 from study.sizing import fleet_size
-from study.tracking import Store, is_gone, this_process
+from study.tracking import SEARCH_VIEW, Store, is_gone, this_process
 from study.tuning import RUN, Tuned
 from study.workers import Crew, Failed
 
@@ -167,7 +167,8 @@ class _Coordinator:
 
     def _ask(self, tuned: Tuned) -> Tried:
         if not self._parent:
-            self._experiment = self._store.experiment(f"search {self._invocation.name}", self._invocation.data)
+            name = f"search {self._invocation.name}"
+            self._experiment = self._store.experiment(name, self._invocation.data, SEARCH_VIEW)
             self._parent = self._store.open_search(self._experiment, self._described, self._facts)
         trial = tuned.ask(this_process())
         recipe = tuned.study.with_values(trial.params)

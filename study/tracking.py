@@ -28,6 +28,7 @@ from mlflow.exceptions import MlflowException
 
 from ablations import schema
 from ablations.recipe import Recipe
+from study import views
 from study.data import Dataset
 from study.engine import Epoch, Outcome
 from study.home import Home
@@ -36,6 +37,13 @@ from study.provenance import user
 COORDINATOR = "coordinator"
 """Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
 
+
+PLAN_VIEW = views.grouped(
+    schema.KIND_TRAINING,
+    schema.ARM,
+    (schema.TEST_ACCURACY, schema.GENERALISATION_GAP, schema.TRAIN_ACCURACY, schema.SECONDS),
+)
+SEARCH_VIEW = views.grouped(schema.KIND_TRIAL, schema.STUDY, (schema.OBJECTIVE, schema.EPOCHS, schema.SECONDS))
 
 KINDS = (schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL)
 
@@ -53,15 +61,17 @@ class Store:
         self._client = mlflow.MlflowClient(tracking_uri=self.uri)
         self._me = this_process()
 
-    def experiment(self, plan: str, data: Dataset) -> str:
-        """The id of the experiment that holds a plan's runs on a data set."""
+    def experiment(self, plan: str, data: Dataset, view: str = PLAN_VIEW) -> str:
+        """The id of the experiment that holds the runs of a plan or search on a data set, with a view of them."""
         name = f"{plan} on {data.name} ({data.digest[:8]})"
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
+            if found.tags.get(views.TAG) != view:
+                self._client.set_experiment_tag(found.experiment_id, views.TAG, view)
             return found.experiment_id
-        tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest}
+        tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest, views.TAG: view}
         location = None
         if self._local:
             self.home.artifacts.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 
 from ablations import schema
+from study import views
 from study.home import Home
 
 START_SECONDS = 90
@@ -39,7 +40,7 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
             _wait_until_ready(server, port)
             say(
                 f"MLflow: {page_address(home, port)}\n"
-                "Group the runs by the tag `arm` to see seeds together. Ctrl-C stops."
+                "The seeds of an arm stand together; every experiment has this view under its address. Ctrl-C stops."
             )
             server.wait()
         except KeyboardInterrupt:
@@ -63,7 +64,10 @@ def page_address(home: Home, port: int) -> str:
     )
     address = f"http://127.0.0.1:{port}/#/experiments"
     if newest:
-        address += f"/{newest[0].info.experiment_id}/runs?workflowType=machine_learning"
+        experiment = client.get_experiment(newest[0].info.experiment_id)
+        address += f"/{experiment.experiment_id}/runs?workflowType=machine_learning"
+        if views.TAG in experiment.tags:
+            address += f"&viewStateShareKey={views.KEY}"
     return address
 
 
