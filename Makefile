@@ -12,10 +12,10 @@ TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS
 ADOPTING := $(if $(DATA),--data $(DATA))
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate plan report ui test test-all check bench validate clean
+.PHONY: help ablate tune tune-ablate plan report ui test test-all test-browser check bench validate clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n|adaptive|open"
 	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n"
 	@echo "  TRIALS=n (of each study of tune)"
@@ -48,7 +48,10 @@ test: $(READY) ## run the fast tests
 	@$(BIN)/pytest
 
 test-all: $(READY) ## run the slow tests too
-	@$(BIN)/pytest -m "not gpu"
+	@$(BIN)/pytest -m "not gpu and not browser"
+
+test-browser: $(READY) ## open every page in Chromium (CHROMIUM=path; AXE=path of axe.min.js checks accessibility)
+	@$(BIN)/pytest -m browser tests/browser
 
 check: $(READY) ## lint, formatting and types
 	@$(BIN)/ruff check .

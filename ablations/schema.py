@@ -3,7 +3,9 @@
 The store is the only thing the two share, so its vocabulary has one home. A parent run (`kind=plan`) is one
 invocation of a plan and carries the artifact `plan.json`; a child run (`kind=training`) is one training of one arm
 with one seed. A parent run of `kind=search` is one invocation of a search and carries `search.json` and, once it has
-ended, `outcome.json`; its child runs (`kind=trial`) are the trials of its studies.
+ended, `outcome.json`; its child runs (`kind=trial`) are the trials of its studies. A parent run of `kind=foundations`
+is one run of all demonstrations; its child runs (`kind=foundation`) are one each, with `demonstration.json` and a CSV
+file per frame in `frames/`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ KIND_PLAN = "plan"
 KIND_TRAINING = "training"
 KIND_SEARCH = "search"
 KIND_TRIAL = "trial"
+KIND_FOUNDATIONS = "foundations"
+KIND_FOUNDATION = "foundation"
 
 # Tags of a parent run and, where they apply, of its children.
 PLAN = "plan"
@@ -35,6 +39,9 @@ STUDY = "study"
 TRIAL = "trial"  # Optuna's number, counted from 0 within the study
 SAMPLED = "sampled"  # JSON: the parameters that were sampled, `technique.knob` to value
 
+# Tag of a demonstration's run.
+DEMONSTRATION = "demonstration"
+
 # Values of OUTCOME. Failed and interrupted are no results, and are trained again.
 FINISHED = "finished"
 STOPPED = "stopped early"
@@ -49,6 +56,8 @@ RESULTS = (*CONVERGED, DIVERGED)
 PLAN_FILE = "plan.json"
 SEARCH_FILE = "search.json"
 OUTCOME_FILE = "outcome.json"
+DEMONSTRATION_FILE = "demonstration.json"
+FRAMES_FOLDER = "frames"
 DETAILS_FILE = "details.npz"
 """Arrays of a training, without pickle. `correct`: bool [test images], in the order of the test set. `confusion`: int64
 [classes, classes], truth by row. `layers`: names of the weight tensors; `by_layer`: float32 [epochs, 3, layers], norms
@@ -101,6 +110,11 @@ ENDINGS = (
 # Metrics of a trial, logged when it ends; its CURVES are means over its seeds.
 OBJECTIVE = "objective"  # mean validation accuracy over seeds at the last epoch, as a fraction
 RUNG = "rung"  # the same at each rung (step = epoch), where the pruner was asked
+
+# Metrics of a demonstration: 1 for a check that holds, 0 for one that does not, numbered from 1; how many hold, and the
+# seconds it took.
+CHECK = "check/"
+CHECKS_HOLDING = "checks_holding"
 
 # Metrics of a network's state, logged when a run ends: INITIAL or FINAL, then what is looked at. Ratios are powers of
 # ten.

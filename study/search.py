@@ -111,6 +111,7 @@ class _Coordinator:
         self._parent = self._experiment = ""
         self._fleet_size = 0
         assert invocation.data.folder is not None, "workers open the data set from its folder"
+        self._interrupted = store.interrupted_trials(self._described["digest"])
         self._crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers)
 
     def run(self) -> tuple[dict[str, Any], SearchProgress]:
@@ -128,6 +129,8 @@ class _Coordinator:
                 except StopIteration:
                     break
             outcome = self._outcome(list(known.values()))
+            if not self._store.search_ended(self._described["digest"]):
+                self._open_parent()  # the power went after the last trial
             if self._parent:
                 self._store.close_search(self._parent, outcome, bool(self._progress.failed))
         except BaseException:
@@ -147,7 +150,15 @@ class _Coordinator:
         for trial in tuned.recover(is_gone):
             if run_id := trial.user_attrs.get(RUN):
                 self._store.interrupt(run_id)
+        self._mend(tuned)
         return tuned
+
+    def _mend(self, tuned: Tuned) -> None:
+        """End the runs of trials that were told when the process was killed, but not yet written."""
+        for trial, outcome, value in tuned.told():
+            run_id = trial.user_attrs.get(RUN)
+            if run_id in self._interrupted:
+                self._store.end_trial(run_id, outcome, {schema.OBJECTIVE: value}, "")
 
     def _carry_out(self, studies: Sequence[Tuned]) -> None:
         """Batch after batch, each with as many trials of every study that still needs some."""
@@ -166,10 +177,7 @@ class _Coordinator:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _ask(self, tuned: Tuned) -> Tried:
-        if not self._parent:
-            name = f"search {self._invocation.name}"
-            self._experiment = self._store.experiment(name, self._invocation.data, SEARCH_VIEW)
-            self._parent = self._store.open_search(self._experiment, self._described, self._facts)
+        self._open_parent()
         trial = tuned.ask(this_process())
         recipe = tuned.study.with_values(trial.params)
         run_id = self._store.start_trial(
@@ -177,6 +185,13 @@ class _Coordinator:
         )
         trial.set_user_attr(RUN, run_id)
         return Tried(tuned, trial, recipe, run_id)
+
+    def _open_parent(self) -> None:
+        """The parent run of this call, opened when it is first needed."""
+        if not self._parent:
+            name = f"search {self._invocation.name}"
+            self._experiment = self._store.experiment(name, self._invocation.data, SEARCH_VIEW)
+            self._parent = self._store.open_search(self._experiment, self._described, self._facts)
 
     def _train(self, batch: list[Tried]) -> None:
         """Train a batch from stage to stage, with fewer trials each time, and tell what became of them."""

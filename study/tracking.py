@@ -45,7 +45,12 @@ PLAN_VIEW = views.grouped(
 )
 SEARCH_VIEW = views.grouped(schema.KIND_TRIAL, schema.STUDY, (schema.OBJECTIVE, schema.EPOCHS, schema.SECONDS))
 
-KINDS = (schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL)
+KINDS = (
+    schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL, schema.KIND_FOUNDATIONS,
+    schema.KIND_FOUNDATION,
+)  # fmt: skip
+FOUNDATIONS = "foundations"
+"""The experiment that holds the demonstrations."""
 
 
 class Store:
@@ -258,6 +263,23 @@ class Store:
         self._client.log_dict(run_id, dict(outcome), schema.OUTCOME_FILE)
         self._client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
 
+    def search_ended(self, search_digest: str) -> bool:
+        """Whether a call of this very search came to its end."""
+        return any(
+            run.info.status in ("FINISHED", "FAILED")
+            for run in self._search(
+                f"tags.{schema.SEARCH_DIGEST} = '{search_digest}' and tags.{schema.KIND} = '{schema.KIND_SEARCH}'"
+            )
+        )
+
+    def interrupted_trials(self, search_digest: str) -> set[str]:
+        """The run ids of a search's trials that are marked interrupted."""
+        runs = self._search(
+            f"tags.{schema.SEARCH_DIGEST} = '{search_digest}' and tags.{schema.KIND} = '{schema.KIND_TRIAL}' "
+            f"and tags.{schema.OUTCOME} = '{schema.INTERRUPTED}'"
+        )
+        return {run.info.run_id for run in runs}
+
     def found(self, search: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]] | None:
         """The newest ended search of that name on this data: as it was asked, what it found, and its parent's tags."""
         runs = self._search(
@@ -276,6 +298,49 @@ class Store:
                 asked, outcome = (json.loads(Path(path).read_text(encoding="utf-8")) for path in paths)
             return asked, outcome, {"run_id": run.info.run_id, **run.data.tags}
         return None
+
+    def open_foundations(self, seed: int, facts: Mapping[str, str]) -> tuple[str, str]:
+        """The ids of the demonstrations' experiment and of a new parent run for all of them with one seed."""
+        experiment = self._foundations()
+        tags = {
+            schema.KIND: schema.KIND_FOUNDATIONS,
+            schema.SEED: str(seed),
+            **{schema.PROVENANCE + name: value for name, value in facts.items()},
+        }
+        return experiment, self._create(experiment, f"foundations, seed {seed}", tags, facts)
+
+    def _foundations(self) -> str:
+        found = self._client.get_experiment_by_name(FOUNDATIONS)
+        if found is None:
+            if not self._local:
+                return self._client.create_experiment(FOUNDATIONS)
+            self.home.artifacts.mkdir(parents=True, exist_ok=True)
+            location = (self.home.artifacts / FOUNDATIONS).as_uri()
+            return self._client.create_experiment(FOUNDATIONS, artifact_location=location)
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+
+    def demonstration(
+        self, experiment: str, parent: str, seed: int, described: Mapping[str, Any], files: Path, seconds: float
+    ) -> str:
+        """The id of a new, ended child run with a demonstration: files is a folder with its frames."""
+        tags = {
+            "mlflow.parentRunId": parent,
+            schema.KIND: schema.KIND_FOUNDATION,
+            schema.DEMONSTRATION: described["name"],
+            schema.SEED: str(seed),
+            "mlflow.note.content": f"**{described['question']}**\n\n{described['idea']}",
+        }
+        run_id = self._create(experiment, described["name"], tags, {})
+        holds = [float(check["holds"]) for check in described["checks"]]
+        metrics = {f"{schema.CHECK}{i}": value for i, value in enumerate(holds, start=1)}
+        metrics |= {schema.CHECKS_HOLDING: sum(holds), schema.SECONDS: seconds}
+        self._client.log_batch(run_id, metrics=_metrics(metrics, 0), params=[Param("seed", str(seed))])
+        self._client.log_dict(run_id, dict(described), schema.DEMONSTRATION_FILE)
+        self._client.log_artifacts(run_id, str(files), schema.FRAMES_FOLDER)
+        self._client.set_terminated(run_id, "FINISHED")
+        return run_id
 
     def _create(self, experiment: str, name: str, tags: Mapping[str, str], facts: Mapping[str, str]) -> str:
         everyone = {

@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ablations import schema
 from ablations.naming import did_you_mean
 from ablations.search import Best, Parameter, Study, Value
 
@@ -176,6 +177,16 @@ class Tuned:
             return None
         top = max(finished, key=lambda t: (t.values[0], -t.number))
         return Best(self.study, top.number, top.values[0], top.params)
+
+    def told(self) -> list[tuple[FrozenTrial, str, float]]:
+        """The trials that have come to an end, with what they ended as and where they stood, as the store has it."""
+        found = []
+        for trial in self.trials():
+            if trial.state == TrialState.COMPLETE:
+                found.append((trial, schema.FINISHED, trial.values[0]))
+            elif trial.state == TrialState.PRUNED and trial.intermediate_values:
+                found.append((trial, schema.PRUNED, trial.intermediate_values[max(trial.intermediate_values)]))
+        return found
 
     def front(self) -> list[dict[str, Any]]:
         """The trials that no other beats in both objectives; empty where there is one objective."""

@@ -124,6 +124,23 @@ def test_a_second_call_tries_nothing_and_finds_the_same(carried_out) -> None:
     assert len(_runs(home, schema.KIND_SEARCH)) == 1
 
 
+def test_a_trial_that_was_told_but_not_written_when_the_power_went_is_written(carried_out) -> None:
+    home, invocation, _, _ = carried_out
+    store = open_store(home)
+    before = {r.info.run_id: (r.info.status, r.data.tags[schema.OUTCOME], r.data.metrics) for r in _runs(home)}
+    for state in (schema.FINISHED, schema.PRUNED):
+        store.interrupt(next(run_id for run_id, (_, outcome, _) in before.items() if outcome == state))
+    (parent,) = _runs(home, schema.KIND_SEARCH)
+    store.interrupt(parent.info.run_id)
+    _, progress = _tune(home, invocation)
+    assert progress.trials_done == 0
+    parents = {r.info.status for r in _runs(home, schema.KIND_SEARCH)}
+    assert parents == {"KILLED", "FINISHED"}, "what was found is written by the next call"
+    mlflow.MlflowClient(tracking_uri=home.tracking_uri).delete_run(parent.info.run_id)
+    after = {r.info.run_id: (r.info.status, r.data.tags[schema.OUTCOME], r.data.metrics) for r in _runs(home)}
+    assert after == before
+
+
 def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> None:
     home, invocation, outcome, _ = carried_out
     other = Home(tmp_path)

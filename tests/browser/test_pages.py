@@ -1,0 +1,127 @@
+"""Every page in a real browser, with the network off."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
+
+WIDTHS = {"desktop": 1200, "phone": 390}
+
+
+def _open(browser, path: Path, width: int = 1200, scheme: str = "light", bypass_csp: bool = False):
+    """A page of a context without a network, and what its console said."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, bypass_csp=bypass_csp
+    )
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
+    page.goto(path.as_uri())
+    return page, said
+
+
+def _pages(home: Path) -> list[Path]:
+    pages = sorted((home / "reports").glob("*.html"))
+    assert {p.name.partition("-")[0] for p in pages} >= {"index.html", "techniques", "half", "search", "compare"}
+    return pages
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_opens_offline_without_a_complaint_and_fits(browser, home: Path, width: str, scheme: str) -> None:
+    for path in _pages(home):
+        page, said = _open(browser, path, WIDTHS[width], scheme)
+        assert said == [], path.name
+        assert page.title()
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{path.name} is {wide} px too wide on a {width}"
+        page.context.close()
+
+
+def test_the_index_leads_to_every_page(browser, home: Path) -> None:
+    page, _ = _open(browser, home / "reports" / "index.html")
+    hrefs = [a.get_attribute("href") for a in page.query_selector_all("main a")]
+    assert set(hrefs) == {p.name for p in _pages(home)} - {"index.html"}
+    for href in hrefs:
+        page.goto((home / "reports" / href).as_uri())
+        assert page.locator("h1").count() == 1
+    page.context.close()
+
+
+def test_links_within_a_page_and_to_files_lead_somewhere(browser, home: Path) -> None:
+    for path in _pages(home):
+        page, _ = _open(browser, path)
+        for link in page.query_selector_all("a[href]"):
+            href = link.get_attribute("href")
+            if href.startswith("#"):
+                assert page.query_selector(href), f"{path.name}: {href}"
+            elif not href.startswith("http"):
+                assert (path.parent / href).is_file(), f"{path.name}: {href}"
+        page.context.close()
+
+
+def test_it_prints(browser, home: Path) -> None:
+    (path,) = (home / "reports").glob("techniques-*.html")
+    page, _ = _open(browser, path)
+    page.emulate_media(media="print")
+    assert len(page.pdf()) > 50_000
+    page.context.close()
+
+
+@pytest.mark.skipif("AXE" not in os.environ, reason="AXE names no copy of axe-core's axe.min.js")
+def test_nothing_serious_stands_in_the_way_of_a_screen_reader(browser, home: Path) -> None:
+    for scheme in ("light", "dark"):
+        for path in _pages(home):
+            page, _ = _open(browser, path, scheme=scheme, bypass_csp=True)
+            page.add_script_tag(path=os.environ["AXE"])
+            found = page.evaluate("axe.run()")["violations"]
+            serious = [
+                (v["id"], [n["target"] for n in v["nodes"]][:3])
+                for v in found
+                if v["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], f"{path.name}, {scheme}"
+            page.context.close()
+
+
+@pytest.fixture
+def interface(home: Path):
+    """MLflow's own interface, served as `make ui` does; yields the address that it tells to open."""
+    server = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ablate")), "ui", "--port", "5931"],
+        env=os.environ | {"ABLATE_HOME": str(home), "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        for line in server.stdout:
+            if found := re.search(r"http://\S+", line):
+                yield found[0]
+                break
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_mlflows_interface_opens_with_the_seeds_of_an_arm_together(browser, interface: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(interface.partition("#")[0], timeout=2).close()
+            break
+        except OSError:
+            time.sleep(0.5)
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.goto(interface)
+    page.get_by_text("Group by: arm").first.wait_for(timeout=60_000)
+    page.get_by_text("Group: ").first.wait_for(timeout=60_000)
+    page.close()
