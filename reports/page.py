@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import gc
 import hashlib
+import math
 import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +20,27 @@ import pandas as pd
 
 from ablations import schema
 from ablations.naming import did_you_mean
-from reports import answer, factorial, load, registration, tables, verdict, wording
+from reports import answer, details, drawings, factorial, load, registration, tables, verdict, wording
 from reports.load import Invocation
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
     from matplotlib.figure import Figure
     from mlflow.tracking import MlflowClient
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 TEMPLATES = Path(__file__).parent / "templates"
+MANY_ARMS = 20
+"""Of more arms, what lists every one is folded."""
+KINDS = {".csv": "CSV", ".parquet": "Parquet", ".md": "Markdown", ".tex": "LaTeX"}
+ABOUT = {
+    "verdicts": "a row per claim",
+    "arms": "a row per arm",
+    "runs": "a row per run, with every metric",
+    "contributions": "Shapley values and main effects",
+    "interactions": "a row per pair of techniques",
+}
 
 
 def write_reports(
@@ -57,8 +73,22 @@ def write_reports(
     pages = []
     for stem, invocation in _newest(found).items():
         if plan in (None, invocation.name) and registration.question(invocation) in asked:
-            pages.append(_write(client, template, folder, stem, invocation, found, address))
+            with uncollected():
+                pages.append(_write(client, template, folder, stem, invocation, found, address))
     return pages
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cycles: what a page is made of lives until it is written, and walking it again and again
+    takes as long as all the rest."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def _newest(found: Sequence[Invocation]) -> dict[str, Invocation]:
@@ -92,10 +122,34 @@ def _template() -> Template:
         wording.points, wording.percent, wording.interval, wording.mean_and_std, wording.p_value, wording.margin,
         wording.verdict_label, wording.duration, wording.sentence_case, wording.listing, wording.metric_title,
         wording.number, wording.count, wording.detectable, wording.spread, wording.difference, wording.limits,
-        wording.looks_taken, wording.epochs,
+        wording.looks_taken, wording.epochs, sort_key,
     )  # fmt: skip
-    environment.globals |= {word.__name__: word for word in words}
+    environment.globals |= {word.__name__: word for word in words} | {"sort_script": sort_script()}
     return environment.get_template("page.html.j2")
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script to stand in a page, and the source that a Content-Security-Policy must name for it to run."""
+
+    text: Markup
+    hash: str
+
+
+def sort_script() -> Script:
+    """The script that makes tables of class "sortable" sortable."""
+    from markupsafe import Markup
+
+    text = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Script(Markup(text), f"sha256-{digest}")
+
+
+def sort_key(value: float | None) -> str:
+    """A number as the sorting script reads it; empty, which sorts last, for NaN."""
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:.9g}".replace("inf", "Infinity")
 
 
 def _write(
@@ -105,7 +159,8 @@ def _write(
     plan = invocation.plan
     matching = load.matching_runs(client, plan)
     runs = load.with_epochs_to_target(client, load.results_among(matching, invocation.chance), plan)
-    verdicts = verdict.judge(plan, runs, load.answers_of(client, runs) if plan["claims"] else None)
+    arrays = details.arrays_of(client, runs, plan)
+    verdicts = verdict.judge(plan, runs, details.answers(arrays) if plan["claims"] else None)
     verdicts = registration.with_exploratory(verdicts, invocation, runs, found)
     ledger = plan.get("layout") == "ledger"
     arms = tables.arm_table(plan, runs)
@@ -121,6 +176,7 @@ def _write(
     tidy = tables.run_table(plan, runs)
     downloads |= {f"{stem}-runs.csv": _csv(tidy).encode(), f"{stem}-runs.parquet": tidy.to_parquet(index=False)}
     shares = {}
+    figures = drawings.of_plan(client, plan, runs, verdicts, arrays)
     if plan.get("factors"):
         for name in (schema.TEST_ACCURACY, schema.GENERALISATION_GAP):
             shares[name] = factorial.contributions(plan, runs, name)
@@ -130,6 +186,7 @@ def _write(
             f"{stem}-contributions.csv": _csv(whole).encode(),
             f"{stem}-interactions.csv": _csv(pairs).encode(),
         }
+        figures |= drawings.of_factorial(plan, runs, shares[schema.TEST_ACCURACY], pairs)
     for name, content in downloads.items():
         _replace(folder / name, content)
     html = template.render(
@@ -150,7 +207,8 @@ def _write(
         techniques=[] if ledger else answer.by_technique(plan, verdicts),
         families=_families(verdicts, runs),
         arms=arms.to_dict("records"),
-        figures=_figures(client, plan, runs, verdicts),
+        figures={name: _drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in figures.items()},
+        many=MANY_ARMS,
         level=verdict.level(plan["rule"]),
         looks=verdict.looks_taken(plan, runs),
         undecided=int((verdicts["verdict"] == verdict.INCONCLUSIVE).sum()) if len(verdicts) else 0,
@@ -162,12 +220,18 @@ def _write(
         mixture=_mixture(runs, found),
         runs=_matrix(plan, runs),
         address=address,
-        downloads=list(downloads),
+        downloads=[_about(name, stem) for name in downloads],
         csv={"verdicts": verdicts_csv, "arms": arms_csv},
     )
     path = folder / f"{stem}.html"
     _replace(path, (html.lstrip() + "\n").encode())
     return path
+
+
+def _about(name: str, stem: str) -> Mapping[str, str]:
+    """A file beside the page, as the page lists it."""
+    about, suffix = os.path.splitext(name.removeprefix(f"{stem}-"))
+    return {"name": name, "kind": KINDS[suffix], "about": ABOUT[about]}
 
 
 def _csv(frame: pd.DataFrame) -> str:
@@ -210,26 +274,6 @@ def _families(verdicts: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, Any]
     rows = [row | {"why": answer.mechanism(row, runs)} for row in verdicts.to_dict("records")]
     titles = dict.fromkeys(row["family"] for row in rows)
     return [{"title": title, "rows": [row for row in rows if row["family"] == title]} for title in titles]
-
-
-def _figures(
-    client: MlflowClient, plan: dict[str, Any], runs: pd.DataFrame, verdicts: pd.DataFrame
-) -> dict[str, dict[str, str]]:
-    from reports.figures import forest, learning_curves, mechanism, seeds
-
-    curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY])
-    if curves.empty:  # nothing was held out, or no epoch has ended
-        curves = load.curves_of(client, runs, [schema.TRAIN_LOSS])
-    frames: dict[str, tuple[Any, pd.DataFrame]] = {
-        "curves": (learning_curves, learning_curves.data(curves, plan)),
-        "seeds": (seeds, seeds.data(runs, plan)),
-    }
-    if plan["claims"] and plan.get("layout") != "ledger":
-        frames["forest"] = (forest, forest.data(verdicts, plan.get("titles", {})))
-    behind = mechanism.data(runs, plan)
-    if not behind.empty:
-        frames["mechanism"] = (mechanism, behind)
-    return {name: _drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in frames.items()}
 
 
 def _drawn(name: str, figure: Figure, description: str) -> dict[str, str]:

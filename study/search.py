@@ -156,7 +156,7 @@ class _Coordinator:
     def _mend(self, tuned: Tuned) -> None:
         """End the runs of trials that were told when the process was killed, but not yet written."""
         for trial, outcome, value in tuned.told():
-            run_id = trial.user_attrs.get(RUN)
+            run_id = trial.user_attrs.get(RUN, "")
             if run_id in self._interrupted:
                 self._store.end_trial(run_id, outcome, {schema.OBJECTIVE: value}, "")
 

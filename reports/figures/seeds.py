@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ["arm", "kind", "seed", "value", "low", "high", "label"]
+MANY_ARMS = 20
+"""Of more, the lines stand closer."""
 
 
 def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
@@ -48,7 +50,8 @@ def draw(data: pd.DataFrame) -> Figure:
 
     with theme.styled():
         arms = list(data["arm"].unique())
-        figure = theme.new_figure(8.2, 0.36 * max(len(arms), 1) + 1.0)
+        many = len(arms) > MANY_ARMS
+        figure = theme.new_figure(8.2, (0.22 if many else 0.36) * max(len(arms), 1) + 1.0)
         axes = figure.add_subplot()
         if not arms:
             theme.note(axes, "no run has ended yet")
@@ -79,7 +82,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 fontsize=9,
                 va="top",
             )
-        axes.set_yticks(range(len(arms)), [wording.sentence_case(arm) for arm in arms])
+        axes.set_yticks(range(len(arms)), [wording.sentence_case(arm) for arm in arms], fontsize=8.5 if many else None)
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
         axes.set(xlabel="test accuracy, per cent", ylabel="")

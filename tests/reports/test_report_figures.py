@@ -10,7 +10,7 @@ from scipy import stats
 
 from ablations import schema
 from reports import verdict
-from reports.figures import forest, learning_curves, mechanism, seeds, theme
+from reports.figures import cost, forest, learning_curves, mechanism, paired, seeds, theme
 
 
 @pytest.fixture
@@ -72,6 +72,62 @@ def test_mechanism_data(plan, runs):
     assert mechanism.data(runs, plan).empty
 
 
+def test_paired_data(plan, runs):
+    data = paired.data(runs, plan)
+    accuracy = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY) * 100
+    assert data.groupby(["where", "label"], sort=False).size().to_dict() == {
+        ("in the full recipe", "dropout"): 6, ("in the full recipe", plan["titles"]["hostile"]): 6,
+        ("on its own", "dropout"): 5,
+    }  # fmt: skip
+    rows = data[(data["label"] == "dropout") & (data["where"] == "in the full recipe")].set_index("seed")
+    np.testing.assert_allclose(rows["having"], accuracy["full recipe"])
+    np.testing.assert_allclose(rows["lacking"], accuracy["without dropout"])
+    assert "dropout in the full recipe: higher in 6 of 6 seeds" in paired.describe(data)
+    over = [claim | {"over": [["full recipe", 1.0], ["bare recipe", -1.0]]} for claim in plan["claims"]]
+    assert paired.data(runs, plan | {"claims": over}).empty
+    ledger = paired.data(runs, plan | {"layout": "ledger"})
+    assert set(ledger["where"]) == {""}
+    assert ledger["label"].iloc[0] == "without dropout → full recipe"
+
+
+def test_cost_data(plan, runs):
+    runs[schema.SECONDS] = np.arange(len(runs), dtype=float)
+    data = cost.data(runs, plan)
+    by_arm = runs.groupby("arm", sort=False)
+    np.testing.assert_allclose(data["cost"], by_arm[schema.SECONDS].mean())
+    np.testing.assert_allclose(data["value"], 100 * by_arm[schema.TEST_ACCURACY].mean())
+    assert set(data["unit"]) == {"seconds"}
+    assert data["named"].all()
+    values = 100 * runs.loc[runs["arm"] == "full recipe", schema.TEST_ACCURACY]
+    assert data["low"].iloc[0] == pytest.approx(values.mean() - stats.t.ppf(0.975, 5) * values.sem())
+
+
+def test_cost_counts_images_where_an_arm_has_no_time(plan, runs):
+    runs.loc[runs["arm"] == "bare recipe", schema.SECONDS] = np.nan
+    assert cost.data(runs, plan)["arm"].to_list() == [a["name"] for a in plan["arms"] if a["name"] != "bare recipe"]
+    arms = [arm | {"knobs": {"budget.train_images": 4_000, "data_size.share": 0.5}} for arm in plan["arms"]]
+    data = cost.data(runs, plan | {"arms": arms})
+    assert set(data["unit"]) == {"images"}
+    assert data["cost"].to_list() == [6.0] * 5, "three epochs of two thousand"
+    assert "full recipe: 70" in cost.describe(data)
+    assert "thousand images" in cost.describe(data)
+
+
+def test_of_many_arms_the_unbeaten_bear_names(plan, runs, monkeypatch):
+    monkeypatch.setattr(cost, "MOST_NAMES", 4)
+    frame = pd.DataFrame({"cost": [5.0, 1, 2, 2, 3], "value": [50.0, 40, 45, 44, 52]})
+    assert cost._named(frame).tolist() == [True, True, True, False, True]
+
+
+def test_names_are_spread_until_none_overlaps():
+    for places in ([0.5] * 6, [0.0, 0.1, 0.11, 0.12, 1.0, 1.0], [0.9, 0.95, 0.99, 1.0]):
+        found = cost.spread(places, 0.15)
+        assert np.diff(found).min() >= 0.15 - 1e-9
+        assert found[0] >= -1e-9
+        assert found[-1] <= 1
+    assert cost.spread([0.1, 0.5], 0.15) == [0.1, 0.5]
+
+
 def test_learning_curves_data(plan, curves):
     data = learning_curves.data(curves, plan)
     row = data[(data["panel"] == "dropout") & (data["where"] == "on its own") & (data["role"] == "with")]
@@ -95,6 +151,8 @@ def drawn(plan, runs, curves):
     return [
         (forest, forest.data(verdicts, plan["titles"])),
         (seeds, seeds.data(runs, plan)),
+        (paired, paired.data(runs, plan)),
+        (cost, cost.data(runs, plan)),
         (learning_curves, learning_curves.data(curves, plan)),
         (
             mechanism,

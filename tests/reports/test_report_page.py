@@ -1,5 +1,8 @@
 """The whole way: a real store, read back and written as pages, which are parsed."""
 
+import base64
+import hashlib
+import itertools
 import os
 from html.parser import HTMLParser
 
@@ -15,11 +18,11 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Parsed(HTMLParser):
-    """Elements with their attributes, all text outside <style>, and whether every element is closed."""
+    """Elements with their attributes, scripts, all other text outside <style>, and whether every element is closed."""
 
     def __init__(self, text):
         super().__init__()
-        self.elements, self.texts, self.ids, self._open = [], [], [], []
+        self.elements, self.texts, self.ids, self.scripts, self._open = [], [], [], [], []
         self.feed(text)
         assert self._open == []
         self.text = " ".join(" ".join(self.texts).split())
@@ -38,7 +41,9 @@ class Parsed(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self._open:
+        if "script" in self._open:
+            self.scripts.append(data)
+        elif "style" not in self._open:
             self.texts.append(data)
 
     def all(self, tag):
@@ -106,6 +111,13 @@ def test_pages_are_named_safely_and_whole(pages, techniques):
     assert sorted(os.listdir(techniques.parent)) == sorted(expected)
     text = techniques.read_text(encoding="utf-8")
     assert all(f'href="{name}"' in text for name in expected if name.startswith("techniques") and "html" not in name)
+    for kind in (
+        "CSV: a row per claim",
+        "Markdown: a row per claim",
+        "LaTeX: a row per claim",
+        "Parquet: a row per run",
+    ):
+        assert f">{kind}" in text
 
 
 def test_runs_are_there_as_tidy_files(written, techniques):
@@ -130,7 +142,7 @@ def test_tables_of_text_cannot_be_broken_out_of():
 def test_page_loads_nothing_and_escapes(pages):
     for path in pages.values():
         parsed = Parsed(path.read_text(encoding="utf-8"))
-        assert parsed.all("script") == []
+        assert parsed.all("script") == [{}]
         assert parsed.all("b") == []
         assert parsed.all("html")[0]["lang"] == "en"
         for tag, attributes in parsed.elements:
@@ -142,7 +154,10 @@ def test_page_loads_nothing_and_escapes(pages):
         assert "@import" not in path.read_text(encoding="utf-8")
         assert "url(http" not in path.read_text(encoding="utf-8")
         policy = next(m["content"] for m in parsed.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
-        assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        (script,) = parsed.scripts
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        scripts = f"script-src 'sha256-{digest}'"
+        assert policy == f"default-src 'none'; {scripts}; style-src 'unsafe-inline'; img-src data:"
         assert len(set(parsed.ids)) == len(parsed.ids)
         for region in (a for _, a in parsed.elements if "tabindex" in a and a.get("role")):
             assert region["aria-label"]
@@ -169,6 +184,39 @@ def test_page_says_it(written, techniques):
     tooltips = [a["title"] for a in parsed.all("li") if "title" in a]
     assert sorted(tooltips) == sorted(verdicts["sentence"])
     assert text.index("The answer") < text.index("Verdicts") < text.index("Effects") < text.index("Every seed")
+
+
+def test_contents_name_every_section_and_headings_are_in_order(pages):
+    for path in pages.values():
+        parsed = Parsed(path.read_text(encoding="utf-8"))
+        sections = [attributes["aria-labelledby"] for attributes in parsed.all("section")]
+        links = [a["href"] for a in parsed.all("a") if a.get("href", "").startswith("#")]
+        assert links == ["#main", *(f"#{name}" for name in sections)]
+        assert [attributes["id"] for attributes in parsed.all("h2")] == sections
+        assert set(sections) <= set(parsed.ids)
+        assert len(parsed.all("h1")) == 1
+        levels = [int(tag[1]) for tag, _ in parsed.elements if tag in ("h1", "h2", "h3", "h4")]
+        assert all(deeper - level <= 1 for level, deeper in itertools.pairwise(levels))
+        assert len(parsed.all("caption")) == len(parsed.all("table"))
+        assert all(attributes.get("scope") in ("col", "row") for attributes in parsed.all("th"))
+
+
+def test_tables_of_verdicts_and_arms_sort_by_number(written, techniques):
+    parsed = Parsed(techniques.read_text(encoding="utf-8"))
+    sortable = [a for a in parsed.all("table") if "sortable" in a.get("class", "").split()]
+    assert len(sortable) == 3 + 1, "a table per family of verdicts, and the arms"
+    values = [a["data-value"] for a in parsed.all("td") if "data-value" in a]
+    assert all(value == "" or np.isfinite(float(value)) for value in values)
+    arms = tables.arm_table(written.plan, written.runs)
+    assert {f"{accuracy:.9g}" for accuracy in arms["accuracy"]} <= set(values)
+
+
+def test_sort_keys_are_numbers_for_the_script():
+    values = [1 / 3, -2.0, 1e-12, float("nan"), None, float("inf"), float("-inf")]
+    assert [page.sort_key(v) for v in values] == ["0.333333333", "-2", "1e-12", "", "", "Infinity", "-Infinity"]
+    script = page.sort_script()
+    assert "</script" not in script.text.lower()
+    assert "<!--" not in script.text
 
 
 def test_every_run_is_linked(written, techniques):

@@ -1,0 +1,163 @@
+"""Seconds and size of a plan's page over a planted store: `python -m benchmarks.report`.
+
+Plants every combination of the recipe's techniques over enough seeds for a thousand runs, with curves and details as a
+real run has them, straight into the tables of a store of its own, and writes the page several times in one process.
+The first time stands apart: it imports MLflow, pandas and matplotlib. The issue's aim is 10 seconds and 5 MB on two
+cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from ablations import catalog, schema
+from ablations.profiles import PROFILES
+
+PARTS = ("mlflow", "sqlalchemy", "pandas", "matplotlib", "jinja2")
+CLASSES, TEST_IMAGES, EPOCHS, DEPTH = 10, 10_000, 20, 5
+RUNS_AT_ONCE = 200
+"""Runs whose rows are inserted together."""
+
+
+def described(runs: int) -> dict[str, Any]:
+    """The factorial as a real invocation logs it, with seeds for at least so many runs."""
+    profile = PROFILES["quick"]
+    recipe = catalog.notebook_recipe()
+    arms = len(catalog.make_plan("factorial", recipe, profile, (0,)).arms)
+    plan = catalog.make_plan("factorial", recipe, profile, tuple(range(-(-runs // arms))))
+    return plan.described() | {
+        "digest": plan.digest(),
+        "profile": {"name": "quick", "summary": "planted"},
+        "model": "none",
+        "budget": f"{EPOCHS} epochs",
+        "data": {"name": "planted", "digest": "0" * 16, "source": "", "stand_in": True,
+                 "classes": [f"class {i}" for i in range(CLASSES)]},
+        "titles": {}, "overrides": [], "command": "",
+    }  # fmt: skip
+
+
+def plant(folder: Path, plan: dict[str, Any]) -> str:
+    """A store with a finished run of every arm and seed of the plan; returns its tracking URI."""
+    from mlflow.store.tracking.dbmodels import models
+    from mlflow.tracking import MlflowClient
+    from sqlalchemy import insert
+
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("planted", artifact_location=(folder / "artifacts").as_uri())
+    data = {schema.DATA: "planted", schema.DATA_DIGEST: plan["data"]["digest"], schema.STAND_IN: "true"}
+    shared = {schema.PLAN: plan["name"], schema.PROFILE: "quick", **data}
+    about = {schema.KIND: schema.KIND_PLAN, schema.PLAN_DIGEST: plan["digest"], schema.PROVENANCE + "device": "cpu"}
+    parent = client.create_run(experiment, start_time=1_000, tags=shared | about).info.run_id
+    client.log_dict(parent, plan, schema.PLAN_FILE)
+    client.set_terminated(parent, "FINISHED")
+    engine = client._tracking_client.store.engine
+    tables = [models.SqlRun, models.SqlTag, models.SqlParam, models.SqlMetric, models.SqlLatestMetric]
+    every = [(arm, seed) for seed in plan["seeds"] for arm in plan["arms"]]
+    for start in range(0, len(every), RUNS_AT_ONCE):
+        rows: list[list[dict[str, Any]]] = [[] for _ in tables]
+        for number, (arm, seed) in enumerate(every[start : start + RUNS_AT_ONCE], start=start):
+            for kept, found in zip(rows, _rows(folder, experiment, number, arm, seed, shared, parent), strict=True):
+                kept += found
+        with engine.begin() as connection:
+            for table, kept in zip(tables, rows, strict=True):
+                connection.execute(insert(table), kept)
+    return uri
+
+
+def _rows(
+    folder: Path, experiment: str, number: int, arm: dict[str, Any], seed: int, shared: dict[str, str], parent: str
+) -> tuple[list[dict[str, Any]], ...]:
+    """Rows of the tables of runs, tags, parameters, metrics and latest metrics, and the file of details."""
+    rng = np.random.default_rng([seed, number])
+    used = sum(level != "off" for level in arm["levels"].values())
+    accuracy = 0.4 + 0.03 * used + np.random.default_rng(seed).normal(0, 0.01) + rng.normal(0, 0.005)
+    run_id, artifacts = f"{number:032x}", folder / "artifacts" / f"{number:032x}" / "artifacts"
+    artifacts.mkdir(parents=True)
+    _save_details(artifacts / schema.DETAILS_FILE, rng, accuracy)
+    run = {
+        "run_uuid": run_id, "name": f"{arm['name']}, seed {seed}", "source_type": "LOCAL", "source_name": "benchmark",
+        "entry_point_name": "", "user_id": "benchmark", "status": "FINISHED", "start_time": 2_000, "end_time": 3_000,
+        "source_version": "", "lifecycle_stage": "active", "artifact_uri": artifacts.as_uri(),
+        "experiment_id": int(experiment), "deleted_time": None,
+    }  # fmt: skip
+    tags = shared | {
+        "mlflow.parentRunId": parent, schema.KIND: schema.KIND_TRAINING, schema.ARM: arm["name"],
+        schema.SEED: str(seed), schema.DIGEST: arm["digest"], schema.OUTCOME: schema.FINISHED,
+    }  # fmt: skip
+    ends = {name: float(rng.uniform(0, 1)) for name in (*schema.ENDINGS, *schema.STATES)}
+    ends |= {schema.TEST_ACCURACY: accuracy, schema.EPOCHS: float(EPOCHS), schema.SECONDS: rng.uniform(20, 40)}
+    curves = {name: accuracy * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 4)) for name in schema.CURVES}
+    steps = [(name, EPOCHS, value) for name, value in ends.items()]
+    steps += [(name, epoch, float(value)) for name in curves for epoch, value in enumerate(curves[name], start=1)]
+    metrics = [
+        {"key": name, "value": value, "timestamp": epoch, "step": epoch, "is_nan": False, "run_uuid": run_id}
+        for name, epoch, value in steps
+    ]
+    return (
+        [run],
+        [{"key": name, "value": value, "run_uuid": run_id} for name, value in tags.items()],
+        [{"key": name, "value": str(value), "run_uuid": run_id} for name, value in arm["knobs"].items()],
+        metrics,
+        [metric for metric in metrics if metric["step"] == EPOCHS],
+    )
+
+
+def _save_details(path: Path, rng: np.random.Generator, accuracy: float) -> None:
+    correct = rng.random(TEST_IMAGES) < accuracy
+    variances = {f"{when}variance": rng.uniform(0.5, 2, DEPTH).astype(np.float32) for when in ("initial/", "final/")}
+    confusion = rng.integers(0, 100, (CLASSES, CLASSES))
+    arrays: dict[str, Any] = {"correct": correct, "confusion": confusion, **variances}
+    np.savez_compressed(path, **arrays)
+
+
+def main() -> None:
+    """Plant, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=1_000, help="at least so many runs, 64 a seed")
+    parser.add_argument("--repeats", type=int, default=5, help="pages written after the first")
+    parser.add_argument("--store", type=Path, help="folder of a planted store, made if it is not there")
+    arguments = parser.parse_args()
+    plan = described(arguments.runs)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.store or Path(temporary)
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        if not (folder / "mlflow.db").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            plant(folder.resolve(), plan)
+        seconds, processor, size = [], [], 0
+        for _ in range(arguments.repeats + 1):
+            start, busy = time.perf_counter(), time.process_time()
+            from reports.page import write_reports
+
+            (page,) = write_reports(uri, folder / "pages")
+            seconds.append(time.perf_counter() - start)
+            processor.append(time.process_time() - busy)
+            size = page.stat().st_size
+    found = {
+        "runs": len(plan["arms"]) * len(plan["seeds"]),
+        "n": arguments.repeats,
+        "median_seconds": round(statistics.median(seconds[1:]), 2),
+        "range_seconds": [round(end(seconds[1:]), 2) for end in (min, max)],
+        "median_processor_seconds": round(statistics.median(processor[1:]), 2),
+        "first_seconds": round(seconds[0], 2),
+        "page_megabytes": round(size / 1e6, 2),
+        "cores": psutil.cpu_count(),
+        "load_over_a_minute": round(psutil.getloadavg()[0], 1),
+        **{name: version(name) for name in PARTS},
+    }
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

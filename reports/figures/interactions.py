@@ -1,0 +1,87 @@
+"""What each pair of techniques is worth together, beyond what the two are worth apart."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from reports import wording
+from reports.figures import theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ["one", "other", "effect", "low", "high", "p_holm", "told", "n"]
+STRONGEST = 0.5
+"""Opacity of the largest effect: more would take the contrast from the number in the cell."""
+
+
+def data(pairs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per pair with a number, from `factorial.interactions`: titles, and effects in percentage points.
+
+    `told` is whether Holm's p is below the plan's α, so that the effect is told from none.
+    """
+    frame = pairs.dropna(subset=["effect"])
+    return pd.DataFrame(
+        {
+            **{side: [wording.technique_title(plan, name) for name in frame[side]] for side in ("one", "other")},
+            **{name: 100 * frame[name].astype(float) for name in ("effect", "low", "high")},
+            "p_holm": frame["p_holm"],
+            "told": frame["p_holm"] < plan["rule"]["alpha"],
+            "n": frame["n"],
+        },
+        columns=COLUMNS,
+    ).reset_index(drop=True)
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """The lower triangle of all pairs: a cell's colour and number are its effect, and grey is told from nothing."""
+    from matplotlib.patches import Rectangle
+
+    with theme.styled():
+        if data.empty:
+            figure = theme.new_figure(7.6, 1.2)
+            theme.note(figure.add_subplot(), "no seed has a run of every arm yet")
+            return figure
+        columns, rows = list(data["one"].unique()), list(data["other"].unique())
+        figure = theme.new_figure(8.2, 0.46 * len(rows) + 0.7)
+        axes = figure.add_subplot()
+        largest = data["effect"].abs().max() or 1.0
+        for cell in data.to_dict("records"):
+            x, y = columns.index(cell["one"]), rows.index(cell["other"])
+            colour = theme.HAVING if cell["effect"] > 0 else theme.LACKING
+            shade = STRONGEST * (0.2 + 0.8 * abs(cell["effect"]) / largest)
+            face, opacity = (colour, shade) if cell["told"] else (theme.GRID, 1.0)
+            axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, alpha=opacity, lw=0))
+            text = wording.number(cell["effect"], signed=True)
+            ink, weight = (theme.INK, "bold") if cell["told"] else (theme.MUTED, "normal")
+            axes.text(x, y, text, ha="center", va="center", fontsize=9.5, color=ink, weight=weight, in_layout=False)
+        axes.set_xticks(range(len(columns)), [_title(name, 16) for name in columns])
+        axes.set_yticks(range(len(rows)), [_title(name, 40) for name in rows])
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(False)
+        axes.tick_params(axis="x", length=0, labelsize=9.5, labelcolor=theme.INK)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def _title(name: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(wording.sentence_case(name.removeprefix("the ")), width))
+
+
+def describe(data: pd.DataFrame) -> str:
+    """The figure in words: what is told from no interaction, the largest first."""
+    if data.empty:
+        return "No seed has a run of every arm yet."
+    told = data[data["told"]].sort_values("effect", key=abs, ascending=False)
+    parts = [
+        f"{row['one']} and {row['other']} {wording.number(row['effect'], signed=True)}"
+        for row in told.to_dict("records")
+    ]
+    found = "; ".join(parts) or "none is told from zero"
+    return f"Interactions of {len(data)} pairs in percentage points of test accuracy: {found}."

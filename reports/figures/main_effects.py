@@ -1,0 +1,62 @@
+"""The mean of all combinations without a technique and of all with it, seed by seed: its main effect, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablations import schema
+from reports import wording
+from reports.figures import paired, theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ["label", "seed", "lacking", "having"]
+
+
+def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per factor and seed that has every arm: mean test accuracy without and with it, in per cent."""
+    used = {
+        arm["name"]: {name for name in plan["factors"] if arm["levels"].get(name, "off") != "off"}
+        for arm in plan["arms"]
+    }
+    known = runs[runs["arm"].isin(list(used))]
+    table = known.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=list(used)).dropna()
+    parts = []
+    for name in plan["factors"]:
+        having = [arm for arm, factors in used.items() if name in factors]
+        sides = {"lacking": table.drop(columns=having).mean(axis=1), "having": table[having].mean(axis=1)}
+        label = wording.technique_title(plan, name)
+        parts.append((100 * pd.DataFrame(sides)).rename_axis("seed").reset_index().assign(label=label))
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """A slope per technique, all on one scale."""
+    with theme.styled():
+        if data.empty:
+            figure = theme.new_figure(7.6, 1.2)
+            theme.note(figure.add_subplot(), "no seed has a run of every arm yet")
+            return figure
+        labels = list(data["label"].unique())
+        figure = theme.new_figure(8.2, 2.6)
+        paired.slopes(figure.add_subplot(), data, labels, len(labels))
+    return figure
+
+
+def describe(data: pd.DataFrame) -> str:
+    """The figure in words."""
+    if data.empty:
+        return "No seed has a run of every arm yet."
+    means = data.groupby("label", sort=False)[["lacking", "having"]].mean()
+    parts = [
+        f"{label} {wording.number(row['lacking'])} without, {wording.number(row['having'])} with"
+        for label, row in means.iterrows()
+    ]
+    return "Mean test accuracy over all combinations, in per cent. " + "; ".join(parts) + "."

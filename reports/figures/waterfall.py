@@ -1,0 +1,100 @@
+"""From the bare recipe to the full one: what each technique adds, as its Shapley value with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablations import schema
+from reports import factorial, wording
+from reports.figures import theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ["kind", "label", "value", "low", "high", "start", "end", "n"]
+
+
+def data(contributions: pd.DataFrame, plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """A row 'bare', a row 'technique' per factor, the most valuable first, and a row 'full'; in per cent and points.
+
+    contributions: of `factorial.contributions` to test accuracy. `value` is a Shapley value with its interval, or the
+    mean accuracy of the bare and the full recipe; a technique's bar reaches from `start` to `end`, and the last `end`
+    is the full recipe's mean. No rows where the design has no Shapley values or no seed has every arm.
+    """
+    found = factorial.cells(plan, runs, schema.TEST_ACCURACY)
+    bare, full = frozenset[str](), frozenset(plan["factors"])
+    if not len(found.values) or bare not in found.used or contributions["shapley"].isna().any():
+        return pd.DataFrame(columns=COLUMNS)
+    means = {used: 100 * float(found.values[:, found.used.index(used)].mean()) for used in (bare, full)}
+    parts = contributions.sort_values("shapley", ascending=False, kind="stable")
+    frame = pd.DataFrame(
+        {
+            "kind": "technique",
+            "label": [wording.technique_title(plan, name) for name in parts["factor"]],
+            "value": 100 * parts["shapley"],
+            "low": 100 * parts["shapley_low"],
+            "high": 100 * parts["shapley_high"],
+            "end": means[bare] + 100 * parts["shapley"].cumsum(),
+            "n": parts["n"],
+        }
+    )
+    frame["start"] = frame["end"] - frame["value"]
+    ends = [
+        {"kind": kind, "label": f"the {kind} recipe", "value": mean, "start": mean, "end": mean, "n": len(found.values)}
+        for kind, mean in (("bare", means[bare]), ("full", means[full]))
+    ]
+    return pd.concat([pd.DataFrame(ends[:1]), frame, pd.DataFrame(ends[1:])], ignore_index=True)[COLUMNS]
+
+
+def draw(data: pd.DataFrame) -> Figure:
+    """A line per technique: a bar from where the ones above it end, with the interval of its own length."""
+    with theme.styled():
+        if data.empty:
+            figure = theme.new_figure(7.6, 1.2)
+            theme.note(figure.add_subplot(), "no seed has a run of every arm yet")
+            return figure
+        figure = theme.new_figure(8.2, 0.36 * len(data) + 0.8)
+        axes = figure.add_subplot()
+        for y, row in enumerate(data.to_dict("records")):
+            if y + 1 < len(data):
+                axes.plot([row["end"]] * 2, [y, y + 1], color=theme.MUTED, lw=0.8, zorder=1)
+            if row["kind"] != "technique":
+                axes.plot(row["end"], y, "D", color=theme.INK, ms=6, zorder=3)
+                _write(axes, row["end"], y, wording.number(row["value"]), weight="bold")
+                continue
+            colour = theme.HAVING if row["value"] >= 0 else theme.LACKING
+            axes.barh(y, row["value"], 0.5, row["start"], color=colour, lw=0, zorder=2)
+            limits = [row["start"] + row[limit] for limit in ("low", "high")]
+            if limits[0] < limits[1]:
+                axes.plot(limits, [y, y], color=theme.INK, lw=1.4, solid_capstyle="butt", zorder=3)
+            right = max(row["start"], row["end"], *(x for x in limits if x == x))
+            _write(axes, right, y, wording.number(row["value"], signed=True))
+        axes.set_yticks(range(len(data)), [wording.sentence_case(x.removeprefix("the ")) for x in data["label"]])
+        axes.set_ylim(len(data) - 0.5, -0.5)
+        axes.margins(x=0.1)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("test accuracy, per cent")
+    return figure
+
+
+def _write(axes: Any, x: float, y: float, text: str, weight: str = "normal") -> None:
+    axes.annotate(text, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9, weight=weight)
+
+
+def describe(data: pd.DataFrame) -> str:
+    """The figure in words."""
+    if data.empty:
+        return "No seed has a run of every arm yet."
+    rows = data.to_dict("records")
+    parts = [
+        f"{row['label']} {wording.number(row['value'], signed=True)} from {wording.number(row['low'], signed=True)} "
+        f"to {wording.number(row['high'], signed=True)}"
+        for row in rows[1:-1]
+    ]
+    return (
+        f"Shapley values in percentage points of test accuracy, from {wording.number(rows[0]['value'])} per cent in "
+        f"the bare recipe to {wording.number(rows[-1]['value'])} in the full one: {'; '.join(parts)}."
+    )
