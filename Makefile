@@ -12,7 +12,7 @@ TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS
 ADOPTING := $(if $(DATA),--data $(DATA))
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate plan report ui test test-all test-browser check bench validate clean
+.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-browser check bench validate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ tune-ablate: tune ## tune, then put the winner to the test on fresh seeds: again
 	@$(BIN)/ablate tune retune --baseline tuned $(TUNING)
 	@$(BIN)/ablate adopt retune --as tuned-retuned $(ADOPTING)
 	@$(BIN)/ablate run tuned --baseline tuned-retuned $(OPTIONS)
+
+foundations: $(READY) ## the small experiments behind the techniques, each checked against what is known
+	@$(BIN)/ablate foundations
 
 plan: $(READY) ## show what a plan would train, for how long, and what it could tell
 	@$(BIN)/ablate plan $(PLAN) $(OPTIONS)

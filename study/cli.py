@@ -249,6 +249,23 @@ def adopt_command(
             adopt(home, search, name or search, data, say)
 
 
+@app.command("foundations")
+def foundations_command(
+    seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")] = 0,
+) -> None:
+    """Run the small demonstrations behind the techniques, check each against what is known, and write their page."""
+    with _errors():
+        from reports.foundations_page import write_foundations_report
+        from reports.index_page import write_index
+        from study.cli_foundations import run_foundations
+        from study.home import Home
+
+        home = Home()
+        with home.locked("running the foundations", say):
+            run_foundations(home, say, seed, write_foundations_report)
+            write_index(home.tracking_uri, home.reports)
+
+
 @app.command("report")
 def report_command(
     plan: Annotated[
@@ -280,6 +297,7 @@ def report_command(
 
 
 def _write_pages(home: Home, plan: str | None) -> list[Path]:
+    from reports.foundations_page import write_foundations_report
     from reports.index_page import write_index
     from reports.page import write_reports
     from reports.search_page import write_search_reports
@@ -291,6 +309,7 @@ def _write_pages(home: Home, plan: str | None) -> list[Path]:
     pages = write_reports(home.tracking_uri, home.reports, plan=plan)
     if plan is None:
         pages += write_search_reports(home.tracking_uri, home.reports)
+        pages += write_foundations_report(home.tracking_uri, home.reports)
     return [*pages, write_index(home.tracking_uri, home.reports)]
 
 

@@ -110,6 +110,7 @@ def interface(home: Path):
     finally:
         server.terminate()
         server.wait(30)
+        server.stdout.close()
 
 
 def test_mlflows_interface_opens_with_the_seeds_of_an_arm_together(browser, interface: str) -> None:
