@@ -12,7 +12,6 @@ import pandas as pd
 
 CLOSED_FORM = "closed form"
 THEORY = "theory"
-TORCH = "torch.optim"
 
 
 def prints(what: str) -> str:

@@ -218,36 +218,26 @@ def test_flat_points() -> None:
         assert descent.curvature(x.item()) == pytest.approx(bend.item())
 
 
-def walked(walk: descent.Walk) -> list[float]:
-    """The path by the notebook's formulas, a number at a time."""
-    o, x, v, s = walk.optimizer, walk.start, 0.0, 0.0
-    path = [x]
-    for t in range(1, walk.steps + 1):
-        if walk.function == "x²":
-            g = 2 * x
-        else:
-            c = 0.15 * math.pi
-            g = math.cos(c * x) - c * x * math.sin(c * x)
-        v = o.momentum * v + (1 - o.momentum) * g
-        s = o.second * s + (1 - o.second) * g**2
-        if o.kind == "sgd":
-            x -= o.rate * g
-        elif o.kind == "averaged":
-            x -= o.rate * v
-        elif o.kind == "rmsprop":
-            x -= o.rate * g / (math.sqrt(s) + 1e-8)
-        else:
-            corrected = o.kind == "adam"
-            first = v / (1 - o.momentum**t) if corrected else v
-            second = s / (1 - o.second**t) if corrected else s
-            x -= o.rate * first / (math.sqrt(second) + 1e-8)
-        path.append(x)
-    return path
-
-
 @pytest.mark.parametrize("walk", descent.WALKS, ids=lambda walk: f"{walk.figure}: {walk.label}")
 def test_paths_are_those_of_the_notebooks_formulas(walk: descent.Walk) -> None:
-    np.testing.assert_allclose(walk.path(), walked(walk), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(walk.path(), descent.written_out(walk), rtol=1e-9, atol=1e-9)
+
+
+def test_first_steps_by_hand() -> None:
+    """The formulas themselves: from 10 and 15 the gradient of the wave is as a calculator gives it."""
+    plain, averaged, rmsprop, adam, corrected = (
+        descent.written_out(next(walk for walk in descent.WALKS if (walk.figure, walk.label) == name))
+        for name in (
+            ("rates", "from 10, rate 0.3"), ("momentum", "β = 0.9"), ("rmsprop", "γ = 0.9"),
+            ("adam", "β₁ = 0.9, β₂ = 0.6"), ("adam_corrected", "β₁ = 0.9, β₂ = 0.6"),
+        )
+    )  # fmt: skip
+    slope = 4.7123890  # at 10 the cosine is 0 and the sine −1: 0.15π · 10
+    assert plain[1] == pytest.approx(10 - 0.3 * slope)
+    assert averaged[1] == pytest.approx(-7 - 1.1 * 0.1 * (-0.98768834 + 3.2986723 * -0.15643447))
+    assert rmsprop[1] == pytest.approx(12 - 0.5 / math.sqrt(0.1))
+    assert abs(adam[1] - 15) == pytest.approx(0.7 * 0.1 / math.sqrt(0.4))
+    assert abs(corrected[1] - 15) == pytest.approx(0.7)
 
 
 def test_noise_and_schedules_reach_the_walkers() -> None:
