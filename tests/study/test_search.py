@@ -141,6 +141,7 @@ def test_a_trial_that_was_told_but_not_written_when_the_power_went_is_written(ca
     assert after == before
 
 
+@pytest.mark.slow
 def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> None:
     home, invocation, outcome, _ = carried_out
     other = Home(tmp_path)
