@@ -1,11 +1,11 @@
 """The names under which `study` writes to the MLflow store and `reports` reads from it.
 
 The store is the only thing the two share, so its vocabulary has one home. A parent run (`kind=plan`) is one
-invocation of a plan and carries the artifact `plan.json`; a child run (`kind=training`) is one training of one arm
-with one seed. A parent run of `kind=search` is one invocation of a search and carries `search.json` and, once it has
-ended, `outcome.json`; its child runs (`kind=trial`) are the trials of its studies. A parent run of `kind=foundations`
-is one run of all demonstrations; its child runs (`kind=foundation`) are one each, with `demonstration.json` and a CSV
-file per frame in `frames/`.
+invocation of a plan and carries the artifacts `plan.json` and `gallery.json`; a child run (`kind=training`) is one
+training of one arm with one seed. A parent run of `kind=search` is one invocation of a search and carries
+`search.json` and, once it has ended, `outcome.json`; its child runs (`kind=trial`) are the trials of its studies. A
+parent run of `kind=foundations` is one run of all demonstrations; its child runs (`kind=foundation`) are one each, with
+`demonstration.json` and a CSV file per frame in `frames/`.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ RESULTS = (*CONVERGED, DIVERGED)
 
 # Artifacts.
 PLAN_FILE = "plan.json"
+GALLERY_FILE = "gallery.json"
+"""Some training images as a plan's networks saw them: `seed`, and `images`, a list of `pipeline` (what was done to
+them), `arms` (that trained on the like), `subject` (from 0), `label`, `epoch` (0: as it is) and `png` (base64).
+"""
 SEARCH_FILE = "search.json"
 OUTCOME_FILE = "outcome.json"
 DEMONSTRATION_FILE = "demonstration.json"

@@ -81,6 +81,8 @@ class Technique:
     """How a report calls it, in the middle of a sentence."""
     source: ClassVar[str]
     """The paper, and where the notebook speaks of it."""
+    reason: ClassVar[str] = ""
+    """Why it should do what it is said to do, in a sentence."""
     levels: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Named settings of the knobs; `off` is always one of them."""
     notebook: ClassVar[str] = "off"

@@ -15,7 +15,7 @@ from ablations.plan import Plan
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
 from ablations.technique import fills
-from study import checkpoint, model
+from study import checkpoint, gallery, model
 from study.data import Dataset
 from study.engine import Checkpoints, Epoch, Outcome, Training, same_shape, split
 from study.fleet import Member
@@ -92,6 +92,7 @@ def surroundings(profile: Profile, baseline: Recipe, data: Dataset, overrides: S
             "classes": list(data.classes),
         },
         "titles": {t.name: t.title for t in baseline.techniques},
+        "reasons": {t.name: {"text": t.reason, "source": t.source} for t in baseline.techniques},
         "overrides": list(overrides),
     }
 
@@ -164,7 +165,8 @@ def run(
             missing = invocation.missing(done, look)
             if not parent and (missing or not store.invoked(described["digest"], invocation.data)):
                 experiment = store.experiment(invocation.plan.name, invocation.data)
-                parent = store.open_invocation(experiment, described, facts)
+                shown = gallery.of_arms(invocation.plan.arms, invocation.plan.seeds[0], invocation.data)
+                parent = store.open_invocation(experiment, described, facts, shown)
             if missing:
                 place = Place(store, experiment, parent, described)
                 _train(invocation, missing, place, crew, progress, show, stopped, save_every)

@@ -8,7 +8,7 @@ epoch nothing waits for the host.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -119,14 +119,12 @@ class Stepper:
         self.losses += torch.stack(losses).double() * size
 
     def _batch(self, chosen: Tensor, member: Member, draws: Mapping[tuple, Tensor]) -> tuple[Tensor, Tensor]:
-        """Normalised images [B, 3, H, W] and class probabilities [B, classes] for a batch of training examples."""
+        def drawn(technique: Technique) -> StepDraws:
+            return StepDraws(draws[member.seed, technique.name])
+
         images = take(self.data.train_images, chosen)
-        for technique in _filling(member.recipe, "augment"):
-            images = technique.augment(images, StepDraws(draws[member.seed, technique.name]))
-        images, targets = normalise(images, *self.scales[member]), self._one_hot[self.data.train_labels[chosen]]
-        for technique in _filling(member.recipe, "mix"):
-            images, targets = technique.mix(images, targets, StepDraws(draws[member.seed, technique.name]))
-        return images, targets
+        targets = self._one_hot[self.data.train_labels[chosen]]
+        return batch(images, targets, member.recipe, self.scales[member], drawn)
 
     @contextmanager
     def _branch(self, index: int) -> Iterator[None]:
@@ -200,6 +198,26 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     Operation by operation the same, hence bitwise equal; mean and std are [3, 1, 1].
     """
     return images.float().div_(255).sub_(mean).div_(std)
+
+
+def batch(
+    images: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    scale: tuple[Tensor, Tensor],
+    drawn: Callable[[Technique], StepDraws],
+) -> tuple[Tensor, Tensor]:
+    """What a network is trained on in one step: normalised images [B, 3, H, W] and class probabilities [B, classes].
+
+    images: uint8 [B, 3, H, W], as they are in the data set; targets: one-hot [B, classes]; scale: as `scales` has it;
+    drawn: the draws of a technique at this step.
+    """
+    for technique in _filling(recipe, "augment"):
+        images = technique.augment(images, drawn(technique))
+    images = normalise(images, *scale)
+    for technique in _filling(recipe, "mix"):
+        images, targets = technique.mix(images, targets, drawn(technique))
+    return images, targets
 
 
 def order(member: Member, images: Tensor, labels: Tensor, epoch: int) -> Tensor:

@@ -120,8 +120,13 @@ class Store:
             ended += tags[schema.KIND] in (schema.KIND_TRAINING, schema.KIND_TRIAL)
         return ended
 
-    def open_invocation(self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str]) -> str:
-        """The id of a new parent run that carries the plan: to be called before the first training."""
+    def open_invocation(
+        self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str], gallery: Mapping[str, Any]
+    ) -> str:
+        """The id of a new parent run that carries the plan: to be called before the first training.
+
+        gallery: what some training images will look like, as `schema.GALLERY_FILE` has it.
+        """
         data = described["data"]
         tags = {
             schema.KIND: schema.KIND_PLAN,
@@ -134,6 +139,7 @@ class Store:
         }
         run_id = self._create(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
         self._client.log_dict(run_id, dict(described), schema.PLAN_FILE)
+        self._client.log_dict(run_id, dict(gallery), schema.GALLERY_FILE)
         return run_id
 
     def start(

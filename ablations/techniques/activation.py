@@ -27,6 +27,10 @@ class Activation(Technique):
     title: ClassVar[str] = "another activation function"
     baseline: ClassVar[str] = "ReLU"
     source: ClassVar[str] = "Glorot & Bengio 2010; notebook, 'Exploding & Vanishing Gradients'"
+    reason: ClassVar[str] = (
+        "A sigmoid's slope is almost zero at both ends; multiplied layer by layer, gradients vanish. ReLU's does "
+        "not shrink."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "leaky_relu": {"function": "leaky_relu"},

@@ -106,6 +106,9 @@ class Augmentation(Technique):
     name: ClassVar[str] = "augmentation"
     title: ClassVar[str] = "augmentation"
     source: ClassVar[str] = "Krizhevsky et al. 2012; notebook, 'Data Augmentation'"
+    reason: ClassVar[str] = (
+        "Changed copies that keep their label make the data more varied, so that memorising gets harder."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"padding": 4, "flip": 0.5},

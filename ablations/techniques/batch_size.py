@@ -23,6 +23,9 @@ class BatchSize(Technique):
     title: ClassVar[str] = "another batch size"
     baseline: ClassVar[str] = "the budget's batch size"
     source: ClassVar[str] = "Keskar et al. 2017; notebook, 'Stochastic Gradient Descent'"
+    reason: ClassVar[str] = (
+        "A small batch's gradient is noisy, which keeps the search moving through saddle points and shallow minima."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {}, "÷4": {"factor": 0.25}, "×4": {"factor": 4.0}, "×16": {"factor": 16.0},
     }  # fmt: skip

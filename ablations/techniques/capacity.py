@@ -23,6 +23,7 @@ class Capacity(Technique):
     title: ClassVar[str] = "another capacity"
     baseline: ClassVar[str] = "the profile's width"
     source: ClassVar[str] = "Zagoruyko & Komodakis 2016; notebook, 'Regularization and Optimization' (complexity)"
+    reason: ClassVar[str] = "The more complicated the network, the more chance it has to overfit."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {}, "÷4": {"factor": 0.25}, "÷2": {"factor": 0.5}, "×2": {"factor": 2.0},
     }  # fmt: skip

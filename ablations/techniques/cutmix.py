@@ -47,6 +47,9 @@ class Cutmix(Technique):
     name: ClassVar[str] = "cutmix"
     title: ClassVar[str] = "CutMix"
     source: ClassVar[str] = "Yun et al. 2019; beyond the notebook's 'Data Augmentation'"
+    reason: ClassVar[str] = (
+        "A patch of one image in another, with labels in proportion, makes the network look at more than one region."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"alpha": 1.0}}
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Yun et al. 2019"),

@@ -25,6 +25,7 @@ class DataSize(Technique):
     title: ClassVar[str] = "less training data"
     baseline: ClassVar[str] = "all training images"
     source: ClassVar[str] = "Sun et al. 2017; notebook, 'Data Augmentation' (effective size)"
+    reason: ClassVar[str] = "The fewer the images, the sooner a network knows them by heart."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {}, "1/2": {"share": 1 / 2}, "1/4": {"share": 1 / 4}, "1/8": {"share": 1 / 8}, "1/16": {"share": 1 / 16},
     }  # fmt: skip

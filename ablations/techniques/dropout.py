@@ -26,6 +26,9 @@ class Dropout(Technique):
     name: ClassVar[str] = "dropout"
     title: ClassVar[str] = "dropout"
     source: ClassVar[str] = "Srivastava et al. 2014; notebook, 'Dropout'"
+    reason: ClassVar[str] = (
+        "Noise in training leaves no unit that others can rely on: what is accurate all the same generalises better."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"p": 0.5},

@@ -26,6 +26,9 @@ class EarlyStopping(Technique):
     name: ClassVar[str] = "early_stopping"
     title: ClassVar[str] = "early stopping"
     source: ClassVar[str] = "Prechelt 1998; notebook, 'Data Augmentation'"
+    reason: ClassVar[str] = (
+        "From the epoch on at which the validation loss stops falling, training only fits the training images closer."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"patience": 3}}
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Prechelt 1998"),

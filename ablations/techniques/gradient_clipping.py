@@ -23,6 +23,9 @@ class GradientClipping(Technique):
     name: ClassVar[str] = "gradient_clipping"
     title: ClassVar[str] = "gradient clipping"
     source: ClassVar[str] = "Pascanu et al. 2013; notebook, 'Exploding & Vanishing Gradients'"
+    reason: ClassVar[str] = (
+        "Many large factors multiply into a gradient that explodes; a bound on its norm keeps the step in reach."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"max_norm": 1.0}, "tight": {"max_norm": 0.1}}
     mechanism: ClassVar[tuple[str, ...]] = (schema.GRADIENT_NORM, schema.FIRST_EPOCH_LOSS)
 

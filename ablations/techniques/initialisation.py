@@ -36,6 +36,9 @@ class Initialisation(Technique):
     title: ClassVar[str] = "Kaiming initialisation"
     baseline: ClassVar[str] = "torch's default"
     source: ClassVar[str] = "He et al. 2015; notebook, 'Weight Initialization'"
+    reason: ClassVar[str] = (
+        "First weights with variance 2 / fan-in keep the variance of activations from layer to layer under ReLU."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"scheme": "kaiming_uniform"},

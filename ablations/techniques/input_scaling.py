@@ -25,6 +25,9 @@ class InputScaling(Technique):
     title: ClassVar[str] = "not normalising the inputs"
     baseline: ClassVar[str] = "inputs normalised"
     source: ClassVar[str] = "LeCun et al. 1998, 'Efficient BackProp', section 4.3; notebook, 'Training Efficient Model'"
+    reason: ClassVar[str] = (
+        "Inputs centred at zero and of one scale keep the optimisation stable, and it converges sooner."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "unit": {"kind": "unit"},

@@ -31,6 +31,7 @@ class LabelSmoothing(Technique):
     name: ClassVar[str] = "label_smoothing"
     title: ClassVar[str] = "label smoothing"
     source: ClassVar[str] = "Szegedy et al. 2016, section 7; beyond the notebook's regularisers"
+    reason: ClassVar[str] = "Targets short of certainty keep the last layer from growing without bound."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"epsilon": 0.1}}
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Szegedy et al. 2016, section 7"),

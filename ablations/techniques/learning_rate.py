@@ -23,6 +23,9 @@ class LearningRate(Technique):
     title: ClassVar[str] = "another learning rate"
     baseline: ClassVar[str] = "the optimizer's own rate"
     source: ClassVar[str] = "notebook, 'Learning Rate'; Bengio 2012, section 3.1"
+    reason: ClassVar[str] = (
+        "Too small a rate gets nowhere within the budget; too large a one overshoots, oscillates or diverges."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "×0.001": {"factor": 0.001},

@@ -38,6 +38,7 @@ class Mixup(Technique):
     name: ClassVar[str] = "mixup"
     title: ClassVar[str] = "mixup"
     source: ClassVar[str] = "Zhang et al. 2018; beyond the notebook's 'Data Augmentation'"
+    reason: ClassVar[str] = "Images and labels blended linearly make the decision boundaries smoother."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"off": {}, "on": {"alpha": 0.2}, "strong": {"alpha": 1.0}}
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Zhang et al. 2018"),

@@ -50,6 +50,9 @@ class Optimizer(Technique):
     name: ClassVar[str] = "optimizer"
     title: ClassVar[str] = "Adam"
     source: ClassVar[str] = "Kingma & Ba 2015; notebook, 'Adam'"
+    reason: ClassVar[str] = (
+        "The running mean of gradients keeps a consistent direction, and their running size scales each weight's step."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"kind": "adam", "rate": 3e-3},

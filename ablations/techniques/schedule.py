@@ -83,6 +83,9 @@ class Schedule(Technique):
     name: ClassVar[str] = "schedule"
     title: ClassVar[str] = "the learning-rate schedule"
     source: ClassVar[str] = "Robbins & Monro 1951; notebook, 'Learning Rate'"
+    reason: ClassVar[str] = (
+        "Large steps get near a minimum quickly; small ones then settle in it instead of oscillating around it."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"shape": "multistep"},

@@ -24,6 +24,9 @@ class Shuffling(Technique):
     title: ClassVar[str] = "not shuffling"
     baseline: ClassVar[str] = "shuffled for every epoch"
     source: ClassVar[str] = "Bottou 2012, section 3; notebook, 'Training Efficient Model'"
+    reason: ClassVar[str] = (
+        "Batches in random order are fair samples of all images; batches of one class bias the gradient."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "once": {"kind": "once"},

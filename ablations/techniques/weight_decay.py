@@ -25,6 +25,9 @@ class WeightDecay(Technique):
     name: ClassVar[str] = "weight_decay"
     title: ClassVar[str] = "weight decay"
     source: ClassVar[str] = "Krogh & Hertz 1991; notebook, 'Weight Decay'"
+    reason: ClassVar[str] = (
+        "A penalty on large weights shrinks them, which makes for a simpler function that overfits less."
+    )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"strength": 1e-4},

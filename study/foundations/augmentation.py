@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from functools import partial
 
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ablations.techniques.augmentation import Augmentation, crop_and_flip, rotate
 from study.foundations.demonstration import CLOSED_FORM, Demonstration, Link, between, near, prints, says
+from study.gallery import png
 from study.randomness import StepDraws
 from study.synthetic import CLASSES, draw
 
@@ -71,14 +69,6 @@ def read(images: Tensor) -> list[str]:
     known = digits()
     found = [[int(d) for d in range(10) if torch.equal(image, known[d])] for image in images]
     return [str(matches[0]) if matches else "none" for matches in found]
-
-
-def png(image: Tensor) -> str:
-    """An image, uint8 [C, H, W] with one channel or three, as base64 text of a PNG file."""
-    pixels = image.permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def run(seed: int) -> Demonstration:

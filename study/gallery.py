@@ -1,0 +1,100 @@
+"""What the networks of a plan are trained on, as pictures: a few training images at their first visits, arm by arm."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ablations.plan import Arm
+from ablations.recipe import Recipe
+from ablations.technique import Technique, fills
+from study.data import Dataset
+from study.engine import split
+from study.fleet import Member
+from study.randomness import StepDraws
+from study.step import batch, order, scales, take
+
+VISITS = 8
+"""Epochs shown, where a training has as many."""
+FEW, MANY = 1, 3
+"""Images shown of each of many pipelines, and of each of one or two."""
+
+CPU = torch.device("cpu")
+
+
+def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> dict[str, Any]:
+    """The first training images of a seed as every kind of input pipeline among the arms shows them, as JSON values.
+
+    They are computed by the steps' own code from the steps' own draws, so that they are what the first arm of each
+    pipeline is trained on with that seed. In the order of `schema.GALLERY_FILE`; empty without a pipeline.
+    """
+    piped: dict[str, list[Arm]] = {}
+    for arm in arms:
+        piped.setdefault(pipeline(arm.recipe), []).append(arm)
+    subjects = MANY if len(piped) <= 2 else FEW
+    galleries: dict[tuple[str, ...], dict[str, Any]] = {}
+    for name, alike in piped.items():
+        images = _images(Member(alike[0].recipe, seed + alike[0].seed_offset), data, subjects)
+        # What changes labels alone, such as smoothing, shows the same pictures.
+        same = galleries.setdefault(tuple(i["png"] for i in images), {"pipeline": name, "arms": [], "images": images})
+        same["arms"] += [arm.name for arm in alike]
+    return {
+        "seed": seed,
+        "images": [
+            {"pipeline": of["pipeline"], "arms": of["arms"], **image}
+            for of in galleries.values()
+            for image in of["images"]
+        ],
+    }
+
+
+def pipeline(recipe: Recipe) -> str:
+    """What is done to a recipe's training images, in words."""
+    doing = [t for t in recipe.techniques if not t.is_off and (fills(t, "augment") or fills(t, "mix"))]
+    return ", ".join(t.title if t.level == "on" else f"{t.title} ({t.level})" for t in doing) or "as they are"
+
+
+def _images(member: Member, data: Dataset, subjects: int) -> list[dict[str, Any]]:
+    chosen, _ = split(len(data.train_labels), member)
+    found = []
+    for subject, index in enumerate(chosen[:subjects].tolist()):
+        about = {"subject": subject, "label": data.classes[int(data.train_labels[index])]}
+        found.append(about | {"epoch": 0, "png": png(data.train_images[index])})
+        epochs = range(min(VISITS, member.recipe.sized.budget.epochs))
+        found += [about | {"epoch": e + 1, "png": png(seen(member, data, index, e))} for e in epochs]
+    return found
+
+
+def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor:
+    """What a member's network gets for one of its training images (an index into the data set) in an epoch (from 0).
+
+    uint8 [3, H, W]: before it is normalised, or after with the scale undone, where images are mixed after it.
+    """
+    budget = member.recipe.sized.budget
+    visits = order(member, split(len(data.train_labels), member)[0], data.train_labels, epoch)
+    within, position = divmod(int((visits == index).nonzero()[0, 0]), budget.batch_size)
+    together = visits[within * budget.batch_size : (within + 1) * budget.batch_size]
+    mean, std = scales([member], data, CPU)[member]
+    targets = torch.eye(len(data.classes))[data.train_labels[together]]
+    drawn = partial(_drawn, member.seed, epoch * budget.steps_per_epoch + within)
+    images, _ = batch(take(data.train_images, together), targets, member.recipe, (mean, std), drawn)
+    return (images[position] * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _drawn(seed: int, step: int, technique: Technique) -> StepDraws:
+    return StepDraws.named(CPU, seed, technique.name, step)
+
+
+def png(image: Tensor) -> str:
+    """An image, uint8 [C, H, W] with one channel or three, as base64 text of a PNG file."""
+    pixels = image.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
