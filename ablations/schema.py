@@ -52,6 +52,9 @@ INTERRUPTED = "interrupted"
 CONVERGED = (FINISHED, STOPPED)
 RESULTS = (*CONVERGED, DIVERGED)
 
+# The view of an experiment that shows runs by arm, or trials by study: part of an address in MLflow's UI.
+GROUPED_VIEW = "grouped"
+
 # Artifacts.
 PLAN_FILE = "plan.json"
 GALLERY_FILE = "gallery.json"

@@ -101,6 +101,15 @@ def by_technique(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[dict[s
     return answers
 
 
+def statements(verdicts: pd.DataFrame, technique: str) -> list[dict[str, Any]]:
+    """What was claimed of a technique, in the plan's words, and what came of it."""
+    rows = verdicts[verdicts["technique"] == technique] if not verdicts.empty else verdicts
+    return [
+        {"statement": row["statement"], "verdict": row["verdict"], "label": wording.verdict_label(row)}
+        for row in rows.to_dict("records")
+    ]
+
+
 def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
     """How much these seeds can say: exploratory or confirmatory, and what effect they can find at all."""
     if verdicts.empty or verdicts["n"].max() < 2:

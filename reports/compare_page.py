@@ -12,7 +12,7 @@ import pandas as pd
 
 from ablations import schema
 from ablations.naming import did_you_mean
-from reports import load, page, registration, statistics, verdict, wording
+from reports import load, registration, rendering, statistics, verdict, wording
 from reports.load import Invocation
 
 
@@ -59,19 +59,17 @@ def _uri(place: str) -> str:
 
 def write_comparison(one: Side, other: Side, folder: Path) -> Path:
     """Write the page of two sides; returns it."""
-    template = page._template().environment.get_template("compare.html.j2")
-    stem = "-".join(f"{page._slug(s.invocation.name)}-{s.invocation.run_id[:6]}" for s in (one, other))
-    path = folder / f"compare-{stem}.html"
+    template = rendering.environment().get_template("compare.html.j2")
+    stem = "-".join(f"{rendering.slug(s.invocation.name)}-{s.invocation.run_id[:6]}" for s in (one, other))
     folder.mkdir(parents=True, exist_ok=True)
     html = template.render(
         sides=[one, other],
         facts=facts(one, other),
         arms=arms(one, other).to_dict("records"),
         claims=claims(one, other),
-        changed=registration._changes(one.invocation.plan, other.invocation.plan),
+        changed=registration.changes(one.invocation.plan, other.invocation.plan),
     )
-    page._replace(path, (html.lstrip() + "\n").encode())
-    return path
+    return rendering.write_html(folder / f"compare-{stem}.html", html)
 
 
 def facts(one: Side, other: Side) -> list[dict[str, Any]]:

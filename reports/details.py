@@ -44,7 +44,7 @@ def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: Mapping[str, Any])
 
 
 def _read(client: MlflowClient, run_id: str, place: str, folder: str, names: Collection[str]) -> dict[str, np.ndarray]:
-    path = load._fetched(client, run_id, place, folder)
+    path = load.fetched(client, run_id, place, folder)
     if path is None:
         return {}
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:

@@ -13,19 +13,28 @@ from reports import details, load
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+MANY_ARMS = 20
+"""Of more arms, what would list every one is left out or folded."""
+
 Drawing = tuple[Any, pd.DataFrame]
 """A module of `reports.figures` and what it draws."""
 
 
 def of_plan(
-    client: MlflowClient, plan: Mapping[str, Any], runs: pd.DataFrame, verdicts: pd.DataFrame, arrays: details.Arrays
+    client: MlflowClient,
+    invocation: load.Invocation,
+    runs: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    arrays: details.Arrays,
 ) -> dict[str, Drawing]:
     """By name, the figures of a plan; learning curves, seeds and the forest say so themselves where nothing is there.
 
+    Those of a technique's mechanism are named after it: `mechanism-dropout`, `depth-initialisation`.
     runs, verdicts: the frames of `load.runs_of` and `verdict.judge`; arrays: of `details.arrays_of`.
     """
-    from reports.figures import confusion, cost, depth, forest, learning_curves, mechanism, paired, seeds
+    from reports.figures import confusion, cost, forest, gallery, gap, learning_curves, paired, seeds
 
+    plan = invocation.plan
     curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY])
     if curves.empty:  # nothing was held out, or no epoch has ended
         curves = load.curves_of(client, runs, [schema.TRAIN_LOSS])
@@ -36,13 +45,28 @@ def of_plan(
     if plan["claims"] and plan.get("layout") != "ledger":
         found["forest"] = (forest, forest.data(verdicts, plan.get("titles", {})))
     others: dict[str, Drawing] = {
-        "mechanism": (mechanism, mechanism.data(runs, plan)),
         "paired": (paired, paired.data(runs, plan)),
         "cost": (cost, cost.data(runs, plan)),
-        "depth": (depth, depth.data(arrays, runs, plan)),
+        "gallery": (gallery, gallery.data(load.gallery_of(client, invocation))),
         "confusion": (confusion, confusion.data(arrays, runs, plan)),
     }
+    if len(plan["arms"]) <= MANY_ARMS:
+        others["gap"] = (gap, gap.data(runs, plan))
+    others |= _of_mechanisms(plan, runs, arrays)
     return found | {name: (room, data) for name, (room, data) in others.items() if not data.empty}
+
+
+def _of_mechanisms(plan: Mapping[str, Any], runs: pd.DataFrame, arrays: details.Arrays) -> dict[str, Drawing]:
+    from reports.figures import depth, mechanism
+
+    found: dict[str, Drawing] = {}
+    for kind, room, data in (
+        ("mechanism", mechanism, mechanism.data(runs, plan)),
+        ("depth", depth, depth.data(arrays, runs, plan)),
+    ):
+        for technique, rows in data.groupby("technique", sort=False):
+            found[f"{kind}-{technique}"] = (room, rows)
+    return found
 
 
 def of_factorial(

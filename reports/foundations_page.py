@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ablations import schema
-from reports import load, page
+from reports import load, rendering
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -54,16 +54,14 @@ def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str
     store without demonstrations gets no page. Raises ValueError where the store does not exist, and for a `ui_address`
     that is not http or https.
     """
-    address = (ui_address or (tracking_uri if tracking_uri.startswith("http") else page.UI_ADDRESS)).rstrip("/")
-    if not address.startswith(("http://", "https://")):
-        raise ValueError(f"ui_address must begin with http:// or https://, not {ui_address!r}")
+    address = rendering.address_of(tracking_uri, ui_address)
     client = load.connect(tracking_uri)
     found = _newest(client)
     if found is None:
         return []
     parent, chapters = found
     checks = sum(len(chapter.record["checks"]) for chapter in chapters)
-    environment = page._template().environment
+    environment = rendering.environment()
     words = (expected, spread_of_seeds, quantity, command)
     environment.globals |= {word.__name__: word for word in words}
     html = environment.get_template("foundations.html.j2").render(
@@ -72,7 +70,7 @@ def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str
         experiment=parent.info.experiment_id,
         run_id=parent.info.run_id,
         finished=parent.info.status == "FINISHED",
-        when=page._when(parent.info.start_time),
+        when=rendering.when(parent.info.start_time),
         seconds=sum(chapter.seconds for chapter in chapters),
         checks=checks,
         holding=sum(chapter.holding for chapter in chapters),
@@ -85,15 +83,15 @@ def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{STEM}.html"
-    page._replace(path, (html.lstrip() + "\n").encode())
+    rendering.write_html(path, html)
     return [path]
 
 
 def _newest(client: MlflowClient) -> tuple[Run, list[Chapter]] | None:
     """The parent run to show and its chapters in the order of the course."""
-    parents = load._search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATIONS}'")
+    parents = load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATIONS}'")
     children: dict[str, list[Run]] = {}
-    for run in load._search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATION}'"):
+    for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATION}'"):
         children.setdefault(run.data.tags.get(load.PARENT, ""), []).append(run)
     order = sorted(parents, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), reverse=True)
     for parent in order:
@@ -132,7 +130,7 @@ def _rendered(chapter: Chapter) -> dict[str, Any]:
     if module := figure_modules().get(chapter.name):
         for part, caption in module.PARTS.items():
             data = module.data(chapter.frames, part)
-            drawn = page._drawn(f"{chapter.name}-{part}", module.draw(data, part), module.describe(data, part))
+            drawn = rendering.drawn(f"{chapter.name}-{part}", module.draw(data, part), module.describe(data, part))
             figures.append(drawn | {"caption": caption})
     answers = chapter.frames.get("answers")
     return chapter.record | {

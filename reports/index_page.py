@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import load, page, searches
+from reports import load, registration, rendering, searches
 from reports.load import Invocation
 
 INDEX = "index.html"
@@ -15,15 +15,15 @@ INDEX = "index.html"
 def write_index(tracking_uri: str, folder: Path) -> Path:
     """Write `index.html` in the folder of the reports, with links to the pages that lie there; returns it."""
     plans, asked = load.invocations(tracking_uri), searches.searches(tracking_uri)
-    entries = [_entry("plan", stem, one, folder) for stem, one in page._newest(plans).items()]
-    entries += [_entry("search", f"search-{stem}", one, folder) for stem, one in page._newest(asked).items()]
+    entries = [_entry("plan", stem, one, folder) for stem, one in registration.newest(plans).items()]
+    entries += [_entry("search", f"search-{stem}", one, folder) for stem, one in registration.newest(asked).items()]
     entries.sort(key=lambda entry: entry["started"], reverse=True)
     linked = {entry["page"] for entry in entries} | {INDEX}
     others = sorted(path.name for path in folder.glob("*.html") if path.name not in linked)
-    template = page._template().environment.get_template("index.html.j2")
+    template = rendering.environment().get_template("index.html.j2")
     path = folder / INDEX
     folder.mkdir(parents=True, exist_ok=True)
-    page._replace(path, (template.render(entries=entries, others=others).lstrip() + "\n").encode())
+    rendering.write_html(path, template.render(entries=entries, others=others))
     return path
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-import numpy as np
 import pandas as pd
 
 from ablations import schema
@@ -112,7 +111,7 @@ def invocations(tracking_uri: str) -> list[Invocation]:
     Raises ValueError where a SQLite store does not exist yet.
     """
     client = connect(tracking_uri)
-    parents = _search(client, f"tags.{schema.KIND} = '{schema.KIND_PLAN}'")
+    parents = search(client, f"tags.{schema.KIND} = '{schema.KIND_PLAN}'")
     found = [invocation for run in parents if (invocation := _invocation(client, run)) is not None]
     return sorted(found, key=lambda invocation: (invocation.started, invocation.run_id), reverse=True)
 
@@ -136,6 +135,18 @@ def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
     )
 
 
+def gallery_of(client: MlflowClient, invocation: Invocation) -> dict[str, Any]:
+    """What some training images looked like, as `schema.GALLERY_FILE` has it; empty where nothing was kept."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = client.download_artifacts(invocation.run_id, schema.GALLERY_FILE, folder)
+        except (MlflowException, OSError):
+            return {}
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def matching_runs(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame:
     """Every training of the plan's arms, seeds and data, whatever became of it and whichever invocation made it.
 
@@ -150,9 +161,9 @@ def matching_runs(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame
         named.setdefault(arm["digest"], []).append((arm["name"], arm.get("seed_offset", 0)))
     seeds = None if plan["seeds"] is None else {int(seed) for seed in plan["seeds"]}
     rows = []
-    for run in _search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", data_digest):
+    for run in search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", data_digest):
         tags = run.data.tags
-        digest, trained_seed = tags.get(schema.DIGEST, ""), _integer(tags.get(schema.SEED))
+        digest, trained_seed = tags.get(schema.DIGEST, ""), integer(tags.get(schema.SEED))
         if trained_seed is None or tags.get(schema.DATA_DIGEST) != data_digest:
             continue
         ending = {metric: run.data.metrics.get(metric) for metric in METRIC_COLUMNS}
@@ -220,20 +231,7 @@ def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: Mappin
     return runs.join(found, on=["arm", "seed"])
 
 
-def answers_of(client: MlflowClient, runs: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Which test images a run answered rightly, bool [test images] by run id; runs without such a file are left out."""
-    found = {}
-    for run_id, place in runs[["run_id", "artifacts"]].drop_duplicates().itertuples(index=False):
-        with tempfile.TemporaryDirectory() as folder:
-            path = _fetched(client, run_id, place, folder)
-            if path is not None:
-                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as details:
-                    if "correct" in details.files:
-                        found[run_id] = details["correct"]
-    return found
-
-
-def _fetched(client: MlflowClient, run_id: str, place: str, folder: str) -> Path | None:
+def fetched(client: MlflowClient, run_id: str, place: str, folder: str) -> Path | None:
     """A run's file of details: where it lies, if that is on this machine, else downloaded into the folder."""
     from mlflow.exceptions import MlflowException
 
@@ -277,7 +275,7 @@ def _histories(client: MlflowClient, run_ids: list[str], metric: str) -> Iterato
             yield run_id, metric, point.step, point.timestamp, point.value
 
 
-def _search(client: MlflowClient, condition: str, data_digest: str = "") -> list[Run]:
+def search(client: MlflowClient, condition: str, data_digest: str = "") -> list[Run]:
     if data_digest.isalnum():  # narrows the search; the caller compares anyway
         condition += f" and tags.{schema.DATA_DIGEST} = '{data_digest}'"
     experiments = [e.experiment_id for e in _pages(lambda token: client.search_experiments(page_token=token))]
@@ -300,5 +298,5 @@ def _chunks(items: list[str], size: int) -> Iterable[list[str]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-def _integer(text: str | None) -> int | None:
+def integer(text: str | None) -> int | None:
     return int(text) if text is not None and text.lstrip("-").isdigit() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import contrast, wording
+from reports import contrast, rendering, wording
 from reports.load import Invocation
 
 RULE_WORDS = {
@@ -52,9 +53,9 @@ def deviations(invocation: Invocation, found: Sequence[Invocation]) -> list[Devi
     """The plans fixed earlier for the same question that differ in what bears on the verdicts, oldest first."""
     seen: dict[str, Deviation] = {}
     for other in earlier(invocation, found):
-        changes = _changes(other.plan, invocation.plan)
-        if changes and other.digest not in seen:
-            seen[other.digest] = Deviation(other.started, other.digest, changes)
+        changed = changes(other.plan, invocation.plan)
+        if changed and other.digest not in seen:
+            seen[other.digest] = Deviation(other.started, other.digest, changed)
     return list(seen.values())
 
 
@@ -95,24 +96,24 @@ def _terms(claim: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     return repr((claim["metric"], claim["sign"], bool(claim.get("allowed")), weighed, rule, list(plan["seeds"])))
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What bears on the verdicts and differs between two plans, in words."""
-    changes = []
+    found = []
     if list(old["seeds"]) != list(new["seeds"]):
-        changes.append(f"seeds {_seeds(old['seeds'])}, now {_seeds(new['seeds'])}")
+        found.append(f"seeds {_seeds(old['seeds'])}, now {_seeds(new['seeds'])}")
     for name in dict.fromkeys([*old["rule"], *new["rule"]]):
         before, now = old["rule"].get(name), new["rule"].get(name)
         if before != now and (before or now):
-            changes.append(f"{RULE_WORDS.get(name, name)} {_said(before)}, now {_said(now)}")
+            found.append(f"{RULE_WORDS.get(name, name)} {_said(before)}, now {_said(now)}")
     for what, names in (("arm", _arms), ("claim", _claims)):
         gone, added = (
             [name for name in names(one) if name not in names(other)] for one, other in ((old, new), (new, old))
         )
         if gone:
-            changes.append(f"{wording.count(len(gone), what)} dropped ({wording.listing(gone[:5])})")
+            found.append(f"{wording.count(len(gone), what)} dropped ({wording.listing(gone[:5])})")
         if added:
-            changes.append(f"{wording.count(len(added), what)} added ({wording.listing(added[:5])})")
-    return changes
+            found.append(f"{wording.count(len(added), what)} added ({wording.listing(added[:5])})")
+    return found
 
 
 def _arms(plan: Mapping[str, Any]) -> dict[str, None]:
@@ -132,3 +133,19 @@ def _said(value: Any) -> str:
     if not value:
         return "none"
     return wording.listing([str(v) for v in value]) if isinstance(value, list | tuple) else str(value)
+
+
+def newest(found: Sequence[Invocation]) -> dict[str, Invocation]:
+    """The newest invocation of each question by file stem; the newer of two with one name keeps the plain one."""
+    by_question: dict[tuple[Any, ...], Invocation] = {}
+    for invocation in found:
+        by_question.setdefault(question(invocation), invocation)
+    stems: dict[str, Invocation] = {}
+    for invocation in by_question.values():
+        stem = rendering.slug(f"{invocation.name}-{invocation.data_name}-{invocation.profile}")
+        if invocation.overrides:
+            stem += "-" + hashlib.sha256("\n".join(sorted(invocation.overrides)).encode()).hexdigest()[:6]
+        if stem in stems:
+            stem += "-" + rendering.slug(invocation.data_digest)[:8]
+        stems.setdefault(stem, invocation)
+    return stems

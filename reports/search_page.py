@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ablations import schema
 from ablations.naming import did_you_mean
-from reports import load, page, registration, searches, verdict, wording
+from reports import load, registration, rendering, searches, verdict, wording
 from reports.load import Invocation
 from reports.searches import Parameter, Search, Study
 
@@ -39,9 +40,7 @@ def write_search_reports(
     appear whole or not at all. A store without searches gets no page. Raises ValueError where the store does not
     exist, for a search that was never invoked, and for a `ui_address` that is not http or https.
     """
-    address = (ui_address or (tracking_uri if tracking_uri.startswith("http") else page.UI_ADDRESS)).rstrip("/")
-    if not address.startswith(("http://", "https://")):
-        raise ValueError(f"ui_address must begin with http:// or https://, not {ui_address!r}")
+    address = rendering.address_of(tracking_uri, ui_address)
     found = searches.searches(tracking_uri)
     names = sorted({one.name for one in found})
     if search is not None and search not in names:
@@ -55,15 +54,16 @@ def write_search_reports(
     asked = {registration.question(one) for one in found if digest in (None, one.digest)}
     by_id = {one.run_id: one for one in found}
     pages = []
-    for stem, newest in page._newest(found).items():
+    for stem, newest in registration.newest(found).items():
         one = by_id[newest.run_id]
         if search in (None, one.name) and registration.question(one) in asked:
-            pages.append(_write(client, template, folder, f"search-{stem}", one, invoked, address))
+            with rendering.uncollected():
+                pages.append(_write(client, template, folder, f"search-{stem}", one, invoked, address))
     return pages
 
 
 def _template() -> Template:
-    environment = page._template().environment
+    environment = rendering.environment()
     words = (setting, span, recipe_command, knobs)
     environment.globals |= {word.__name__: word for word in words}
     return environment.get_template("search.html.j2")
@@ -82,12 +82,12 @@ def _write(
     importances = search_importance.data(trials, studies)
     table = searches.study_table(studies, trials)
     csv = f"{stem}-trials.csv"
-    page._replace(folder / csv, page._csv(searches.trial_table(search, trials, rungs)).encode())
+    rendering.replace(folder / csv, rendering.csv(searches.trial_table(search, trials, rungs)))
     html = template.render(
         search=search,
         record=search.plan,
         status=_status(search, trials, table),
-        latest=page._when(trials["ended"].max()),
+        latest=rendering.when(trials["ended"].max()),
         answer=answer(search, studies, trials),
         changes=_changes(search, studies),
         tested=_tested(client, search, table, invoked),
@@ -105,10 +105,9 @@ def _write(
         expected=any(study.sampler in search_budget.INDEPENDENT for study in studies),
         address=address,
         csv=csv,
+        grouped_view=schema.GROUPED_VIEW,
     )
-    path = folder / f"{stem}.html"
-    page._replace(path, (html.lstrip() + "\n").encode())
-    return path
+    return rendering.write_html(folder / f"{stem}.html", html)
 
 
 def setting(value: Any) -> str:
@@ -341,7 +340,7 @@ def _figures(
         "importance": (search_importance, importances),
     }
     return {
-        name: page._drawn(name, room.draw(data), room.describe(data))
+        name: rendering.drawn(name, room.draw(data), room.describe(data))
         for name, (room, data) in frames.items()
         if not data.empty
     }

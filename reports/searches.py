@@ -101,7 +101,7 @@ def searches(tracking_uri: str) -> list[Search]:
     """
     client = load.connect(tracking_uri)
     found = []
-    for run in load._search(client, f"tags.{schema.KIND} = '{schema.KIND_SEARCH}'"):
+    for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_SEARCH}'"):
         plan = _artifact(client, run.info.run_id, schema.SEARCH_FILE)
         if plan is not None:
             about = {
@@ -140,8 +140,8 @@ def trials_of(client: MlflowClient, search: Search) -> pd.DataFrame:
     if search.digest.isalnum():  # narrows the search; every run is compared anyway
         condition += f" and tags.{schema.SEARCH_DIGEST} = '{search.digest}'"
     rows, sampled = [], []
-    for run in load._search(client, condition, search.data_digest):
-        tags, number = run.data.tags, load._integer(run.data.tags.get(schema.TRIAL))
+    for run in load.search(client, condition, search.data_digest):
+        tags, number = run.data.tags, load.integer(run.data.tags.get(schema.TRIAL))
         theirs = tags.get(schema.SEARCH_DIGEST), tags.get(schema.DATA_DIGEST)
         if number is None or theirs != (search.digest, search.data_digest):
             continue

@@ -25,6 +25,8 @@ VISITS = 8
 """Epochs shown, where a training has as many."""
 FEW, MANY = 1, 3
 """Images shown of each of many pipelines, and of each of one or two."""
+AMONG = 32
+"""They are chosen among so many at the front, which arms with less data have too."""
 
 CPU = torch.device("cpu")
 
@@ -64,12 +66,19 @@ def pipeline(recipe: Recipe) -> str:
 def _images(member: Member, data: Dataset, subjects: int) -> list[dict[str, Any]]:
     chosen, _ = split(len(data.train_labels), member)
     found = []
-    for subject, index in enumerate(chosen[:subjects].tolist()):
+    for subject, index in enumerate(_of_many_classes(chosen[:AMONG].tolist(), data, subjects)):
         about = {"subject": subject, "label": data.classes[int(data.train_labels[index])]}
         found.append(about | {"epoch": 0, "png": png(data.train_images[index])})
         epochs = range(min(VISITS, member.recipe.sized.budget.epochs))
         found += [about | {"epoch": e + 1, "png": png(seen(member, data, index, e))} for e in epochs]
     return found
+
+
+def _of_many_classes(indices: list[int], data: Dataset, count: int) -> list[int]:
+    """The first so many, of classes that differ while there are such."""
+    first = {int(data.train_labels[index]): index for index in reversed(indices)}
+    chosen = [index for index in indices if index in first.values()]
+    return [*chosen, *(index for index in indices if index not in chosen)][:count]
 
 
 def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor:

@@ -67,7 +67,7 @@ def page_address(home: Home, port: int) -> str:
         experiment = client.get_experiment(newest[0].info.experiment_id)
         address += f"/{experiment.experiment_id}/runs?workflowType=machine_learning"
         if views.TAG in experiment.tags:
-            address += f"&viewStateShareKey={views.KEY}"
+            address += f"&viewStateShareKey={schema.GROUPED_VIEW}"
     return address
 
 

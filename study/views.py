@@ -10,8 +10,9 @@ import json
 import zlib
 from collections.abc import Sequence
 
-KEY = "grouped"
-TAG = f"mlflow.sharedViewState.{KEY}"
+from ablations import schema
+
+TAG = f"mlflow.sharedViewState.{schema.GROUPED_VIEW}"
 
 
 def grouped(kind: str, by: str, metrics: Sequence[str]) -> str:

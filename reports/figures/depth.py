@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ["treatment", "control", "when", "role", "layer", "middle", "low", "high", "n"]
+COLUMNS = ["technique", "treatment", "control", "when", "role", "layer", "middle", "low", "high", "n"]
 WHEN = dict(zip(details.VARIANCES, ("before training", "after training"), strict=True))
 
 
@@ -26,7 +26,7 @@ def data(arrays: details.Arrays, runs: pd.DataFrame, plan: Mapping[str, Any]) ->
     """
     rows: list[dict[str, Any]] = []
     for claim in details.deep_claims(plan):
-        about = {side: claim[side] for side in ("treatment", "control")}
+        about = {name: claim[name] for name in ("technique", "treatment", "control")}
         for name, when in WHEN.items():
             for role, arm in (("without", about["control"]), ("with", about["treatment"])):
                 ids = runs.loc[runs["arm"] == arm, "run_id"] if "run_id" in runs else ()

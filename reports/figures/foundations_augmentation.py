@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from reports import wording
-from reports.figures import panels, theme
+from reports.figures import images, panels, theme
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PARTS = {
@@ -30,11 +26,6 @@ PARTS = {
 def data(frames: Mapping[str, pd.DataFrame], part: str) -> pd.DataFrame:
     """The frame of that name."""
     return frames[part]
-
-
-def pixels(png: str) -> np.ndarray:
-    """The image in base64 text of a PNG file, uint8 [H, W, 3]."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
 
 
 def draw(data: pd.DataFrame, part: str) -> Figure:
@@ -52,39 +43,10 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
                 for edge in np.arange(-0.5, 4):
                     ax.axhline(edge, color=theme.GRID, lw=0.8)
                     ax.axvline(edge, color=theme.GRID, lw=0.8)
-                _bare(ax)
+                images.bare(ax)
                 panels.title(ax, str(which))
             return figure
         return _gallery(data) if part == "gallery" else _digits(data)
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def strip(pngs: Sequence[str], gap: int, columns: int) -> np.ndarray:
-    """Images side by side, uint8 [H, columns * (W + gap) - gap, 4], transparent between them and where there are none.
-
-    One image per row, not one per picture: matplotlib names an image by its content, and no two may have one name.
-    """
-    images = [pixels(png) for png in pngs]
-    height, width = images[0].shape[:2]
-    canvas = np.zeros((height, columns * (width + gap) - gap, 4), np.uint8)
-    for i, image in enumerate(images):
-        left = i * (width + gap)
-        canvas[:, left : left + width, :3] = image
-        canvas[:, left : left + width, 3] = 255
-    return canvas
-
-
-def _row(axes: Axes, pngs: Sequence[str], gap: int, columns: int, heading: str) -> None:
-    axes.imshow(strip(pngs, gap, columns), interpolation="none", aspect="equal")
-    axes.grid(False)
-    _bare(axes)
-    axes.set_title(heading, fontsize=9, weight="normal")
 
 
 def _gallery(data: pd.DataFrame) -> Figure:
@@ -94,7 +56,7 @@ def _gallery(data: pd.DataFrame) -> Figure:
     for ax, name in zip(axes, names, strict=True):
         rows = data[data["level"] == name].sort_values("draw")
         about = rows["about"].iloc[0]
-        _row(ax, list(rows["png"]), 2, columns, about if name == "itself" else f"{name}: {about}")
+        images.show(ax, images.strip(list(rows["png"]), 2, columns), about if name == "itself" else f"{name}: {about}")
     return figure
 
 
@@ -103,8 +65,8 @@ def _digits(data: pd.DataFrame) -> Figure:
     figure, axes = panels.grid(len(changes), 1, 1.25)
     for ax, change in zip(axes, changes, strict=True):
         rows = data[data["change"] == change].sort_values("digit")
-        height, width = pixels(rows["png"].iloc[0]).shape[:2]
-        _row(ax, list(rows["png"]), width, len(rows), str(change))
+        height, width = images.pixels(rows["png"].iloc[0]).shape[:2]
+        images.show(ax, images.strip(list(rows["png"]), width, len(rows)), str(change))
         for row in rows.to_dict("records"):
             kept = str(row["read_as"]) == str(row["digit"])
             middle = row["digit"] * 2 * width + (width - 1) / 2

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from scipy import stats
 
 from ablations import schema
 from reports import wording
@@ -21,7 +22,9 @@ PANELS_PER_ROW = 3
 
 
 def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
-    """Per panel, arm and epoch the mean over seeds and the lowest and highest seed, from `load.curves_of`.
+    """Per panel, arm and epoch the mean over seeds with its t interval at the plan's level, from `load.curves_of`.
+
+    The intervals hold epoch by epoch, not for a whole curve at once; NaN where one seed has no spread.
 
     A panel is a comparison that the claims name (roles 'with' and 'without'); of combinations of techniques, each one's
     removal from the full combination; without claims, an arm (role 'with').
@@ -31,11 +34,10 @@ def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     accuracy = not of_accuracy.empty
     chosen = (of_accuracy if accuracy else curves[curves["metric"] == schema.TRAIN_LOSS]).dropna(subset=["value"])
     metric = schema.VALIDATION_ACCURACY if accuracy else schema.TRAIN_LOSS
-    by_epoch = (
-        chosen.groupby(["arm", "epoch"], sort=True)["value"]
-        .agg(mean="mean", low="min", high="max", n="count")
-        .reset_index()
-    )
+    by_epoch = chosen.groupby(["arm", "epoch"], sort=True)["value"].agg(["mean", "sem", "count"]).reset_index()
+    by_epoch = by_epoch.rename(columns={"count": "n"})
+    half = by_epoch["sem"] * stats.t.ppf(1 - plan["rule"]["alpha"] / 2, (by_epoch["n"] - 1).clip(lower=1))
+    by_epoch = by_epoch.assign(low=by_epoch["mean"] - half, high=by_epoch["mean"] + half)
     if accuracy:
         by_epoch[["mean", "low", "high"]] *= 100
     parts = []
@@ -111,8 +113,10 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _limits(data: pd.DataFrame) -> tuple[float, float]:
-    low, high = data["low"].min(), data["high"].max()
-    edge = 0.04 * (high - low) or 1.0
+    """Wide enough for every mean and most bands: a band of two seeds must not press the curves flat."""
+    low, high = data["mean"].min(), data["mean"].max()
+    usual = ((data["high"] - data["low"]) / 2).quantile(0.75)
+    edge = max(0.04 * (high - low), min(usual, high - low) if usual > 0 else 0.0) or 1.0
     return low - edge, high + edge
 
 

@@ -55,13 +55,6 @@ def test_each_run_has_what_the_page_shows_of_it(deep, kept):
     assert details.answers(details.arrays_of(None, kept, deep | {"claims": []})) == {}
 
 
-def test_answers_are_those_of_the_store(deep, kept):
-    one, other = details.answers(details.arrays_of(None, kept, deep)), load.answers_of(None, kept)
-    assert list(one) == list(other)
-    for run_id, right in one.items():
-        np.testing.assert_array_equal(right, other[run_id])
-
-
 def test_only_claims_about_depth_are_looked_into(plan, deep):
     assert details.deep_claims(plan) == []
     assert [c["treatment"] for c in details.deep_claims(deep)] == ["full recipe"]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from ablations import schema
-from reports import factorial, page
+from reports import drawings, factorial, page
 from reports.figures import interactions, main_effects, theme, waterfall
 
 FACTORS = ["a", "b", "c"]
@@ -137,7 +137,7 @@ def test_a_factorials_page(crossed, crossed_runs, tmp_path, monkeypatch, many):
     from tests.reports.conftest import Writer
     from tests.reports.test_report_page import Parsed
 
-    monkeypatch.setattr(page, "MANY_ARMS", many)
+    monkeypatch.setattr(drawings, "MANY_ARMS", many)
     writer = Writer(tmp_path)
     experiment = writer.experiment("crossed")
     small = crossed | {"seeds": [0, 1]}
@@ -151,7 +151,7 @@ def test_a_factorials_page(crossed, crossed_runs, tmp_path, monkeypatch, many):
     }
     assert {"waterfall", "main_effects", "interactions", "forest", "seeds", "curves", "cost"} <= named
     assert "paired" not in named, "the main effects show it"
-    assert len(parsed.all("details")) == (1 if many == 20 else 4)
+    assert len(parsed.all("details")) == (1 if many == 20 else 4) + 3, "one per technique"
     assert len(parsed.all("tfoot")) == 2
     assert "The first <technique>" in parsed.text
     files = {Path(a["href"]).name for a in parsed.all("a") if a.get("href", "").startswith("techniques-")}

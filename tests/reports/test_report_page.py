@@ -12,7 +12,7 @@ import pytest
 
 from ablations import schema
 from ablations.metrics import EPOCHS_TO_TARGET
-from reports import load, page, registration, tables, verdict
+from reports import load, page, registration, rendering, tables, verdict
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -102,7 +102,7 @@ def test_epochs_to_target_come_from_the_curves(written):
 
 def test_pages_are_named_safely_and_whole(pages, techniques):
     assert sorted(pages) == ["notebook-drawn-shapes-quick-fb5451.html", "techniques-cifar10-quick.html"]
-    kinds = {"techniques-cifar10-quick": ["-verdicts.csv", "-verdicts.md", "-verdicts.tex"]}
+    kinds = {"techniques-cifar10-quick": ["-mechanisms.csv", "-verdicts.csv", "-verdicts.md", "-verdicts.tex"]}
     expected = [
         stem + kind
         for stem in ("notebook-drawn-shapes-quick-fb5451", "techniques-cifar10-quick")
@@ -213,8 +213,8 @@ def test_tables_of_verdicts_and_arms_sort_by_number(written, techniques):
 
 def test_sort_keys_are_numbers_for_the_script():
     values = [1 / 3, -2.0, 1e-12, float("nan"), None, float("inf"), float("-inf")]
-    assert [page.sort_key(v) for v in values] == ["0.333333333", "-2", "1e-12", "", "", "Infinity", "-Infinity"]
-    script = page.sort_script()
+    assert [rendering.sort_key(v) for v in values] == ["0.333333333", "-2", "1e-12", "", "", "Infinity", "-Infinity"]
+    script = rendering.sort_script()
     assert "</script" not in script.text.lower()
     assert "<!--" not in script.text
 
@@ -283,7 +283,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        page._replace(path, b"new")
+        rendering.replace(path, b"new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["page.html"]
 
@@ -294,4 +294,7 @@ def test_two_data_sets_of_one_name_are_two_pages():
         return load.Invocation("id", "1", pd.Timestamp(started, unit="s", tz="UTC"), False, {schema.PROFILE: "q"}, plan)
 
     newer, older = invocation("bbbbbbbbbb", 2), invocation("aaaaaaaaaa", 1)
-    assert page._newest([newer, older]) == {"techniques-cifar10-q": newer, "techniques-cifar10-q-aaaaaaaa": older}
+    assert registration.newest([newer, older]) == {
+        "techniques-cifar10-q": newer,
+        "techniques-cifar10-q-aaaaaaaa": older,
+    }

@@ -39,4 +39,6 @@ def test_every_experiment_has_it_also_one_made_before(tmp_path: Path, tiny_data:
     assert store.experiment("techniques", tiny_data) == experiment
     assert client.get_experiment(experiment).tags[views.TAG] == PLAN_VIEW
     client.create_run(experiment, tags={schema.KIND: schema.KIND_PLAN})
-    assert page_address(home, 5000).endswith(f"/runs?workflowType=machine_learning&viewStateShareKey={views.KEY}")
+    assert page_address(home, 5000).endswith(
+        f"/runs?workflowType=machine_learning&viewStateShareKey={schema.GROUPED_VIEW}"
+    )

@@ -1,0 +1,71 @@
+"""What happened inside, technique by technique: where a claim's arms differ beside what it claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ablations import schema
+from reports import contrast, statistics, wording
+
+COLUMNS = ["technique", "comparison", "metric", "named", "n", "lacking", "having", "difference", "low", "high"]
+MEASURED = (
+    schema.WEIGHT_NORM, schema.GRADIENT_NORM, schema.UPDATE_RATIO, schema.FIRST_EPOCH_LOSS, schema.TRAIN_LOSS,
+    schema.TRAIN_ACCURACY, schema.GENERALISATION_GAP, schema.ENTROPY, schema.CALIBRATION_ERROR,
+    schema.INITIAL + schema.VARIANCE_RATIO, schema.INITIAL + schema.GRADIENT_RATIO, schema.INITIAL + schema.DEAD_UNITS,
+    schema.FINAL + schema.VARIANCE_RATIO, schema.FINAL + schema.GRADIENT_RATIO, schema.FINAL + schema.DEAD_UNITS,
+)  # fmt: skip
+"""What is measured in every training, whatever a technique is said to act through."""
+
+
+def comparisons(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each comparison of a technique's claims once, with all `mechanism` metrics that any of them names.
+
+    `label` says in words which it is: where the technique was looked at, or else which arms are compared.
+    """
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for claim in plan["claims"]:
+        key = (claim["technique"], claim["treatment"], claim["control"])
+        place = "" if plan.get("layout") == "ledger" else wording.where(claim)
+        label = place or f"{claim['treatment']} / {claim['control']}"
+        one = found.setdefault(key, {**claim, "beyond": None, "label": label, "mechanism": ()})
+        one["mechanism"] = tuple(dict.fromkeys((*one["mechanism"], *(claim.get("mechanism") or ()))))
+    # Two comparisons in one place are told apart by their arms.
+    for technique in {one["technique"] for one in found.values()}:
+        of_technique = [one for one in found.values() if one["technique"] == technique]
+        labels = [one["label"] for one in of_technique]
+        for one in of_technique:
+            if labels.count(one["label"]) > 1:
+                one["label"] = f"{one['treatment']} / {one['control']}"
+    return list(found.values())
+
+
+def pairs(comparison: Mapping[str, Any], runs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A metric on both sides of a comparison, columns `having` and `lacking` by seed, of the seeds that have both."""
+    sides = contrast.sides({**comparison, "metric": name}, runs)
+    return pd.DataFrame({"having": sides.treatment, "lacking": sides.control}).dropna().rename_axis("seed")
+
+
+def table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per technique, comparison and metric with a number in both arms, columns COLUMNS.
+
+    `named`: whether the technique is said to act through the metric. `low` and `high` bound the paired t interval of
+    the mean difference, in the metric's own unit. Nothing was claimed of these, and nothing is concluded.
+    """
+    confidence, rows = 1 - plan["rule"]["alpha"], []
+    for one in comparisons(plan):
+        for name in dict.fromkeys((*one["mechanism"], *MEASURED)):
+            both = pairs(one, runs, name) if name in runs else pd.DataFrame()
+            if both.empty:
+                continue
+            found = statistics.mean_interval((both["having"] - both["lacking"]).to_numpy(), confidence)
+            rows.append(
+                {
+                    "technique": one["technique"], "comparison": one["label"], "metric": name,
+                    "named": name in one["mechanism"], "n": found.n, "lacking": both["lacking"].mean(),
+                    "having": both["having"].mean(), "difference": found.mean, "low": found.low, "high": found.high,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS)
