@@ -1,15 +1,15 @@
 """Seconds and size of a plan's page over a planted store: `python -m benchmarks.report`.
 
-Plants every combination of the recipe's techniques over enough seeds for a thousand runs, with curves and details as a
+Plants every combination of the recipe's techniques over enough seeds for so many runs, with curves and details as a
 real run has them, straight into the tables of a store of its own, and writes the page several times in one process.
-The first time stands apart: it imports MLflow, pandas and matplotlib. The issue's aim is 10 seconds and 5 MB on two
-cores.
+The first time stands apart: it imports MLflow, pandas and matplotlib. Aimed at: a thousand runs in 10 seconds on two
+cores, a page of at most 5 MB. The machine's section of `benchmarks/RESULTS.md` is written anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +22,7 @@ import psutil
 
 from ablations import catalog, schema
 from ablations.profiles import PROFILES
+from benchmarks.results import RESULTS, record
 
 PARTS = ("mlflow", "sqlalchemy", "pandas", "matplotlib", "jinja2")
 CLASSES, TEST_IMAGES, EPOCHS, DEPTH = 10, 10_000, 20, 5
@@ -121,42 +122,59 @@ def _save_details(path: Path, rng: np.random.Generator, accuracy: float) -> None
     np.savez_compressed(path, **arrays)
 
 
-def main() -> None:
-    """Plant, write, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1_000, help="at least so many runs, 64 a seed")
-    parser.add_argument("--repeats", type=int, default=5, help="pages written after the first")
-    parser.add_argument("--store", type=Path, help="folder of a planted store, made if it is not there")
-    arguments = parser.parse_args()
-    plan = described(arguments.runs)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.store or Path(temporary)
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-        if not (folder / "mlflow.db").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            plant(folder.resolve(), plan)
-        seconds, processor, size = [], [], 0
-        for _ in range(arguments.repeats + 1):
-            start, busy = time.perf_counter(), time.process_time()
-            from reports.page import write_reports
+def measure(runs: int, repeats: int, folder: Path) -> dict[str, Any]:
+    """Write the page of so many planted runs once, and `repeats` times more; times in seconds, the size in MB."""
+    plan = described(runs)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    if not (folder / "mlflow.db").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        plant(folder.resolve(), plan)
+    seconds, size = [], 0
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        from reports.page import write_reports
 
-            (page,) = write_reports(uri, folder / "pages")
-            seconds.append(time.perf_counter() - start)
-            processor.append(time.process_time() - busy)
-            size = page.stat().st_size
-    found = {
+        (page,) = write_reports(uri, folder / "pages")
+        seconds.append(time.perf_counter() - start)
+        size = page.stat().st_size
+    return {
         "runs": len(plan["arms"]) * len(plan["seeds"]),
-        "n": arguments.repeats,
-        "median_seconds": round(statistics.median(seconds[1:]), 2),
-        "range_seconds": [round(end(seconds[1:]), 2) for end in (min, max)],
-        "median_processor_seconds": round(statistics.median(processor[1:]), 2),
-        "first_seconds": round(seconds[0], 2),
-        "page_megabytes": round(size / 1e6, 2),
-        "cores": psutil.cpu_count(),
-        "load_over_a_minute": round(psutil.getloadavg()[0], 1),
-        **{name: version(name) for name in PARTS},
+        "first": seconds[0],
+        "more": seconds[1:],
+        "size": size / 1e6,
     }
-    print(json.dumps(found, indent=1))
+
+
+def main() -> None:
+    """Plant, write, print, and write the figures to RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1_000, 10_000], help="at least so many, 64 a seed")
+    parser.add_argument("--repeats", type=int, default=5, help="pages written after the first")
+    parser.add_argument("--store", type=Path, help="folder of planted stores, made where they are not there")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="Markdown file whose section is written anew")
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for runs in arguments.runs:
+            found = measure(runs, arguments.repeats, (arguments.store or Path(temporary)) / f"{runs}")
+            more = found["more"]
+            rows.append(
+                f"| {found['runs']:,} | {statistics.median(more):.1f} ({min(more):.1f} to {max(more):.1f}) "
+                f"| {found['first']:.1f} | {found['size']:.2f} |"
+            )
+            print(rows[-1])
+    parts = ", ".join(f"{name} {version(name)}" for name in PARTS)
+    load = psutil.getloadavg()[0]
+    from study.provenance import processor  # late: it imports torch, which no page needs
+
+    text = (
+        f"Python {platform.python_version()}, {parts}; load {load:.1f} over the last minute. Seconds per page: median "
+        f"(lowest to highest) of {arguments.repeats} after the first. The very first page of the process, in the first "
+        "row, includes its imports.\n\n"
+        "| runs | seconds per page | the first | megabytes |\n|---|---|---|---|\n" + "\n".join(rows)
+    )
+    record(arguments.results, f"Report: {processor()}, {psutil.cpu_count()} cores", text)
+    print(f"Written to {arguments.results}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -42,10 +42,24 @@ def comparisons(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def pairs(comparison: Mapping[str, Any], runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A metric on both sides of a comparison, columns `having` and `lacking` by seed, of the seeds that have both."""
-    sides = contrast.sides({**comparison, "metric": name}, runs)
-    return pd.DataFrame({"having": sides.treatment, "lacking": sides.control}).dropna().rename_axis("seed")
+def by_arm(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Per metric that the runs know, its values with a row per seed and a column per arm."""
+    return {name: runs.pivot(index="seed", columns="arm", values=name) for name in names if name in runs}
+
+
+def pairs(comparison: Mapping[str, Any], values: pd.DataFrame) -> pd.DataFrame:
+    """A metric on both sides of a comparison, columns `having` and `lacking` by seed, of the seeds that have both.
+
+    values: of `by_arm`.
+    """
+    weights = contrast.weights(comparison)
+    if not all(arm in values for arm in weights):
+        return pd.DataFrame(columns=["having", "lacking"])
+    sides = {}
+    for side, sign in (("having", 1), ("lacking", -1)):
+        named = {arm: abs(weight) for arm, weight in weights.items() if weight * sign > 0}
+        sides[side] = values[list(named)].to_numpy() @ list(named.values())  # NaN where an arm lacks the seed
+    return pd.DataFrame(sides, index=values.index).dropna()
 
 
 def table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
@@ -54,10 +68,11 @@ def table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     `named`: whether the technique is said to act through the metric. `low` and `high` bound the paired t interval of
     the mean difference, in the metric's own unit. Nothing was claimed of these, and nothing is concluded.
     """
-    confidence, rows = 1 - plan["rule"]["alpha"], []
-    for one in comparisons(plan):
+    confidence, rows, compared = 1 - plan["rule"]["alpha"], [], comparisons(plan)
+    values = by_arm(runs, dict.fromkeys((*(name for one in compared for name in one["mechanism"]), *MEASURED)))
+    for one in compared:
         for name in dict.fromkeys((*one["mechanism"], *MEASURED)):
-            both = pairs(one, runs, name) if name in runs else pd.DataFrame()
+            both = pairs(one, values[name]) if name in values else pd.DataFrame()
             if both.empty:
                 continue
             found = statistics.mean_interval((both["having"] - both["lacking"]).to_numpy(), confidence)

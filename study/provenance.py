@@ -20,7 +20,7 @@ def provenance(device: torch.device, workers: int) -> dict[str, str]:
         "dirty": dirty,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "workers": str(workers),
         "cores": str(os.cpu_count()),
@@ -60,7 +60,7 @@ def _commit() -> tuple[str, str]:
         return "unknown", "unknown"
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

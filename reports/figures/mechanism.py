@@ -26,10 +26,12 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
 
     A comparison stands once per technique, whichever of its claims names the metric. Shares are in per cent.
     """
+    compared = mechanisms.comparisons(plan)
+    values = mechanisms.by_arm(runs, dict.fromkeys(name for one in compared for name in one["mechanism"]))
     parts = []
-    for one in mechanisms.comparisons(plan):
+    for one in compared:
         for name in one["mechanism"]:
-            both = mechanisms.pairs(one, runs, name) if name in runs else pd.DataFrame()
+            both = mechanisms.pairs(one, values[name]) if name in values else pd.DataFrame()
             if both.empty:
                 continue
             if metric(name).share:
