@@ -12,7 +12,7 @@ TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS
 ADOPTING := $(if $(DATA),--data $(DATA))
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-browser check bench validate clean
+.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-browser check pictures bench validate clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,18 +48,21 @@ ui: $(READY) ## browse every run in MLflow on 127.0.0.1
 	@$(BIN)/ablate ui
 
 test: $(READY) ## run the fast tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: $(READY) ## run the slow tests too
 	@$(BIN)/pytest -m "not gpu and not browser"
 
-test-browser: $(READY) ## open every page in Chromium (CHROMIUM=path; AXE=path of axe.min.js checks accessibility)
+test-browser: $(READY) ## open every page in Chromium (CHROMIUM=path; AXE=axe.min.js, HTML_VALIDATE=command: checks more)
 	@$(BIN)/pytest -m browser tests/browser
 
 check: $(READY) ## lint, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+pictures: $(READY) ## take the README's pictures of the report that make ablate wrote (CHROMIUM=path)
+	@$(BIN)/python docs/pictures.py
 
 bench: $(READY) ## images per second beside the notebook's own loop
 	@$(BIN)/python -m benchmarks.throughput $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) \

@@ -54,16 +54,15 @@ def write_reports(
 
     A question is a plan on a data set, in a profile, with given overrides; `plan` (a name) and `digest` (of a plan as
     invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). Files
-    appear whole or not at all. Raises ValueError where the store does not exist or holds no plan, for a plan that was
-    never invoked, and for a `ui_address` that is not http or https.
+    appear whole or not at all. Raises ValueError where the store does not exist, for a plan that was never invoked, and
+    for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     found = load.invocations(tracking_uri)
-    if not found:
-        raise ValueError("no runs yet: no plan has been invoked in this store. Start with `make ablate`.")
     names = sorted({invocation.name for invocation in found})
     if plan is not None and plan not in names:
-        raise ValueError(f"no runs of a plan {plan!r}{did_you_mean(plan, names)}")
+        near = did_you_mean(plan, names) if names else ": no plan has been invoked in this store yet."
+        raise ValueError(f"no runs of a plan {plan!r}{near}")
     client, template = load.connect(tracking_uri), rendering.environment().get_template("page.html.j2")
     folder.mkdir(parents=True, exist_ok=True)
     asked = {registration.question(invocation) for invocation in found if digest in (None, invocation.digest)}

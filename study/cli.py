@@ -310,6 +310,8 @@ def _write_pages(home: Home, plan: str | None) -> list[Path]:
     if plan is None:
         pages += write_search_reports(home.tracking_uri, home.reports)
         pages += write_foundations_report(home.tracking_uri, home.reports)
+    if not pages:
+        raise ValueError("no runs yet: nothing has been asked of this store. Start with `make ablate`.")
     return [*pages, write_index(home.tracking_uri, home.reports)]
 
 

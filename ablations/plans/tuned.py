@@ -31,9 +31,9 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...], retuned: Ma
     if baseline == notebook:
         raise ValueError("the tuned recipe is the notebook's: give another with --baseline, such as one adopted")
     claims = [_claim("everything", "The tuned recipe is better than the notebook's", TUNED, NOTEBOOK, "overall")]
-    for below, above in pairwise(rungs):
-        changed = above.name.removeprefix("+ ") if above.name != TUNED else _last_change(notebook, baseline)
-        claims.append(_claim(changed, f"Tuning {changed} pays on its rung", above.name, below.name, "on the roadmap"))
+    for (below, above), technique in zip(pairwise(rungs), _changed(notebook, baseline), strict=True):
+        statement = f"Tuning {_name(technique)} pays on its rung"
+        claims.append(_claim(technique.name, statement, above.name, below.name, "on the roadmap"))
     removed: list[tuple[Arm, Technique]] = []
     for technique in switched_on(baseline):
         for words, changes in (("", {}), (", rate found anew", retuned.get(technique.name, {}))):
@@ -75,10 +75,6 @@ def _roadmap(notebook: Recipe, tuned: Recipe) -> list[Arm]:
 def _changed(notebook: Recipe, tuned: Recipe) -> list[Technique]:
     before = {t.name: t for t in notebook.techniques}
     return by_roadmap([t for t in tuned.techniques if t != before[t.name]])
-
-
-def _last_change(notebook: Recipe, tuned: Recipe) -> str:
-    return _name(_changed(notebook, tuned)[-1])
 
 
 def _name(technique: Technique) -> str:

@@ -194,3 +194,11 @@ def test_the_tuned_plan_goes_from_the_notebooks_recipe_to_the_tuned_one(baseline
     ]  # fmt: skip
     with pytest.raises(ValueError, match="the tuned recipe is the notebook's"):
         catalog.make_plan("tuned", baseline, profile("quick"), (0, 1))
+
+
+def test_claims_of_the_tuned_plan_name_techniques(baseline: Recipe) -> None:
+    tuned = baseline.set("weight_decay.strength=0.002").set("early_stopping=on")
+    claims = catalog.make_plan("tuned", tuned, profile("quick"), (0, 1)).claims
+    assert {c.technique for c in claims} <= {"everything", *catalog.techniques()}
+    statements = [c.statement for c in claims if c.family == "test accuracy on the roadmap"]
+    assert "Tuning weight decay pays on its rung" in statements

@@ -35,11 +35,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_data) -> Path:
         ["run", "techniques", "--seeds", "3"],
         ["run", "half-factorial", "--seeds", "2"],
         ["tune", "regularization", "--trials", "3", "--sampler", "random"],
+        ["foundations"],
         ["report"],
         ["report", "--compare", "techniques", "half-factorial"],
         ["report"],
     ):
-        extra = TINY if words[0] != "report" else []
+        extra = TINY if words[0] in ("run", "tune") else []
         ablate(home, *words, *extra)
     return home
 

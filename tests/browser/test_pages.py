@@ -32,7 +32,14 @@ def _open(browser, path: Path, width: int = 1200, scheme: str = "light", bypass_
 
 def _pages(home: Path) -> list[Path]:
     pages = sorted((home / "reports").glob("*.html"))
-    assert {p.name.partition("-")[0] for p in pages} >= {"index.html", "techniques", "half", "search", "compare"}
+    assert {p.name.partition("-")[0] for p in pages} >= {
+        "index.html",
+        "foundations.html",
+        "techniques",
+        "half",
+        "search",
+        "compare",
+    }
     return pages
 
 
@@ -70,6 +77,38 @@ def test_links_within_a_page_and_to_files_lead_somewhere(browser, home: Path) ->
         page.context.close()
 
 
+@pytest.mark.parametrize(
+    ("pages", "table", "column"),
+    [("techniques-*.html", "caption:has-text('Every arm')", 2), ("search-*.html", "caption:has-text('Best val')", 1)],
+)
+def test_a_press_on_a_header_sorts_by_its_numbers(browser, home: Path, pages: str, table: str, column: int) -> None:
+    (path,) = (home / "reports").glob(pages)
+    page, said = _open(browser, path)
+    found = page.locator(f"table:has({table})")
+
+    def values() -> list[float]:
+        cells = found.locator(f"tbody tr > :nth-child({column + 1})")
+        return [float(cell.get_attribute("data-value") or "nan") for cell in cells.all()]
+
+    planned = values()
+    header = found.locator("thead th").nth(column)
+    for order, expected in (("ascending", sorted(planned)), ("descending", sorted(planned, reverse=True))):
+        header.locator("button").press("Enter")
+        assert header.get_attribute("aria-sort") == order
+        assert values() == expected
+    header.locator("button").click()
+    assert values() == planned
+    assert said == []
+    page.context.close()
+
+
+@pytest.mark.skipif("HTML_VALIDATE" not in os.environ, reason="HTML_VALIDATE names no command of npm's html-validate")
+def test_every_page_is_valid_html(home: Path) -> None:
+    command = [os.environ["HTML_VALIDATE"], "--preset", "standard", "--rule", "unique-landmark:error"]
+    done = subprocess.run([*command, *map(str, _pages(home))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_it_prints(browser, home: Path) -> None:
     (path,) = (home / "reports").glob("techniques-*.html")
     page, _ = _open(browser, path)
@@ -94,7 +133,7 @@ def test_nothing_serious_stands_in_the_way_of_a_screen_reader(browser, home: Pat
             page.context.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def interface(home: Path):
     """MLflow's own interface, served as `make ui` does; yields the address that it tells to open."""
     server = subprocess.Popen(
@@ -113,16 +152,34 @@ def interface(home: Path):
         server.stdout.close()
 
 
-def test_mlflows_interface_opens_with_the_seeds_of_an_arm_together(browser, interface: str) -> None:
+def _wait(interface: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(interface.partition("#")[0], timeout=2).close()
-            break
+            return
         except OSError:
             time.sleep(0.5)
+
+
+def test_mlflows_interface_opens_with_the_seeds_of_an_arm_together(browser, interface: str) -> None:
+    _wait(interface)
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.goto(interface)
     page.get_by_text("Group by: arm").first.wait_for(timeout=60_000)
     page.get_by_text("Group: ").first.wait_for(timeout=60_000)
+    page.close()
+
+
+def test_mlflows_interface_shows_the_report_beside_its_plan(browser, home: Path, interface: str) -> None:
+    (path,) = (home / "reports").glob("techniques-*.html")
+    parent = re.search(r"/#/experiments/\d+/runs/\w+(?=\?[^\"]*\">parent run)", path.read_text("utf-8"))
+    assert parent
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    _wait(interface)
+    page.goto(f"{interface.partition('/#')[0]}{parent[0]}/artifacts?workflowType=machine_learning")
+    page.get_by_text(path.name).first.click(timeout=60_000)
+    shown = page.frame_locator("iframe").locator("h1")
+    shown.wait_for(timeout=60_000)
+    assert shown.inner_text().startswith("What is each technique worth")
     page.close()
