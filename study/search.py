@@ -287,7 +287,7 @@ class _Coordinator:
                 self._progress.pruned += 1
             else:
                 metrics[schema.SECONDS] = seconds
-                tried.tuned.complete(tried.trial, value, seconds)
+                tried.tuned.complete(tried.trial, value, seconds, outcome)
                 self._progress.diverged += outcome == schema.DIVERGED
                 self._progress.best = max(value, self._progress.best or 0.0)
         self._store.end_trial(tried.run_id, outcome, metrics, tried.failed)

@@ -33,7 +33,7 @@ PRUNERS = ("halving", "median", "hyperband", "wilcoxon", "none")
 KEPT = 2
 """One in so many trials goes on from a rung to the next, which is so many times as long."""
 
-PLACE, COORDINATOR, RUN, ERROR = "place", "coordinator", "mlflow_run", "error"
+PLACE, COORDINATOR, RUN, ERROR, ENDED = "place", "coordinator", "mlflow_run", "error", "ended"
 """Attributes of a trial: the how-manieth of its study it is, who trains it, its MLflow run, what went wrong."""
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -154,8 +154,9 @@ class Tuned:
                 drawn[parameter.name] = _suggest(trial, parameter)
         return trial
 
-    def complete(self, trial: Trial, accuracy: float, seconds: float) -> None:
-        """Tell what a trial reached."""
+    def complete(self, trial: Trial, accuracy: float, seconds: float, outcome: str = schema.FINISHED) -> None:
+        """Tell what a trial reached, and as what it ended."""
+        trial.set_user_attr(ENDED, outcome)
         self._optuna.tell(trial, [accuracy, seconds] if self.settings.pareto else accuracy)
 
     def prune(self, trial: Trial) -> None:
@@ -183,7 +184,7 @@ class Tuned:
         found = []
         for trial in self.trials():
             if trial.state == TrialState.COMPLETE:
-                found.append((trial, schema.FINISHED, trial.values[0]))
+                found.append((trial, trial.user_attrs.get(ENDED, schema.FINISHED), trial.values[0]))
             elif trial.state == TrialState.PRUNED and trial.intermediate_values:
                 found.append((trial, schema.PRUNED, trial.intermediate_values[max(trial.intermediate_values)]))
         return found

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ablations import catalog
+from ablations import catalog, schema
 from ablations.search import Study, around
 from study import tuning
 from study.tuning import Settings, Tuned, storage_at
@@ -170,3 +170,11 @@ def test_a_grid_cannot_hold_what_is_drawn_only_sometimes(tmp_path: Path) -> None
 def test_unknown_names_get_the_nearest(sampler: str, pruner: str, said: str) -> None:
     with pytest.raises(ValueError, match=said.replace("?", r"\?")):
         tuning.check_names(sampler, pruner)
+
+
+def test_what_a_told_trial_ended_as_is_kept(tmp_path: Path) -> None:
+    tuned = Tuned(storage_at(None, tmp_path / "one"), "s", _study(2), _settings())
+    tuned.complete(tuned.ask(ME), 0.5, 1.0)
+    tuned.complete(tuned.ask(ME), 0.1, 1.0, schema.DIVERGED)
+    again = Tuned(storage_at(None, tmp_path / "one"), "s", _study(2), _settings())
+    assert [(outcome, value) for _, outcome, value in again.told()] == [(schema.FINISHED, 0.5), (schema.DIVERGED, 0.1)]
