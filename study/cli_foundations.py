@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from study.foundations.catalog import demonstrations
+from study.foundations.log import FoundationsLog
 from study.home import Home
 from study.provenance import provenance
 from study.tracking import open_store
@@ -30,7 +31,8 @@ def run_foundations(
         raise ValueError(f"--seed must be at least 0, not {seed}")
     store = open_store(home)
     store.reconcile()
-    experiment, parent = store.open_foundations(seed, provenance(torch.device("cpu"), 1))
+    log = FoundationsLog(store)
+    experiment, parent = log.open(seed, provenance(torch.device("cpu"), 1))
     began, total, failing = time.perf_counter(), 0, 0
     threads = torch.get_num_threads()
     # Sums over several threads may differ in their last bit, and these are too small to gain from them.
@@ -42,7 +44,7 @@ def run_foundations(
             seconds = time.perf_counter() - started
             with tempfile.TemporaryDirectory() as folder:
                 _write_frames(Path(folder), found.frames)
-                store.demonstration(experiment, parent, seed, found.described(), Path(folder), seconds)
+                log.demonstration(experiment, parent, seed, found.described(), Path(folder), seconds)
             missed = [check for check in found.checks if not check.holds]
             total, failing = total + len(found.checks), failing + len(missed)
             say(f"{name}: {len(found.checks) - len(missed)} of {len(found.checks)} checks hold ({seconds:.1f} s)")

@@ -166,13 +166,14 @@ def found_in_words(outcome: dict) -> list[str]:
 
 def adopt(home: Home, search: str, name: str, data: str | None, say: Say) -> None:
     """Write a search's best recipe as a file. Raises ValueError where the search has not ended on this data."""
+    from study.search_log import SearchLog
     from study.tracking import open_store
 
     catalog.search_module(search)
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"--as {name!r}: a recipe's name is of letters, digits, - and _")
     loaded = load(data, home.data, say=say)
-    found = open_store(home).found(search, loaded)
+    found = SearchLog(open_store(home)).found(search, loaded)
     if found is None:
         raise ValueError(f"no search {search!r} has ended on {loaded.name} yet; run `ablate tune {search}`")
     asked, outcome, tags = found

@@ -25,8 +25,9 @@ from study.engine import Checkpoints, Epoch, Extent, Outcome
 from study.fleet import Member
 from study.runner import pack
 from study.search_invocation import AT_ONCE, LEAST_AT_ONCE, SearchInvocation
+from study.search_log import SearchLog
 from study.sizing import fleet_size
-from study.tracking import SEARCH_VIEW, Store, is_gone, this_process
+from study.tracking import Store, is_gone, this_process
 from study.tuning import RUN, Tuned
 from study.workers import Crew, Failed
 
@@ -102,6 +103,7 @@ class _Coordinator:
         self._invocation: SearchInvocation = invocation
         self._storage: BaseStorage = storage
         self._store: Store = store
+        self._log = SearchLog(store)
         self._facts, self._show, self._stopped = facts, show, stopped
         self._described = invocation.described()
         self._folder: Path = store.home.checkpoints / f"search-{self._described['digest']}"
@@ -111,7 +113,7 @@ class _Coordinator:
         self._parent = self._experiment = ""
         self._fleet_size = 0
         assert invocation.data.folder is not None, "workers open the data set from its folder"
-        self._interrupted = store.interrupted_trials(self._described["digest"])
+        self._interrupted = self._log.interrupted(self._described["digest"])
         self._crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers)
 
     def run(self) -> tuple[dict[str, Any], SearchProgress]:
@@ -129,10 +131,10 @@ class _Coordinator:
                 except StopIteration:
                     break
             outcome = self._outcome(list(known.values()))
-            if not self._store.search_ended(self._described["digest"]):
+            if not self._log.has_ended(self._described["digest"]):
                 self._open_parent()  # the power went after the last trial
             if self._parent:
-                self._store.close_search(self._parent, outcome, bool(self._progress.failed))
+                self._log.close(self._parent, outcome, bool(self._progress.failed))
         except BaseException:
             if self._parent:
                 self._store.interrupt(self._parent)
@@ -158,7 +160,7 @@ class _Coordinator:
         for trial, outcome, value in tuned.told():
             run_id = trial.user_attrs.get(RUN, "")
             if run_id in self._interrupted:
-                self._store.end_trial(run_id, outcome, {schema.OBJECTIVE: value}, "")
+                self._log.end_trial(run_id, outcome, {schema.OBJECTIVE: value}, "")
 
     def _carry_out(self, studies: Sequence[Tuned]) -> None:
         """Batch after batch, each with as many trials of every study that still needs some."""
@@ -180,7 +182,7 @@ class _Coordinator:
         self._open_parent()
         trial = tuned.ask(this_process())
         recipe = tuned.study.with_values(trial.params)
-        run_id = self._store.start_trial(
+        run_id = self._log.start_trial(
             self._experiment, self._parent, self._described, tuned.study.name, trial.number, trial.params, recipe
         )
         trial.set_user_attr(RUN, run_id)
@@ -189,9 +191,8 @@ class _Coordinator:
     def _open_parent(self) -> None:
         """The parent run of this call, opened when it is first needed."""
         if not self._parent:
-            name = f"search {self._invocation.name}"
-            self._experiment = self._store.experiment(name, self._invocation.data, SEARCH_VIEW)
-            self._parent = self._store.open_search(self._experiment, self._described, self._facts)
+            self._experiment = self._log.experiment(self._invocation.name, self._invocation.data)
+            self._parent = self._log.open(self._experiment, self._described, self._facts)
 
     def _train(self, batch: list[Tried]) -> None:
         """Train a batch from stage to stage, with fewer trials each time, and tell what became of them."""
@@ -269,7 +270,7 @@ class _Coordinator:
         else:
             step, value = epoch, tried.mean_accuracy(seeds, self._chance, epoch)
         tried.trial.report(value, step)
-        self._store.rung(tried.run_id, step, value)
+        self._log.rung(tried.run_id, step, value)
 
     def _end(self, tried: Tried, outcome: str, seeds: Sequence[int]) -> None:
         name = f"{tried.tuned.study.name}, trial {tried.trial.number}"
@@ -290,7 +291,7 @@ class _Coordinator:
                 tried.tuned.complete(tried.trial, value, seconds, outcome)
                 self._progress.diverged += outcome == schema.DIVERGED
                 self._progress.best = max(value, self._progress.best or 0.0)
-        self._store.end_trial(tried.run_id, outcome, metrics, tried.failed)
+        self._log.end_trial(tried.run_id, outcome, metrics, tried.failed)
         tried.run_id = ""
         self._progress.trials_done += 1
         self._progress.study = tried.tuned.study.name

@@ -1,4 +1,5 @@
-"""The only writer of MLflow. What it writes is named in `ablations.schema`.
+"""What plans write to MLflow, and the store that searches and demonstrations write to as well (`study.search_log`,
+`study.foundations.log`). What is written is named in `ablations.schema`.
 
 One coordinator process holds a Store; workers never touch MLflow. Every run costs one write when it starts, one per
 epoch, and a few when it ends.
@@ -27,7 +28,6 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from ablations import schema
-from ablations.recipe import Recipe
 from study import views
 from study.data import Dataset
 from study.engine import Epoch, Outcome
@@ -43,14 +43,11 @@ PLAN_VIEW = views.grouped(
     schema.ARM,
     (schema.TEST_ACCURACY, schema.GENERALISATION_GAP, schema.TRAIN_ACCURACY, schema.SECONDS),
 )
-SEARCH_VIEW = views.grouped(schema.KIND_TRIAL, schema.STUDY, (schema.OBJECTIVE, schema.EPOCHS, schema.SECONDS))
 
 KINDS = (
     schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL, schema.KIND_FOUNDATIONS,
     schema.KIND_FOUNDATION,
 )  # fmt: skip
-FOUNDATIONS = "foundations"
-"""The experiment that holds the demonstrations."""
 
 
 class Store:
@@ -62,31 +59,31 @@ class Store:
             logging.getLogger(name).setLevel(logging.WARNING)
         self.home = home
         self.uri = home.tracking_uri
-        self._local = self.uri.startswith("sqlite")
-        self._client = mlflow.MlflowClient(tracking_uri=self.uri)
+        self.local = self.uri.startswith("sqlite")
+        self.client = mlflow.MlflowClient(tracking_uri=self.uri)
         self._me = this_process()
 
     def experiment(self, plan: str, data: Dataset, view: str = PLAN_VIEW) -> str:
         """The id of the experiment that holds the runs of a plan or search on a data set, with a view of them."""
         name = f"{plan} on {data.name} ({data.digest[:8]})"
-        found = self._client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
-                self._client.restore_experiment(found.experiment_id)
+                self.client.restore_experiment(found.experiment_id)
             if found.tags.get(views.TAG) != view:
-                self._client.set_experiment_tag(found.experiment_id, views.TAG, view)
+                self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
             return found.experiment_id
         tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest, views.TAG: view}
         location = None
-        if self._local:
+        if self.local:
             self.home.artifacts.mkdir(parents=True, exist_ok=True)
             location = (self.home.artifacts / f"{plan.replace('/', '-')}-{data.name}-{data.digest[:8]}").as_uri()
-        return self._client.create_experiment(name, artifact_location=location, tags=tags)
+        return self.client.create_experiment(name, artifact_location=location, tags=tags)
 
     def results(self, data: Dataset) -> set[tuple[str, int]]:
         """(recipe digest, seed) of every training on this data set that ended with a result, in any experiment."""
         found = set()
-        for run in self._search(
+        for run in self.search_runs(
             f"tags.{schema.KIND} = '{schema.KIND_TRAINING}' and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         ):
             tags = run.data.tags
@@ -97,7 +94,7 @@ class Store:
     def invoked(self, plan_digest: str, data: Dataset) -> bool:
         """Whether this very plan has been logged for this data set before."""
         return bool(
-            self._search(
+            self.search_runs(
                 f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{plan_digest}' "
                 f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
             )
@@ -110,11 +107,11 @@ class Store:
         alone unless they were started on this machine by a process that is gone.
         """
         ended = 0
-        for run in self._search("attributes.status = 'RUNNING'"):
+        for run in self.search_runs("attributes.status = 'RUNNING'"):
             tags = run.data.tags
             if tags.get(schema.KIND) not in KINDS:
                 continue
-            if not self._local and not is_gone(tags.get(COORDINATOR, "")):
+            if not self.local and not is_gone(tags.get(COORDINATOR, "")):
                 continue
             self.interrupt(run.info.run_id)
             ended += tags[schema.KIND] in (schema.KIND_TRAINING, schema.KIND_TRIAL)
@@ -134,12 +131,12 @@ class Store:
             schema.PLAN_DIGEST: described["digest"],
             schema.PROFILE: described["profile"]["name"],
             "mlflow.note.content": _note(described),
-            **_data_tags(data),
+            **data_tags(data),
             **{schema.PROVENANCE + name: value for name, value in facts.items()},
         }
-        run_id = self._create(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
-        self._client.log_dict(run_id, dict(described), schema.PLAN_FILE)
-        self._client.log_dict(run_id, dict(gallery), schema.GALLERY_FILE)
+        run_id = self.create_run(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
+        self.client.log_dict(run_id, dict(described), schema.PLAN_FILE)
+        self.client.log_dict(run_id, dict(gallery), schema.GALLERY_FILE)
         return run_id
 
     def start(
@@ -155,20 +152,20 @@ class Store:
             schema.ARM: arm,
             schema.SEED: str(member.seed),
             schema.DIGEST: digest,
-            **_data_tags(described["data"]),
+            **data_tags(described["data"]),
         }
-        run_id = self._create(experiment, f"{arm}, seed {member.seed}", tags, {})
+        run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags, {})
         params = [Param(name, str(value)) for name, value in member.recipe.knobs().items()]
-        self._client.log_batch(run_id, params=[*params, Param("seed", str(member.seed))])
+        self.client.log_batch(run_id, params=[*params, Param("seed", str(member.seed))])
         tracked = TrackedDataset(
             name=data.name, digest=data.digest, source_type="local", source=json.dumps({"source": data.source})
         )
-        self._client.log_inputs(run_id, [DatasetInput(tracked, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_inputs(run_id, [DatasetInput(tracked, [InputTag("mlflow.data.context", "training")])])
         return run_id
 
     def epoch(self, run_id: str, event: Epoch) -> None:
         """Write an epoch's metrics, in one batch."""
-        self._client.log_batch(run_id, metrics=_metrics(event.metrics, event.epoch))
+        self.client.log_batch(run_id, metrics=metrics_at(event.metrics, event.epoch))
 
     def end(self, run_id: str, outcome: Outcome) -> None:
         """Write what a training ended as."""
@@ -176,179 +173,41 @@ class Store:
             path = Path(folder) / schema.DETAILS_FILE
             details: dict[str, Any] = dict(outcome.details)
             np.savez_compressed(path, **details)
-            self._client.log_artifact(run_id, str(path))
-        self._client.log_batch(
+            self.client.log_artifact(run_id, str(path))
+        self.client.log_batch(
             run_id,
-            metrics=_metrics(outcome.metrics, outcome.epochs),
+            metrics=metrics_at(outcome.metrics, outcome.epochs),
             tags=[RunTag(schema.OUTCOME, outcome.outcome)],
         )
-        self._client.set_terminated(run_id, "FINISHED")
+        self.client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, why: str) -> None:
         """Mark a training that raised an error; it has no result and will be trained again."""
-        self._client.set_tag(run_id, schema.OUTCOME, schema.FAILED)
-        self._client.set_tag(run_id, "error", why[-5_000:])
-        self._client.set_terminated(run_id, "FAILED")
+        self.client.set_tag(run_id, schema.OUTCOME, schema.FAILED)
+        self.client.set_tag(run_id, "error", why[-5_000:])
+        self.client.set_terminated(run_id, "FAILED")
 
     def interrupt(self, run_id: str) -> None:
         """Mark a run that was stopped from outside; it has no result and will be trained again."""
-        self._client.set_tag(run_id, schema.OUTCOME, schema.INTERRUPTED)
-        self._client.set_terminated(run_id, "KILLED")
+        self.client.set_tag(run_id, schema.OUTCOME, schema.INTERRUPTED)
+        self.client.set_terminated(run_id, "KILLED")
 
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
-        self._client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
+        self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
 
     def attach(self, described: Mapping[str, Any], page: Path) -> None:
         """Put a plan's report beside its newest parent run, where MLflow's UI shows it."""
-        runs = self._search(
+        runs = self.search_runs(
             f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{described['digest']}' "
             f"and tags.{schema.DATA_DIGEST} = '{described['data']['digest']}'"
         )
         if runs:
             newest = max(runs, key=lambda run: run.info.start_time)
-            self._client.log_artifact(newest.info.run_id, str(page))
+            self.client.log_artifact(newest.info.run_id, str(page))
 
-    def open_search(self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str]) -> str:
-        """The id of a new parent run that carries the search: to be called before the first trial."""
-        tags = {
-            schema.KIND: schema.KIND_SEARCH,
-            schema.SEARCH: described["name"],
-            schema.SEARCH_DIGEST: described["digest"],
-            schema.PROFILE: described["profile"]["name"],
-            "mlflow.note.content": f"**{described['question']}**\n\n{described['model']}; {described['budget']}.",
-            **_data_tags(described["data"]),
-            **{schema.PROVENANCE + name: value for name, value in facts.items()},
-        }
-        run_id = self._create(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
-        self._client.log_dict(run_id, dict(described), schema.SEARCH_FILE)
-        return run_id
-
-    def start_trial(
-        self,
-        experiment: str,
-        parent: str,
-        described: Mapping[str, Any],
-        study: str,
-        number: int,
-        drawn: Mapping[str, Any],
-        recipe: Recipe,
-    ) -> str:
-        """The id of a new child run for one trial, with all its knobs."""
-        tags = {
-            "mlflow.parentRunId": parent,
-            schema.KIND: schema.KIND_TRIAL,
-            schema.SEARCH: described["name"],
-            schema.SEARCH_DIGEST: described["digest"],
-            schema.PROFILE: described["profile"]["name"],
-            schema.STUDY: study,
-            schema.TRIAL: str(number),
-            schema.SAMPLED: json.dumps(dict(drawn)),
-            schema.DIGEST: recipe.digest(),
-            **_data_tags(described["data"]),
-        }
-        run_id = self._create(experiment, f"{study}, trial {number}", tags, {})
-        params = [Param(name, str(value)) for name, value in recipe.knobs().items()]
-        seeds = ", ".join(map(str, described["seeds"]))
-        self._client.log_batch(run_id, params=[*params, Param("seeds", seeds)])
-        return run_id
-
-    def rung(self, run_id: str, step: int, value: float) -> None:
-        """Write where a trial stood when the pruner was asked."""
-        self._client.log_batch(run_id, metrics=_metrics({schema.RUNG: value}, step))
-
-    def end_trial(self, run_id: str, outcome: str, metrics: Mapping[str, float], why: str) -> None:
-        """Write what a trial ended as: finished, killed by its pruner, or failed, as MLflow calls it."""
-        tags = [RunTag(schema.OUTCOME, outcome), *([RunTag("error", why[-5_000:])] if why else [])]
-        self._client.log_batch(run_id, metrics=_metrics(metrics, int(metrics.get(schema.EPOCHS, 0))), tags=tags)
-        status = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED"}.get(outcome, "FINISHED")
-        self._client.set_terminated(run_id, status)
-
-    def close_search(self, run_id: str, outcome: Mapping[str, Any], failures: bool) -> None:
-        """Write what a search found and end its parent run."""
-        self._client.log_dict(run_id, dict(outcome), schema.OUTCOME_FILE)
-        self._client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
-
-    def search_ended(self, search_digest: str) -> bool:
-        """Whether a call of this very search came to its end."""
-        return any(
-            run.info.status in ("FINISHED", "FAILED")
-            for run in self._search(
-                f"tags.{schema.SEARCH_DIGEST} = '{search_digest}' and tags.{schema.KIND} = '{schema.KIND_SEARCH}'"
-            )
-        )
-
-    def interrupted_trials(self, search_digest: str) -> set[str]:
-        """The run ids of a search's trials that are marked interrupted."""
-        runs = self._search(
-            f"tags.{schema.SEARCH_DIGEST} = '{search_digest}' and tags.{schema.KIND} = '{schema.KIND_TRIAL}' "
-            f"and tags.{schema.OUTCOME} = '{schema.INTERRUPTED}'"
-        )
-        return {run.info.run_id for run in runs}
-
-    def found(self, search: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]] | None:
-        """The newest ended search of that name on this data: as it was asked, what it found, and its parent's tags."""
-        runs = self._search(
-            f"tags.{schema.KIND} = '{schema.KIND_SEARCH}' and tags.{schema.SEARCH} = '{search}' "
-            f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
-        )
-        for run in sorted(runs, key=lambda r: r.info.start_time, reverse=True):
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    paths = [
-                        self._client.download_artifacts(run.info.run_id, name, folder)
-                        for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE)
-                    ]
-                except (MlflowException, OSError):
-                    continue  # was stopped before it had an outcome
-                asked, outcome = (json.loads(Path(path).read_text(encoding="utf-8")) for path in paths)
-            return asked, outcome, {"run_id": run.info.run_id, **run.data.tags}
-        return None
-
-    def open_foundations(self, seed: int, facts: Mapping[str, str]) -> tuple[str, str]:
-        """The ids of the demonstrations' experiment and of a new parent run for all of them with one seed."""
-        experiment = self._foundations()
-        tags = {
-            schema.KIND: schema.KIND_FOUNDATIONS,
-            schema.SEED: str(seed),
-            **{schema.PROVENANCE + name: value for name, value in facts.items()},
-        }
-        return experiment, self._create(experiment, f"foundations, seed {seed}", tags, facts)
-
-    def _foundations(self) -> str:
-        found = self._client.get_experiment_by_name(FOUNDATIONS)
-        if found is None:
-            if not self._local:
-                return self._client.create_experiment(FOUNDATIONS)
-            self.home.artifacts.mkdir(parents=True, exist_ok=True)
-            location = (self.home.artifacts / FOUNDATIONS).as_uri()
-            return self._client.create_experiment(FOUNDATIONS, artifact_location=location)
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        return found.experiment_id
-
-    def demonstration(
-        self, experiment: str, parent: str, seed: int, described: Mapping[str, Any], files: Path, seconds: float
-    ) -> str:
-        """The id of a new, ended child run with a demonstration: files is a folder with its frames."""
-        tags = {
-            "mlflow.parentRunId": parent,
-            schema.KIND: schema.KIND_FOUNDATION,
-            schema.DEMONSTRATION: described["name"],
-            schema.SEED: str(seed),
-            "mlflow.note.content": f"**{described['question']}**\n\n{described['idea']}",
-        }
-        run_id = self._create(experiment, described["name"], tags, {})
-        holds = [float(check["holds"]) for check in described["checks"]]
-        metrics = {f"{schema.CHECK}{i}": value for i, value in enumerate(holds, start=1)}
-        metrics |= {schema.CHECKS_HOLDING: sum(holds), schema.SECONDS: seconds}
-        self._client.log_batch(run_id, metrics=_metrics(metrics, 0), params=[Param("seed", str(seed))])
-        self._client.log_dict(run_id, dict(described), schema.DEMONSTRATION_FILE)
-        self._client.log_artifacts(run_id, str(files), schema.FRAMES_FOLDER)
-        self._client.set_terminated(run_id, "FINISHED")
-        return run_id
-
-    def _create(self, experiment: str, name: str, tags: Mapping[str, str], facts: Mapping[str, str]) -> str:
+    def create_run(self, experiment: str, name: str, tags: Mapping[str, str], facts: Mapping[str, str]) -> str:
+        """The id of a new run, with its tags and what every run says of itself."""
         everyone = {
             COORDINATOR: self._me,
             "mlflow.user": user(),
@@ -357,13 +216,14 @@ class Store:
         }
         if facts.get("commit", "unknown") != "unknown":
             everyone["mlflow.source.git.commit"] = facts["commit"]
-        return self._client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info.run_id
+        return self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info.run_id
 
-    def _search(self, filter_string: str) -> list[Any]:
-        experiments = [e.experiment_id for e in _pages(self._client.search_experiments)]
+    def search_runs(self, filter_string: str) -> list[Any]:
+        """Every run, in any experiment, for which MLflow's filter holds."""
+        experiments = [e.experiment_id for e in _pages(self.client.search_experiments)]
         if not experiments:
             return []
-        return _pages(self._client.search_runs, experiment_ids=experiments, filter_string=filter_string)
+        return _pages(self.client.search_runs, experiment_ids=experiments, filter_string=filter_string)
 
 
 class StoreError(ValueError):
@@ -374,7 +234,7 @@ def open_store(home: Home) -> Store:
     """The store, or StoreError in a sentence."""
     try:
         store = Store(home)
-        store._client.search_experiments(max_results=1)
+        store.client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreError(
@@ -394,12 +254,14 @@ def _pages(search: Any, **arguments: Any) -> list[Any]:
             return found
 
 
-def _metrics(values: Mapping[str, float], step: int) -> list[Metric]:
+def metrics_at(values: Mapping[str, float], step: int) -> list[Metric]:
+    """Metrics of now, at a step."""
     now = int(time.time() * 1000)
     return [Metric(name, value, now, step) for name, value in values.items()]
 
 
-def _data_tags(data: Mapping[str, Any]) -> dict[str, str]:
+def data_tags(data: Mapping[str, Any]) -> dict[str, str]:
+    """What a run says of its data, described as a plan or search logs it."""
     return {
         schema.DATA: data["name"],
         schema.DATA_DIGEST: data["digest"],

@@ -40,9 +40,9 @@ def test_reports_meet_runs_in_the_store_alone() -> None:
     assert {m for m in from_ablations if m != "ablations" and not _within(m, *LIGHT)} == set()
 
 
-def test_only_tracking_writes_and_only_reports_read_mlflow() -> None:
+def test_only_the_logs_write_and_only_reports_read_mlflow() -> None:
     users = {f.relative_to(ROOT).as_posix() for f, m in _imports("study") if _within(m, "mlflow")}
-    assert users == {"study/tracking.py", "study/ui.py"}
+    assert users == {"study/tracking.py", "study/search_log.py", "study/foundations/log.py", "study/ui.py"}
 
 
 def test_only_the_command_line_sees_reports() -> None:

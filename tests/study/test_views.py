@@ -13,7 +13,8 @@ from ablations import schema
 from study import views
 from study.data import Dataset
 from study.home import Home
-from study.tracking import PLAN_VIEW, SEARCH_VIEW, open_store
+from study.search_log import SEARCH_VIEW
+from study.tracking import PLAN_VIEW, open_store
 from study.ui import page_address
 
 
