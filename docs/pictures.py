@@ -25,7 +25,7 @@ VIEWS = {
     "dark": (1100, 1180, "dark", "screen", ""),
     "phone": (390, 1123, "light", "screen", ""),
     "print": (*A4, "light", "print", ""),
-    "effects": (1100, 640, "light", "screen", "effects"),
+    "effects": (1100, 690, "light", "screen", "effects"),
     "mechanism": (1100, 900, "light", "screen", "mechanism"),
     "gallery": (1100, 520, "light", "screen", "gallery"),
 }
