@@ -48,7 +48,7 @@ ui: $(READY) ## browse every run in MLflow on 127.0.0.1
 	@$(BIN)/ablate ui
 
 test: $(READY) ## run the fast tests
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 test-all: $(READY) ## run the slow tests too
 	@$(BIN)/pytest -m "not gpu and not browser"

@@ -196,12 +196,12 @@ def _work(connection: Connection, task: _Task) -> None:
     while True:
         try:
             members, checkpoints, extent = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
         try:
             train(members, data, device, connection.send, checkpoints, extent)
             connection.send(None)
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             return  # the coordinator is gone, and with it whoever wanted these results
         except Exception:
             connection.send(traceback.format_exc())

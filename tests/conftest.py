@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+# Before torch is imported, and for the processes that tests start: on few cores, threads only get in each other's way.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 import torch
 
 from ablations import catalog
 from ablations.recipe import Budget, Network, Recipe
+from study import workers
 from study.data import Dataset, store
 from study.image_archive import Images
 
@@ -18,6 +27,19 @@ TINY = Budget(epochs=2, batch_size=32, train_images=80, validation_images=40, te
 def one_thread() -> None:
     """As in a worker process; sums over several threads may differ in their last bit."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def workers_that_start_at_once() -> Iterator[None]:
+    """Worker processes forked from one that has imported torch already; a spawned one takes seconds to do so.
+
+    Workers of commands that a test starts as processes of their own are spawned, as everywhere outside of tests.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["study.data", "study.engine", "study.workers"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "multiprocessing", SimpleNamespace(get_context=lambda method: context))
+        yield
 
 
 @pytest.fixture(scope="session")

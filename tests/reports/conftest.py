@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from ablations import schema
+from tests.fresh_store import put_fresh_store
 
 HOSTILE = "<script>alert('arm')</script>"
 EFFECT = 0.06  # planted on test accuracy by "dropout" within the full recipe
@@ -113,6 +114,7 @@ class Writer:
             warnings.simplefilter("ignore")  # mlflow's own, on import
             from mlflow.tracking import MlflowClient
 
+            put_fresh_store(folder)
             self.folder, self.uri = folder, f"sqlite:///{folder / 'mlflow.db'}"
             self.client = MlflowClient(tracking_uri=self.uri)
 

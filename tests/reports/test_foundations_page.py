@@ -16,6 +16,7 @@ from study.cli_foundations import run_foundations
 from study.foundations import catalog, dropout, exercises, exploding, l2_regression, sgd_noise, variance
 from study.foundations.demonstration import Demonstration, Link, between, near
 from study.home import Home
+from tests.fresh_store import put_fresh_store
 
 HOSTILE = "<script>alert('one & two')</script>"
 
@@ -43,7 +44,7 @@ def demonstrations():
 @pytest.fixture(scope="module")
 def home(demonstrations, tmp_path_factory):
     """A store with a finished run of all, and a newer one that was stopped after the first."""
-    home = Home(tmp_path_factory.mktemp("foundations") / "out")
+    home = Home(put_fresh_store(tmp_path_factory.mktemp("foundations")))
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         modules = {name: SimpleNamespace(run=lambda seed, one=one: one) for name, one in demonstrations.items()}

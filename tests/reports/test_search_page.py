@@ -25,6 +25,7 @@ from test_search_figures import (
 
 from ablations import schema
 from reports import load, search_page, searches
+from tests.fresh_store import put_fresh_store
 
 LEARNING = "learning-rate"
 OPEN = "<script>alert('search')</script>"
@@ -68,6 +69,7 @@ class Writer:
             warnings.simplefilter("ignore")  # mlflow's own, on import
             from mlflow.tracking import MlflowClient
 
+        put_fresh_store(folder)
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.client = MlflowClient(tracking_uri=self.uri)
         self.experiment = self.client.create_experiment("searches", artifact_location=(folder / "artifacts").as_uri())

@@ -47,7 +47,7 @@ def _told(members: list[Member], data, checkpoints: Checkpoints | None = None, c
     return told
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def members(recipe: Recipe) -> list[Member]:
     """Every kind of state: moments of several optimizers, a best epoch put aside, one that diverges at once."""
     longer = recipe.set("budget.epochs=4")
@@ -58,11 +58,16 @@ def members(recipe: Recipe) -> list[Member]:
     return [Member(r, seed) for r, seed in zip([wild, impatient, patient, *kinds], range(8), strict=True)]
 
 
+@pytest.fixture(scope="module")
+def whole(members: list[Member], tiny_data) -> dict:
+    """What is reported of them where nothing interrupts."""
+    return _told(members, tiny_data)
+
+
 @pytest.mark.parametrize("cut_after", [1, 2, 3])
 def test_cut_off_and_gone_on_is_bitwise_uninterrupted(
-    cut_after: int, members: list[Member], tiny_data, tmp_path: Path
+    cut_after: int, members: list[Member], whole: dict, tiny_data, tmp_path: Path
 ) -> None:
-    whole = _told(members, tiny_data)
     assert whole[members[0]][-1][0] == schema.DIVERGED
     places = Checkpoints(tmp_path, seconds=0)
     before = _told(members, tiny_data, places, cut_after)

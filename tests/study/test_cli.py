@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from ablations import schema
 from study import arguments, cli
 from study.data import Dataset
 from study.home import Home
+from tests.fresh_store import put_fresh_store
 
 TINY = [
     f"--set={setting}"
@@ -42,6 +45,13 @@ def home(tmp_path: Path, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     home = Home()
     assert tiny_data.folder is not None
     shutil.copytree(tiny_data.folder, home.data / tiny_data.folder.name)
+    return home
+
+
+@pytest.fixture
+def used_home(home: Home) -> Home:
+    """An output folder in which MLflow has made its tables already, as after any first command."""
+    put_fresh_store(home.folder)
     return home
 
 
@@ -118,9 +128,33 @@ def test_run_report_and_run_again(home: Home) -> None:
     assert page.exists()
 
 
-def test_ctrl_c_ends_in_order(home: Home) -> None:
-    command = [sys.executable, "-c", "from study.cli import main; main()", "run", "notebook", "--seeds=8", *TINY]
-    command += ["--workers=1", "--set=budget.epochs=400"]
+LONG = ["notebook", "--seeds=8", *TINY, "--workers=1", "--set=budget.epochs=400"]
+
+
+def test_ctrl_c_ends_in_order(used_home: Home) -> None:
+    home = used_home
+    asked = []
+
+    def press() -> None:
+        _wait_for_a_run(home)
+        for worker in multiprocessing.active_children():  # as a terminal does: to the workers too
+            asked.append(worker)
+            os.kill(worker.pid, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    finger = threading.Thread(target=press)
+    finger.start()
+    result = _ablate("run", *LONG)
+    finger.join()
+    assert asked, "no worker was at work"
+    assert result.exit_code == 130
+    assert result.stderr.strip() == cli.STOPPED
+    _nothing_finished(home)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
+    command = [sys.executable, "-c", "from study.cli import main; main()", "run", *LONG]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -129,6 +163,10 @@ def test_ctrl_c_ends_in_order(home: Home) -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip() == cli.STOPPED
+    _nothing_finished(home)
+
+
+def _nothing_finished(home: Home) -> None:
     client = mlflow.MlflowClient(home.tracking_uri)
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert runs
@@ -136,11 +174,11 @@ def test_ctrl_c_ends_in_order(home: Home) -> None:
     assert schema.FINISHED not in {r.data.tags.get(schema.OUTCOME) for r in runs}
 
 
-def _wait_for_a_run(home: Home, process: subprocess.Popen) -> None:
+def _wait_for_a_run(home: Home, process: subprocess.Popen | None = None) -> None:
     """Until a training is under way: its metrics appear in the store."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
+        assert process is None or process.poll() is None, process.communicate()
         if (home.folder / "mlflow.db").exists():
             with sqlite3.connect(f"file:{home.folder / 'mlflow.db'}?mode=ro", uri=True) as database:
                 try:
@@ -152,7 +190,8 @@ def _wait_for_a_run(home: Home, process: subprocess.Popen) -> None:
     raise AssertionError("no training began")
 
 
-def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(home: Home) -> None:
+def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(used_home: Home) -> None:
+    home = used_home
     small = ["a-a", *TINY, "--seeds", "adaptive", "--set", "budget.epochs=1", "--workers", "1"]
     first = _ablate("run", *small)
     assert first.exit_code == 0, first.stderr
@@ -172,7 +211,8 @@ def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(home: Ho
 SEARCH = ["--trials", "2", "--workers", "1", "--sampler", "random", *TINY, "--set=optimizer.rate=0.002"]
 
 
-def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(home: Home) -> None:
+def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> None:
+    home = used_home
     dry = _ablate("tune", "regularization", "--dry-run", *SEARCH)
     assert dry.exit_code == 0, dry.stderr
     assert "2 trainings in the first round, at most" in dry.stdout

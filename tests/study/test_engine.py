@@ -69,8 +69,13 @@ def arms(on_network: Recipe) -> list[Member]:
     return [Member(r, seed) for seed in (0, 1) for r in recipes]
 
 
+def _of_few_images(recipe: Recipe) -> Recipe:
+    return replace(recipe, budget=replace(recipe.budget, train_images=40, validation_images=20, test_images=20))
+
+
 def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data) -> None:
-    arms = arms[:8]
+    # Of few images, and a last batch that is not full.
+    arms = [replace(arm, recipe=_of_few_images(arm.recipe)) for arm in arms[:8]]
     together = _trained(arms, tiny_data)
     assert _trained(arms[::-1], tiny_data) == together
     in_threes = {k: v for i in range(0, len(arms), 3) for k, v in _trained(arms[i : i + 3], tiny_data).items()}

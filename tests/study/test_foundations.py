@@ -42,6 +42,7 @@ from study.foundations.demonstration import (
 from study.foundations.paths import descend
 from study.home import Home
 from study.randomness import StepDraws
+from tests.fresh_store import put_fresh_store
 
 NAMES = [
     "l2_regression", "dropout", "augmentation", "exploding", "variance", "landscapes", "descent", "schedules",
@@ -277,7 +278,7 @@ def planted(name: str, holds: bool) -> SimpleNamespace:
 @pytest.fixture
 def home(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Home(tmp_path / "out")
+    return Home(put_fresh_store(tmp_path / "out"))
 
 
 def test_runs_are_logged_with_checks_and_frames(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

@@ -19,8 +19,10 @@ from study.data import Dataset
 from study.home import Home
 from study.search import SearchProgress, tune
 from study.search_invocation import FIRST_TUNING_SEED, SearchInvocation
+from study.search_log import SearchLog
 from study.tracking import open_store
 from study.tuning import storage_at
+from tests.fresh_store import put_fresh_store
 
 FACTS = {"commit": "unknown", "device": "cpu"}
 
@@ -44,7 +46,6 @@ def _tune(home: Home, invocation: SearchInvocation, stop_after: int | None = Non
     def show(progress: SearchProgress) -> None:
         pass
 
-    home.folder.mkdir(parents=True, exist_ok=True)
     return tune(invocation, storage_at(None, home.journal), open_store(home), FACTS, show, stopped)
 
 
@@ -62,7 +63,7 @@ def _studies(home: Home) -> dict[str, list]:
 
 @pytest.fixture(scope="module")
 def carried_out(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data: Dataset):
-    home = Home(tmp_path_factory.mktemp("home"))
+    home = Home(put_fresh_store(tmp_path_factory.mktemp("home")))
     invocation = _invocation(recipe, tiny_data)
     outcome, progress = _tune(home, invocation)
     return home, invocation, outcome, progress
@@ -111,7 +112,7 @@ def test_the_winner_is_the_best_finished_trial_and_is_told_with_what_it_changes(
     knobs = invocation.baseline.knobs()
     for name, before, after in winner["changes"]:
         assert knobs[name] == before != after == winner["knobs"][name]
-    asked, found, _ = open_store(home).found("regularization", invocation.data)  # type: ignore[misc]
+    asked, found, _ = SearchLog(open_store(home)).found("regularization", invocation.data)  # type: ignore[misc]
     assert found == json.loads(json.dumps(outcome))
     assert asked["digest"] == found["search_digest"]
 
@@ -144,7 +145,7 @@ def test_a_trial_that_was_told_but_not_written_when_the_power_went_is_written(ca
 @pytest.mark.slow
 def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> None:
     home, invocation, outcome, _ = carried_out
-    other = Home(tmp_path)
+    other = Home(put_fresh_store(tmp_path))
     again, _ = _tune(other, replace(invocation, workers=1))
     (first,), (second,) = _studies(home).values(), _studies(other).values()
     assert [(t.params, t.state, t.values) for t in first] == [(t.params, t.state, t.values) for t in second]
@@ -154,7 +155,7 @@ def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> 
 @pytest.mark.parametrize("events", [3, pytest.param(25, marks=pytest.mark.slow)])
 def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: int, tmp_path: Path) -> None:
     home, invocation, outcome, _ = carried_out
-    other = Home(tmp_path)
+    other = Home(put_fresh_store(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         _tune(other, invocation, stop_after=events)
     assert not [r for r in (*_runs(other), *_runs(other, schema.KIND_SEARCH)) if r.info.status == "RUNNING"]
@@ -172,7 +173,7 @@ def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: in
 def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset
 ) -> None:
-    home = Home(tmp_path)
+    home = Home(put_fresh_store(tmp_path))
     invocation = _invocation(recipe, tiny_data, name="learning-rate", trials=2, pruner="none")
     outcome, progress = _tune(home, invocation)
     assert len(outcome["studies"]) == 7
@@ -191,7 +192,7 @@ def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
 def test_a_trial_of_several_seeds_is_worth_their_mean(
     pruner: str, tmp_path: Path, recipe: Recipe, tiny_data: Dataset
 ) -> None:
-    home = Home(tmp_path)
+    home = Home(put_fresh_store(tmp_path))
     invocation = _invocation(recipe, tiny_data, trials=4, pruner=pruner, seeds_per_trial=3)
     _tune(home, invocation)
     assert len(_runs(home)) == 4
@@ -208,7 +209,7 @@ def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset
 ) -> None:
     wild = recipe.set("optimizer.kind=sgd").set("optimizer.rate=100").set("weight_decay.strength=1")
-    home = Home(tmp_path)
+    home = Home(put_fresh_store(tmp_path))
     outcome, progress = _tune(home, _invocation(wild, tiny_data, name="retune", trials=1, workers=1))
     diverged = [r for r in _runs(home) if r.data.tags[schema.OUTCOME] == schema.DIVERGED]
     assert progress.diverged == len(diverged) > 0
@@ -219,7 +220,7 @@ def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
 
 @pytest.mark.slow
 def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
-    outcome, progress = _tune(Home(tmp_path), _invocation(recipe, tiny_data, trials=3, pareto=True))
+    outcome, progress = _tune(Home(put_fresh_store(tmp_path)), _invocation(recipe, tiny_data, trials=3, pareto=True))
     assert progress.pruned == 0
     (study,) = outcome["studies"]
     assert 1 <= len(study["front"]) <= 3
