@@ -52,9 +52,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no run has kept its answers")
-            return figure
+            return theme.nothing("no run has kept its answers")
         classes = list(data["truth"].unique())
         figure = theme.new_figure(8.2, 0.34 * len(classes) + 1.1)
         axes = figure.add_subplot()

@@ -64,9 +64,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A dot per arm with its interval; names stand in a column beside the axes, each led to its dot."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no run has ended yet")
-            return figure
+            return theme.nothing("no run has ended yet")
         named = data[data["named"]].sort_values("value", kind="stable")
         names = ["\n".join(textwrap.wrap(wording.sentence_case(arm), 34)) for arm in named["arm"]]
         line = LINE * (1 + max(name.count("\n") for name in names))

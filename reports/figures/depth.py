@@ -44,9 +44,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A row per comparison, before training and after it side by side, on one logarithmic scale."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no comparison has a run of both arms yet")
-            return figure
+            return theme.nothing("no comparison has a run of both arms yet")
         pairs = list(dict.fromkeys(zip(data["treatment"], data["control"], strict=True)))
         figure = theme.new_figure(8.2, 1.9 * len(pairs) + 0.2)
         panels = figure.subplots(len(pairs), 2, squeeze=False, sharey="row")

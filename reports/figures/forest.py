@@ -37,9 +37,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A row of panels per metric, a column per place; within a panel one line per technique, in the plan's order."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no comparison has a run of both arms yet")
-            return figure
+            return theme.nothing("no comparison has a run of both arms yet")
         metrics, places = data["metric"].unique(), data["where"].unique()
         labels = {m: list(data.loc[data["metric"] == m, "label"].unique()) for m in metrics}
         rows = [len(labels[m]) for m in metrics]

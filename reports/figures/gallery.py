@@ -43,9 +43,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A block per pipeline, a row per image, a column per epoch."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no pictures were kept")
-            return figure
+            return theme.nothing("no pictures were kept")
         blocks = [rows for _, rows in data.groupby("pipeline", sort=False)]
         heights = [ROW * rows["subject"].nunique() + 0.5 for rows in blocks]
         figure = theme.new_figure(8.2, sum(heights))

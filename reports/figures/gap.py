@@ -31,9 +31,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A line per arm from test to training accuracy, with the gap in words at its end."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no run has ended yet")
-            return figure
+            return theme.nothing("no run has ended yet")
         figure = theme.new_figure(8.2, 0.33 * len(data) + 0.8)
         axes = figure.add_subplot()
         for y, row in enumerate(data.to_dict("records")):

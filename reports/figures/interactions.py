@@ -43,9 +43,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no seed has a run of every arm yet")
-            return figure
+            return theme.nothing("no seed has a run of every arm yet")
         columns, rows = list(data["one"].unique()), list(data["other"].unique())
         figure = theme.new_figure(8.2, 0.46 * len(rows) + 0.7)
         axes = figure.add_subplot()

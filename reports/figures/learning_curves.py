@@ -85,9 +85,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """Small multiples, a block per place and a panel per technique, all on one scale."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no run has finished an epoch yet")
-            return figure
+            return theme.nothing("no run has finished an epoch yet")
         places = list(data["where"].unique())
         panels = {place: list(data.loc[data["where"] == place, "panel"].unique()) for place in places}
         rows = [math.ceil(len(panels[place]) / PANELS_PER_ROW) for place in places]

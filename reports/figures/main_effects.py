@@ -41,9 +41,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A slope per technique, all on one scale."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no seed has a run of every arm yet")
-            return figure
+            return theme.nothing("no seed has a run of every arm yet")
         labels = list(data["label"].unique())
         figure = theme.new_figure(8.2, 2.6)
         paired.slopes(figure.add_subplot(), data, labels, len(labels))

@@ -49,9 +49,7 @@ def draw(data: pd.DataFrame) -> Figure:
     with theme.styled():
         metrics = list(data["metric"].unique())
         if not metrics:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no comparison has a run of both arms yet")
-            return figure
+            return theme.nothing("no comparison has a run of both arms yet")
         labels = list(data["panel"].unique())
         wrapped = ["\n".join(textwrap.wrap(wording.sentence_case(label), 26)) for label in labels]
         rows, columns = math.ceil(len(metrics) / ABREAST), min(ABREAST, len(metrics))

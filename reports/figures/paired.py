@@ -51,9 +51,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A row of slopes per place, all comparisons of a place on one scale."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no comparison has a run of both arms yet")
-            return figure
+            return theme.nothing("no comparison has a run of both arms yet")
         rows = []
         for where in data["where"].unique():
             of_place = data[data["where"] == where]

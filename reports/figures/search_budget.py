@@ -55,9 +55,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """All studies in one panel: a step line each and, thin, what was to be expected."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no trial has ended yet")
-            return figure
+            return theme.nothing("no trial has ended yet")
         figure = theme.new_figure(8.2, 3.1)
         axes = figure.add_subplot()
         end = data["epochs"].max()

@@ -61,9 +61,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no study has enough trials of two parameters")
-            return figure
+            return theme.nothing("no study has enough trials of two parameters")
         names = list(data["study"].unique())
         columns, rows = min(2, len(names)), math.ceil(len(names) / 2)
         figure = theme.new_figure(8.2, 3.6 * rows)

@@ -83,9 +83,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no trial has ended yet")
-            return figure
+            return theme.nothing("no trial has ended yet")
         names = list(data["study"].unique())
         figure, panels = grid(len(names), 2.1)
         low, high = window(data["value"])

@@ -103,9 +103,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A panel per study: a line per parameter with both methods' shares."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no study has enough trials to compare parameters")
-            return figure
+            return theme.nothing("no study has enough trials to compare parameters")
         names = list(data["study"].unique())
         rows = [data.loc[data["study"] == name, "parameter"].nunique() for name in names]
         figure = theme.new_figure(8.2, 0.36 * sum(rows) + 0.55 * len(rows) + 0.5)

@@ -75,9 +75,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A panel per study, an axis per parameter and one for the value at the right."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no study has three parameters")
-            return figure
+            return theme.nothing("no study has three parameters")
         names = list(data["study"].unique())
         figure = theme.new_figure(8.2, 3.0 * len(names))
         for axes, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):

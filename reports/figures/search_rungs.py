@@ -68,9 +68,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no trial has finished an epoch yet")
-            return figure
+            return theme.nothing("no trial has finished an epoch yet")
         names = list(data["study"].unique())
         figure, panels = search_history.grid(len(names), 2.3)
         learnt = data[data["kind"] != "rung"]

@@ -65,9 +65,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A panel per parameter, all on one scale of values."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no trial has ended yet")
-            return figure
+            return theme.nothing("no trial has ended yet")
         names, studies = list(data["parameter"].unique()), list(data["study"].unique())
         figure, panels = search_history.grid(len(names), 2.3 if len(names) > 1 else 3.2)
         low, high = search_history.window(data["value"])

@@ -87,6 +87,13 @@ def note(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
 
 
+def nothing(text: str) -> Figure:
+    """A figure that says why there is none. Call it within `styled()`."""
+    figure = new_figure(7.6, 1.2)
+    note(figure.add_subplot(), text)
+    return figure
+
+
 def svg(figure: Figure, name: str) -> str:
     """The figure as an <svg> element: text as text, ids that begin with `name`, colours as variables, no date."""
     import matplotlib as mpl

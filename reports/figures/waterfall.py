@@ -53,9 +53,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A line per technique: a bar from where the ones above it end, with the interval of its own length."""
     with theme.styled():
         if data.empty:
-            figure = theme.new_figure(7.6, 1.2)
-            theme.note(figure.add_subplot(), "no seed has a run of every arm yet")
-            return figure
+            return theme.nothing("no seed has a run of every arm yet")
         figure = theme.new_figure(8.2, 0.36 * len(data) + 0.8)
         axes = figure.add_subplot()
         for y, row in enumerate(data.to_dict("records")):
