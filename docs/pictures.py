@@ -57,7 +57,7 @@ def main() -> None:
     """Take every picture of the newest page of the plan `techniques`, or of the page that is named."""
     folder = Path(os.environ.get("ABLATE_HOME", "out")) / "reports"
     found = [Path(name) for name in sys.argv[1:]] or sorted(folder.glob("techniques-*.html"), key=os.path.getmtime)
-    if not found:
+    if not found or not found[-1].is_file():
         sys.exit(f"no page of the plan techniques in {folder}: make ablate writes it")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

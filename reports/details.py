@@ -58,8 +58,8 @@ def answers(arrays: Arrays) -> dict[str, np.ndarray]:
 
 def deep_claims(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The plan's comparisons of two arms that are about the depth of the network, each once."""
-    compared: dict[tuple[str, str], Mapping[str, Any]] = {}
+    compared: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for claim in plan["claims"]:
         if claim["technique"] in DEEP and not claim.get("over"):
-            compared.setdefault((claim["treatment"], claim["control"]), claim)
+            compared.setdefault((claim["technique"], claim["treatment"], claim["control"]), claim)
     return list(compared.values())

@@ -29,7 +29,7 @@ def of_plan(
 ) -> dict[str, Drawing]:
     """By name, the figures of a plan; learning curves, seeds and the forest say so themselves where nothing is there.
 
-    Those of a technique's mechanism are named after it: `mechanism-dropout`, `depth-initialisation`.
+    Those of a technique's mechanism are named by `mechanism_name`.
     runs, verdicts: the frames of `load.runs_of` and `verdict.judge`; arrays: of `details.arrays_of`.
     """
     from reports.figures import confusion, cost, forest, gallery, gap, learning_curves, paired, seeds
@@ -65,8 +65,13 @@ def _of_mechanisms(plan: Mapping[str, Any], runs: pd.DataFrame, arrays: details.
         ("depth", depth, depth.data(arrays, runs, plan)),
     ):
         for technique, rows in data.groupby("technique", sort=False):
-            found[f"{kind}-{technique}"] = (room, rows)
+            found[mechanism_name(plan, kind, str(technique))] = (room, rows)
     return found
+
+
+def mechanism_name(plan: Mapping[str, Any], kind: str, technique: str) -> str:
+    """What a technique's figure is called; by number, since a name out of the store may hold anything."""
+    return f"{kind}-{list(dict.fromkeys(claim['technique'] for claim in plan['claims'])).index(technique) + 1}"
 
 
 def of_factorial(

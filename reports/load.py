@@ -141,10 +141,12 @@ def gallery_of(client: MlflowClient, invocation: Invocation) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         try:
+            if all(found.path != schema.GALLERY_FILE for found in client.list_artifacts(invocation.run_id)):
+                return {}
             path = client.download_artifacts(invocation.run_id, schema.GALLERY_FILE, folder)
-        except (MlflowException, OSError):
+            return json.loads(Path(path).read_text(encoding="utf-8"))
+        except (MlflowException, OSError, ValueError):  # not there, or not whole
             return {}
-        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def matching_runs(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame:

@@ -17,7 +17,11 @@ MEASURED = (
     schema.INITIAL + schema.VARIANCE_RATIO, schema.INITIAL + schema.GRADIENT_RATIO, schema.INITIAL + schema.DEAD_UNITS,
     schema.FINAL + schema.VARIANCE_RATIO, schema.FINAL + schema.GRADIENT_RATIO, schema.FINAL + schema.DEAD_UNITS,
 )  # fmt: skip
-"""What is measured in every training, whatever a technique is said to act through."""
+"""What is shown of every training, whatever a technique is said to act through."""
+
+
+HUGE = 1e100
+"""What is larger is an infinity, of which a database keeps its largest number."""
 
 
 def comparisons(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -28,7 +32,8 @@ def comparisons(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for claim in plan["claims"]:
         key = (claim["technique"], claim["treatment"], claim["control"])
-        place = "" if plan.get("layout") == "ledger" else wording.where(claim)
+        by_arms = plan.get("layout") == "ledger" or claim.get("beyond")
+        place = "" if by_arms else wording.where(claim)
         label = place or f"{claim['treatment']} / {claim['control']}"
         one = found.setdefault(key, {**claim, "beyond": None, "label": label, "mechanism": ()})
         one["mechanism"] = tuple(dict.fromkeys((*one["mechanism"], *(claim.get("mechanism") or ()))))
@@ -43,8 +48,13 @@ def comparisons(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def by_arm(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Per metric that the runs know, its values with a row per seed and a column per arm."""
-    return {name: runs.pivot(index="seed", columns="arm", values=name) for name in names if name in runs}
+    """Per metric that the runs know, its values with a row per seed and a column per arm.
+
+    Of converged runs: one that diverged has hardly any of these numbers, and the others would be of other seeds.
+    """
+    known = runs[runs["converged"].astype(bool)]
+    tables = {name: known.pivot(index="seed", columns="arm", values=name) for name in names if name in known}
+    return {name: table.where(table.abs() < HUGE) for name, table in tables.items()}
 
 
 def pairs(comparison: Mapping[str, Any], values: pd.DataFrame) -> pd.DataFrame:
@@ -65,8 +75,9 @@ def pairs(comparison: Mapping[str, Any], values: pd.DataFrame) -> pd.DataFrame:
 def table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     """One row per technique, comparison and metric with a number in both arms, columns COLUMNS.
 
-    `named`: whether the technique is said to act through the metric. `low` and `high` bound the paired t interval of
-    the mean difference, in the metric's own unit. Nothing was claimed of these, and nothing is concluded.
+    `named`: whether the technique is said to act through the metric. Of seeds in which both arms converged. `low` and
+    `high` bound the paired t interval of the mean difference, in the metric's own unit. Nothing was claimed of these,
+    and nothing is concluded.
     """
     confidence, rows, compared = 1 - plan["rule"]["alpha"], [], comparisons(plan)
     values = by_arm(runs, dict.fromkeys((*(name for one in compared for name in one["mechanism"]), *MEASURED)))

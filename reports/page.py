@@ -130,7 +130,7 @@ def _write(
         strength=answer.strength(plan, verdicts),
         divergence=answer.of_divergence(arms, invocation.chance),
         techniques=[] if ledger else answer.by_technique(plan, verdicts),
-        families=_families(verdicts, runs),
+        families=_families(verdicts, runs, ledger),
         arms=arms.to_dict("records"),
         figures={
             name: rendering.drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in figures.items()
@@ -173,11 +173,11 @@ def _status(plan: dict[str, Any], matching: pd.DataFrame, runs: pd.DataFrame) ->
     return {"text": ", ".join([text, *rest]), "finished": done == planned, "done": done, "planned": planned}
 
 
-def _families(verdicts: pd.DataFrame, runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per family its rows, each with what its mechanism metrics are in both arms."""
+def _families(verdicts: pd.DataFrame, runs: pd.DataFrame, ledger: bool) -> list[dict[str, Any]]:
+    """Per family its rows; in a ledger each with what its mechanism metrics are in both arms."""
     if verdicts.empty:
         return []
-    rows = [row | {"why": answer.mechanism(row, runs)} for row in verdicts.to_dict("records")]
+    rows = [row | {"why": answer.mechanism(row, runs) if ledger else []} for row in verdicts.to_dict("records")]
     titles = dict.fromkeys(row["family"] for row in rows)
     return [{"title": title, "rows": [row for row in rows if row["family"] == title]} for title in titles]
 
@@ -191,12 +191,13 @@ def _mechanisms(
             "title": wording.sentence_case(wording.technique_title(plan, technique)),
             "reason": plan.get("reasons", {}).get(technique),
             "statements": answer.statements(verdicts, technique),
-            "figure": name if (name := f"mechanism-{technique}") in figures else "",
-            "depth": name if (name := f"depth-{technique}") in figures else "",
-            "rows": rows.to_dict("records"),
+            **{
+                kind: name if (name := drawings.mechanism_name(plan, kind, technique)) in figures else ""
+                for kind in ("mechanism", "depth")
+            },
+            "rows": inside[inside["technique"] == technique].to_dict("records"),
         }
         for technique in dict.fromkeys(inside["technique"])
-        if len(rows := inside[inside["technique"] == technique])
     ]
 
 

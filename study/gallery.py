@@ -26,7 +26,7 @@ VISITS = 8
 FEW, MANY = 1, 3
 """Images shown of each of many pipelines, and of each of one or two."""
 AMONG = 32
-"""They are chosen among so many at the front, which arms with less data have too."""
+"""They are chosen among so many at the front, so that arms with less data show the same ones."""
 
 CPU = torch.device("cpu")
 
@@ -35,32 +35,44 @@ def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> dict[str, Any]:
     """The first training images of a seed as every kind of input pipeline among the arms shows them, as JSON values.
 
     They are computed by the steps' own code from the steps' own draws, so that they are what the first arm of each
-    pipeline is trained on with that seed. In the order of `schema.GALLERY_FILE`; empty without a pipeline.
+    pipeline is trained on with that seed. As `schema.GALLERY_FILE` has it.
     """
     piped: dict[str, list[Arm]] = {}
     for arm in arms:
         piped.setdefault(pipeline(arm.recipe), []).append(arm)
     subjects = MANY if len(piped) <= 2 else FEW
-    galleries: dict[tuple[str, ...], dict[str, Any]] = {}
-    for name, alike in piped.items():
-        images = _images(Member(alike[0].recipe, seed + alike[0].seed_offset), data, subjects)
-        # What changes labels alone, such as smoothing, shows the same pictures.
-        same = galleries.setdefault(tuple(i["png"] for i in images), {"pipeline": name, "arms": [], "images": images})
-        same["arms"] += [arm.name for arm in alike]
     return {
         "seed": seed,
         "images": [
-            {"pipeline": of["pipeline"], "arms": of["arms"], **image}
-            for of in galleries.values()
-            for image in of["images"]
+            {"pipeline": name, "arms": [arm.name for arm in alike], **image}
+            for name, alike in piped.items()
+            for image in _images(Member(alike[0].recipe, seed + alike[0].seed_offset), data, subjects)
         ],
     }
 
 
 def pipeline(recipe: Recipe) -> str:
-    """What is done to a recipe's training images, in words."""
-    doing = [t for t in recipe.techniques if not t.is_off and (fills(t, "augment") or fills(t, "mix"))]
-    return ", ".join(t.title if t.level == "on" else f"{t.title} ({t.level})" for t in doing) or "as they are"
+    """What is done to a recipe's training images, in words; empty for nothing."""
+    doing = [t for t in recipe.techniques if not t.is_off and (fills(t, "augment") or _mixes_images(t))]
+    return ", ".join(t.title if t.level == "on" else f"{t.title} ({_setting(t)})" for t in doing)
+
+
+def _mixes_images(technique: Technique) -> bool:
+    """Whether a technique mixes images, and not their labels alone."""
+    if not fills(technique, "mix"):
+        return False
+    images = torch.rand((64, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    mixed, _ = technique.mix(images.clone(), torch.eye(10)[torch.arange(64) % 10], StepDraws.named(CPU, "gallery"))
+    return not torch.equal(mixed, images)
+
+
+def _setting(technique: Technique) -> str:
+    """A level's name, or the knobs that are not as they are at `off`."""
+    if technique.level in technique.levels:
+        return technique.level
+    off = technique.at("off")
+    changed = [name for name in technique.knobs() if getattr(technique, name) != getattr(off, name)]
+    return ", ".join(f"{name} {getattr(technique, name)}" for name in changed)
 
 
 def _images(member: Member, data: Dataset, subjects: int) -> list[dict[str, Any]]:
@@ -69,8 +81,9 @@ def _images(member: Member, data: Dataset, subjects: int) -> list[dict[str, Any]
     for subject, index in enumerate(_of_many_classes(chosen[:AMONG].tolist(), data, subjects)):
         about = {"subject": subject, "label": data.classes[int(data.train_labels[index])]}
         found.append(about | {"epoch": 0, "png": png(data.train_images[index])})
-        epochs = range(min(VISITS, member.recipe.sized.budget.epochs))
-        found += [about | {"epoch": e + 1, "png": png(seen(member, data, index, e))} for e in epochs]
+        for epoch in range(min(VISITS, member.recipe.sized.budget.epochs)):
+            if (image := seen(member, data, index, epoch)) is not None:
+                found.append(about | {"epoch": epoch + 1, "png": png(image)})
     return found
 
 
@@ -81,14 +94,17 @@ def _of_many_classes(indices: list[int], data: Dataset, count: int) -> list[int]
     return [*chosen, *(index for index in indices if index not in chosen)][:count]
 
 
-def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor:
+def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor | None:
     """What a member's network gets for one of its training images (an index into the data set) in an epoch (from 0).
 
-    uint8 [3, H, W]: before it is normalised, or after with the scale undone, where images are mixed after it.
+    uint8 [3, H, W], with the normalisation undone; None where the member's order leaves the image out of the epoch.
     """
     budget = member.recipe.sized.budget
     visits = order(member, split(len(data.train_labels), member)[0], data.train_labels, epoch)
-    within, position = divmod(int((visits == index).nonzero()[0, 0]), budget.batch_size)
+    places = (visits == index).nonzero()
+    if not len(places):
+        return None
+    within, position = divmod(int(places[0, 0]), budget.batch_size)
     together = visits[within * budget.batch_size : (within + 1) * budget.batch_size]
     mean, std = scales([member], data, CPU)[member]
     targets = torch.eye(len(data.classes))[data.train_labels[together]]

@@ -165,8 +165,7 @@ def run(
             missing = invocation.missing(done, look)
             if not parent and (missing or not store.invoked(described["digest"], invocation.data)):
                 experiment = store.experiment(invocation.plan.name, invocation.data)
-                shown = gallery.of_arms(invocation.plan.arms, invocation.plan.seeds[0], invocation.data)
-                parent = store.open_invocation(experiment, described, facts, shown)
+                parent = store.open_invocation(experiment, described, facts, _gallery(invocation))
             if missing:
                 place = Place(store, experiment, parent, described)
                 _train(invocation, missing, place, crew, progress, show, stopped, save_every)
@@ -182,6 +181,14 @@ def run(
         checkpoint.clean(store.home.checkpoints, invocation.data.digest, store.results(invocation.data))
         store.close_invocation(parent, len(progress.failed))
     return progress
+
+
+def _gallery(invocation: Invocation) -> dict[str, Any]:
+    """What the plan's networks will see; empty where a technique raises an error, which its trainings will report."""
+    try:
+        return gallery.of_arms(invocation.plan.arms, invocation.plan.seeds[0], invocation.data)
+    except Exception:
+        return {}
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,6 @@ class Store:
         tags = {
             schema.KIND: schema.KIND_PLAN,
             schema.PLAN: described["name"],
-            schema.PLAN_DIGEST: described["digest"],
             schema.PROFILE: described["profile"]["name"],
             "mlflow.note.content": _note(described),
             **data_tags(data),
@@ -137,6 +136,8 @@ class Store:
         run_id = self.create_run(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
         self.client.log_dict(run_id, dict(described), schema.PLAN_FILE)
         self.client.log_dict(run_id, dict(gallery), schema.GALLERY_FILE)
+        # Last: by this tag the plan is known to have been logged whole.
+        self.client.set_tag(run_id, schema.PLAN_DIGEST, described["digest"])
         return run_id
 
     def start(

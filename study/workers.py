@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -132,7 +133,9 @@ class Crew:
             return
         order = waiting.pop()
         at_work[connection] = (process, order[0])
-        connection.send(order)
+        # Of a worker that has died already, the end of its pipe tells in a moment.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(order)
         yield Started(order[0])
 
     def _receive(self, connection, at_work, waiting) -> Iterator[Event]:

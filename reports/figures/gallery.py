@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +26,17 @@ ROW = 0.84
 def data(gallery: Mapping[str, Any]) -> pd.DataFrame:
     """One row per picture, from `load.gallery_of`; epoch 0 is the image as it is, and `arms` are words.
 
-    Pipelines that leave every image as it is are left out: a sentence says as much.
+    Arms that leave every image as it is are left out: a sentence says as much.
     """
     frame = pd.DataFrame(gallery.get("images") or [], columns=COLUMNS)
-    changing = frame.groupby(["pipeline", "subject"])["png"].nunique() > 1
-    frame = frame[frame["pipeline"].isin(changing[changing].index.get_level_values("pipeline"))].reset_index(drop=True)
+    frame = frame[frame["pipeline"] != ""].reset_index(drop=True)
     return frame.assign(arms=[_named(names) for names in frame["arms"]])
 
 
 def _named(names: list[str]) -> str:
     if len(names) <= 2:
         return wording.listing([f"“{name}”" for name in names])
-    return f"“{names[0]}” and {len(names) - 1} other arms"
+    return f"“{names[0]}” and {len(names) - 1} arms with the same"
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -45,7 +45,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no pictures were kept")
         blocks = [rows for _, rows in data.groupby("pipeline", sort=False)]
-        heights = [ROW * rows["subject"].nunique() + 0.5 for rows in blocks]
+        heights = [ROW * rows["subject"].nunique() + 0.34 + 0.16 * len(_heading(rows)) for rows in blocks]
         figure = theme.new_figure(8.2, sum(heights))
         panels = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
         columns = int(data["epoch"].max()) + 1
@@ -54,22 +54,25 @@ def draw(data: pd.DataFrame) -> Figure:
     return figure
 
 
+def _heading(rows: pd.DataFrame) -> list[str]:
+    """What was done, and for whom, in lines that fit."""
+    first = rows.iloc[0]
+    return textwrap.wrap(f"{wording.sentence_case(first['pipeline'])}: {first['arms']}", 100)
+
+
 def _block(axes: Axes, rows: pd.DataFrame, columns: int) -> None:
-    strips = [
-        images.strip(list(of_subject.sort_values("epoch")["png"]), GAP, columns)
-        for _, of_subject in rows.groupby("subject", sort=True)
-    ]
+    strips = []
+    for _, of_subject in rows.groupby("subject", sort=True):
+        by_epoch = dict(zip(of_subject["epoch"], of_subject["png"], strict=True))
+        strips.append(images.strip([by_epoch.get(epoch) for epoch in range(columns)], GAP, columns))
     width = strips[0].shape[1]
     side = (width + GAP) // columns - GAP
     between = np.zeros((GAP, width, 4), np.uint8)
     canvas = np.concatenate([part for strip in strips for part in (strip, between)][:-1])
     canvas = np.insert(canvas, [side] * LEAD, 0, axis=1)
-    first = rows.iloc[0]
     images.show(axes, canvas, "")
     axes.set_anchor("W")
-    axes.set_title(
-        f"{wording.sentence_case(first['pipeline'])}: {first['arms']}", fontsize=9.5, weight="normal", pad=18
-    )
+    axes.set_title("\n".join(_heading(rows)), fontsize=9.5, weight="normal", pad=18)
     for epoch in sorted(rows["epoch"].unique()):
         middle = epoch * (side + GAP) + (side - 1) / 2 + (LEAD if epoch else 0)
         name = "as it is" if epoch == 0 else f"epoch {epoch}" if epoch == 1 else f"{epoch}"

@@ -27,15 +27,15 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def strip(pngs: Sequence[str], gap: int, columns: int) -> np.ndarray:
-    """Images side by side, uint8 [H, columns * (W + gap) - gap, 4], transparent between them and where there are none.
+def strip(pngs: Sequence[str | None], gap: int, columns: int) -> np.ndarray:
+    """Images side by side, uint8 [H, columns * (W + gap) - gap, 4], transparent between them and where there is none.
 
     One image per row, not one per picture: matplotlib names an image by its content, and no two may have one name.
     """
-    images = [pixels(png) for png in pngs]
-    height, width = images[0].shape[:2]
+    images = {i: pixels(png) for i, png in enumerate(pngs) if png is not None}
+    height, width = next(iter(images.values())).shape[:2]
     canvas = np.zeros((height, columns * (width + gap) - gap, 4), np.uint8)
-    for i, image in enumerate(images):
+    for i, image in images.items():
         left = i * (width + gap)
         canvas[:, left : left + width, :3] = image
         canvas[:, left : left + width, 3] = 255

@@ -98,6 +98,7 @@ def svg(figure: Figure, name: str) -> str:
     """The figure as an <svg> element: text as text, ids that begin with `name`, colours as variables, no date."""
     import matplotlib as mpl
 
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", name), f"{name!r} cannot begin an id"
     buffer = io.StringIO()
     with styled(), mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -66,7 +66,7 @@ def test_mechanism_data(plan, runs):
     rows = rows[rows["control"] == "without dropout"]
     assert rows["seed"].to_list() == plan["seeds"], "once, though two claims compare these arms"
     for column, arm in (("having", "full recipe"), ("lacking", "without dropout")):
-        expected = 100 * runs.loc[runs["arm"] == arm, schema.TRAIN_ACCURACY]
+        expected = 100 * runs.loc[(runs["arm"] == arm) & runs["converged"], schema.TRAIN_ACCURACY]
         np.testing.assert_allclose(rows[column], expected)
     assert len(data[(data["metric"] == schema.SECONDS) & (data["control"] == "bare recipe")]) == 4, "pairs with both"
     assert mechanism.data(runs, plan).empty

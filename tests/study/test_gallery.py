@@ -75,7 +75,8 @@ def test_pipelines_are_told_apart_by_what_they_show(tiny_data, recipe):
     ]
     found = gallery.of_arms(arms, 0, tiny_data)
     shown = {tuple(i["arms"]): i["pipeline"] for i in found["images"]}
-    assert shown == {("full", "without dropout", "smoothed"): "augmentation", ("bare",): "as they are"}
+    assert shown == {("full", "without dropout", "smoothed"): "augmentation", ("bare",): ""}
+    assert {i["subject"] for i in found["images"]} == {0, 1, 2}, "smoothing labels is no pipeline of its own"
     as_is = [pixels(i["png"]) for i in found["images"] if i["arms"] == ["bare"] and i["subject"] == 0]
     assert len(as_is) > 2
     assert all(np.array_equal(image, as_is[0]) for image in as_is)
@@ -84,3 +85,22 @@ def test_pipelines_are_told_apart_by_what_they_show(tiny_data, recipe):
     assert not any(np.array_equal(image, as_is[0]) for image in changed[1:3])
     index = split(len(tiny_data.train_labels), Member(arms[0].recipe, 0))[0][0]
     assert np.array_equal(as_is[0], tiny_data.train_images[index].permute(1, 2, 0).numpy())
+
+
+def test_an_order_may_leave_an_image_out(tiny_data, recipe, monkeypatch):
+    member = Member(recipe, 0)
+    index = int(split(len(tiny_data.train_labels), member)[0][0])
+
+    def without(member, images, labels, epoch):
+        return images.where(images != index, images[1])
+
+    assert gallery.seen(member, tiny_data, index, 0) is not None
+    monkeypatch.setattr(gallery, "order", without)
+    assert gallery.seen(member, tiny_data, index, 0) is None
+
+
+def test_a_pipeline_names_what_is_changed(recipe):
+    assert gallery.pipeline(recipe) == "augmentation"
+    assert gallery.pipeline(recipe.set("augmentation.padding=2")) == "augmentation (padding 2, flip 0.5)"
+    assert gallery.pipeline(at(recipe, augmentation="off", mixup="on", label_smoothing="on")) == "mixup"
+    assert gallery.pipeline(at(recipe, augmentation="off")) == ""

@@ -24,11 +24,12 @@ from ablations.plan import with_looks
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
 from study.data import Dataset
+from study.engine import Outcome
 from study.fleet import Member
 from study.home import Home
 from study.runner import Invocation, Progress, pack, run
 from study.tracking import StoreError, open_store
-from study.workers import Failed, train_fleets
+from study.workers import Crew, Failed, Started, train_fleets
 from tests.fresh_store import put_fresh_store
 
 FACTS = {"commit": "unknown", "device": "cpu"}
@@ -278,6 +279,22 @@ def test_a_dead_worker_does_not_take_the_others_along(recipe: Recipe, tiny_data:
     failures = [e for e in events if isinstance(e, Failed)]
     assert len(failures) == 3
     assert "exit code" in failures[0].why
+
+
+def test_a_worker_that_died_at_rest_costs_the_fleet_it_is_given_and_no_more(recipe: Recipe, tiny_data: Dataset) -> None:
+    assert tiny_data.folder is not None
+    crew = Crew(tiny_data.folder, "cpu", 1)
+    try:
+        list(crew.train([[Member(recipe, 0)]]))
+        ((_, resting),) = crew._idle
+        resting.kill()
+        resting.join()
+        events = [e for e in crew.train([[Member(recipe, 1)], [Member(recipe, 2)]]) if e is not None]
+    finally:
+        crew.close()
+    assert [type(e) for e in events[:2]] == [Started, Failed]
+    assert events[1].members == (Member(recipe, 1),)
+    assert [e.member for e in events if isinstance(e, Outcome)] == [Member(recipe, 2)]
 
 
 @given(st.integers(1, 90), st.integers(1, 5), st.integers(1, 9))
