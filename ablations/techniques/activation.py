@@ -28,8 +28,8 @@ class Activation(Technique):
     baseline: ClassVar[str] = "ReLU"
     source: ClassVar[str] = "Glorot & Bengio 2010; notebook, 'Exploding & Vanishing Gradients'"
     reason: ClassVar[str] = (
-        "A sigmoid's slope is almost zero at both ends; multiplied layer by layer, gradients vanish. ReLU's does "
-        "not shrink."
+        "A sigmoid's slope is at most a quarter and almost zero at both ends: multiplied layer by layer, gradients "
+        "vanish."
     )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},

@@ -24,13 +24,17 @@ ABREAST = 2
 def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     """One row per comparison, mechanism metric and seed that has a number in both arms, columns COLUMNS.
 
-    A comparison stands once per technique, whichever of its claims names the metric. Shares are in per cent.
+    A comparison stands once per technique, with every metric that a claim of the technique names. Shares are in per
+    cent.
     """
     compared = mechanisms.comparisons(plan)
-    values = mechanisms.by_arm(runs, dict.fromkeys(name for one in compared for name in one["mechanism"]))
+    named: dict[str, dict[str, None]] = {}
+    for one in compared:
+        named.setdefault(one["technique"], {}).update(dict.fromkeys(one["mechanism"]))
+    values = mechanisms.by_arm(runs, dict.fromkeys(name for names in named.values() for name in names))
     parts = []
     for one in compared:
-        for name in one["mechanism"]:
+        for name in named[one["technique"]]:
             both = mechanisms.pairs(one, values[name]) if name in values else pd.DataFrame()
             if both.empty:
                 continue
@@ -46,6 +50,8 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame) -> Figure:
     """A panel per metric: a line per comparison, from the mean without to the mean with, and every seed as a dot."""
+    from matplotlib.ticker import MaxNLocator
+
     with theme.styled():
         metrics = list(data["metric"].unique())
         if not metrics:
@@ -73,11 +79,14 @@ def draw(data: pd.DataFrame) -> Figure:
             axes.tick_params(axis="y", labelsize=9)
             axes.set_ylim(len(labels) - 0.5, -0.5)
             axes.spines["left"].set_visible(False)
-            unit = ", %" if metric(name).share else (f", {metric(name).unit}" if metric(name).unit else "")
-            heading = wording.sentence_case(wording.metric_title(name).removeprefix("the ")) + unit
+            title, unit = metric(name).title.removeprefix("the "), "%" if metric(name).share else metric(name).unit
+            heading = wording.sentence_case(title) + (f", {unit}" if unit and unit not in title else "")
             axes.set_title("\n".join(textwrap.wrap(heading, 44)), fontsize=9.5, weight="normal")
             if _spans_decades(of_metric):
                 axes.set_xscale("log")
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+                axes.xaxis.set_major_formatter(lambda x, _: f"{x:.6g}".replace("-", "−"))
     return figure
 
 

@@ -81,3 +81,8 @@ def test_setting_is_the_same_as_building() -> None:
 def test_a_mistaken_setting_gets_one_helpful_sentence(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         catalog.notebook_recipe().set(setting)
+
+
+def test_every_technique_says_why_it_should_work() -> None:
+    for name, technique in catalog.techniques().items():
+        assert technique.reason.endswith("."), name
