@@ -13,6 +13,7 @@ import pytest
 from ablations import schema
 from ablations.metrics import EPOCHS_TO_TARGET
 from reports import load, page, registration, rendering, tables, verdict
+from tests.fresh_store import put_fresh_store
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -272,6 +273,14 @@ def test_errors_help(written, tmp_path):
     with pytest.raises(ValueError, match=r"no runs yet: there is no store at .*make ablate"):
         page.write_reports(f"sqlite:///{nowhere}", tmp_path / "reports")
     assert not nowhere.exists()
+
+
+def test_a_store_without_plans_has_no_pages_of_plans(tmp_path):
+    # It may hold searches or demonstrations, whose pages must not be lost for it.
+    uri = f"sqlite:///{put_fresh_store(tmp_path) / 'mlflow.db'}"
+    assert page.write_reports(uri, tmp_path / "reports") == []
+    with pytest.raises(ValueError, match="no runs of a plan 'techniques': no plan has been invoked"):
+        page.write_reports(uri, tmp_path / "reports", plan="techniques")
 
 
 def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
