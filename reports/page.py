@@ -37,6 +37,7 @@ ABOUT = {
     "arms": "a row per arm",
     "runs": "a row per run, with every metric",
     "mechanisms": "what happened inside: a row per technique, comparison and metric",
+    "surroundings": "a row per technique, in the full recipe and on its own",
     "contributions": "Shapley values and main effects",
     "interactions": "a row per pair of techniques",
 }
@@ -100,6 +101,9 @@ def _write(
     shares = {}
     figures = drawings.of_plan(client, invocation, runs, verdicts, arrays)
     inside = mechanisms.table(plan, runs)
+    around = tables.surroundings(plan, runs)
+    if len(around):
+        downloads[f"{stem}-surroundings.csv"] = rendering.csv(around.assign(places=around["places"].map(", ".join)))
     if len(inside):
         downloads[f"{stem}-mechanisms.csv"] = rendering.csv(inside)
     if plan.get("factors"):
@@ -140,7 +144,7 @@ def _write(
         level=verdict.level(plan["rule"]),
         looks=verdict.looks_taken(plan, runs),
         undecided=int((verdicts["verdict"] == verdict.INCONCLUSIVE).sum()) if len(verdicts) else 0,
-        surroundings=tables.surroundings(plan, runs).to_dict("records"),
+        surroundings=around.to_dict("records"),
         alike=tables.alike(plan, runs) if len(plan["arms"]) > 2 and not plan.get("factors") else None,
         deviations=registration.deviations(invocation, found),
         runs_total=len(runs),

@@ -103,7 +103,15 @@ def test_epochs_to_target_come_from_the_curves(written):
 
 def test_pages_are_named_safely_and_whole(pages, techniques):
     assert sorted(pages) == ["notebook-drawn-shapes-quick-fb5451.html", "techniques-cifar10-quick.html"]
-    kinds = {"techniques-cifar10-quick": ["-mechanisms.csv", "-verdicts.csv", "-verdicts.md", "-verdicts.tex"]}
+    kinds = {
+        "techniques-cifar10-quick": [
+            "-mechanisms.csv",
+            "-surroundings.csv",
+            "-verdicts.csv",
+            "-verdicts.md",
+            "-verdicts.tex",
+        ]
+    }
     expected = [
         stem + kind
         for stem in ("notebook-drawn-shapes-quick-fb5451", "techniques-cifar10-quick")
@@ -205,7 +213,7 @@ def test_contents_name_every_section_and_headings_are_in_order(pages):
 def test_tables_of_verdicts_and_arms_sort_by_number(written, techniques):
     parsed = Parsed(techniques.read_text(encoding="utf-8"))
     sortable = [a for a in parsed.all("table") if "sortable" in a.get("class", "").split()]
-    assert len(sortable) == 3 + 1, "a table per family of verdicts, and the arms"
+    assert len(sortable) == 3 + 1 + 1 + 2, "per family of verdicts, effects in two places, the arms, two mechanisms"
     values = [a["data-value"] for a in parsed.all("td") if "data-value" in a]
     assert all(value == "" or np.isfinite(float(value)) for value in values)
     arms = tables.arm_table(written.plan, written.runs)
