@@ -124,6 +124,7 @@ def copied(folder: Path) -> Path:
     (folder / "tests" / "reports").mkdir(parents=True)
     for name in ("conftest.py", *(f"test_report_{name}.py" for name in FILES)):
         shutil.copy(ROOT / "tests" / "reports" / name, folder / "tests" / "reports")
+    shutil.copy(ROOT / "tests" / "fresh_store.py", folder / "tests")
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
 
