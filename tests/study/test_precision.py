@@ -36,6 +36,8 @@ def _accuracies(recipe: Recipe, folder: Path) -> np.ndarray:
 @pytest.mark.slow
 def test_bf16_reaches_the_accuracy_of_fp32(tmp_path: Path) -> None:
     data = load(os.environ.get("ABLATE_DATA"), tmp_path)
+    if data.stand_in:
+        pytest.skip("the stand-in's accuracy after six epochs varies by 8 points: ABLATE_DATA names real images")
     assert data.folder is not None
     recipe = PROFILES["quick"].apply(catalog.notebook_recipe()).set("budget.epochs=6")
     fp32 = _accuracies(recipe, data.folder)
