@@ -60,7 +60,7 @@ PLAN_FILE = "plan.json"
 GALLERY_FILE = "gallery.json"
 """Some training images as a plan's networks saw them: `seed`, and `images`, a list of `pipeline` (what was done to
 them; empty for nothing), `arms` (that trained on the like), `subject` (from 0), `label`, `epoch` (0: as it is) and
-`png` (base64).
+`png` (base64); where they could not be drawn, `error` says why.
 """
 SEARCH_FILE = "search.json"
 OUTCOME_FILE = "outcome.json"

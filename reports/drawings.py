@@ -22,19 +22,20 @@ Drawing = tuple[Any, pd.DataFrame]
 
 def of_plan(
     client: MlflowClient,
-    invocation: load.Invocation,
+    plan: Mapping[str, Any],
     runs: pd.DataFrame,
     verdicts: pd.DataFrame,
     arrays: details.Arrays,
+    kept: Mapping[str, Any],
 ) -> dict[str, Drawing]:
     """By name, the figures of a plan; learning curves, seeds and the forest say so themselves where nothing is there.
 
     Those of a technique's mechanism are named by `mechanism_name`.
-    runs, verdicts: the frames of `load.runs_of` and `verdict.judge`; arrays: of `details.arrays_of`.
+    runs, verdicts: the frames of `load.runs_of` and `verdict.judge`; arrays: of `details.arrays_of`; kept:
+    of `load.gallery_of`.
     """
     from reports.figures import confusion, cost, forest, gallery, gap, learning_curves, paired, seeds
 
-    plan = invocation.plan
     curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY])
     if curves.empty:  # nothing was held out, or no epoch has ended
         curves = load.curves_of(client, runs, [schema.TRAIN_LOSS])
@@ -47,7 +48,7 @@ def of_plan(
     others: dict[str, Drawing] = {
         "paired": (paired, paired.data(runs, plan)),
         "cost": (cost, cost.data(runs, plan)),
-        "gallery": (gallery, gallery.data(load.gallery_of(client, invocation))),
+        "gallery": (gallery, gallery.data(kept)),
         "confusion": (confusion, confusion.data(arrays, runs, plan)),
     }
     if len(plan["arms"]) <= MANY_ARMS:

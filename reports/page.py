@@ -99,7 +99,8 @@ def _write(
     tidy = tables.run_table(plan, runs)
     downloads |= {f"{stem}-runs.csv": rendering.csv(tidy), f"{stem}-runs.parquet": tidy.to_parquet(index=False)}
     shares = {}
-    figures = drawings.of_plan(client, invocation, runs, verdicts, arrays)
+    kept = load.gallery_of(client, invocation)
+    figures = drawings.of_plan(client, plan, runs, verdicts, arrays, kept)
     inside = mechanisms.table(plan, runs)
     around = tables.surroundings(plan, runs)
     if len(around):
@@ -139,6 +140,7 @@ def _write(
         figures={
             name: rendering.drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in figures.items()
         },
+        undrawn=kept.get("error", ""),
         many=drawings.MANY_ARMS,
         mechanisms=_mechanisms(plan, verdicts, inside, figures),
         level=verdict.level(plan["rule"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -121,6 +121,12 @@ def _target(of_arm: pd.DataFrame) -> dict[str, float]:
     reached = known[REACHED_TARGET].astype(bool)
     epochs = known[EPOCHS_TO_TARGET].where(reached, math.inf)
     return {"reached": float(reached.mean()), "epochs_to_target": float(epochs.median())}
+
+
+def stacked(parts: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Frames one below the other, with these columns; what is empty would spoil the others' types."""
+    found = [part for part in parts if len(part)]
+    return pd.concat(found, ignore_index=True)[list(columns)] if found else pd.DataFrame(columns=list(columns))
 
 
 def mean_ranks(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.Series:

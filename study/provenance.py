@@ -61,6 +61,7 @@ def _commit() -> tuple[str, str]:
 
 
 def processor() -> str:
+    """The processor's name, as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

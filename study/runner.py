@@ -184,11 +184,14 @@ def run(
 
 
 def _gallery(invocation: Invocation) -> dict[str, Any]:
-    """What the plan's networks will see; empty where a technique raises an error, which its trainings will report."""
+    """What the plan's networks will see, or why that could not be drawn: pictures must not keep a plan from its runs,
+    and a technique that raises an error is reported by its own trainings, which leaves the others theirs.
+    """
+    seed = invocation.plan.seeds[0]
     try:
-        return gallery.of_arms(invocation.plan.arms, invocation.plan.seeds[0], invocation.data)
-    except Exception:
-        return {}
+        return gallery.of_arms(invocation.plan.arms, seed, invocation.data)
+    except Exception as error:
+        return {"seed": seed, "images": [], "error": f"{type(error).__name__}: {error}"}
 
 
 @dataclass(frozen=True)

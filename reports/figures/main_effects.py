@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ablations import schema
-from reports import wording
+from reports import tables, wording
 from reports.figures import paired, theme
 
 if TYPE_CHECKING:
@@ -31,10 +31,7 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
         sides = {"lacking": table.drop(columns=having).mean(axis=1), "having": table[having].mean(axis=1)}
         label = wording.technique_title(plan, name)
         parts.append((100 * pd.DataFrame(sides)).rename_axis("seed").reset_index().assign(label=label))
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    return tables.stacked(parts, COLUMNS)
 
 
 def draw(data: pd.DataFrame) -> Figure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ablations.metrics import metric
-from reports import mechanisms, wording
+from reports import mechanisms, tables, wording
 from reports.figures import theme
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
             about = {"technique": one["technique"], "metric": name, "panel": one["label"]}
             sides = {"treatment": one["treatment"], "control": one["control"]}
             parts.append(both.reset_index().assign(**about, **sides))
-    if not parts:
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    return tables.stacked(parts, COLUMNS)
 
 
 def draw(data: pd.DataFrame) -> Figure:

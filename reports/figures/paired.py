@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ablations import schema
-from reports import contrast, wording
+from reports import contrast, tables, wording
 from reports.figures import theme
 
 if TYPE_CHECKING:
@@ -41,10 +41,7 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
         where = "" if ledger else wording.where(claim)
         about = {"where": where, "label": label, "treatment": sides[0], "control": sides[1]}
         parts.append(pairs.rename_axis("seed").reset_index().assign(**about))
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    return tables.stacked(parts, COLUMNS)
 
 
 def draw(data: pd.DataFrame) -> Figure:

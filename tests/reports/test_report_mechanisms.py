@@ -157,7 +157,6 @@ def test_the_page_sets_claims_beside_what_was_seen(plan, runs, kept, tmp_path):
     assert "Because of <noise> Author & Author 2014." in " ".join(parsed.text.split())
     panels = [a for a in parsed.all("article") if a.get("class") == "mechanism"]
     assert len(panels) == 2
-    assert "As it is" not in parsed.text
     shown = list(parsed.all("image"))
     assert len(shown) == 2, "an image per pipeline that changes anything"
     assert all(a["xlink:href"].startswith("data:image/png") for a in shown)
@@ -166,3 +165,11 @@ def test_the_page_sets_claims_beside_what_was_seen(plan, runs, kept, tmp_path):
     assert len(parsed.all("script")) == 1
     grouped = f"/runs?workflowType=machine_learning&viewStateShareKey={schema.GROUPED_VIEW}"
     assert any(a.get("href", "").endswith(grouped) for a in parsed.all("a"))
+
+
+def test_the_page_says_why_there_are_no_pictures(plan, tmp_path):
+    writer = Writer(tmp_path)
+    parent = writer.invoke(writer.experiment("first"), plan)
+    writer.client.log_dict(parent, {"seed": 0, "images": [], "error": f"ValueError: {HOSTILE}"}, schema.GALLERY_FILE)
+    (path,) = page.write_reports(writer.uri, tmp_path / "pages")
+    assert f"Could not be drawn: ValueError: {HOSTILE}" in Parsed(path.read_text(encoding="utf-8")).text

@@ -29,7 +29,7 @@ def pixels(png):
 
 
 @pytest.fixture
-def inputs_seen(monkeypatch):
+def inputs_seen():
     """Trains members and returns what their networks were given, [steps, B, 3, H, W] as a list, for the first one."""
 
     def train(member, data, epochs):

@@ -23,6 +23,7 @@ from ablations import catalog, schema
 from ablations.plan import with_looks
 from ablations.profiles import Profile
 from ablations.recipe import Recipe
+from study import runner
 from study.data import Dataset
 from study.engine import Outcome
 from study.fleet import Member
@@ -295,6 +296,17 @@ def test_a_worker_that_died_at_rest_costs_the_fleet_it_is_given_and_no_more(reci
     assert [type(e) for e in events[:2]] == [Started, Failed]
     assert events[1].members == (Member(recipe, 1),)
     assert [e.member for e in events if isinstance(e, Outcome)] == [Member(recipe, 2)]
+
+
+def test_pictures_that_cannot_be_drawn_are_said_and_keep_nobody_from_training(
+    recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_):
+        raise ZeroDivisionError("in a technique")
+
+    monkeypatch.setattr(runner.gallery, "of_arms", broken)
+    found = runner._gallery(_invocation(recipe, tiny_data, seeds=1))
+    assert found == {"seed": 0, "images": [], "error": "ZeroDivisionError: in a technique"}
 
 
 @given(st.integers(1, 90), st.integers(1, 5), st.integers(1, 9))
