@@ -2,17 +2,22 @@
 PLAN ?= techniques
 PYTHON ?= python3
 VENV := .venv
+TORCH :=
+VERSIONS := locked
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools-ready
+INSTALL := requirements/install.py
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data $(DATA)) $(foreach setting,$(SET),--set $(setting))
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
 
 TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data $(DATA)) $(foreach setting,$(SET),--set $(setting))
-ADOPTING := $(if $(DATA),--data $(DATA))
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
+ADOPTING := $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-browser check pictures bench validate clean
+.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-browser check pictures bench validate \
+	lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +25,7 @@ help: ## show this list
 	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n"
 	@echo "  TRIALS=n (of each study of tune)"
 	@echo "  DATA=folder or archive (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
+	@echo "Of the installation: TORCH=auto|cpu|cuda (auto: CUDA where there is an NVIDIA driver)  PYTHON=python3.12  VENV=.venv"
 
 ablate: $(READY) ## run a plan's missing trainings and write its report
 	@$(BIN)/ablate run $(PLAN) $(OPTIONS)
@@ -47,40 +53,49 @@ report: $(READY) ## write the reports again from what is in the store
 ui: $(READY) ## browse every run in MLflow on 127.0.0.1
 	@$(BIN)/ablate ui
 
-test: $(READY) ## run the fast tests
-	@$(BIN)/pytest -n 2 --dist worksteal
+test: $(TOOLS) ## run the fast tests, on all cores
+	@$(BIN)/pytest -n auto --dist worksteal
 
-test-all: $(READY) ## run the slow tests too
+test-all: $(TOOLS) ## run the slow tests too
 	@$(BIN)/pytest -m "not gpu and not browser"
 
-test-browser: $(READY) ## open every page in Chromium (CHROMIUM=path; AXE=axe.min.js, HTML_VALIDATE=command: checks more)
+test-browser: $(TOOLS) ## open every page in Chromium (CHROMIUM=path; AXE=axe.min.js, HTML_VALIDATE=command: checks more)
 	@$(BIN)/pytest -m browser tests/browser
 
-check: $(READY) ## lint, formatting and types
+check: $(TOOLS) ## lint, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-pictures: $(READY) ## take the README's pictures of the report that make ablate wrote (CHROMIUM=path)
+pictures: $(TOOLS) ## take the README's pictures of the report that make ablate wrote (CHROMIUM=path)
 	@$(BIN)/python docs/pictures.py
 
 bench: $(READY) ## images per second beside the notebook's own loop
 	@$(BIN)/python -m benchmarks.throughput $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) \
-		$(if $(DATA),--data $(DATA))
+		$(if $(DATA),--data "$(DATA)")
 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration
 
-clean: ## remove the environment and caches; out/ with its runs stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+lock: $(TOOLS) ## write the lock files anew (UPGRADE=1: with newer versions)
+	@$(BIN)/python requirements/lock.py $(if $(UPGRADE),--upgrade)
 
-# uv installs the lock in seconds; it lives inside the environment that it fills. Compiled here, once, torch and MLflow
-# are imported in half the time by every process, also where nothing may be written later.
-$(READY): requirements.lock pyproject.toml
-	@echo "Installing the requirements into $(VENV) (once; about 6 GB on Linux, where torch brings CUDA) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+clean: ## remove caches; the environment and out/ with its runs stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too; out/ with its runs stays
+	rm -rf $(VENV)
+
+# TORCH chooses a build once; later calls keep it, unless another one is named.
+ifneq ($(filter-out $(shell cat $(VENV)/.torch 2>/dev/null),$(TORCH)),)
+.PHONY: $(READY)
+endif
+$(READY): requirements/base.lock requirements/torch.lock requirements/installer.lock $(INSTALL) pyproject.toml
+	@chosen=$(or $(TORCH),$(shell cat $(VENV)/.torch 2>/dev/null),auto); \
+	$(PYTHON) $(INSTALL) $(VENV) --torch "$$chosen" --versions $(VERSIONS) && echo "$$chosen" > $(VENV)/.torch
+	@touch $@
+
+$(TOOLS): $(READY) requirements/developers.lock
+	@$(PYTHON) $(INSTALL) $(VENV) --developers --versions $(VERSIONS)
 	@touch $@
