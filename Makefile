@@ -17,7 +17,7 @@ ADOPTING := $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
 .PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-browser check pictures bench validate \
-	lock clean distclean
+	test-wheel lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,17 @@ bench: $(READY) ## images per second beside the notebook's own loop
 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration
+
+# The wheel's files come before those of this folder, and nothing is installed twice.
+test-wheel: $(TOOLS) ## build the wheel, and run a small ablation from it in another folder
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; uv=$(abspath $(BIN))/uv; python=$(abspath $(BIN))/python; \
+	"$$uv" build --quiet --wheel --out-dir "$$folder" .; rm -rf build *.egg-info; \
+	"$$uv" pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl; \
+	cd "$$folder"; export PYTHONPATH="$$folder/site" ABLATE_HOME="$$folder/out"; \
+	"$$python" -c "import ablations, reports, study; assert all(p.__file__.startswith('$$folder') for p in (ablations, reports, study))"; \
+	"$$python" site/bin/ablate --version; \
+	"$$python" site/bin/ablate run levels/dropout --profile smoke --seeds 1 --data synthetic; \
+	"$$python" site/bin/ablate report
 
 lock: $(TOOLS) ## write the lock files anew (UPGRADE=1: with newer versions)
 	@$(BIN)/python requirements/lock.py $(if $(UPGRADE),--upgrade)
