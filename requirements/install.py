@@ -30,6 +30,8 @@ PROJECT = HERE.parent
 OLDEST_PYTHON = (3, 11)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CPU, PYPI = "CPU", "PyPI"
+LOCKED = ("--no-deps", "--require-hashes", "-r")
+"""Options before a lock's path. A lock is whole, though what its packages need may stand in another one."""
 GIGABYTES = {CPU: 2.5, PYPI: 6.5}
 """Space that an installation takes, rounded up. Of the CPU build estimated, of PyPI's measured on Linux."""
 
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if asked.developers:
             if asked.versions == "locked":  # the others have the tools already
-                uv(asked.folder, "--require-hashes", "-r", HERE / "developers.lock")
+                uv(asked.folder, *LOCKED, HERE / "developers.lock")
         else:
             install(asked.folder, asked.torch, asked.versions, asked.cpu_index)
     except RefusedError as refusal:
@@ -84,9 +86,9 @@ def install(folder: Path, torch: str, versions: str, cpu_index: str) -> None:
         uv(folder, "--upgrade", "--editable", f"{PROJECT}[dev]")
     else:
         if versions == "lowest":
-            uv(folder, "--require-hashes", "-r", HERE / "lowest.lock")
+            uv(folder, *LOCKED, HERE / "lowest.lock")
         else:
-            uv(folder, "--require-hashes", "-r", HERE / "base.lock")
+            uv(folder, *LOCKED, HERE / "base.lock")
             install_torch(folder, build, cpu_index)
         uv(folder, "--no-deps", "--editable", PROJECT)
     say(f"Installed: {gigabytes(folder):.1f} GB in {time.monotonic() - began:.0f} s.")
@@ -132,7 +134,7 @@ def install_torch(folder: Path, build: str, cpu_index: str) -> None:
             if present != PYPI:
                 check_space(folder, GIGABYTES[PYPI])
     again = ["--reinstall-package", "torch", "--reinstall-package", "torchvision"] if present == CPU else []
-    uv(folder, "--require-hashes", *again, "-r", HERE / "torch.lock")
+    uv(folder, *again, *LOCKED, HERE / "torch.lock")
 
 
 def locked_versions() -> dict[str, str]:
@@ -152,7 +154,7 @@ def make_environment(folder: Path) -> None:
     if not program(folder, "python").exists():
         venv.create(folder, with_pip=True)
     pip = [program(folder, "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run(*pip, "--require-hashes", "-r", HERE / "installer.lock")
+    run(*pip, *LOCKED, HERE / "installer.lock")
 
 
 def uv(folder: Path, *arguments: str | Path, quiet: bool = False) -> None:

@@ -41,13 +41,13 @@ def install() -> ModuleType:
 
 
 def wheel(folder: Path, name: str, version: str) -> str:
-    """An empty package as a wheel in an index's folder; returns its hash."""
+    """An empty package, that needs one of another lock, as a wheel in an index's folder; returns its hash."""
     path = folder / name / f"{name}-{version}-py3-none-any.whl"
     path.parent.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": "",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: filelock\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(
