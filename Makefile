@@ -24,7 +24,7 @@ help: ## show this list
 	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n|adaptive|open"
 	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n"
 	@echo "  TRIALS=n (of each study of tune)"
-	@echo "  DATA=folder or archive (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
+	@echo "  DATA=folder or archive, cifar10, cifar100 or synthetic (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
 	@echo "Of the installation: TORCH=auto|cpu|cuda (auto: CUDA where there is an NVIDIA driver)  PYTHON=python3.12  VENV=.venv"
 
 ablate: $(READY) ## run a plan's missing trainings and write its report

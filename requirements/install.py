@@ -32,7 +32,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CPU, PYPI = "CPU", "PyPI"
 LOCKED = ("--no-deps", "--require-hashes", "-r")
 """Options before a lock's path. A lock is whole, though what its packages need may stand in another one."""
-GIGABYTES = {CPU: 2.5, PYPI: 6.5}
+GIGABYTES = {CPU: 2.5, PYPI: 7.0}
 """Space that an installation takes, rounded up. Of the CPU build estimated, of PyPI's measured on Linux."""
 
 

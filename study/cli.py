@@ -18,6 +18,7 @@ import typer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from study.data import Dataset
     from study.home import Home
     from study.runner import Invocation
 
@@ -36,7 +37,7 @@ STOPPED = "Stopped. What has ended is kept; the same command goes on with the re
 
 PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `ablate list` shows them.")]
 ProfileName = Annotated[
-    str | None, typer.Option("--profile", help="smoke, quick or full. [default: full with a GPU, else quick]")
+    str | None, typer.Option("--profile", help="smoke, quick or full (default: full with a GPU, else quick).")
 ]
 Seeds = Annotated[
     str | None,
@@ -44,7 +45,7 @@ Seeds = Annotated[
         "--seeds",
         metavar="N|adaptive|open",
         help="How many paired seeds; adaptive looks after 5, 10 and 15 and stops when every claim is decided, open "
-        "after every five. [default: the profile's]",
+        "after every five (default: the profile's).",
     ),
 ]
 FirstSeed = Annotated[int, typer.Option("--first-seed", help="The first of them: fresh ones, to confirm a finding.")]
@@ -54,16 +55,39 @@ Settings = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", envvar="ABLATE_DATA", help="Folder or archive of CIFAR-10. [default: cached or downloaded]"),
+    typer.Option(
+        "--data",
+        metavar="PATH|NAME",
+        envvar="ABLATE_DATA",
+        help="Folder or archive of images, or cifar10, cifar100 or synthetic (default: CIFAR-10, cached or downloaded, "
+        "else a rehearsal on drawn images).",
+    ),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda. [default: cuda where there is one]")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one).")]
 Baseline = Annotated[
     str | None,
-    typer.Option("--baseline", metavar="RECIPE", help="An adopted recipe, by name or file. [default: the notebook's]"),
+    typer.Option("--baseline", metavar="RECIPE", help="An adopted recipe, by name or file (default: the notebook's)."),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Worker processes. [default: one per core; one on cuda]")
+    int | None, typer.Option("--workers", help="Worker processes (default: one per core; one on cuda).")
 ]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(f"ablate {version('cifar-ablations')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 @app.command("run")
@@ -87,10 +111,15 @@ def run_command(
             from study.arguments import invocation_of
 
             asked = (plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
-            _run(home, invocation_of(home, *asked, say))
+            invocation = invocation_of(home, *asked, say)
+            failed = _run(home, invocation)
+            _say_rehearsal(invocation.data, data)
+            if failed:
+                raise typer.Exit(1)
 
 
-def _run(home: Home, invocation: Invocation) -> None:
+def _run(home: Home, invocation: Invocation) -> bool:
+    """Returns whether trainings failed."""
     from reports.index_page import write_index
     from reports.page import write_reports
     from reports.preview import undecided_claims
@@ -138,7 +167,7 @@ def _run(home: Home, invocation: Invocation) -> None:
     say("All runs: make ui (or: ablate ui)")
     if done.failed:
         say(f"{len(done.failed)} trainings failed; the same command tries them again.")
-        raise typer.Exit(1)
+    return bool(done.failed)
 
 
 @app.command("list")
@@ -183,6 +212,7 @@ def plan_command(
                 spreads = pilot_spreads(store.uri, invocation.described())
         seconds = estimated_seconds(invocation, list(invocation.missing(done)))
         show_plan(invocation, done, seconds, spreads)
+        _say_rehearsal(invocation.data, data)
 
 
 @app.command("tune")
@@ -190,7 +220,7 @@ def tune_command(
     search: Annotated[str, typer.Argument(metavar="SEARCH", help="Which search; `ablate list` shows them.")],
     profile: ProfileName = None,
     trials: Annotated[
-        int | None, typer.Option("--trials", help="Trials of each study. [default: the search's]")
+        int | None, typer.Option("--trials", help="Trials of each study (default: the search's).")
     ] = None,
     sampler: Annotated[str, typer.Option("--sampler", help="tpe, gp, cmaes, qmc, random or grid.")] = "tpe",
     pruner: Annotated[str, typer.Option("--pruner", help="halving, median, hyperband, wilcoxon or none.")] = "halving",
@@ -201,7 +231,7 @@ def tune_command(
     ] = False,
     storage: Annotated[
         str | None,
-        typer.Option("--storage", envvar="ABLATE_STORAGE", help="URL of an Optuna database. [default: a journal file]"),
+        typer.Option("--storage", envvar="ABLATE_STORAGE", help="URL of an Optuna database (default: a journal file)."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and train nothing.")] = False,
     baseline: Baseline = None,
@@ -224,11 +254,13 @@ def tune_command(
                 home, search, size, place, crew, trials, sampler, pruner, seed, seeds, pareto, baseline,
                 settings or [], data, say,
             )  # fmt: skip
+            failed = False
             if dry_run:
                 dry(invocation, say)
-                return
-            with _asked_to_stop() as stopped:
-                failed = tune(home, invocation, storage, stopped, say)
+            else:
+                with _asked_to_stop() as stopped:
+                    failed = tune(home, invocation, storage, stopped, say, data)
+            _say_rehearsal(invocation.data, data)
             if failed:
                 raise typer.Exit(1)
 
@@ -236,7 +268,7 @@ def tune_command(
 @app.command("adopt")
 def adopt_command(
     search: Annotated[str, typer.Argument(metavar="SEARCH", help="Which search's best recipe.")],
-    name: Annotated[str | None, typer.Option("--as", help="What to call it. [default: the search's name]")] = None,
+    name: Annotated[str | None, typer.Option("--as", help="What to call it (default: the search's name).")] = None,
     data: Data = None,
 ) -> None:
     """Write a search's best recipe to the output folder, as a baseline for plans and further searches."""
@@ -246,7 +278,30 @@ def adopt_command(
 
         home = Home()
         with home.locked(f"adopting {search}", say):
-            adopt(home, search, name or search, data, say)
+            _say_rehearsal(adopt(home, search, name or search, data, say), data)
+
+
+@app.command("data")
+def data_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="cifar10 or cifar100.")] = "cifar10",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="The official archive of the Python version, or the folder that it unpacks to (default: downloaded).",
+        ),
+    ] = None,
+) -> None:
+    """Download CIFAR-10 or CIFAR-100, or take your copy of it, for all later commands."""
+    with _errors():
+        from study.home import Home
+
+        home = Home()
+        with home.locked(f"taking in {name}", say):
+            from study.cli_data import take_in
+
+            take_in(home, name, source, say)
 
 
 @app.command("foundations")
@@ -269,7 +324,7 @@ def foundations_command(
 @app.command("report")
 def report_command(
     plan: Annotated[
-        str | None, typer.Argument(metavar="[PLAN]", help="Which plan. [default: all, and all searches]")
+        str | None, typer.Argument(metavar="PLAN", help="Which plan (default: all, and all searches).")
     ] = None,
     compare: Annotated[
         tuple[str, str] | None,
@@ -317,7 +372,7 @@ def _write_pages(home: Home, plan: str | None) -> list[Path]:
 
 @app.command("watch")
 def watch_command(
-    plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Which plan. [default: all]")] = None,
+    plan: Annotated[str | None, typer.Argument(metavar="PLAN", help="Which plan (default: all).")] = None,
     every: Annotated[float, typer.Option("--every", help="Seconds between two times.", min=1.0)] = 20.0,
 ) -> None:
     """Write the reports again and again while runs are coming in; Ctrl-C ends it."""
@@ -354,6 +409,14 @@ def main() -> None:
 def say(text: str) -> None:
     """Tell the person at the terminal."""
     print(text, flush=True)
+
+
+def _say_rehearsal(dataset: Dataset, asked: str | None) -> None:
+    """Say, last of all, where no photographs were used."""
+    from study.data import closing
+
+    if line := closing(dataset, asked):
+        say(line)
 
 
 def _duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from ablations.adopted import SUFFIX, Adopted, adopted_from
 from ablations.profiles import PROFILES, Profile
 from ablations.recipe import Recipe
 from study.baseline import adopted_recipe, baseline_recipe, overrides_of
-from study.data import load
+from study.data import Dataset, load, option
 from study.home import Home, write_whole
 from study.runner import check_recipe, estimated_seconds_of
 from study.search_invocation import SearchInvocation, studies_of
@@ -101,8 +101,18 @@ def dry(invocation: SearchInvocation, say: Say) -> None:
     )
 
 
-def tune(home: Home, invocation: SearchInvocation, storage: str | None, stopped: Callable[[], bool], say: Say) -> bool:
-    """Carry out a search, say what it found and write its report; returns whether trials failed."""
+def tune(
+    home: Home,
+    invocation: SearchInvocation,
+    storage: str | None,
+    stopped: Callable[[], bool],
+    say: Say,
+    data: str | None = None,
+) -> bool:
+    """Carry out a search, say what it found and write its report; returns whether trials failed.
+
+    data: what was asked for, which the next command must ask for too.
+    """
     from reports.index_page import write_index
     from reports.search_page import write_search_reports
     from study.provenance import provenance
@@ -143,7 +153,7 @@ def tune(home: Home, invocation: SearchInvocation, storage: str | None, stopped:
     for page in write_search_reports(store.uri, home.reports, search=invocation.name, digest=outcome["search_digest"]):
         say(f"Report: {home.shown(page)}")
     write_index(store.uri, home.reports)
-    say(f"Take it up: ablate adopt {invocation.name}")
+    say(f"Take it up: ablate adopt {invocation.name}{option(data)}")
     return bool(done.failed)
 
 
@@ -164,8 +174,8 @@ def found_in_words(outcome: dict) -> list[str]:
     return lines
 
 
-def adopt(home: Home, search: str, name: str, data: str | None, say: Say) -> None:
-    """Write a search's best recipe as a file. Raises ValueError where the search has not ended on this data."""
+def adopt(home: Home, search: str, name: str, data: str | None, say: Say) -> Dataset:
+    """Write a search's best recipe as a file, and return the data. Raises ValueError where it has not ended on them."""
     from study.search_log import SearchLog
     from study.tracking import open_store
 
@@ -175,7 +185,10 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say) -> Non
     loaded = load(data, home.data, say=say)
     found = SearchLog(open_store(home)).found(search, loaded)
     if found is None:
-        raise ValueError(f"no search {search!r} has ended on {loaded.name} yet; run `ablate tune {search}`")
+        raise ValueError(
+            f"no search {search!r} has ended on {loaded.name} yet; run `ablate tune {search}`, or give the data that "
+            "it had with --data"
+        )
     asked, outcome, tags = found
     recipe = _from_knobs((outcome["winner"] or asked["baseline"])["knobs"])
     earlier = [s for s in _seeds_behind(home, asked) if s not in asked["seeds"]]
@@ -202,7 +215,8 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say) -> Non
     path = home.recipes / f"{name}{SUFFIX}"
     write_whole(path, adopted.as_toml().encode())
     say(f"Recipe: {home.shown(path)}")
-    say(f"Put it to the test: ablate run tuned --profile {asked['profile']['name']} --baseline {name}")
+    say(f"Put it to the test: ablate run tuned --profile {asked['profile']['name']} --baseline {name}{option(data)}")
+    return loaded
 
 
 def _seeds_behind(home: Home, asked: dict) -> Sequence[int]:

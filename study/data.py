@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +25,7 @@ from torch import Tensor
 from study import official_files
 from study.image_archive import SIDE, DataError, Images, read_archive, read_folder, reason, stamps
 
-__all__ = ["DataError", "Dataset", "load", "open_cached", "store"]
+__all__ = ["DataError", "Dataset", "closing", "load", "load_official", "open_cached", "opening", "option", "store"]
 
 OFFICIAL = "cifar10"
 SYNTHETIC = "synthetic"
@@ -31,14 +34,9 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1  # raise it when what is written into a cache entry changes
 PARTIAL = ".partial-"  # begins the name of a folder that is still being written
 PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
-DOWNLOAD_RETRY_SECONDS = 3600
-DOWNLOAD_FAILED_FILE = "download-failed"
-
-STAND_IN_NOTICE = """\
-NO REAL DATA: training on SYNTHETIC STAND-IN IMAGES, ten kinds of procedurally drawn shapes and textures.
-Conclusions drawn on them are not about photographs, nor about CIFAR-10.
-For real data give --data PATH (or set ABLATE_DATA=PATH): a folder with cifar-10-batches-py, or a folder or archive
-of train/<class>/… and test/<class>/… images of 32×32 pixels."""
+DOWNLOAD_LOCK = "download.lock"
+NAMES = "cifar10, cifar100 or synthetic"
+REHEARSAL = "rehearsal on drawn images"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,25 +74,90 @@ class Dataset:
 
 
 def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
-    """The data set at `source`, or the best that can be had without one.
+    """The data set at `source`, or the best that can be had without one; `say` hears what it is, and what led to it.
 
-    A source is a path, or `cifar10` or `cifar100`, which torchvision downloads once. Without a source: the official
-    files of CIFAR-10 if the cache holds them, else the real data used last, else torchvision's download, else the
-    synthetic stand-in, which is announced through `say`.
+    A source is a path, or a name: `cifar10` and `cifar100` are downloaded once, `synthetic` are the drawn images.
+    Without a source: CIFAR-10, if the cache holds the official files or they can be downloaded, else the drawn images.
+    Other data are never taken unasked.
 
     A source that was read before is recognised by its resolved path and its size and time of change (of every file,
     for a folder); its contents are then not read again. Raises DataError where the source cannot be used.
     """
-    if source in official_files.TITLES and not Path(source).exists():
-        found = _named(str(source), cache) or _download(str(source), cache, say)
-        if found is None:
-            raise DataError(
-                f"{official_files.TITLES[str(source)]} cannot be downloaded here; give --data a path to it."
-            )
-        return found
-    if source is not None and source != "":
-        return _from_source(Path(source).expanduser(), cache, say)
-    return _latest_real(cache) or _download(OFFICIAL, cache, say) or _synthetic(cache, say)
+    dataset = _loaded(source, cache, say)
+    say(opening(dataset, source))
+    return dataset
+
+
+def _loaded(source: str | Path | None, cache: Path, say: Callable[[str], None]) -> Dataset:
+    if not source:
+        try:
+            return _cached_or_downloaded(OFFICIAL, cache, say)
+        except official_files.DownloadError as error:
+            say(str(error))
+            return _synthetic(cache, say)
+    if source in (SYNTHETIC, *official_files.TITLES) and not Path(source).exists():
+        return _synthetic(cache, say) if source == SYNTHETIC else load_official(str(source), cache, say=say)
+    return _from_source(Path(source).expanduser(), cache, say)
+
+
+def load_official(name: str, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
+    """The official files of that name, from the cache, else downloaded. Raises DataError where neither can be."""
+    try:
+        return _cached_or_downloaded(name, cache, say)
+    except official_files.DownloadError as error:
+        raise DataError(f"{error} To bring it from elsewhere: {_program()} data {name} --from PATH") from error
+
+
+def _cached_or_downloaded(name: str, cache: Path, say: Callable[[str], None]) -> Dataset:
+    if held := _named(name, cache):
+        return held
+    source = f"The official {official_files.TITLES[name]} files, downloaded."
+    with _download_lock(cache, say):
+        if held := _named(name, cache):  # another process has downloaded it meanwhile
+            return held
+        archive = official_files.download(name, cache, say)
+        with _partial_folder(cache) as folder:
+            official_files.unpack(archive, folder)
+            images = official_files.read(name, folder)
+        dataset = store(images, cache / f"{name}-download", name=name, source=source)
+        archive.unlink()
+    return dataset
+
+
+def opening(dataset: Dataset, source: str | Path | None = None) -> str:
+    """What is trained on, in a line that stands before all else; source: what was asked for."""
+    title = REHEARSAL if dataset.stand_in else official_files.TITLES.get(dataset.name, dataset.name)
+    counts = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
+    line = f"Data: {title}, {counts}, digest {dataset.digest}"
+    if not dataset.stand_in or source == SYNTHETIC:
+        return line
+    return f"{line}. {_advice()}\n  What is found on them is not about photographs. For other images: --data PATH."
+
+
+def closing(dataset: Dataset, source: str | Path | None = None) -> str | None:
+    """The last line of what was done with drawn images; None for other ones. source: what was asked for."""
+    if not dataset.stand_in:
+        return None
+    line = f"A {REHEARSAL}: what is found is not about photographs."
+    return line if source == SYNTHETIC else f"{line} {_advice()}"
+
+
+def option(source: str | Path | None) -> str:
+    """What a command that is suggested must say to get the same data, with a space before it."""
+    return f" --data {shlex.quote(str(source))}" if source else ""
+
+
+def _advice() -> str:
+    return f"For CIFAR-10: {_program()} data cifar10 --from PATH (without --from, it is downloaded)"
+
+
+def _program() -> str:
+    """What a person types to call this program."""
+    called = Path(sys.argv[0])
+    on_path = shutil.which("ablate")
+    if called.stem != "ablate" or (on_path and Path(on_path).resolve() == called.resolve()):
+        return "ablate"
+    return str(called)
 
 
 def open_cached(folder: Path) -> Dataset:
@@ -137,8 +200,12 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
             (partial / META_FILE).write_text(json.dumps(meta, indent=1), "utf-8")
             _move_into_place(partial, entry)
     except OSError as error:
-        raise DataError(f"{entry} cannot be written ({reason(error)}); make room or move the cache.") from error
+        raise _unwritable(entry, error) from error
     return open_cached(entry)
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be written ({reason(error)}); make room or move the cache.")
 
 
 def _move_into_place(partial: Path, entry: Path) -> None:
@@ -163,7 +230,7 @@ def _partial_folder(cache: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise DataError(f"{cache} cannot be written ({reason(error)}); make room or move the cache.") from error
+        raise _unwritable(cache, error) from error
     try:
         yield folder
     finally:
@@ -173,7 +240,7 @@ def _partial_folder(cache: Path) -> Iterator[Path]:
 def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Dataset:
     try:
         if not source.exists():
-            raise DataError(f"{source} does not exist; give a folder or an archive of images.")
+            raise DataError(f"{source} does not exist; give a folder or an archive of images, or {NAMES}.")
         source = source.resolve()
         official = official_files.find(source)
         name = official[0] if official else _slug(source)
@@ -181,7 +248,7 @@ def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Datas
         # An archive of the official files is found out only on reading it, so both names are looked up.
         for entry in (cache / f"{some}-{key}" for some in (name, *official_files.TITLES)):
             with contextlib.suppress(DataError):
-                return _used(open_cached(entry))
+                return open_cached(entry)
         say(f"Reading {source.name} (once; later runs open the cache)…")
         if official:
             images = official_files.read(*official)
@@ -193,6 +260,9 @@ def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Datas
                 name, images = archived, official_files.read(archived, folder)
         else:
             images = read_archive(source)
+    except DataError:
+        official_files.refuse_other_versions(source)
+        raise
     except OSError as error:
         raise DataError(f"{error.filename or source} cannot be read ({reason(error)}); check the path.") from error
     title = official_files.TITLES.get(name)
@@ -213,32 +283,13 @@ def _stamps(source: Path, official: tuple[str, Path] | None) -> Iterable[str]:
     return [f"{status.st_size} {status.st_mtime_ns}"]
 
 
-def _latest_real(cache: Path) -> Dataset | None:
-    """The official files, else the real data used last, as far as the cache holds any."""
-    found = []
-    for meta_file in cache.glob(f"[!.]*/{META_FILE}"):
-        with contextlib.suppress(DataError, OSError):
-            dataset = open_cached(meta_file.parent)
-            if not dataset.stand_in:
-                found.append((dataset.name == OFFICIAL, meta_file.stat().st_mtime_ns, dataset))
-    return max(found, key=lambda item: item[:2])[2] if found else None
-
-
-def _used(dataset: Dataset) -> Dataset:
-    """Note the time of use, for `_latest_real`; a cache that cannot be written to is left as it is."""
-    assert dataset.folder is not None
-    with contextlib.suppress(OSError):
-        os.utime(dataset.folder / META_FILE)
-    return dataset
-
-
 def _synthetic(cache: Path, say: Callable[[str], None]) -> Dataset:
     from study import synthetic
 
-    say(STAND_IN_NOTICE)
     entry = cache / f"{SYNTHETIC}-{synthetic.VERSION}"
     with contextlib.suppress(DataError):
         return open_cached(entry)
+    say("Drawing images (once; later runs open the cache)…")
     images = Images(synthetic.CLASSES, *synthetic.draw("train"), *synthetic.draw("test"))
     source = "Procedurally drawn shapes and textures that stand in for photographs."
     return store(images, entry, name=SYNTHETIC, source=source, stand_in=True)
@@ -250,35 +301,34 @@ def _named(name: str, cache: Path) -> Dataset | None:
         with contextlib.suppress(DataError):
             dataset = open_cached(meta_file.parent)
             if dataset.name == name:
-                return _used(dataset)
+                return dataset
     return None
 
 
-def _download(name: str, cache: Path, say: Callable[[str], None]) -> Dataset | None:
-    """The official files from torchvision's address, or None if they cannot be had."""
-    title = official_files.TITLES[name]
-    failed = cache / f"{DOWNLOAD_FAILED_FILE}-{name}"
-    with contextlib.suppress(OSError):
-        if time.time() - failed.stat().st_mtime < DOWNLOAD_RETRY_SECONDS:
-            return None
-    say(f"Trying to download {title} (170 MB)…")
-    with _partial_folder(cache) as folder:
+@contextlib.contextmanager
+def _download_lock(cache: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Two processes must not write one partial file; the second waits, saying so."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(cache / DOWNLOAD_LOCK)
         try:
-            official_files.download(name, folder)
-            images = official_files.read(name, folder)
-        except DataError as error:
-            say(str(error))
-            failed.touch()
-            return None
-    source = f"The official {title} files, downloaded by torchvision."
-    return store(images, cache / f"{name}-download", name=name, source=source)
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say("Another process is downloading; waiting for it to end (Ctrl-C to stop waiting).")
+            lock.acquire()
+    except OSError as error:
+        raise _unwritable(cache, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _slug(source: Path) -> str:
     """A name from a file's or folder's name, without the endings of archives."""
     stem = re.sub(r"(\.(tar|tgz|tbz2?|txz|zip|gz|bz2|xz|lzma))+$", "", source.name.lower())
     slug = re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "images"
-    return f"{slug}-images" if slug in (OFFICIAL, SYNTHETIC) else slug
+    return f"{slug}-images" if slug in (SYNTHETIC, *official_files.TITLES) else slug
 
 
 def _key(*parts: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 # Before torch is imported, and for the processes that tests start: on few cores, threads only get in each other's way.
@@ -13,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ablations import catalog
 from ablations.recipe import Budget, Network, Recipe
@@ -55,6 +57,21 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
     images = Images(tuple(f"class{i}" for i in range(10)), *split(200), *split(80))
     return store(images, tmp_path_factory.mktemp("data") / "tiny", name="tiny", source="Drawn for the tests.")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tiny_data: Dataset) -> Path:
+    """The images of the tiny data set, as a person may have them."""
+    folder = tmp_path_factory.mktemp("images") / "tiny"
+    for split, images, labels in (
+        ("train", tiny_data.train_images, tiny_data.train_labels),
+        ("test", tiny_data.test_images, tiny_data.test_labels),
+    ):
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = folder / split / tiny_data.classes[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / f"{i:03}.png")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,10 +26,9 @@ TINY = [
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory, tiny_data) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """An output folder in which plans and a search have run."""
     home = tmp_path_factory.mktemp("browser") / "out"
-    shutil.copytree(tiny_data.folder, home / "data" / tiny_data.folder.name)
     for words in (
         ["run", "techniques", "--seeds", "3"],
         ["run", "half-factorial", "--seeds", "2"],
@@ -40,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_data) -> Path:
         ["report", "--compare", "techniques", "half-factorial"],
         ["report"],
     ):
-        extra = TINY if words[0] in ("run", "tune") else []
+        extra = [*TINY, f"--data={tiny_folder}"] if words[0] in ("run", "tune") else []
         ablate(home, *words, *extra)
     return home
 

@@ -118,7 +118,7 @@ def test_where_it_cannot_be_reached_pypis_is_installed_and_that_is_said(install,
     said = capsys.readouterr().out
     assert f"torch's CPU build cannot be had from {refused}" in said
     assert "refused" in said.lower()
-    assert "6.5 GB" in said
+    assert "7 GB" in said
 
 
 def test_one_build_takes_the_place_of_the_other(install, environment, indexes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,13 +15,15 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from rich.text import Text
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ablations import schema
-from study import arguments, cli
-from study.data import Dataset
+from study import arguments, cli, synthetic
 from study.home import Home
 from tests.fresh_store import put_fresh_store
+from tests.official_like import NOWHERE
 
 TINY = [
     f"--set={setting}"
@@ -37,15 +38,22 @@ TINY = [
 
 
 @pytest.fixture
-def home(tmp_path: Path, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """An output folder whose cache holds the tiny data set, so that no command needs --data."""
+def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An output folder, and the tiny data set named by the environment, so that no command needs --data."""
     monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "out"))
-    for name in ("ABLATE_DATA", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    home = Home()
-    assert tiny_data.folder is not None
-    shutil.copytree(tiny_data.folder, home.data / tiny_data.folder.name)
-    return home
+    monkeypatch.setenv("ABLATE_DATA", str(tiny_folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Home()
+
+
+@pytest.fixture
+def no_data(used_home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An output folder where no data is named and CIFAR-10 cannot be downloaded; there are few images to draw."""
+    monkeypatch.delenv("ABLATE_DATA")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", NOWHERE)
+    monkeypatch.setattr(synthetic, "SIZES", {"train": 400, "test": 200})
+    return used_home
 
 
 @pytest.fixture
@@ -104,13 +112,54 @@ def test_an_error_of_ours_is_not_taken_for_the_users(home: Home, monkeypatch: py
         _ablate("run")
 
 
+DEFAULTS = [
+    ("run", "(default: full with a GPU, else quick)"),
+    ("run", "(default: the profile's)"),
+    ("run", "(default: the notebook's)"),
+    ("run", "(default: CIFAR-10, cached or downloaded, else a rehearsal on drawn images)"),
+    ("run", "(default: cuda where there is one)"),
+    ("run", "(default: one per core; one on cuda)"),
+    ("tune", "(default: the search's)"),
+    ("tune", "(default: a journal file)"),
+    ("adopt", "(default: the search's name)"),
+    ("data", "(default: downloaded)"),
+    ("report", "(default: all, and all searches)"),
+    ("watch", "(default: all)"),
+]
+
+
+@pytest.mark.parametrize("command", sorted({command for command, _ in DEFAULTS}))
+def test_help_shows_every_default(command: str) -> None:
+    shown = CliRunner(env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"}).invoke(cli.app, [command, "--help"]).output
+    for of, default in DEFAULTS:
+        if of == command:
+            assert default in shown
+
+
+def test_no_help_is_lost_to_markup() -> None:
+    texts = [
+        parameter.help
+        for command in get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+        for parameter in command.params
+        if parameter.help
+    ]
+    assert len(texts) > 40
+    assert [text for text in texts if Text.from_markup(text).plain != text] == []
+
+
 def test_run_report_and_run_again(home: Home) -> None:
     planned = _ablate("plan", "notebook", "--seeds", "2", *TINY)
     assert planned.exit_code == 0
+    reading, first = planned.stdout.splitlines()[:2]
+    assert reading.startswith("Reading tiny")
+    assert re.fullmatch(r"Data: tiny, 200 training and 80 test images, digest [0-9a-f]{16}", first)
+    assert "rehearsal" not in planned.stdout
     assert "2 trainings, 0 already done; the other 2 take about" in planned.output
 
     first = _ablate("run", "notebook", "--seeds", "1", "--workers", "1", *TINY)
     assert first.exit_code == 0, first.output
+    assert first.stdout.startswith("Data: tiny, ")
+    assert "rehearsal" not in first.stdout
     assert "1 trainings in" in first.output or "1 training in" in first.output
     (shown,) = re.findall(r"^Report: (.+)$", first.output, re.MULTILINE)
     page = Path(shown).resolve()
@@ -207,6 +256,47 @@ def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(used_hom
     assert "looks after 5, 10 and 15 seeds, until every claim is decided" in page.read_text()
 
 
+REHEARSAL = "Data: rehearsal on drawn images, 400 training and 200 test images, digest "
+ADVICE = "For CIFAR-10: ablate data cifar10 --from PATH (without --from, it is downloaded)"
+LAST = "A rehearsal on drawn images: what is found is not about photographs."
+
+
+def _lines_from_data_on(words: list[str]) -> list[str]:
+    """What a command said, without what led to its data."""
+    done = _ablate(*words, *(TINY if words[0] != "adopt" else []))
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.rstrip().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Data: "))
+    assert all(re.match("Downloading|Drawing|CIFAR-10 could not be downloaded", line) for line in lines[:start])
+    return lines[start:]
+
+
+def test_without_data_a_run_is_a_rehearsal_from_the_first_line_to_the_last(no_data: Home) -> None:
+    for words in (
+        ["run", "notebook", "--seeds", "1", "--workers", "1"],
+        ["plan", "notebook", "--seeds", "1"],
+        ["tune", "regularization", "--trials", "2", "--dry-run"],
+    ):
+        first, *_, last = _lines_from_data_on(words)
+        assert first.startswith(REHEARSAL)
+        assert first.endswith(ADVICE)
+        assert last == f"{LAST} {ADVICE}"
+
+
+def test_a_rehearsal_asked_for_by_name_downloads_nothing_and_gives_no_advice(no_data: Home) -> None:
+    plan = _ablate("plan", "notebook", "--seeds", "1", "--data", "synthetic", *TINY)
+    assert plan.exit_code == 0, plan.stderr
+    assert "Downloading" not in plan.stdout
+    assert "ablate data" not in plan.stdout
+    assert plan.stdout.splitlines()[1].startswith(REHEARSAL)
+    assert plan.stdout.rstrip().splitlines()[-1] == LAST
+
+
+def test_what_was_given_once_is_not_taken_again_unasked(no_data: Home, tiny_folder: Path) -> None:
+    assert _ablate("plan", "notebook", "--seeds", "1", "--data", str(tiny_folder), *TINY).exit_code == 0
+    assert _lines_from_data_on(["plan", "notebook", "--seeds", "1"])[0].startswith(REHEARSAL)
+
+
 # The search starts from another recipe than the notebook's, so that its winner is another one too.
 SEARCH = ["--trials", "2", "--workers", "1", "--sampler", "random", *TINY, "--set=optimizer.rate=0.002"]
 
@@ -215,17 +305,22 @@ def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> Non
     home = used_home
     dry = _ablate("tune", "regularization", "--dry-run", *SEARCH)
     assert dry.exit_code == 0, dry.stderr
+    assert dry.stdout.splitlines()[1].startswith("Data: tiny, ")
     assert "2 trainings in the first round, at most" in dry.stdout
     assert not home.journal.exists()
     assert "no search 'regularization' has ended on tiny yet" in _ablate("adopt", "regularization").stderr
     tuned = _ablate("tune", "regularization", *SEARCH)
     assert tuned.exit_code == 0, tuned.stderr
+    assert tuned.stdout.startswith("Data: tiny, ")
+    data = f" --data {os.environ['ABLATE_DATA']}\n"
+    assert f"Take it up: ablate adopt regularization{data}" in tuned.stdout
     assert re.search(r"2 trials in 0:\d\d: \d pruned, 0 diverged, 0 failed\.", tuned.stdout)
     assert "Best: trial" in tuned.stdout
     assert "Report: " in tuned.stdout
     assert "Nothing left to try" in _ablate("tune", "regularization", *SEARCH).stdout
     adopted = _ablate("adopt", "regularization", "--as", "mine")
     assert adopted.exit_code == 0, adopted.stderr
+    assert adopted.stdout.endswith(f"--baseline mine{data}")
     text = (home.recipes / "mine.toml").read_text()
     assert "seeds = [100000]" in text
     run = ["run", "tuned", "--baseline", "mine", "--seeds", "1", *TINY]

@@ -6,7 +6,6 @@ import pickle
 import shutil
 import tarfile
 import time
-import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +18,7 @@ from PIL import Image
 
 from study import data, image_archive, official_files, synthetic
 from study.data import DataError, load, open_cached
+from tests.official_like import NOWHERE, put_official, serving
 
 CLASSES = ("cat", "dog", "ship")
 
@@ -348,7 +348,6 @@ def test_a_second_load_decodes_nothing(tmp_path, no_decoding, make):
     first = read(source, tmp_path)
     no_decoding()
     assert_same_content(read(source, tmp_path), first)
-    assert_same_content(read(None, tmp_path), first)
     assert_same_content(open_cached(first.folder), first)
 
 
@@ -361,28 +360,44 @@ def test_a_changed_source_is_read_again(tmp_path):
     assert read(folder, tmp_path).digest != first.digest
 
 
-def test_the_data_used_last_is_taken_and_the_official_files_before_them(tmp_path):
-    a = as_zip(small_set(), tmp_path / "a.zip")
-    b = as_zip(small_set(train=1), tmp_path / "b.zip")
-    for entry, seconds in ((read(a, tmp_path).folder, 10), (read(b, tmp_path).folder, 20)):
-        os.utime(entry / data.META_FILE, (seconds, seconds))
-    assert read(None, tmp_path).name == "b"
-    read(a, tmp_path)
-    assert read(None, tmp_path).name == "a"
-    images = image_archive.read_archive(b)
-    official = data.store(images, tmp_path / "cache/cifar10-x", name="cifar10", source="")
-    os.utime(official.folder / data.META_FILE, (1, 1))
-    assert read(None, tmp_path).name == "cifar10"
+@pytest.fixture
+def no_network(monkeypatch):
+    """The address of the official files refuses connections; the stand-in is small, since nobody looks at it."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for reader in (CIFAR10, CIFAR100):
+        monkeypatch.setattr(reader, "url", NOWHERE)
+    monkeypatch.setattr(synthetic, "SIZES", {"train": 200, "test": 100})
 
 
-def test_nothing_half_written_is_taken_for_data(tmp_path, monkeypatch):
-    source = as_zip(small_set(), tmp_path / "a.zip")
+def test_other_data_than_cifar_10_are_never_taken_unasked(tmp_path, no_network, monkeypatch):
+    digits = as_folder({"dataset.toml": b"mirror_safe = false"} | small_set(), tmp_path / "my_digits")
+    assert read(digits, tmp_path).name == "my-digits"
+    put_official("cifar100", tmp_path / "official", monkeypatch)
+    assert read(tmp_path / "official", tmp_path).name == "cifar100"
+    assert read(None, tmp_path).stand_in
+    put_official("cifar10", tmp_path / "official", monkeypatch)
+    cifar = read(tmp_path / "official", tmp_path)
+    read(digits, tmp_path)
+    assert read(None, tmp_path).folder == cifar.folder
+    assert read("", tmp_path).folder == cifar.folder
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "synthetic"])
+def test_images_in_a_folder_of_a_known_name_are_not_taken_for_what_it_names(tmp_path, no_network, name, monkeypatch):
+    assert read(as_folder(small_set(), tmp_path / name), tmp_path).name == f"{name}-images"
+    if name != "synthetic":
+        with pytest.raises(DataError, match="could not be downloaded"):
+            read(name, tmp_path)
+
+
+def test_nothing_half_written_is_taken_for_data(tmp_path, no_network, monkeypatch):
+    source = put_official("cifar10", tmp_path / "official", monkeypatch)
     whole = read(source, tmp_path)
     left = tmp_path / "cache" / f"{data.PARTIAL}left"
     shutil.move(whole.folder, left)
-    monkeypatch.setattr(data, "_download", lambda name, cache, say: None)
-    monkeypatch.setattr(data, "_synthetic", lambda cache, say: "stand-in")
-    assert read(None, tmp_path) == "stand-in"
+    assert read(None, tmp_path).stand_in
     os.utime(left, (0, 0))
     assert_same_content(read(source, tmp_path), whole)
     assert not left.exists()
@@ -472,7 +487,7 @@ def test_official_files_are_read_in_their_order(tmp_path, official, monkeypatch)
     assert read(archive, tmp_path).folder == dataset.folder
 
 
-def test_cifar_100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
+def test_cifar_100_is_read_with_its_fine_labels(tmp_path, no_network, monkeypatch):
     from torchvision.datasets import cifar, utils
 
     root = tmp_path / "root" / official_files.FOLDERS["cifar100"]
@@ -488,38 +503,99 @@ def test_cifar_100_is_read_with_its_fine_labels(tmp_path, monkeypatch):
     assert (dataset.name, dataset.classes) == ("cifar100", ("apple", "bear", "cloud"))
     assert dataset.source == "The official CIFAR-100 files in cifar-100-python."
     assert dataset.train_labels.tolist() == [2, 1]
-    monkeypatch.setattr(data, "_download", lambda name, cache, say: None)
     assert read("cifar100", tmp_path).folder == dataset.folder, "by name, from the cache"
-    with pytest.raises(data.DataError, match="CIFAR-10 cannot be downloaded here; give --data a path"):
+    with pytest.raises(DataError, match=r"could not be downloaded .* ablate data cifar10 --from PATH"):
         read("cifar10", tmp_path)
 
 
-def test_without_data_and_network_the_stand_in_is_announced(tmp_path, monkeypatch):
-    from torchvision.datasets import cifar
-
-    def unreachable(*args, **kwargs):
-        print("noise")
-        warnings.warn("noise", stacklevel=1)
-        raise OSError("<urlopen error no route to host>")
-
-    monkeypatch.setattr(cifar, "download_and_extract_archive", unreachable)
-    monkeypatch.setattr(synthetic, "SIZES", {"train": 200, "test": 100})
+def heard(source, tmp_path):
+    """A data set, and what was said while it was loaded."""
     said = []
-    first = load(None, tmp_path / "cache", say=said.append)
-    assert "no route to host" in said[1]
-    assert said[-1] == data.STAND_IN_NOTICE
-    assert "ABLATE_DATA" in said[-1]
-    assert "--data" in said[-1]
+    return load(source, tmp_path / "cache", say=said.append), said
+
+
+def test_without_data_and_network_it_is_a_rehearsal_and_the_next_call_tries_again(tmp_path, no_network, monkeypatch):
+    first, said = heard(None, tmp_path)
+    assert said[1] == "CIFAR-10 could not be downloaded from 127.0.0.1:1 (Connection refused)."
+    line, *more = said[-1].splitlines()
+    assert line == (
+        f"Data: rehearsal on drawn images, 200 training and 100 test images, digest {first.digest}. "
+        "For CIFAR-10: ablate data cifar10 --from PATH (without --from, it is downloaded)"
+    )
+    assert more == ["  What is found on them is not about photographs. For other images: --data PATH."]
     assert (first.name, first.stand_in, len(first.train_images)) == ("synthetic", True, 200)
 
     monkeypatch.setattr(synthetic, "draw", None)
-    again = []
-    assert_same_content(load(None, tmp_path / "cache", say=again.append), first)
-    assert again == [data.STAND_IN_NOTICE], "announced each time; the download waits for its hour"
+    again, said = heard(None, tmp_path)
+    assert_same_content(again, first)
+    assert [words.partition(" ")[0] for words in said] == ["Downloading", "CIFAR-10", "Data:"]
 
-    real = as_zip(small_set(), tmp_path / "a.zip")
-    read(real, tmp_path)
-    assert read(None, tmp_path).name == "a"
+    content = put_official("cifar10", tmp_path / "official", monkeypatch).read_bytes()
+    with serving(content) as host:
+        monkeypatch.setattr("torchvision.datasets.CIFAR10.url", host.address)
+        downloaded, said = heard(None, tmp_path)
+    assert (downloaded.name, downloaded.source) == ("cifar10", "The official CIFAR-10 files, downloaded.")
+    assert said[-1] == f"Data: CIFAR-10, 10 training and 2 test images, digest {downloaded.digest}"
+    assert not list((tmp_path / "cache").glob("*.part"))
+    assert_same_content(downloaded, read(tmp_path / "official", tmp_path))
+    assert heard(None, tmp_path)[1] == said[-1:], "what is here is not asked for again"
+
+
+def test_drawn_images_can_be_asked_for_by_name(tmp_path, no_network):
+    dataset, said = heard("synthetic", tmp_path)
+    assert dataset.stand_in
+    assert said[1:] == [
+        f"Data: rehearsal on drawn images, 200 training and 100 test images, digest {dataset.digest}"
+    ], "no download, and no advice to somebody who asked for it"
+    assert data.closing(dataset, "synthetic") == "A rehearsal on drawn images: what is found is not about photographs."
+    assert data.closing(dataset, None).endswith(
+        "For CIFAR-10: ablate data cifar10 --from PATH (without --from, it is downloaded)"
+    )
+
+
+def test_other_images_are_named_as_they_are(tmp_path):
+    dataset, said = heard(as_zip(small_set(), tmp_path / "Cats & dogs.zip"), tmp_path)
+    assert said[-1] == f"Data: cats-dogs, 6 training and 3 test images, digest {dataset.digest}"
+    assert data.closing(dataset) is None
+
+
+def test_two_downloads_at_once_are_one(tmp_path, no_network, monkeypatch):
+    content = put_official("cifar10", tmp_path / "official", monkeypatch).read_bytes()
+    with serving(content) as host:
+        monkeypatch.setattr("torchvision.datasets.CIFAR10.url", host.address)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: read(None, tmp_path), range(4)))
+    assert len({dataset.folder for dataset in found}) == 1
+    assert host.asked == [None]
+
+
+def test_another_version_of_the_official_files_is_named(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    (folder / "data_batch_1.bin").write_bytes(bytes(3073))
+    said = "is the binary version of CIFAR-10; give the Python version, cifar-10-python.tar.gz"
+    assert said in refusal(folder, tmp_path)
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
+        tar.add(folder, folder.name)
+    assert said in refusal(tmp_path / "cifar-10-binary.tar.gz", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("called", "path", "typed"),
+    [
+        (".venv/bin/ablate", "", ".venv/bin/ablate"),
+        ("bin/ablate", "bin", "ablate"),
+        ("elsewhere/pytest", "", "ablate"),
+    ],
+)
+def test_the_advice_calls_the_program_as_the_person_did(tmp_path, no_network, monkeypatch, called, path, typed):
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "bin/ablate"
+    program.parent.mkdir()
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / path) if path else "")
+    monkeypatch.setattr("sys.argv", [called, "run"])
+    assert f"For CIFAR-10: {typed} data cifar10 --from PATH" in data.closing(read("synthetic", tmp_path))
 
 
 @pytest.mark.parametrize("module", [data, image_archive, official_files, synthetic])
