@@ -16,7 +16,7 @@ TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS
 ADOPTING := $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-browser check pictures bench validate \
+.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-gpu test-browser check pictures bench validate \
 	test-wheel lock clean distclean
 
 help: ## show this list
@@ -59,6 +59,9 @@ test: $(TOOLS) ## run the fast tests, on all cores
 test-all: $(TOOLS) ## run the slow tests too
 	@$(BIN)/pytest -m "not gpu and not browser"
 
+test-gpu: $(TOOLS) ## prove the CUDA path, on a GPU
+	@$(BIN)/pytest -m gpu tests/gpu
+
 test-browser: $(TOOLS) ## open every page in Chromium (CHROMIUM=path; AXE=axe.min.js, HTML_VALIDATE=command: checks more)
 	@$(BIN)/pytest -m browser tests/browser
 
@@ -70,9 +73,16 @@ check: $(TOOLS) ## lint, formatting and types
 pictures: $(TOOLS) ## take the README's pictures of the report that make ablate wrote (CHROMIUM=path)
 	@$(BIN)/python docs/pictures.py
 
-bench: $(READY) ## images per second beside the notebook's own loop
-	@$(BIN)/python -m benchmarks.throughput $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) \
-		$(if $(DATA),--data "$(DATA)")
+# Needs torch, torchvision, NumPy and Pillow alone: where Python has them already, as on a borrowed GPU machine without a
+# network, nothing is installed.
+bench: ## images per second beside the notebook's own loop (MINUTES=n; on a GPU it ends by itself in nine)
+	@python=$(BIN)/python; \
+	if [ ! -e $(READY) ]; then \
+		if $(PYTHON) -c "import torch, torchvision" 2> /dev/null; then python=$(PYTHON); \
+		else $(MAKE) --no-print-directory $(READY); fi; \
+	fi; \
+	$$python -m benchmarks.throughput $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(DATA),--data "$(DATA)") $(if $(MINUTES),--minutes $(MINUTES))
 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration

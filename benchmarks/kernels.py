@@ -9,7 +9,8 @@
 - *unfolded*: the batches as columns of patches, and one batched matrix product for all members.
 - *batched*: one `bmm` over the members (the hidden layer only).
 
-All compute the same function, which is checked before it is timed. Without a GPU the table is of the CPU, and says so.
+All compute the same function, which is checked before it is timed. A form that ends in an error says so in its cell.
+Without a GPU the table is of the CPU, and says so. `make bench` on a GPU measures this too, last.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.results import RESULTS, record
-from benchmarks.throughput import machine
-from study.provenance import provenance
+from benchmarks.deadline import Deadline
+from benchmarks.results import RESULTS, described, facts, machine, record
 from study.step import BRANCHES, tune
 
 CONVOLUTIONS = ((3, 64, 32), (64, 128, 16), (128, 256, 8), (256, 256, 4))
 HIDDEN = (1024, 512)
-
+LONGEST = 3.0
+"""Seconds after which a form is not timed again: some take a hundred times longer than others."""
 
 Form = Callable[[Tensor, Tensor], Tensor | list[Tensor]]
 """A layer of K members: from inputs [K, B, …] and weights [K, …] to outputs [K, B, …], or a list of K of them."""
@@ -119,7 +120,7 @@ def _convolution(x: Tensor, w: Tensor) -> Tensor:
 
 
 def seconds(form: Form, layer: Layer, repeats: int) -> float:
-    """Median time of forward and backward; captured as a graph on a GPU, as the engine does it."""
+    """Median time of forward and backward over up to so many repeats, captured as a graph on a GPU."""
     needs_images = layer.inputs.shape[2] != 3
     x = layer.inputs.clone().requires_grad_(needs_images)
     w = layer.weights.clone().requires_grad_()
@@ -135,6 +136,7 @@ def seconds(form: Form, layer: Layer, repeats: int) -> float:
     on_gpu = x.device.type == "cuda"
     if on_gpu:
         aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(3):
                 work()
@@ -142,70 +144,130 @@ def seconds(form: Form, layer: Layer, repeats: int) -> float:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
+        run: Callable[[], None] = graph.replay
     else:
-        work()
-    taken = []
-    for _ in range(repeats):
+        run = work
+    run()  # also warms up a graph, which the first replay brings to the GPU
+    if on_gpu:
+        torch.cuda.synchronize()
+    taken: list[float] = []
+    times = 10 if on_gpu else 1
+    while len(taken) < repeats and times * sum(taken) < LONGEST:
         began = time.perf_counter()
+        for _ in range(times):
+            run()
         if on_gpu:
-            for _ in range(10):
-                graph.replay()
             torch.cuda.synchronize()
-            taken.append((time.perf_counter() - began) / 10)
-        else:
-            work()
-            taken.append(time.perf_counter() - began)
+        taken.append((time.perf_counter() - began) / times)
     return statistics.median(taken)
+
+
+def forms_on(device: torch.device) -> dict[str, Form]:
+    """The contenders on a device, by name."""
+    forms: dict[str, Form] = {"one after another": one_after_another}
+    if device.type == "cuda":
+        forms["branches"] = branches
+    return forms | {"grouped": grouped, "vmap": vmapped, "unfolded": unfolded, "batched": batched}
+
+
+def applies(form: Form, layer: Layer) -> bool:
+    """Whether a form is one of a convolution's, or of a linear layer's."""
+    convolution = layer.weights.ndim == 5
+    return form is not batched if convolution else form not in (grouped, unfolded)
+
+
+def check(form: Form, layer: Layer) -> None:
+    """Raise AssertionError unless a form computes what the ordinary layers do."""
+    tolerance = 3e-2 if layer.inputs.dtype == torch.bfloat16 else 1e-3
+    with torch.no_grad():
+        out = form(layer.inputs, layer.weights)
+        reference = torch.stack(one_after_another(layer.inputs, layer.weights))
+        torch.testing.assert_close(
+            torch.stack(out) if isinstance(out, list) else out, reference, rtol=tolerance, atol=tolerance
+        )
+
+
+def cell(form: Form, layer: Layer, repeats: int) -> tuple[str, float | None]:
+    """What the table says of a form, and its seconds, None where it ended in an error or does not apply."""
+    if not applies(form, layer):
+        return "", None
+    try:
+        check(form, layer)
+        took = seconds(form, layer, repeats)
+    except Exception as error:  # out of memory, or no kernel for it: the other forms are still to come
+        if layer.inputs.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return f"failed: {type(error).__name__}", None
+    return f"{1000 * took:.3g} ms, {layer.flop / took / 1e12:.3g} TFLOP/s", took
+
+
+def measured(
+    device: torch.device,
+    about: Mapping[str, str],
+    end: Deadline,
+    members: Sequence[int] = (),
+    batch: int | None = None,
+    repeats: int = 7,
+) -> Iterator[tuple[str, list[dict]]]:
+    """The section and its figures as they grow, layer by layer; ends with what the deadline left out.
+
+    members: fleet sizes [default: 8 and 16 on a GPU, 4 without]; batch: images per member [default: 256 or 32].
+    """
+    on_gpu = device.type == "cuda"
+    tune(device)
+    threads = torch.get_num_threads()
+    if not on_gpu:
+        torch.set_num_threads(1)
+    forms = forms_on(device)
+    batch = batch or (256 if on_gpu else 32)
+    place = "CUDA graphs" if on_gpu else "one thread, no GPU found"
+    lines = [
+        f"Forward and backward of all members, batch {batch} each, median of up to {repeats}; {place}; "
+        f"{described(about)}.\n",
+        "| members | layer | arithmetic | " + " | ".join(forms) + " |",
+        "|---" * (len(forms) + 3) + "|",
+    ]
+    figures: list[dict] = []
+    left_out = []
+    try:
+        for dtype in (torch.bfloat16, torch.float32) if on_gpu else (torch.float32,):
+            arithmetic = str(dtype).removeprefix("torch.")
+            for size in members or ([8, 16] if on_gpu else [4]):
+                if end.left <= 0:
+                    left_out.append(f"{size} members in {arithmetic}")
+                    continue
+                for layer in layers(size, batch, dtype, device):
+                    if end.left <= 0:
+                        left_out.append(f"{layer.name} of {size} members in {arithmetic}")
+                        continue
+                    cells = {name: cell(form, layer, repeats) for name, form in forms.items()}
+                    texts = " | ".join(text for text, _ in cells.values())
+                    lines.append(f"| {size} | {layer.name} | {arithmetic} | {texts} |")
+                    times = {name: took for name, (_, took) in cells.items()}
+                    figures.append({"members": size, "layer": layer.name, "arithmetic": arithmetic, "seconds": times})
+                    print(lines[-1], flush=True)
+                    yield "\n".join(lines), figures
+    finally:
+        torch.set_num_threads(threads)
+    if left_out:
+        yield "\n".join([*lines, f"\n- Left out for want of time: {', '.join(left_out)}."]), figures
 
 
 def main() -> None:
     """Check, time and print every form of every layer."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, nargs="+", help="fleet sizes [default: 8 and 16 on a GPU, 4 without]")
     parser.add_argument("--batch", type=int, help="images per member [default: 256 on a GPU, 32 without]")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--minutes", type=float, help="to end within [default: no limit]")
     arguments = parser.parse_args()
-    on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
-    tune(device)
-    if not on_gpu:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
         print("No GPU was found: these are figures of the CPU, in one thread, and say nothing about a GPU.\n")
-        torch.set_num_threads(1)
-    forms: dict[str, Form] = {"one after another": one_after_another}
-    if on_gpu:
-        forms["branches"] = branches
-    forms |= {"grouped": grouped, "vmap": vmapped, "unfolded": unfolded, "batched": batched}
-    batch = arguments.batch or (256 if on_gpu else 32)
-    lines = ["| members | layer | arithmetic | " + " | ".join(forms) + " |", "|---" * (len(forms) + 3) + "|"]
-    for members in arguments.members or ([8, 16] if on_gpu else [4]):
-        for dtype in (torch.bfloat16, torch.float32) if on_gpu else (torch.float32,):
-            for layer in layers(members, batch, dtype, device):
-                cells, reference = [], torch.stack(one_after_another(layer.inputs, layer.weights))
-                for form in forms.values():
-                    if layer.weights.ndim == 3 and form in (grouped, unfolded):
-                        cells.append("")
-                        continue
-                    if layer.weights.ndim == 5 and form is batched:
-                        cells.append("")
-                        continue
-                    tolerance = 3e-2 if dtype == torch.bfloat16 else 1e-3
-                    out = form(layer.inputs, layer.weights)
-                    out = torch.stack(out) if isinstance(out, list) else out
-                    torch.testing.assert_close(out, reference, rtol=tolerance, atol=tolerance)
-                    del out
-                    took = seconds(form, layer, arguments.repeats)
-                    cells.append(f"{1000 * took:.3g} ms, {layer.flop / took / 1e12:.3g} TFLOP/s")
-                name = str(dtype).removeprefix("torch.")
-                lines.append(f"| {members} | {layer.name} | {name} | " + " | ".join(cells) + " |")
-                print(lines[-1], flush=True)
-    facts = provenance(device, 1)
-    place = "CUDA graphs" if on_gpu else "one thread, no GPU found"
-    text = (
-        f"Forward and backward of all members, batch {batch} each, median of {arguments.repeats}; {place}; "
-        f"torch {facts['torch']}.\n\n" + "\n".join(lines)
-    )
-    record(RESULTS, f"Kernels: {machine(facts)}", text)
-    print(f"\n{text}\n\nWritten to {RESULTS}")
+    about, end = facts(device, 1), Deadline.after(arguments.minutes)
+    for text, _ in measured(device, about, end, arguments.members or (), arguments.batch, arguments.repeats):
+        record(RESULTS, f"Kernels: {machine(about)}", text)
+    print(f"\nWritten to {RESULTS}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
-"""Training images per second: the notebook's own loop, one run of the engine, and a fleet, side by side.
+"""Training images per second: the notebook's own loop, one run of the engine, and fleets, side by side.
 
-`make bench`, or `python -m benchmarks.throughput`. Needs neither MLflow nor Optuna, but for the cost of tracking, which
-is left out where MLflow is not installed. The contenders take turns in every repeat, so that a machine that slows down
-does so for all of them; ratios are formed within a repeat. Augmentation, dropout, weight decay, schedule and Adam are
-on for everyone: it is the notebook's recipe. The machine's section of `benchmarks/RESULTS.md` is written anew.
+`make bench`, or `python -m benchmarks.throughput`. Needs torch with what it requires itself, torchvision, NumPy and
+Pillow; only the cost of tracking, measured on a CPU, needs MLflow and is left out without it. The contenders take turns
+in every repeat, so that a machine that slows down does so for all of them; ratios are formed within a repeat.
+Augmentation, dropout, weight decay, schedule and Adam are on for everyone but the arms of a plan: it is the notebook's
+recipe.
+
+On a GPU it ends by itself after `--minutes`: what matters most is measured first, and what no longer fits is left out
+and named. The machine's sections of `benchmarks/RESULTS.md` are written anew after every single measurement, so that
+whoever stops it keeps all that was measured.
 """
 
 from __future__ import annotations
@@ -13,181 +18,129 @@ import importlib.util
 import json
 import os
 import resource
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import psutil
 import torch
-from PIL import Image
-from torch import nn
-from torch.utils.data import DataLoader
-from torchvision import transforms
 
-from ablations import catalog, schema
+from ablations import catalog
 from ablations.profiles import PROFILES
 from ablations.recipe import Recipe
-from benchmarks.results import RESULTS, record
-from study.data import Dataset, load
-from study.engine import Epoch, Training
+from benchmarks import kernels
+from benchmarks.comparison import CURVE, Comparison, Curve, curve_table, failure, rounded, table
+from benchmarks.contenders import (
+    Contender,
+    alone_rate,
+    fleet_rate,
+    fleets_of_plan,
+    fleets_of_seeds,
+    free_memory,
+    mix,
+    notebook_rate,
+)
+from benchmarks.deadline import Deadline
+from benchmarks.results import RESULTS, described, facts, machine, record
+from study.data import DataError, Dataset, load
 from study.fleet import Member
-from study.home import Home
-from study.provenance import provenance
-from study.sizing import fleet_size, with_precision
-from study.workers import default_workers, train_fleets
+from study.home import Home, write_whole
+from study.sizing import LARGEST_FLEET, fleet_size, with_precision
+from study.workers import default_workers
 
-NOTEBOOK, ALONE, FLEET = "notebook's loop", "engine, one run", "engine, fleet"
+NOTEBOOK = "notebook's loop"
 TIMED_IMAGES = {"cpu": 1_536, "cuda": 45_000}
 """Images of an epoch: six of the notebook's batches on a CPU, where one takes up to a second; all of them on a GPU."""
+FLEET_IMAGES = {"cpu": 1_536, "cuda": 22_500}
+"""The same for fleets, which see as many for each of their members."""
 
-CURVE = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
-CURVE_STEPS = {"cpu": 5, "cuda": 50}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A contender's images per second over the repeats, and its ratio to the notebook's loop within each of them."""
-
-    size: str
-    contender: str
-    precision: str
-    n: int
-    median: float
-    lowest: float
-    highest: float
-    ratio: float
-    ratio_lowest: float
-    ratio_highest: float
-    seconds_per_run: float
-    """Of the profile's full budget, at the median rate: training alone, without evaluation."""
+MINUTES = 9.0
+"""On a GPU."""
+COMPARING, CURVES, KERNELS = 0.7, 0.85, 0.95
+"""Shares of the time after which no further repeat, fleet of the cost by fleet size, or row of kernels is begun."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a call of the workers cost beside training."""
-
-    first_step: float
-    """Seconds from hiring the workers to the first step."""
-    memory: float
-    """Peak memory in GiB: the largest worker's resident set, on a GPU what is taken of the device."""
-
-
-class ImageFiles(torch.utils.data.Dataset):
-    """The data set as torchvision's CIFAR10 serves it: a PIL image at a time, through the transforms."""
-
-    def __init__(self, data: Dataset, count: int):
-        self._pixels = data.train_images[:count].permute(0, 2, 3, 1).numpy()
-        self._labels = data.train_labels[:count].tolist()
-        self._transform = transforms.Compose(
-            [
-                transforms.RandomCrop(32, padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(data.mean, data.std),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int):
-        return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
+def comparison(profile: str, data: Dataset, device: torch.device, workers: int, images: int | None) -> Comparison:
+    """What is compared at a profile's network and batch size; the most important comes first."""
+    recipe = timed_recipe(profile, data, images or TIMED_IMAGES[device.type])
+    fleets_recipe = timed_recipe(profile, data, images or FLEET_IMAGES[device.type])
+    budget = PROFILES[profile].budget
+    found = Comparison(size_name(recipe), budget.epochs * budget.train_images, [])
+    found.contenders.append(Contender(NOTEBOOK, "fp32", partial(notebook_rate, recipe, data, device)))
+    # bf16 where a run would use it: always on a GPU, on a CPU where a trial says that it is faster.
+    auto = with_precision(recipe.set("budget.precision=auto"), device).budget.precision
+    fleet = _fleet_size(fleets_recipe.set(f"budget.precision={auto}"), data, device, found.notes)
+    for precision in dict.fromkeys((auto, "fp32")):
+        cast = recipe.set(f"budget.precision={precision}")
+        found.contenders.append(Contender("engine, one run", precision, partial(alone_rate, cast, data, device)))
+        cast = fleets_recipe.set(f"budget.precision={precision}")
+        named: dict[str, list[list[Member]]] = {}
+        plans = {"techniques": fleet}
+        if device.type == "cuda" and precision == auto:
+            plans["factorial"] = LARGEST_FLEET
+        for plan, size in plans.items():
+            fleets = fleets_of_plan(plan, profile, cast, workers, size)
+            named[f"engine, fleet of {len(fleets[0])} of plan {plan}"] = fleets
+            if precision == auto:
+                found.notes.append(f"From plan {plan}, {mix(fleets)}, packed as `ablate run` does it.")
+        named[f"engine, fleet of {fleet} seeds"] = fleets_of_seeds(cast, workers, fleet)
+        for name, fleets in named.items():
+            rate = partial(fleet_rate, fleets, data, device, found.calls)
+            found.contenders.append(Contender(name, precision, rate))
+    return found
 
 
-def notebook_rate(recipe: Recipe, data: Dataset, device: torch.device) -> float:
-    """Images per second of the notebook's cell, word for word but for the width and the number of images."""
-    budget = recipe.budget
-    channels = [3, *(round(c * recipe.model.width) for c in (64, 128, 256, 256))]
-    hidden = round(512 * recipe.model.width)
-    layers: list[nn.Module] = []
-    for before, after in pairwise(channels):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, 2)]
-    layers += [nn.Flatten(), nn.Linear(channels[-1] * 4, hidden), nn.ReLU(), nn.Dropout(0.5)]
-    model = nn.Sequential(*layers, nn.Linear(hidden, len(data.classes))).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-4)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[12, 16], gamma=0.1)
-    loss_function = nn.CrossEntropyLoss()
-    model.train()
-    loader = DataLoader(
-        ImageFiles(data, budget.train_images),
-        batch_size=budget.batch_size,
-        shuffle=True,
-        pin_memory=device.type == "cuda",  # it has no effect elsewhere but a warning
-        num_workers=2,
+def timed_recipe(profile: str, data: Dataset, images: int) -> Recipe:
+    """The notebook's recipe at a profile's network and batch size, over two epochs: one to warm up, one to time."""
+    recipe = PROFILES[profile].apply(catalog.notebook_recipe())
+    budget = replace(
+        recipe.budget,
+        epochs=2,
+        train_images=min(images, len(data.train_labels)),
+        validation_images=0,
+        test_images=min(64, len(data.test_labels)),
+        precision="fp32",
     )
-    # The first epoch warms up; the workers start anew with every epoch, as they do in the notebook.
-    for _ in range(2):
-        _wait_for(device)
-        began = time.perf_counter()
-        total = 0.0
-        for images, labels in loader:
-            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            optimizer.zero_grad()
-            loss = loss_function(model(images), labels)
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-        scheduler.step()
-        took = time.perf_counter() - began
-    return budget.train_images / took
+    return replace(recipe, budget=budget)
 
 
-def alone_rate(recipe: Recipe, data: Dataset, device: torch.device) -> float:
-    """Images per second of one member in this process, with all of torch's threads."""
-    training = Training([Member(recipe, 0)], data, device)
-    training.run_epoch()
-    (epoch,) = training.run_epoch()
-    assert isinstance(epoch, Epoch)
-    return epoch.metrics[schema.IMAGES_PER_SECOND]
+def size_name(recipe: Recipe) -> str:
+    """What a network and batch size are called in the tables."""
+    return f"width × {recipe.model.width:g}, batch {recipe.budget.batch_size}"
 
 
-def fleet_rate(
-    recipe: Recipe, data: Dataset, device: torch.device, workers: int, size: int, starts: list[Start]
-) -> float:
-    """Images per second of all workers together, each with a fleet of its own, as `ablate run` has them."""
-    assert data.folder is not None
-    fleets = [[Member(recipe, worker * size + k) for k in range(size)] for worker in range(workers)]
-    rates: dict[int, float] = {}
-    began, first_step, memory = time.perf_counter(), 0.0, 0.0
-    for event in train_fleets(fleets, data.folder, str(device), workers):
-        if not isinstance(event, Epoch):
-            continue
-        rate = event.metrics[schema.IMAGES_PER_SECOND]
-        if not first_step:
-            first_step = time.perf_counter() - began - size * recipe.budget.train_images / rate
-        if event.epoch == recipe.budget.epochs:
-            rates[event.member.seed // size] = rate
-            memory = max(memory, _memory(device))
-    starts.append(Start(first_step, memory))
-    return sum(rates.values())
+def curves(profile: str, data: Dataset, device: torch.device, images: int | None) -> list[Curve]:
+    """Whose cost by fleet size is measured; the most important comes first."""
+    recipe = timed_recipe(profile, data, images or TIMED_IMAGES[device.type])
+    size, most = size_name(recipe), CURVE[device.type][-1]
+    if device.type == "cpu":
+        return [Curve(f"{size}, fp32, seeds", [Member(recipe, seed) for seed in range(most)])]
+    bf16 = recipe.set("budget.precision=bf16")
+    arms = fleets_of_plan("factorial", profile, bf16, 1, LARGEST_FLEET)[0]
+    return [
+        Curve(f"{size}, bf16, arms of plan factorial", arms),
+        Curve(f"{size}, bf16, seeds", [Member(bf16, seed) for seed in range(most)]),
+        Curve(f"{size}, fp32, seeds", [Member(recipe, seed) for seed in range(most)]),
+    ]
 
 
-def _memory(device: torch.device) -> float:
-    """GiB taken at the moment: of the GPU, or by the largest process hired by this one."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return (total - free) / 2**30
-    return max((p.memory_info().rss for p in psutil.Process().children(recursive=True)), default=0) / 2**30
-
-
-def cost_curve(recipe: Recipe, data: Dataset, device: torch.device) -> Iterator[tuple[int, float]]:
-    """Fleet size and milliseconds per member and step, in this process with one thread, doubling while it fits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _fleet_size(recipe: Recipe, data: Dataset, device: torch.device, notes: list[str]) -> int:
+    """The fleet size that `ablate run` would find, or the largest where finding it fails."""
+    if device.type == "cpu":
+        return fleet_size(recipe, data, device)
+    began = time.monotonic()
     try:
-        for size in CURVE[device.type]:
-            members = [Member(recipe, seed) for seed in range(size)]
-            try:
-                yield size, 1000 * Training(members, data, device).time_steps(CURVE_STEPS[device.type]) / size
-            except torch.OutOfMemoryError:
-                return
+        size = fleet_size(recipe, data, device)
+    except Exception as error:  # as in a comparison
+        notes.append(f"Finding a fleet size: {failure(error)} {LARGEST_FLEET} was taken.")
+        return LARGEST_FLEET
     finally:
-        torch.set_num_threads(threads)
+        free_memory(device)
+    notes.append(f"Fleet size {size}, found in {time.monotonic() - began:.1f} s and taken for fp32 as well.")
+    return size
 
 
 def tracking_share(data: Dataset, workers: int) -> dict[str, float]:
@@ -217,153 +170,126 @@ def _children_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(
-    size: str,
-    contenders: dict[tuple[str, str], Callable[[], float]],
-    repeats: int,
-    images_per_run: int,
-    say: Callable[[str], None],
-) -> Iterator[Row]:
-    """Every contender once per repeat, in turn; the first one is what the others are compared with."""
-    rates: dict[tuple[str, str], list[float]] = {key: [] for key in contenders}
-    for repeat in range(repeats):
-        for key, contender in contenders.items():
-            rates[key].append(contender())
-        say(f"  {size}, repeat {repeat + 1} of {repeats}: " + ", ".join(f"{v[-1]:,.0f}" for v in rates.values()))
-    base = next(iter(rates.values()))
-    for (name, precision), values in rates.items():
-        ratios = [value / other for value, other in zip(values, base, strict=True)]
-        yield Row(
-            size, name, precision, repeats, statistics.median(values), min(values), max(values),
-            statistics.median(ratios), min(ratios), max(ratios), images_per_run / statistics.median(values),
-        )  # fmt: skip
+@dataclass
+class Book:
+    """Where figures are written while they come: sections of the results, and all of them raw."""
+
+    results: Path
+    raw: Path
+    facts: Mapping[str, str]
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, benchmark: str, text: str, figures: Any) -> None:
+        """A benchmark's section, and its figures as JSON values."""
+        self.figures[benchmark.lower()] = figures
+        record(self.results, f"{benchmark}: {machine(self.facts)}", text)
+        write_whole(self.raw, json.dumps({"facts": self.facts, **self.figures}, indent=1).encode())
 
 
-def contenders(profile: str, data: Dataset, device: torch.device, workers: int, starts: list[Start]):
-    """What is compared at a profile's network and batch size: its name, the recipe, and the contenders."""
-    recipe = PROFILES[profile].apply(catalog.notebook_recipe())
-    budget = replace(
-        recipe.budget,
-        epochs=2,
-        train_images=min(TIMED_IMAGES[device.type], len(data.train_labels)),
-        validation_images=0,
-        test_images=64,
-        precision="fp32",
+def write_comparisons(book: Book, found: Sequence[Comparison], data: Dataset) -> None:
+    """What was compared so far, as a section."""
+    rows = [row for one in found for row in one.rows()]
+    about = (
+        f"{described(book.facts)}; {data.name}. Median (lowest to highest) of n repeats, in which contenders took turns"
     )
-    recipe = replace(recipe, budget=budget)
-    found: dict[tuple[str, str], Callable[[], float]] = {
-        (NOTEBOOK, "fp32"): lambda: notebook_rate(recipe, data, device)
-    }
-    # bf16 where a run would use it: always on a GPU, on a CPU where a trial says that it is faster.
-    auto = with_precision(recipe.set("budget.precision=auto"), device).budget.precision
-    for precision in dict.fromkeys(("fp32", auto)):
-        cast = recipe.set(f"budget.precision={precision}")
-        size = fleet_size(cast, data, device)
-        found[ALONE, precision] = partial(alone_rate, cast, data, device)
-        found[f"{FLEET} of {size}", precision] = partial(fleet_rate, cast, data, device, workers, size, starts)
-    return f"width × {recipe.model.width:g}, batch {budget.batch_size}", recipe, found
+    said = [sentence for one in found for sentence in one.said()]
+    if book.facts["device"] != "cpu":
+        about += "; the notebook's fp32 has torch's TF32 in its convolutions, the engine's has none"
+    text = "\n\n".join([about + ".", table(rows), "\n".join(said)])
+    book.write("Throughput", text, {"rows": [asdict(row) for row in rows], "notes": said})
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
-    lines = [
-        "| network | contender | arithmetic | n | training images per second | ratio to the notebook's loop "
-        "| seconds per run |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r.size} | {r.contender} | {r.precision} | {r.n} | {r.median:,.0f} ({r.lowest:,.0f} to {r.highest:,.0f}) "
-        f"| {r.ratio:.2f} ({r.ratio_lowest:.2f} to {r.ratio_highest:.2f}) | {_rounded(r.seconds_per_run)} |"
-        for r in rows
-    ]
-    return "\n".join(lines)
+def write_curves(book: Book, found: Sequence[Curve], device: torch.device) -> None:
+    """The cost by fleet size so far, as a section."""
+    place = "one process" if device.type == "cuda" else "one process, one thread"
+    about = f"Milliseconds per member and step, by members in lockstep ({place}); {described(book.facts)}."
+    notes = [note for curve in found for note in curve.notes]
+    text = "\n\n".join([about, curve_table(found), "\n".join(notes)])
+    book.write("Cost by fleet size", text, {"curves": {c.name: c.points for c in found}, "notes": notes})
 
 
-def curve_table(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Milliseconds per member and step by fleet size, as Markdown."""
-    sizes = [size for size, _ in max(curves.values(), key=len)]
-    lines = ["| network | " + " | ".join(f"K = {s}" for s in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
-    for name, points in curves.items():
-        cells = [_rounded(ms) for _, ms in points] + [""] * (len(sizes) - len(points))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def write_kernels(book: Book, device: torch.device, end: Deadline) -> None:
+    """The table of kernels, written as it grows."""
+    text = ""
+    figures: list[dict] = []
+    free_memory(device)
+    try:
+        for text, figures in kernels.measured(device, book.facts, end):
+            book.write("Kernels", text, figures)
+    except Exception as error:  # as in a comparison
+        book.write("Kernels", f"{text}\n\n- {failure(error)}", figures)
 
 
-def machine(facts: Mapping[str, str]) -> str:
-    """What a machine is called in the results."""
-    place = facts["device"] if facts["device"] != "cpu" else f"{facts['processor']}, {facts['cores']} cores, no GPU"
-    return place.strip()
+def write_tracking(book: Book, data: Dataset, workers: int) -> None:
+    """What tracking costs, as a section."""
+    found = tracking_share(data, workers)
+    text = (
+        f"{described(book.facts)}. In a real run of 14 trainings of the quick profile ({found['wall']:.0f} s): "
+        f"{found['coordinator']:.2f} s of processor time beside the workers' {found['workers']:.0f} s, "
+        f"{100 * found['share']:.2f} %."
+    )
+    book.write("Tracking", text, found)
 
 
 def main() -> None:
-    """Measure, print, and write the figures under the output folder and to RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, and write the figures to RESULTS.md and under the output folder as they come."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, help="worker processes of the fleet [default: as `ablate run`]")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="[default: cuda where torch finds one]")
+    parser.add_argument(
+        "--minutes", type=float, help=f"to end within [default: {MINUTES:g} on a GPU, no limit on a CPU]"
+    )
+    parser.add_argument("--workers", type=int, help="worker processes of the fleets [default: as `ablate run`]")
     parser.add_argument("--profiles", nargs="+", choices=sorted(PROFILES), help="whose network and batch size")
+    parser.add_argument(
+        "--images", type=int, help="of a timed epoch [default: 1,536; on a GPU 45,000, and 22,500 for fleets]"
+    )
     parser.add_argument("--data", help="as for `ablate run` [default: ABLATE_DATA, cached or downloaded]")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="Markdown file whose section is written anew")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="Markdown file whose sections are written anew")
+    parser.add_argument("--raw", type=Path, help="JSON file [default: benchmarks/throughput.json in the output folder]")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    for name in ("repeats", "minutes", "workers", "images"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) <= 0:
+            parser.error(f"--{name} must be positive, not {getattr(arguments, name):g}")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a CUDA device, and torch finds none; use --device cpu")
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     on_gpu = device.type == "cuda"
+    minutes = arguments.minutes or (MINUTES if on_gpu else None)
+    end = Deadline.after(minutes)
+    compare_until = Deadline.after(minutes and COMPARING * minutes)
+    curves_until = Deadline.after(minutes and CURVES * minutes)
+    kernels_until = Deadline.after(minutes and KERNELS * minutes)
     workers = arguments.workers or default_workers(device)
     home = Home()
-    data = load(arguments.data or os.environ.get("ABLATE_DATA"), home.data)
-    facts = provenance(device, workers)
-    rows: list[Row] = []
-    starts: dict[str, list[Start]] = {}
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for profile in arguments.profiles or (["full"] if on_gpu else ["full", "quick"]):
-        begun: list[Start] = []
-        size, recipe, found = contenders(profile, data, device, workers, begun)
-        budget = PROFILES[profile].budget
-        images = budget.epochs * budget.train_images
-        rows += measure(size, found, arguments.repeats, images, lambda text: print(text, flush=True))
-        starts[size] = begun
-        curves[f"{size}, fp32"] = list(cost_curve(recipe, data, device))
-        if on_gpu:
-            curves[f"{size}, bf16"] = list(cost_curve(recipe.set("budget.precision=bf16"), data, device))
-    parts = [
-        f"{facts['processor']}, {facts['cores']} cores; device {facts['device']}, {facts['workers']} worker(s); "
-        f"Python {facts['python']}, torch {facts['torch']}, torchvision {facts['torchvision']}; {data.name}. "
-        f"Median (lowest to highest) of n repeats in which the contenders took turns.",
-        table(rows),
-        "Milliseconds per member and step, by members in lockstep (one process"
-        + ("" if on_gpu else ", one thread")
-        + "):",
-        curve_table(curves),
-        "\n".join(
-            f"- {size}: {statistics.median(s.first_step for s in begun):.1f} s from hiring the workers to the first "
-            f"step, peak memory {max(s.memory for s in begun):.2f} GiB {'on the GPU' if on_gpu else 'per worker'}."
-            for size, begun in starts.items()
-        ),
-    ]
-    tracking: dict[str, float] = {}
-    if not on_gpu and importlib.util.find_spec("mlflow"):
-        tracking = tracking_share(data, workers)
-        parts[-1] += (
-            f"\n- Tracking, in a real run of 14 trainings of the quick profile ({tracking['wall']:.0f} s): "
-            f"{tracking['coordinator']:.2f} s of processor time beside the workers' {tracking['workers']:.0f} s, "
-            f"{100 * tracking['share']:.2f} %."
-        )
-    text = "\n\n".join(parts)
-    folder = home.folder / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "throughput.md").write_text(text + "\n")
-    raw = {"facts": facts, "rows": [asdict(r) for r in rows], "curves": curves, "tracking": tracking}
-    (folder / "throughput.json").write_text(json.dumps(raw, indent=1))
-    record(arguments.results, f"Throughput: {machine(facts)}", text)
-    print(f"\n{text}\n\nWritten to {home.shown(folder / 'throughput.md')} and {arguments.results}")
+    raw = arguments.raw or home.folder / "benchmarks" / "throughput.json"
+    try:
+        data = load(arguments.data or os.environ.get("ABLATE_DATA"), home.data)
+    except DataError as error:
+        parser.error(str(error))
+    book = Book(arguments.results, raw, facts(device, workers))
+    profiles = arguments.profiles or (["full"] if on_gpu else ["full", "quick"])
+
+    compared: list[Comparison] = []
+    for profile in profiles:
+        compared.append(comparison(profile, data, device, workers, arguments.images))
+        save = partial(write_comparisons, book, compared, data)
+        compared[-1].measure(arguments.repeats, end, compare_until, _say, save)
+    curved: list[Curve] = []
+    for profile in profiles:
+        for curve in curves(profile, data, device, arguments.images):
+            curved.append(curve)
+            curve.measure(data, device, curves_until, partial(write_curves, book, curved, device))
+            _say(f"  Cost by fleet size, {curve.name}: " + ", ".join(rounded(ms) for ms in curve.points.values()))
+    if on_gpu:
+        write_kernels(book, device, kernels_until)
+    elif importlib.util.find_spec("mlflow") and end.left > 0:
+        write_tracking(book, data, workers)
+    print(f"\nWritten to {os.path.relpath(arguments.results)} and {os.path.relpath(raw)}")
 
 
-def _rounded(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -153,8 +153,8 @@ def make_environment(folder: Path) -> None:
     """An environment with uv in it."""
     if not program(folder, "python").exists():
         venv.create(folder, with_pip=True)
-    pip = [program(folder, "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run(*pip, *LOCKED, HERE / "installer.lock")
+    python = program(folder, "python")
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *LOCKED, HERE / "installer.lock")
 
 
 def uv(folder: Path, *arguments: str | Path, quiet: bool = False) -> None:

@@ -26,10 +26,10 @@ CPU = torch.device("cpu")
 TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
 
 
-def _trained(members: list[Member], data, device: torch.device = CPU) -> dict[Member, tuple]:
+def _trained(members: list[Member], data) -> dict[Member, tuple]:
     """Per member: its epochs' metrics, its outcome, and which test images it got right. Times are left out."""
     events: list[Event] = []
-    train(members, data, device, events.append)
+    train(members, data, CPU, events.append)
     numbers = {}
     for member in members:
         own = [e for e in events if isinstance(e, Epoch | Outcome) and e.member == member]
@@ -241,33 +241,3 @@ def test_masks_are_drawn_for_each_member_and_step(recipe: Recipe, tiny_data) -> 
     kept = torch.stack([mask.flatten() for mask in masks])
     correlation = torch.corrcoef(kept) - torch.eye(len(masks))
     assert correlation.abs().max() < 5 / kept.shape[1] ** 0.5
-
-
-@pytest.mark.gpu
-def test_a_captured_step_is_the_step_itself(arms: list[Member], tiny_data) -> None:
-    weights = []
-    for capturing in (True, False):
-        training = Training(arms, tiny_data, torch.device("cuda"))
-        training._stepper._capturing = capturing
-        training.run_epoch()
-        assert bool(training._stepper._graphs) == capturing
-        weights.append(training.fleet.weights.cpu())
-    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.gpu
-def test_a_gpu_fleet_of_any_size_trains_the_same_members(arms: list[Member], tiny_data) -> None:
-    cuda = torch.device("cuda")
-    together = _trained(arms, tiny_data, cuda)
-    for member in arms[:3]:
-        alone = _trained([member], tiny_data, cuda)[member]
-        losses = [[m[schema.TRAIN_LOSS] for m in numbers[0][:-1]] for numbers in (alone, together[member])]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-2)
-
-
-@pytest.mark.gpu
-def test_a_gpu_run_agrees_with_a_cpu_run(arms: list[Member], tiny_data) -> None:
-    on_cpu, on_gpu = _trained(arms, tiny_data), _trained(arms, tiny_data, torch.device("cuda"))
-    for member in arms:
-        for cpu, gpu in zip(on_cpu[member][0][:-1], on_gpu[member][0][:-1], strict=True):
-            assert gpu[schema.TRAIN_LOSS] == pytest.approx(cpu[schema.TRAIN_LOSS], rel=2e-2)

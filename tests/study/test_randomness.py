@@ -73,14 +73,3 @@ def test_neighbours_steps_calls_and_purposes_are_uncorrelated() -> None:
     for other in others:
         r = np.corrcoef(first.numpy(), other.numpy())[0, 1]
         assert abs(r) < 5 / np.sqrt(size)
-
-
-@pytest.mark.gpu
-def test_a_gpu_draws_the_same_numbers() -> None:
-    cuda = torch.device("cuda")
-    assert torch.equal(
-        StepDraws.named(cuda, 1, "a", 2).uniform((1000, 7)).cpu(), StepDraws.named(CPU, 1, "a", 2).uniform((1000, 7))
-    )
-    assert torch.equal(
-        StepDraws.named(cuda, 1, "b").integers(9, (1000,)).cpu(), StepDraws.named(CPU, 1, "b").integers(9, (1000,))
-    )
