@@ -31,6 +31,7 @@ ARM = "arm"
 SEED = "seed"
 DIGEST = "digest"
 OUTCOME = "outcome"
+STALLED = "stalled"  # why, where a run's worker made no progress and was ended
 
 # Tags of a search's parent run (the first two) and of its trials, which have DIGEST and OUTCOME too.
 SEARCH = "search"

@@ -158,6 +158,8 @@ def _run(home: Home, invocation: Invocation) -> bool:
         done = run(invocation, store, facts, show, stopped, enough=enough)
     if done.trainings_total:
         say(f"{done.finished} trainings in {_duration(time.perf_counter() - began)}, {done.diverged} of them diverged.")
+    for sentence in done.stalled:
+        say(f"Stalled: {sentence}.")
     for name, why in done.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
     for page in write_reports(store.uri, home.reports, plan=plan.name, digest=plan.digest()):

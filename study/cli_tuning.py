@@ -148,6 +148,8 @@ def tune(
         say("Nothing left to try: every trial is already done.")
     for line in found_in_words(outcome):
         say(line)
+    for sentence in done.stalled:
+        say(f"Stalled: {sentence}.")
     for name, why in done.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
     for page in write_search_reports(store.uri, home.reports, search=invocation.name, digest=outcome["search_digest"]):

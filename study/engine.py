@@ -38,6 +38,8 @@ class Epoch:
     member: Member
     epoch: int
     metrics: dict[str, float]
+    past: bool = False
+    """It was trained before the fleet was taken up from a checkpoint, and is only told again."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def train(
     report: Callable[[Epoch | Outcome], None],
     checkpoints: Checkpoints | None = None,
     extent: Extent = WHOLE,
+    tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Train all members, in lockstep; `report` gets each one's epochs as they end, and its outcome last.
 
@@ -96,6 +99,7 @@ def train(
     are trained only to an extent are saved there at its end, and have no outcome yet.
 
     A fleet that does not fit into the GPU's memory is halved until it does, and its halves trained in turn.
+    `tick` is called after every step and every batch that is evaluated, as a sign of life; it must cost nothing.
     """
     told: dict[Member, int] = dict.fromkeys(members, 0)
 
@@ -111,7 +115,7 @@ def train(
     waiting = [list(members)]
     while waiting:
         fleet = [m for m in waiting.pop(0) if m in told]
-        if fleet and not _fits(partial(_train_together, fleet, data, device, tell, checkpoints, extent)):
+        if fleet and not _fits(partial(_train_together, fleet, data, device, tell, checkpoints, extent, tick)):
             if len(fleet) == 1:
                 raise MemoryError(
                     f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}"
@@ -138,8 +142,9 @@ def _train_together(
     report: Callable[[Epoch | Outcome], None],
     checkpoints: Checkpoints | None,
     extent: Extent,
+    tick: Callable[[], None],
 ) -> None:
-    training = Training(members, data, device, extent.tested)
+    training = Training(members, data, device, extent.tested, tick)
     path = None
     if checkpoints is not None:
         path = checkpoint.path_of(checkpoints.folder, members, data.digest)
@@ -164,14 +169,21 @@ def _train_together(
 class Training:
     """A fleet in training: its images, its matrices, and how far it has come."""
 
-    def __init__(self, members: Sequence[Member], data: Dataset, device: torch.device, tested: bool = True):
+    def __init__(
+        self,
+        members: Sequence[Member],
+        data: Dataset,
+        device: torch.device,
+        tested: bool = True,
+        tick: Callable[[], None] = lambda: None,
+    ):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
         assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
         # Members whose rule is adaptive come first, as the updater wants them.
         members = sorted(members, key=lambda m: not m.recipe.update_rule().adaptive)
         self.budget = members[0].recipe.sized.budget
         tune(device)
-        self.data, self.device, self._tested = data.to(device), device, tested
+        self.data, self.device, self._tested, self._tick = data.to(device), device, tested, tick
         self.epoch = 0
         self.seconds = 0.0
         self.fleet = Fleet(members, len(data.classes), device)
@@ -197,6 +209,7 @@ class Training:
             if step == steps - 1:
                 before = self.fleet.weights.clone()
             self._stepper.run(step)
+            self._tick()
         layers = diagnostics.by_layer(self.fleet, before)
         weight_norms = torch.linalg.vector_norm(self.fleet.weights, dim=1)
         update_ratios = torch.linalg.vector_norm(self.fleet.weights - before, dim=1) / weight_norms
@@ -289,7 +302,7 @@ class Training:
         )
         members = [self.fleet.members[row] for row in rows]
         logits = evaluation.answers(
-            self.fleet, rows, self.data.test_images, dict.fromkeys(self._splits, test), self._stepper.scales
+            self.fleet, rows, self.data.test_images, dict.fromkeys(self._splits, test), self._stepper.scales, self._tick
         )
         targets = self.data.test_labels[test]
         on_test = evaluation.scores(logits, [targets] * len(rows))
@@ -385,7 +398,7 @@ class Training:
         self.epoch = known[0].epoch
         self.seconds = max(f.about["seconds"] for f in known)
         return [
-            Epoch(member, number, metrics)
+            Epoch(member, number, metrics, past=True)
             for number in range(1, self.epoch + 1)
             for member in members
             for metrics in [self._history[member][number - 1]]
@@ -417,7 +430,7 @@ class Training:
 
     def _scores(self, rows: Sequence[int], chosen: Mapping[int, Tensor]) -> list[evaluation.Score]:
         """Members, by row, on those of the data set's training images that are chosen for their seeds."""
-        logits = evaluation.answers(self.fleet, rows, self.data.train_images, chosen, self._stepper.scales)
+        logits = evaluation.answers(self.fleet, rows, self.data.train_images, chosen, self._stepper.scales, self._tick)
         targets = [self.data.train_labels[chosen[self.fleet.members[row].seed].to(self.device)] for row in rows]
         return evaluation.scores(logits, targets)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,17 @@ class Score:
 
 @torch.no_grad()
 def answers(
-    fleet: Fleet, rows: Sequence[int], images: Tensor, chosen: Mapping[int, Tensor], scales: Scales
+    fleet: Fleet,
+    rows: Sequence[int],
+    images: Tensor,
+    chosen: Mapping[int, Tensor],
+    scales: Scales,
+    tick: Callable[[], None],
 ) -> list[Tensor]:
-    """Logits, float32 [N, classes], of the members at these rows, on the images chosen for their seeds, int64 [N]."""
+    """Logits, float32 [N, classes], of the members at these rows, on the images chosen for their seeds, int64 [N].
+
+    tick: called after every member's batch, as a sign of life.
+    """
     fleet.train(False)
     members = [fleet.members[row] for row in rows]
     size = BATCH[images.device.type]
@@ -50,6 +58,7 @@ def answers(
         for index, (row, member) in enumerate(zip(rows, members, strict=True)):
             with autocast(member.recipe.sized.budget.precision, images.device):
                 found[index].append(fleet.networks[row](batches[_inputs_of(member, scales)]).float())
+            tick()
     return [torch.cat(logits) for logits in found]
 
 

@@ -21,7 +21,7 @@ from study.engine import Checkpoints, Epoch, Outcome, Training, same_shape, spli
 from study.fleet import Member
 from study.sizing import fleet_size
 from study.tracking import Store
-from study.workers import Crew, Done, Failed, Started
+from study.workers import PATIENCE, Crew, Done, Failed, Patience, Stalled, Started
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,9 @@ class Progress:
     finished: int = 0
     diverged: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    """Names of the trainings that raised an error, and why."""
+    """Names of the trainings that raised an error, or stood still twice, and why."""
+    stalled: list[str] = field(default_factory=list)
+    """A sentence for each fleet whose worker stood still and was ended: who goes on with another one, and why."""
 
 
 def run(
@@ -144,11 +146,13 @@ def run(
     stopped: Callable[[], bool] = lambda: False,
     save_every: float = 20.0,
     enough: Callable[[], bool] = lambda: False,
+    patience: Patience = PATIENCE,
 ) -> Progress:
     """Train what the plan still misses and log it; the plan itself is logged first.
 
     Trainings that an earlier call left unfinished go on from their checkpoints, under new runs that hold all their
-    epochs; fleets are saved at most every `save_every` seconds. On an error in a fleet the others go on. When `stopped`
+    epochs; fleets are saved at most every `save_every` seconds. On an error in a fleet the others go on; so do the
+    trainings of a worker that stood still longer than `patience` has it, once, as after an interruption. When `stopped`
     says so, the trainings in flight are marked interrupted, what has ended stays, and KeyboardInterrupt is raised.
 
     Where the plan has looks, `enough` is asked after each whether the later ones are needed.
@@ -157,7 +161,7 @@ def run(
     progress = Progress()
     parent = experiment = ""
     assert invocation.data.folder is not None, "workers open the data set from its folder"
-    crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers)
+    crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers, patience)
     try:
         for look in invocation.looks:
             done = store.results(invocation.data)
@@ -220,6 +224,8 @@ def _train(
     progress.epochs_total += sum(m.recipe.sized.budget.epochs - behind.get(m, 0) for m in members)
     progress.trainings_total += len(members)
     in_flight: dict[Member, str] = {}
+    reached = dict(behind)
+    """The epochs that each member has been counted with: a fleet that starts again tells them again."""
     fleets = pack(list(members), invocation.workers, invocation.fleet_size(list(members)), behind)
     events = crew.train(fleets, Checkpoints(folder, save_every))
     try:
@@ -231,7 +237,9 @@ def _train(
                     )
             elif isinstance(event, Epoch):
                 store.epoch(in_flight[event.member], event)
-                progress.epochs_done += event.epoch > behind.get(event.member, 0)
+                if event.epoch > reached.get(event.member, 0):
+                    reached[event.member] = event.epoch
+                    progress.epochs_done += 1
             elif isinstance(event, Outcome):
                 store.end(in_flight.pop(event.member), event)
                 progress.finished += 1
@@ -239,11 +247,18 @@ def _train(
                 progress.epochs_done += event.member.recipe.sized.budget.epochs - event.epochs
             elif isinstance(event, Done):
                 checkpoint.forget(checkpoint.path_of(folder, event.members, invocation.data.digest))
+            elif isinstance(event, Stalled):
+                for member in event.members:
+                    run_id = in_flight.pop(member)
+                    store.stall(run_id, event.why)
+                    store.interrupt(run_id)
+                names = [_name(members, member) for member in event.members]
+                progress.stalled.append(f"{enumerated(names)}: {event.why}, and another goes on")
             elif isinstance(event, Failed):
                 for member in event.members:
                     if member in in_flight:
                         store.fail(in_flight.pop(member), event.why)
-                        progress.failed[f"{members[member]}, seed {member.seed}"] = event.why
+                        progress.failed[_name(members, member)] = event.why
             show(progress)
             if stopped():
                 raise KeyboardInterrupt
@@ -252,6 +267,15 @@ def _train(
         for run_id in in_flight.values():
             store.interrupt(run_id)
         raise
+
+
+def _name(arms: Mapping[Member, str], member: Member) -> str:
+    return f"{arms[member]}, seed {member.seed}"
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """The first of the names, and how many more there are."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def epochs_behind(invocation: Invocation, folder: Path, members: Iterable[Member]) -> dict[Member, int]:

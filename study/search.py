@@ -23,13 +23,13 @@ from ablations.search import Best, Study
 from study import checkpoint
 from study.engine import Checkpoints, Epoch, Extent, Outcome
 from study.fleet import Member
-from study.runner import pack
+from study.runner import enumerated, pack
 from study.search_invocation import AT_ONCE, LEAST_AT_ONCE, SearchInvocation
 from study.search_log import SearchLog
 from study.sizing import fleet_size
 from study.tracking import Store, is_gone, this_process
 from study.tuning import RUN, Tuned
-from study.workers import Crew, Failed
+from study.workers import PATIENCE, Crew, Failed, Patience, Stalled
 
 
 @dataclass
@@ -76,6 +76,8 @@ class SearchProgress:
     pruned: int = 0
     diverged: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    stalled: list[str] = field(default_factory=list)
+    """A sentence for each fleet whose worker stood still and was ended: which trials go on with another, and why."""
     best: float | None = None
     study: str = ""
 
@@ -88,18 +90,21 @@ def tune(
     show: Callable[[SearchProgress], None],
     stopped: Callable[[], bool] = lambda: False,
     save_every: float = 20.0,
+    patience: Patience = PATIENCE,
 ) -> tuple[dict[str, Any], SearchProgress]:
     """Carry out a search, or what an earlier call left of it; returns its outcome, as logged, and what was done now.
 
+    Trainings of a worker that stood still longer than `patience` has it go on with another one, once. Their trials keep
+    their runs: as at a rung, the epochs of a trial before and after its checkpoint are in one run.
     Raises KeyboardInterrupt when `stopped` says so: trials in flight are put back, and go on from where they were.
     """
-    return _Coordinator(invocation, storage, store, facts, show, stopped, save_every).run()
+    return _Coordinator(invocation, storage, store, facts, show, stopped, save_every, patience).run()
 
 
 class _Coordinator:
     """One call of a search."""
 
-    def __init__(self, invocation, storage, store, facts, show, stopped, save_every):
+    def __init__(self, invocation, storage, store, facts, show, stopped, save_every, patience):
         self._invocation: SearchInvocation = invocation
         self._storage: BaseStorage = storage
         self._store: Store = store
@@ -114,7 +119,7 @@ class _Coordinator:
         self._fleet_size = 0
         assert invocation.data.folder is not None, "workers open the data set from its folder"
         self._interrupted = self._log.interrupted(self._described["digest"])
-        self._crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers)
+        self._crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers, patience)
 
     def run(self) -> tuple[dict[str, Any], SearchProgress]:
         """All rounds of the search."""
@@ -241,6 +246,8 @@ class _Coordinator:
                 elif isinstance(event, Outcome):
                     for tried in by_member[event.member]:
                         tried.ended[event.member.seed] = event
+                elif isinstance(event, Stalled):
+                    self._stalled([tried for member in event.members for tried in by_member[member]], event.why)
                 elif isinstance(event, Failed):
                     for member in event.members:
                         for tried in by_member[member]:
@@ -251,6 +258,12 @@ class _Coordinator:
                     raise KeyboardInterrupt
         finally:
             events.close()
+
+    def _stalled(self, trials: Sequence[Tried], why: str) -> None:
+        names = dict.fromkeys(_name(tried) for tried in trials)
+        self._progress.stalled.append(f"{enumerated(list(names))}: {why}, and another goes on")
+        for run_id in {tried.run_id for tried in trials}:
+            self._store.stall(run_id, why)
 
     def _learnt(self, tried: Tried, event: Epoch, seeds: Sequence[int]) -> None:
         """Keep an epoch's metrics, and log their mean over seeds once all seeds have them."""
@@ -273,7 +286,7 @@ class _Coordinator:
         self._log.rung(tried.run_id, step, value)
 
     def _end(self, tried: Tried, outcome: str, seeds: Sequence[int]) -> None:
-        name = f"{tried.tuned.study.name}, trial {tried.trial.number}"
+        name = _name(tried)
         metrics: dict[str, float] = {}
         if outcome == schema.FAILED:
             tried.tuned.fail(tried.trial, tried.failed)
@@ -309,6 +322,10 @@ class _Coordinator:
             "winner": None if best is None or keeps else _winner(best, self._invocation.baseline),
             "retuned": {b.study.name: dict(b.drawn) for b in found if b} if keeps else {},
         }
+
+
+def _name(tried: Tried) -> str:
+    return f"{tried.tuned.study.name}, trial {tried.trial.number}"
 
 
 def _ending(tried: Tried) -> str:

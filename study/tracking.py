@@ -188,6 +188,10 @@ class Store:
         self.client.set_tag(run_id, "error", why[-5_000:])
         self.client.set_terminated(run_id, "FAILED")
 
+    def stall(self, run_id: str, why: str) -> None:
+        """Note that the worker of a run made no progress and was ended."""
+        self.client.set_tag(run_id, schema.STALLED, why)
+
     def interrupt(self, run_id: str) -> None:
         """Mark a run that was stopped from outside; it has no result and will be trained again."""
         self.client.set_tag(run_id, schema.OUTCOME, schema.INTERRUPTED)

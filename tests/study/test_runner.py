@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
+from multiprocessing import active_children
 from pathlib import Path
 
 import mlflow
@@ -32,6 +34,7 @@ from study.runner import Invocation, Progress, pack, run
 from study.tracking import StoreError, open_store
 from study.workers import Crew, Failed, Started, train_fleets
 from tests.fresh_store import put_fresh_store
+from tests.standing_still import IMPATIENT, put_stuck_network, send_workers
 
 FACTS = {"commit": "unknown", "device": "cpu"}
 
@@ -287,15 +290,91 @@ def test_a_worker_that_died_at_rest_costs_the_fleet_it_is_given_and_no_more(reci
     crew = Crew(tiny_data.folder, "cpu", 1)
     try:
         list(crew.train([[Member(recipe, 0)]]))
-        ((_, resting),) = crew._idle
-        resting.kill()
-        resting.join()
+        (resting,) = crew._idle
+        resting.process.kill()
+        resting.process.join()
         events = [e for e in crew.train([[Member(recipe, 1)], [Member(recipe, 2)]]) if e is not None]
     finally:
         crew.close()
     assert [type(e) for e in events[:2]] == [Started, Failed]
     assert events[1].members == (Member(recipe, 1),)
     assert [e.member for e in events if isinstance(e, Outcome)] == [Member(recipe, 2)]
+
+
+def test_trainings_of_a_worker_that_stands_still_go_on_under_new_runs(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, _ = put_stuck_network(tmp_path, step=10)  # three steps an epoch
+    home = Home(put_fresh_store(tmp_path / "home"))
+    invocation = _invocation(recipe.set("budget.epochs=6").set(f"model.name={name}"), tiny_data, seeds=1)
+    invocation = replace(invocation, workers=1, plan=replace(invocation.plan, arms=invocation.plan.arms[:2], claims=()))
+    shown: list[tuple[int, int]] = []
+
+    def show(progress: Progress) -> None:
+        shown.append((progress.epochs_done, progress.epochs_total))
+
+    progress = run(invocation, open_store(home), FACTS, show, save_every=0, patience=IMPATIENT)
+    assert (progress.finished, progress.failed) == (2, {})
+    assert all(before[0] <= after[0] <= after[1] == 12 for before, after in pairwise(shown))
+    assert shown[-1] == (12, 12)
+    (sentence,) = progress.stalled
+    first, why = sentence.split(": ")
+    assert first == f"{invocation.plan.arms[0].name}, seed 0 and 1 more"
+    assert why.startswith("its worker made no progress for ")
+    client = _client(home)
+    for arm in invocation.plan.arms:
+        ended, interrupted = sorted(
+            (r for r in _runs(home) if r.data.tags[schema.ARM] == arm.name), key=lambda r: r.data.tags[schema.OUTCOME]
+        )
+        assert ended.data.tags[schema.OUTCOME] == schema.FINISHED
+        assert (interrupted.info.status, interrupted.data.tags[schema.OUTCOME]) == ("KILLED", schema.INTERRUPTED)
+        assert why.startswith(interrupted.data.tags[schema.STALLED])
+        before, after = (
+            [(m.step, m.value) for m in client.get_metric_history(r.info.run_id, schema.TRAIN_LOSS)]
+            for r in (interrupted, ended)
+        )
+        assert [step for step, _ in after] == [1, 2, 3, 4, 5, 6]
+        assert before == after[:3]
+    assert not list(home.checkpoints.iterdir())
+
+
+def test_trainings_that_stand_still_twice_are_named_and_the_others_end(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    home = Home(put_fresh_store(tmp_path / "home"))
+    fine = _invocation(recipe, tiny_data, seeds=1)
+    stuck, *others = fine.plan.arms[:3]
+    name, _ = put_stuck_network(tmp_path, step=5, always=True)
+    stuck = replace(stuck, recipe=recipe.set(f"model.name={name}"))
+    invocation = replace(fine, plan=replace(fine.plan, arms=(stuck, *others), claims=()))
+    progress = run(invocation, open_store(home), FACTS, _silent, save_every=1e9, patience=IMPATIENT)
+    assert progress.finished == 2
+    assert progress.epochs_done == 5 < progress.epochs_total == 6, "the first epoch of the stuck one counts once"
+    assert len(progress.stalled) == 1
+    ((name, why),) = progress.failed.items()
+    assert name == f"{stuck.name}, seed 0"
+    assert why in {f"its worker made no progress for {s} s, twice; it was ended" for s in range(1, 60)}
+    runs = {r.data.tags[schema.OUTCOME]: r for r in _runs(home) if r.data.tags[schema.ARM] == stuck.name}
+    assert set(runs) == {schema.INTERRUPTED, schema.FAILED}
+    assert runs[schema.FAILED].data.tags["error"] == why
+
+
+def test_a_stopped_worker_does_not_keep_a_command_from_being_stopped(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    home = Home(put_fresh_store(tmp_path))
+
+    def stopped() -> bool:
+        send_workers(signal.SIGSTOP)
+        return True
+
+    invocation = _invocation(recipe, tiny_data, plan="notebook")
+    with pytest.raises(KeyboardInterrupt):
+        run(invocation, open_store(home), FACTS, _silent, stopped)
+    assert not active_children()
+    assert {r.info.status for r in _runs(home)} == {"KILLED"}
 
 
 def test_pictures_that_cannot_be_drawn_are_said_and_keep_nobody_from_training(

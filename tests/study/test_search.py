@@ -23,6 +23,7 @@ from study.search_log import SearchLog
 from study.tracking import open_store
 from study.tuning import COUNTED, storage_at
 from tests.fresh_store import put_fresh_store
+from tests.standing_still import IMPATIENT, put_stuck_network
 
 FACTS = {"commit": "unknown", "device": "cpu"}
 
@@ -176,6 +177,33 @@ def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: in
     assert {t.state for t in trials if t not in ended} <= {TrialState.FAIL}
     assert again["winner"]["value"] == outcome["winner"]["value"]
     assert not list(other.checkpoints.glob("search-*"))
+
+
+def test_trials_of_a_worker_that_stands_still_go_on_in_their_runs(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, _ = put_stuck_network(tmp_path, step=8)  # three steps an epoch
+    home = Home(put_fresh_store(tmp_path / "home"))
+    invocation = _invocation(recipe.set(f"model.name={name}"), tiny_data, trials=2, workers=1, pruner="none")
+    storage, store = storage_at(None, home.journal), open_store(home)
+    _, progress = tune(invocation, storage, store, FACTS, lambda progress: None, patience=IMPATIENT)
+    assert (progress.trials_done, progress.failed) == (2, {})
+    assert progress.epochs_done == 2 * invocation.epochs
+    (sentence,) = progress.stalled
+    names, why = sentence.split(": ")
+    assert names.endswith(", trial 0 and 1 more")
+    assert why.startswith("its worker made no progress for ")
+    (trials,) = _studies(home).values()
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    runs = _runs(home)
+    assert len(runs) == 2
+    client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+    for run in runs:
+        assert (run.info.status, run.data.tags[schema.OUTCOME]) == ("FINISHED", schema.FINISHED)
+        assert why.startswith(run.data.tags[schema.STALLED])
+        curve = client.get_metric_history(run.info.run_id, schema.VALIDATION_ACCURACY)
+        assert [point.step for point in curve] == list(range(1, invocation.epochs + 1)), "each epoch once"
 
 
 @pytest.mark.slow
