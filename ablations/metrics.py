@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ablations import schema
@@ -20,13 +21,22 @@ class Metric:
     title: str
     share: bool = False
     unit: str = ""
+    signed: bool = False
+    """Whether a share may lie below zero, as a difference of two accuracies may."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most it can be; infinite where nothing bounds it."""
+        if not self.share:
+            return -math.inf, math.inf
+        return -1.0 if self.signed else 0.0, 1.0
 
 
 METRICS = {
     schema.TEST_ACCURACY: Metric("test accuracy", share=True),
     schema.TRAIN_ACCURACY: Metric("training accuracy", share=True),
     schema.VALIDATION_ACCURACY: Metric("validation accuracy", share=True),
-    schema.GENERALISATION_GAP: Metric("the generalisation gap", share=True),
+    schema.GENERALISATION_GAP: Metric("the generalisation gap", share=True, signed=True),
     schema.CALIBRATION_ERROR: Metric("the calibration error", share=True),
     schema.TEST_LOSS: Metric("test loss"),
     schema.TRAIN_LOSS: Metric("the last epoch's training loss"),

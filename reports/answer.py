@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ablations import schema
-from reports import statistics, verdict, wording
+from reports import health, statistics, verdict, wording
+from reports.health import Health
 
 
 def headlines(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[str]:
@@ -53,14 +55,14 @@ def _headline(plan: Mapping[str, Any], place: str, rows: list[Any]) -> str:
     return start + "; ".join(parts) + "."
 
 
-def of_ledger(verdicts: pd.DataFrame) -> list[str]:
+def of_ledger(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[str]:
     """How many of a plan's statements came out in which way, and which did not hold."""
     if verdicts.empty:
         return []
     totals = {kind: int((verdicts["verdict"] == kind).sum()) for kind in verdict.VERDICTS}
     counts = [f"{n or 'none'} {'is' if n <= 1 else 'are'} {kind}" for kind, n in totals.items()]
     found = wording.listing(counts)
-    sentences = [f"Of the notebook's {wording.count(len(verdicts), 'statement')}, at this scale, {found}."]
+    sentences = [f"Of the notebook's {wording.count(len(verdicts), 'statement')}, {wording.scope(plan)}, {found}."]
     against = verdicts.loc[verdicts["verdict"] == verdict.REFUTED, "statement"].tolist()
     if against:
         sentences.append(f"Here the opposite was found of: {'; '.join(against)}.")
@@ -132,20 +134,19 @@ def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
         text = f"{count} paired seeds; the plan's looks are corrected for."
     else:
         text = f"{count} paired seeds, at least the {rule['confirmatory_seeds']} that this plan asks for."
-    detectable = verdicts.loc[verdicts["metric"] == schema.TEST_ACCURACY, "detectable"].dropna()
-    if detectable.empty:
+    compared = verdicts[(verdicts["metric"] == schema.TEST_ACCURACY) & verdicts["detectable"].notna()]
+    if compared.empty:
         return text
-    if detectable.median() > 1:
+    detectable, possible = compared["detectable"].to_list(), compared["possible"].to_list()
+    changes, beyond = wording.changes(schema.TEST_ACCURACY, detectable, possible, "claim")
+    if not changes:
         return f"{text} With so few no change of test accuracy could be found reliably."
-    low, typical, high = (
-        wording.detectable(schema.TEST_ACCURACY, x) for x in (detectable.min(), detectable.median(), detectable.max())
-    )
-    among = "" if low == high else f" ({low} to {high} pp, depending on the technique)"
     text += (
-        f" With these seeds a change of test accuracy of typically {typical} pp{among} would be found four times out "
-        "of five, at the upper 95 % limit of the spread seen"
+        f" With these seeds a change of test accuracy of {changes} would be found four times out of five, at the upper "
+        "95 % limit of the spread seen"
     )
-    if detectable.min() > rule["margin"]:
+    text += f"; {beyond}" if beyond else ""
+    if min(detectable) > rule["margin"]:
         text += f"; a change the size of the margin, {100 * rule['margin']:g} pp, is out of their reach"
     return text + "."
 
@@ -164,7 +165,8 @@ def of_references(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[str]:
         inside = low <= reference["value"] <= high
         sentences.append(
             f"The reference {value} falls {'inside' if inside else 'outside'} the range "
-            f"{wording.interval(low, high)} in which one more run is expected with {100 * confidence:g} % probability; "
+            f"{wording.share_interval(low, high)} in which one more run is expected with {100 * confidence:g} % "
+            "probability; "
             f"{int((values > reference['value']).sum())} of {len(values)} seeds lie above it."
         )
     return sentences
@@ -178,7 +180,7 @@ def of_arms(plan: Mapping[str, Any], arms: pd.DataFrame) -> list[str]:
         f"{wording.sentence_case(row['arm'])}: test accuracy "
         f"{wording.mean_and_std(row['accuracy'], row['accuracy_std'])} % "
         f"over {wording.count(row['n'], 'seed')}"
-        + (f", mean within {text}" if (text := wording.interval(row["low"], row["high"])) else "")
+        + (f", mean within {text}" if (text := wording.share_interval(row["low"], row["high"])) else "")
         + "."
         for row in arms.to_dict("records")
         if row["n"]
@@ -192,3 +194,80 @@ def of_divergence(arms: pd.DataFrame, chance: float) -> str:
         return ""
     counted = f"Diverged runs stay in, at chance accuracy ({100 * chance:g} %) and no gap."
     return f"Diverged: {wording.listing(parts)}. {counted}"
+
+
+APART = 0.1
+"""How far an arm's training accuracy must lie below the first arm's to be named."""
+
+
+def of_health(plan: Mapping[str, Any], arms: Sequence[Health]) -> list[str]:
+    """Whether the plan's first arm has learned its training images, and where arms differ much, which learned least.
+
+    arms: of `health.of_plan`. Nothing before the first result.
+    """
+    if not any(arm.n for arm in arms):
+        return []
+    return [_learning(arms[0], wording.scope(plan, [arms[0].arm])), *_learning_of_others(arms)]
+
+
+def _learning(arm: Health, scope: str) -> str:
+    name = wording.sentence_case(arm.arm)
+    if not arm.n:
+        return f"{name}: no run has ended, so whether the network learns is not known."
+    if not arm.converged:
+        runs = "its run" if arm.n == 1 else f"all {arm.n} runs"
+        return f"{name}: {runs} diverged, and effects within it are about what makes it diverge."
+    if math.isnan(arm.accuracy):
+        return f"{name}: the store has no training accuracy, so whether the network has learned is not known."
+    found = f"{name}: training accuracy {wording.percent(arm.accuracy, 1)} % ({_counted(arm)})"
+    if arm.fit == health.NO_BETTER:
+        return (
+            f"{found}, {arm.fit} ({100 * arm.chance:.3g} %): the network has learned nothing, and effects within it "
+            "are about what keeps it from learning."
+        )
+    ending = {health.FALLS: "still falling", health.LEVEL: "level", health.RISES: "rising"}
+    found += f", training loss {ending[arm.trend]} at the end" if arm.trend else ""
+    if arm.fit == health.FIT:
+        how_many = "its" if arm.accuracy >= health.NEARLY_ALL else "most of its"
+        return f"{found}: the network has learned {how_many} training images."
+    small_steps = arm.rate_left < health.DECAYED
+    if arm.trend == health.LEVEL and not small_steps and not math.isnan(arm.rate_left):
+        return (
+            f"{found} with the learning rate still high: the network has not fitted its training images, and more "
+            "epochs alone would hardly help. Effects of regularisers are effects on a network that underfits."
+        )
+    found += " after the learning rate had decayed" if arm.trend == health.LEVEL and small_steps else ""
+    if 2 * arm.stopped > arm.converged:
+        return f"{found}. Early stopping ended it before it had fitted its training images: {SPEED}"
+    return f"{found}. {wording.sentence_case(scope)} the network has not fitted its training images: {SPEED}"
+
+
+SPEED = "effects of regularisers are effects on the speed of learning."
+
+
+def _counted(arm: Health) -> str:
+    """The runs that an arm's training accuracy is the mean of, and what became of others."""
+    parts = [f"{arm.converged} of {arm.n} seeds" if arm.diverged else wording.count(arm.n, "seed")]
+    for number, what in (
+        (arm.diverged, "diverged"),
+        (arm.stopped, "stopped early"),
+        (0 if arm.fit == health.NO_BETTER else arm.guessing, health.NO_BETTER),
+    ):
+        parts += [f"{number} {what}"] if number else []
+    return ", ".join(parts)
+
+
+def _learning_of_others(arms: Sequence[Health]) -> list[str]:
+    """The arm with the lowest training accuracy, where it lies far below the first arm's or learned nothing."""
+    known = [arm for arm in arms[1:] if not math.isnan(arm.accuracy)]
+    if not known:
+        return []
+    lowest = min(known, key=lambda arm: arm.accuracy)
+    apart = lowest.accuracy <= arms[0].accuracy - APART
+    if not apart and (lowest.fit != health.NO_BETTER or arms[0].fit == health.NO_BETTER):
+        return []
+    unfit = sum(arm.fit in (health.UNFIT, health.NO_BETTER) for arm in arms)
+    many = f"{unfit} of {len(arms)} arms {'has' if unfit == 1 else 'have'} not learned theirs"
+    count = f"{many}; l" if arms[0].fit == health.FIT and unfit else "L"
+    none = f", {lowest.fit}" if lowest.fit == health.NO_BETTER else ""
+    return [f"{count}owest: '{lowest.arm}', {wording.percent(lowest.accuracy, 1)} %{none}."]

@@ -77,7 +77,9 @@ def facts(one: Side, other: Side) -> list[dict[str, Any]]:
     rows = {
         "invoked": [f"{s.invocation.started:%Y-%m-%d %H:%M} UTC" for s in (one, other)],
         "plan": [s.invocation.digest for s in (one, other)],
-        "data": [f"{s.invocation.data_name} ({s.invocation.data_digest})" for s in (one, other)],
+        "data": [
+            wording.data_line(s.invocation.data_name, s.invocation.data_digest, s.invocation.plan) for s in (one, other)
+        ],
         "profile": [s.invocation.profile for s in (one, other)],
         "network": [s.invocation.plan.get("model", "") for s in (one, other)],
         "budget": [s.invocation.plan.get("budget", "") for s in (one, other)],

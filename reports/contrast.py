@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ablations import schema
+from ablations.metrics import metric
 
 Claim = Mapping[str, Any]
 
@@ -44,17 +46,40 @@ def arms(claim: Claim) -> tuple[list[str], list[str]]:
     return [claim["treatment"]], [claim["control"]]
 
 
+def reach(claim: Claim) -> float:
+    """The largest difference of a share that a claim can be about: 1, or more where it adds up several differences.
+
+    A gap could fall from 1 to -1; one below zero is no more than noise, and a change of it counts as at most 1 too.
+    """
+    return sum(weight for weight in weights(claim).values() if weight > 0)
+
+
+def possible(claim: Claim, control: float) -> float:
+    """The largest difference that a claim's metric allows from a control at its mean, in the metric's own unit.
+
+    control: the mean of the side without the technique, as in `sides`; NaN where it is not known, and then the whole
+    range is allowed. Infinite for a metric without bounds.
+    """
+    low, high = metric(claim["metric"]).bounds
+    if math.isinf(high):
+        return math.inf
+    if claim.get("beyond"):  # each side is a difference itself
+        low, high = low - high, high - low
+    known = high - low if math.isnan(control) else max(control - low, high - control)
+    return min(known, reach(claim))
+
+
 def sides(claim: Claim, runs: pd.DataFrame) -> Sides:
     """The claim's metric on both sides, by seed; NaN where an arm lacks the seed.
 
     Where the claim is about a difference beyond another one, the sides are those two differences.
     """
-    metric = claim["metric"]
+    name = claim["metric"]
     if claim.get("over"):
-        return Sides(*(_weighted(runs, weights(claim), metric, sign) for sign in (1, -1)))
-    treatment, control = (_values(runs, claim[side], metric) for side in ("treatment", "control"))
+        return Sides(*(_weighted(runs, weights(claim), name, sign) for sign in (1, -1)))
+    treatment, control = (_values(runs, claim[side], name) for side in ("treatment", "control"))
     if claim.get("beyond"):
-        also, without = (_values(runs, arm, metric) for arm in claim["beyond"])
+        also, without = (_values(runs, arm, name) for arm in claim["beyond"])
         return Sides(treatment - control, also - without)
     return Sides(treatment, control)
 

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablations import schema
-from reports import details, load
-
 if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
+    from reports import details
 
 MANY_ARMS = 20
 """Of more arms, what would list every one is left out or folded."""
@@ -21,9 +18,9 @@ Drawing = tuple[Any, pd.DataFrame]
 
 
 def of_plan(
-    client: MlflowClient,
     plan: Mapping[str, Any],
     runs: pd.DataFrame,
+    curves: pd.DataFrame,
     verdicts: pd.DataFrame,
     arrays: details.Arrays,
     kept: Mapping[str, Any],
@@ -31,14 +28,11 @@ def of_plan(
     """By name, the figures of a plan; learning curves, seeds and the forest say so themselves where nothing is there.
 
     Those of a technique's mechanism are named by `mechanism_name`.
-    runs, verdicts: the frames of `load.runs_of` and `verdict.judge`; arrays: of `details.arrays_of`; kept:
-    of `load.gallery_of`.
+    runs, verdicts: the frames of `load.runs_of` and `verdict.judge`; curves: of `load.curves_of`; arrays: of
+    `details.arrays_of`; kept: of `load.gallery_of`.
     """
     from reports.figures import confusion, cost, forest, gallery, gap, learning_curves, paired, seeds
 
-    curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY])
-    if curves.empty:  # nothing was held out, or no epoch has ended
-        curves = load.curves_of(client, runs, [schema.TRAIN_LOSS])
     found: dict[str, Drawing] = {
         "curves": (learning_curves, learning_curves.data(curves, plan)),
         "seeds": (seeds, seeds.data(runs, plan)),

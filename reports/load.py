@@ -73,7 +73,7 @@ class Invocation:
     @property
     def stand_in(self) -> bool:
         """Whether the images are the procedurally drawn ones."""
-        return self.tags.get(schema.STAND_IN) == "true" or bool(self.plan.get("data", {}).get("stand_in"))
+        return bool(self.plan.get("data", {}).get("stand_in"))
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -131,8 +131,15 @@ def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
         started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         running=run.info.status == "RUNNING",
         tags=dict(run.data.tags),
-        plan=plan,
+        plan=with_kind_of_data(plan, run.data.tags),
     )
+
+
+def with_kind_of_data(asked: dict[str, Any], tags: Mapping[str, str]) -> dict[str, Any]:
+    """A plan or search as logged, whose `data` says that images were drawn also where its run's tags alone do."""
+    if tags.get(schema.STAND_IN) != "true":
+        return asked
+    return asked | {"data": asked.get("data", {}) | {"stand_in": True}}
 
 
 def gallery_of(client: MlflowClient, invocation: Invocation) -> dict[str, Any]:

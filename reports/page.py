@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from reports import (
     details,
     drawings,
     factorial,
+    health,
     load,
     mechanisms,
     registration,
@@ -50,12 +51,14 @@ def write_reports(
     plan: str | None = None,
     digest: str | None = None,
     ui_address: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write a page and its CSV files for the newest invocation of each question; returns the pages, newest first.
 
     A question is a plan on a data set, in a profile, with given overrides; `plan` (a name) and `digest` (of a plan as
-    invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). Files
-    appear whole or not at all. Raises ValueError where the store does not exist, for a plan that was never invoked, and
+    invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
+    given what each page says of whether its networks have learned, a sentence or two at a time. Files appear whole or
+    not at all. Raises ValueError where the store does not exist, for a plan that was never invoked, and
     for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
@@ -71,14 +74,19 @@ def write_reports(
     for stem, invocation in registration.newest(found).items():
         if plan in (None, invocation.name) and registration.question(invocation) in asked:
             with rendering.uncollected():
-                pages.append(_write(client, template, folder, stem, invocation, found, address))
+                path, learned = _write(client, template, folder, stem, invocation, found, address)
+            pages.append(path)
+            if tell is not None:
+                for sentence in learned:
+                    tell(sentence)
     return pages
 
 
 def _write(
     client: MlflowClient, template: Template, folder: Path, stem: str,
     invocation: Invocation, found: Sequence[Invocation], address: str,
-) -> Path:  # fmt: skip
+) -> tuple[Path, list[str]]:  # fmt: skip
+    """Write one page; returns it, and what it says of whether its networks have learned."""
     plan = invocation.plan
     matching = load.matching_runs(client, plan)
     runs = load.with_epochs_to_target(client, load.results_among(matching, invocation.chance), plan)
@@ -87,34 +95,41 @@ def _write(
     verdicts = registration.with_exploratory(verdicts, invocation, runs, found)
     ledger = plan.get("layout") == "ledger"
     arms = tables.arm_table(plan, runs)
+    curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY, *health.CURVES])
+    learned = answer.of_health(plan, health.of_plan(plan, runs, curves))
+    divergence = answer.of_divergence(arms, invocation.chance)
+
+    def csv(frame: pd.DataFrame) -> bytes:
+        return rendering.csv(tables.labelled(frame, plan))
+
     arms_csv, verdicts_csv = f"{stem}-arms.csv", f"{stem}-verdicts.csv" if plan["claims"] else ""
-    downloads = {f"{stem}-arms.csv": rendering.csv(arms)}
+    downloads = {f"{stem}-arms.csv": csv(arms)}
     if verdicts_csv:
-        short = tables.short_verdicts(verdicts)
+        short, note = tables.short_verdicts(verdicts), tables.NOTE if invocation.stand_in else ""
         downloads |= {
-            verdicts_csv: rendering.csv(tables.verdict_table(verdicts, plan)),
-            f"{stem}-verdicts.md": tables.as_markdown(short).encode(),
-            f"{stem}-verdicts.tex": tables.as_latex(short).encode(),
+            verdicts_csv: csv(tables.verdict_table(verdicts, plan)),
+            f"{stem}-verdicts.md": tables.as_markdown(short, note).encode(),
+            f"{stem}-verdicts.tex": tables.as_latex(short, note).encode(),
         }
-    tidy = tables.run_table(plan, runs)
+    tidy = tables.labelled(tables.run_table(plan, runs), plan)
     downloads |= {f"{stem}-runs.csv": rendering.csv(tidy), f"{stem}-runs.parquet": tidy.to_parquet(index=False)}
     shares = {}
     kept = load.gallery_of(client, invocation)
-    figures = drawings.of_plan(client, plan, runs, verdicts, arrays, kept)
+    figures = drawings.of_plan(plan, runs, curves, verdicts, arrays, kept)
     inside = mechanisms.table(plan, runs)
     around = tables.surroundings(plan, runs)
     if len(around):
-        downloads[f"{stem}-surroundings.csv"] = rendering.csv(around.assign(places=around["places"].map(", ".join)))
+        downloads[f"{stem}-surroundings.csv"] = csv(around.assign(places=around["places"].map(", ".join)))
     if len(inside):
-        downloads[f"{stem}-mechanisms.csv"] = rendering.csv(inside)
+        downloads[f"{stem}-mechanisms.csv"] = csv(inside)
     if plan.get("factors"):
         for name in (schema.TEST_ACCURACY, schema.GENERALISATION_GAP):
             shares[name] = factorial.contributions(plan, runs, name)
         pairs = factorial.interactions(plan, runs, schema.TEST_ACCURACY)
         whole = pd.concat(shares, names=["metric"]).reset_index("metric")
         downloads |= {
-            f"{stem}-contributions.csv": rendering.csv(whole),
-            f"{stem}-interactions.csv": rendering.csv(pairs),
+            f"{stem}-contributions.csv": csv(whole),
+            f"{stem}-interactions.csv": csv(pairs),
         }
         figures |= drawings.of_factorial(plan, runs, shares[schema.TEST_ACCURACY], pairs)
     for name, content in downloads.items():
@@ -125,15 +140,18 @@ def _write(
         status=_status(plan, matching, runs),
         latest=rendering.when(runs["ended"].max()),
         headlines=[
-            *(answer.of_ledger(verdicts) if ledger else answer.headlines(plan, verdicts)),
+            *(answer.of_ledger(plan, verdicts) if ledger else answer.headlines(plan, verdicts)),
             *answer.of_arms(plan, arms),
             *answer.of_references(plan, runs),
         ],
         ledger=ledger,
         contributions=[{"metric": name, "rows": frame.to_dict("records")} for name, frame in shares.items()],
         interactions=pairs.sort_values("p", kind="stable").to_dict("records") if shares else [],
+        learned=learned,
+        LEARNED=health.LEARNED,
+        FIT=health.FIT,
         strength=answer.strength(plan, verdicts),
-        divergence=answer.of_divergence(arms, invocation.chance),
+        divergence=divergence,
         techniques=[] if ledger else answer.by_technique(plan, verdicts),
         families=_families(verdicts, runs, ledger),
         arms=arms.to_dict("records"),
@@ -158,7 +176,8 @@ def _write(
         csv={"verdicts": verdicts_csv, "arms": arms_csv, "mechanisms": f"{stem}-mechanisms.csv"},
         grouped_view=schema.GROUPED_VIEW,
     )
-    return rendering.write_html(folder / f"{stem}.html", html)
+    path = rendering.write_html(folder / f"{stem}.html", html)
+    return path, [*learned, *([divergence] if divergence else [])]
 
 
 def _about(name: str, stem: str) -> Mapping[str, str]:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ablations import schema
 from reports import contrast, load, statistics, verdict
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What runs in the store say of a comparison, as fractions.
+
+    spread: of its paired differences, the upper 95 % χ² limit of the standard deviation; possible: the largest
+    difference that the metric allows from the control's mean.
+    """
+
+    spread: float
+    possible: float
 
 
 def undecided_claims(tracking_uri: str, plan: Mapping[str, Any]) -> int:
@@ -17,8 +30,8 @@ def undecided_claims(tracking_uri: str, plan: Mapping[str, Any]) -> int:
     return 0 if verdicts.empty else int((verdicts["verdict"] == verdict.INCONCLUSIVE).sum())
 
 
-def pilot_spreads(tracking_uri: str, plan: Mapping[str, Any]) -> dict[str, float]:
-    """Per claim on test accuracy, the upper 95 % χ² limit of the standard deviation of its paired differences.
+def pilot_spreads(tracking_uri: str, plan: Mapping[str, Any]) -> dict[str, Pilot]:
+    """Per claim on test accuracy, by its statement, how much its paired differences vary and how large one can be.
 
     From all seeds that the store has both sides of, planned or not; claims with fewer than two are left out.
     """
@@ -29,8 +42,10 @@ def pilot_spreads(tracking_uri: str, plan: Mapping[str, Any]) -> dict[str, float
         if claim["metric"] != schema.TEST_ACCURACY:
             continue
         sides = contrast.sides(claim, runs)
-        found = statistics.mean_interval(statistics.differences(sides.treatment, sides.control).to_numpy())
+        differences = statistics.differences(sides.treatment, sides.control)
+        found = statistics.mean_interval(differences.to_numpy())
         limit = statistics.upper_limit_of_sd(found.std, found.n)
         if limit > 0:
-            spreads[claim["statement"]] = limit
+            control = float(sides.control[differences.index].mean())
+            spreads[claim["statement"]] = Pilot(limit, contrast.possible(claim, control))
     return spreads

@@ -51,9 +51,11 @@ def environment() -> Environment:
         wording.points, wording.percent, wording.interval, wording.mean_and_std, wording.p_value, wording.margin,
         wording.verdict_label, wording.duration, wording.sentence_case, wording.listing, wording.metric_title,
         wording.number, wording.amount, wording.count, wording.detectable, wording.spread, wording.difference,
-        wording.limits, wording.looks_taken, wording.epochs, sort_key,
+        wording.limits, wording.looks_taken, wording.epochs, wording.share_interval, wording.std_interval,
+        wording.data_line, sort_key,
     )  # fmt: skip
-    found.globals |= {word.__name__: word for word in words} | {"sort_script": sort_script()}
+    found.globals |= {word.__name__: word for word in words}
+    found.globals |= {"sort_script": sort_script(), "REHEARSAL": wording.REHEARSAL}
     return found
 
 

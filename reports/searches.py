@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ablations import schema
-from reports import load
+from reports import load, wording
 from reports.load import Invocation
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def searches(tracking_uri: str) -> list[Search]:
                 "running": run.info.status == "RUNNING",
                 "tags": dict(run.data.tags),
             }
+            plan = load.with_kind_of_data(plan, run.data.tags)
             found.append(Search(plan=plan, outcome=_artifact(client, run.info.run_id, schema.OUTCOME_FILE), **about))
     found.sort(key=lambda search: (search.started, search.run_id), reverse=True)
     outcomes = {(s.digest, s.data_digest): s.outcome for s in reversed(found) if s.outcome is not None}
@@ -313,4 +314,9 @@ def trial_table(search: Search, trials: pd.DataFrame, rungs: pd.DataFrame) -> pd
     counts = trials["outcome"].isin(COUNTED)
     table = trials.assign(counted=counts).join(wide, on=["study", "trial"])
     table.loc[~counts, list(wide.columns)] = math.nan
-    return table.assign(search=search.name, search_digest=search.digest, data=search.data_name)
+    return table.assign(
+        search=search.name,
+        search_digest=search.digest,
+        data=search.data_name,
+        data_kind=wording.data_kind(search.plan),
+    )

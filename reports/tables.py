@@ -11,7 +11,7 @@ import pandas as pd
 
 from ablations import schema
 from ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
-from reports import contrast, statistics, wording
+from reports import contrast, health, statistics, wording
 
 VERDICT_COLUMNS = [
     "family",
@@ -68,19 +68,25 @@ def verdict_table(verdicts: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFra
     )
 
 
+def labelled(table: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """A table as a file keeps it: every row says whether it is a rehearsal on drawn images."""
+    return table.assign(data_kind=wording.data_kind(plan))
+
+
 def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     """One row per arm of the plan, in its order, from the frame of `load.runs_of`; NaN where there is no run yet.
 
     Accuracies and gaps are fractions; `seconds` is the mean training time of a run; `low` and `high` bound the t
     interval of the mean accuracy, `std_low` and `std_high` the χ² interval of its standard deviation, and
     `diverged_low` and `diverged_high` the Clopper-Pearson interval of the share that diverged.
-    `converged_accuracy` is the secondary figure, of converged runs only. `rank` is the mean rank in accuracy
-    among the arms, 1 the best, over the seeds that have all of them. Where the runs know of epochs to a target: the
-    `reached` share, and the median of `epochs_to_target` over runs, infinite where half of them missed it.
+    `converged_accuracy` is the secondary figure, of converged runs only. `train_accuracy` and its `train_std` are of
+    converged runs too, and `fit` says whether they have learned, as `reports.health` has it. `rank` is the mean rank
+    in accuracy among the arms, 1 the best, over the seeds that have all of them. Where the runs know of epochs to a
+    target: the `reached` share, and the median of `epochs_to_target` over runs, infinite where half of them missed it.
     """
     confidence = 1 - plan["rule"]["alpha"]
     rows, ranks = [], mean_ranks(plan, runs)
-    for arm in plan["arms"]:
+    for arm, trained in zip(plan["arms"], health.of_plan(plan, runs), strict=True):
         of_arm = runs[runs["arm"] == arm["name"]]
         accuracy = statistics.mean_interval(of_arm[schema.TEST_ACCURACY].dropna().to_numpy(), confidence)
         gap = statistics.mean_interval(of_arm[schema.GENERALISATION_GAP].dropna().to_numpy(), confidence)
@@ -98,6 +104,9 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "high": accuracy.high,
                 "std_low": spread[0],
                 "std_high": spread[1],
+                "train_accuracy": trained.accuracy,
+                "train_std": trained.std,
+                "fit": trained.fit,
                 "rank": ranks.get(arm["name"], math.nan),
                 "gap": gap.mean,
                 "gap_std": gap.std,
@@ -191,29 +200,37 @@ def short_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
             "Seeds": str(row["n"]),
             "Difference": wording.effect(row),
             "p (Holm)": wording.p_value(row["p_holm"]).removeprefix("= "),
-            "Verdict": row["verdict"] + (", negligible" if row["negligible"] else ""),
+            "Verdict": row["verdict"]
+            + (", negligible" if row["negligible"] else "")
+            + (" · rehearsal" if row["rehearsal"] else ""),
         }
         for row in verdicts.to_dict("records")
     ]
     return pd.DataFrame(rows, columns=["Claim", "Seeds", "Difference", "p (Holm)", "Verdict"])
 
 
-def as_markdown(table: pd.DataFrame) -> str:
-    """A table of text as Markdown; nothing in a cell can end it."""
+NOTE = f"{wording.sentence_case(wording.REHEARSAL)}: nothing here is a result on photographs."
+"""Stands in the tables of text that a rehearsal writes."""
+
+
+def as_markdown(table: pd.DataFrame, note: str = "") -> str:
+    """A table of text as Markdown, below a note where there is one; nothing in a cell can end it."""
     lines: list[list[Any]] = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     escaped = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+    above = f"**{note}**\n\n" if note else ""
+    return above + "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "−": "$-$",
     "±": r"$\pm$", "→": r"$\to$", "×": r"$\times$", "₁₀": r"$_{10}$", "–": "--",
+    "·": r"$\cdot$",
 }  # fmt: skip
 
 
-def as_latex(table: pd.DataFrame) -> str:
-    """A table of text as LaTeX for the package booktabs."""
+def as_latex(table: pd.DataFrame, note: str = "") -> str:
+    """A table of text as LaTeX for the package booktabs, a note in a comment and in a row of its own."""
 
     def escaped(text: object) -> str:
         found = re.sub("₁₀|.", lambda match: LATEX.get(match[0], match[0]), str(text), flags=re.DOTALL)
@@ -223,4 +240,7 @@ def as_latex(table: pd.DataFrame) -> str:
     lines = [" & ".join(escaped(cell) for cell in line) + r" \\" for line in cells]
     head, *body = lines
     parts = [r"\begin{tabular}{lr" + "l" * (len(table.columns) - 2) + "}", r"\toprule", head, r"\midrule", *body]
+    if note:
+        across = rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{escaped(note)}}} \\"
+        parts = [f"% {note}", *parts, r"\midrule", across]
     return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -68,7 +68,9 @@ def judge(plan: Mapping[str, Any], runs: pd.DataFrame, answers: Mapping[str, np.
 
     Differences, spreads, limits and the margin are fractions. `p_holm` and `tost_p_holm` are corrected over all claims
     of the family, those without data included. `detectable` is the effect that n seeds find with 80 % probability,
-    and `seeds_needed` how many find one of the size of the margin, both at the upper 95 % χ² limit of the spread.
+    and `seeds_needed` how many find one of the size of the margin, both at the upper 95 % χ² limit of the spread;
+    `possible` is the largest difference that the metric allows from the control's mean, and `reach` from any control.
+    `scope` says what the arms were trained with, and `rehearsal` whether on drawn images.
     `images_low` and `images_high` bound the difference for new seeds and new test images, from which images were
     answered rightly (`answers`, by run id); NaN without them. `reason` says why an inconclusive verdict is not a matter
     of size.
@@ -190,7 +192,11 @@ def _compare(
         "sign_flip_p": found.sign_flip_p,
         "tost_p": test.equivalence_p(d, margin) if margin > 0 else math.nan,
         "detectable": detectable,
+        "possible": contrast.possible(claim, lacking.mean),
+        "reach": contrast.reach(claim),
         "seeds_needed": math.nan if needed is None else needed,
+        "scope": wording.scope(plan, list(contrast.weights(claim))),
+        "rehearsal": wording.rehearsal(plan),
         "reason": _reason(claim["metric"], found, len(plan["seeds"]), diverged),
     }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -13,7 +15,61 @@ from ablations.metrics import metric
 # A row of a frame, by column.
 Row = Mapping[Any, Any]
 
-SCOPE = "for this model, budget and test set"
+REHEARSAL = "rehearsal on drawn images"
+"""What every page, verdict and file says of runs on images that a program drew."""
+NOTHING_FINDABLE = "nothing this plan could find"
+"""In place of an effect that would have to be larger than the metric allows."""
+
+
+def rehearsal(plan: Mapping[str, Any]) -> bool:
+    """Whether a plan's (or a search's) images were drawn by a program."""
+    return bool(plan.get("data", {}).get("stand_in"))
+
+
+def data_kind(plan: Mapping[str, Any]) -> str:
+    """What a plan's runs were trained on, in a word or three: for a column of a file."""
+    return REHEARSAL if rehearsal(plan) else "images"
+
+
+def data_line(name: str, digest: str, plan: Mapping[str, Any]) -> str:
+    """What a plan (or a search), as logged, was trained on: the name of the images, their digest, how many and of what.
+
+    As far as the store says it.
+    """
+    parts = [name, REHEARSAL] if rehearsal(plan) else [name]
+    parts += [f"digest {digest}"] if digest else []
+    classes = plan.get("data", {}).get("classes") or ()
+    parts += [count(len(classes), "class", "classes")] if classes else []
+    images = re.search(r"[\d,]+ training images", plan.get("budget") or "")
+    parts += [images[0]] if images else []
+    return ", ".join(parts)
+
+
+def scope(plan: Mapping[str, Any], arms: Sequence[str] = ()) -> str:
+    """What the named arms (or all) were trained with, 'in 12 epochs on 4,000 images'.
+
+    plan: as logged. Where arms have different shares of the images, the steps that they have in common stand in place
+    of the epochs. 'at this budget' where a store does not say.
+    """
+    knobs = [arm.get("knobs") or {} for arm in plan.get("arms", ()) if not arms or arm["name"] in arms]
+    known = [k for k in knobs if "budget.epochs" in k and "budget.train_images" in k]
+    if not known:
+        found = re.search(r"([\d,]+) training images.* (\d+) epochs", plan.get("budget") or "")
+        return f"in {count(int(found[2]), 'epoch')} on {found[1]} images" if found else "at this budget"
+    shares = [float(k.get("data_size.share", 1.0)) for k in known]
+    images = [max(1, round(k["budget.train_images"] * share)) for k, share in zip(known, shares, strict=True)]
+    if set(shares) == {1.0}:
+        spent = _from_to([k["budget.epochs"] for k in known], "epoch")
+    else:
+        batches = [-(-k["budget.train_images"] // k.get("budget.batch_size", 1)) for k in known]
+        steps = [k["budget.epochs"] * each for k, each in zip(known, batches, strict=True)]
+        spent = f"about {_from_to(steps, 'step')}"
+    return f"in {spent} on {_from_to(images, 'image')}"
+
+
+def _from_to(values: Sequence[int], what: str) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,} {what}{'' if low == 1 else 's'}" if low == high else f"{low:,} to {high:,} {what}s"
 
 
 def metric_title(name: str) -> str:
@@ -61,11 +117,25 @@ def percent(fraction: float, digits: int = 2) -> str:
     return number(100 * fraction, digits)
 
 
-def interval(low: float, high: float, digits: int = 2) -> str:
-    """Two fractions as percentage points in brackets; nothing for NaN."""
+def interval(low: float, high: float, digits: int = 2, least: float = -1.0, most: float = 1.0) -> str:
+    """Two fractions as percentage points in brackets, cut off at the least and the most possible; nothing for NaN.
+
+    By default those of a difference of two shares.
+    """
     if pd.isna(low) or pd.isna(high):
         return ""
+    low, high = (min(max(limit, least), most) for limit in (low, high))
     return f"[{number(100 * low, digits)}, {number(100 * high, digits)}]"
+
+
+def share_interval(low: float, high: float, digits: int = 2) -> str:
+    """The limits of a share or of a mean of shares, as per cent in brackets; nothing for NaN."""
+    return interval(low, high, digits, least=0.0)
+
+
+def std_interval(low: float, high: float) -> str:
+    """The limits of a standard deviation of shares, of which none is above 50 points; nothing for NaN."""
+    return interval(low, high, least=0.0, most=0.5)
 
 
 def mean_and_std(mean: float, std: float) -> str:
@@ -112,10 +182,13 @@ def difference(name: str, value: float) -> str:
     return (points(value) if metric(name).share else significant(value, signed=True)) + unit(name)
 
 
-def limits(name: str, low: float, high: float) -> str:
-    """An interval of differences of a metric, in brackets, without the unit; nothing for NaN."""
+def limits(name: str, low: float, high: float, reach: float = 1.0) -> str:
+    """An interval of differences of a metric, in brackets, without the unit; nothing for NaN.
+
+    reach: how large a difference of shares can be, above 1 for a difference of differences.
+    """
     if metric(name).share or pd.isna(low) or pd.isna(high):
-        return interval(low, high)
+        return interval(low, high, least=-reach, most=reach)
     return f"[{significant(low)}, {significant(high)}]"
 
 
@@ -127,51 +200,78 @@ def spread(name: str, mean: float, std: float) -> str:
 def effect(row: Row) -> str:
     """The estimate and its interval, '+0.42 pp [0.28, 0.56]'."""
     name = row["metric"]
-    return f"{difference(name, row['difference'])} {limits(name, row['low'], row['high'])}".rstrip()
+    return f"{difference(name, row['difference'])} {limits(name, row['low'], row['high'], row['reach'])}".rstrip()
 
 
-def count(n: int, what: str) -> str:
-    """'1 seed', '15 seeds'."""
-    return f"{n} {what}{'' if n == 1 else 's'}"
+def count(n: int, what: str, many: str = "") -> str:
+    """'1 seed', '15 seeds'; `many` where the plural is another word with more than an s."""
+    return f"{n} {what if n == 1 else many or f'{what}s'}"
 
 
 def verdict_label(row: Row) -> str:
     """The verdict in capitals, with what qualifies it."""
-    return row["verdict"].upper() + (", real but negligible" if row["negligible"] else "")
+    negligible = ", real but negligible" if row["negligible"] else ""
+    return f"{row['verdict'].upper()}{negligible}{' · rehearsal' if row['rehearsal'] else ''}"
 
 
 def verdict_sentence(row: Row) -> str:
     """A row of `verdict.judge` as one sentence: verdict, numbers, and what they hold for."""
     label, found = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
+    holds = row["scope"] + (f"; {REHEARSAL}" if row["rehearsal"] else "")
     if row["verdict"] in ("supported", "refuted"):
         against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
         if row["allowed"]:
             against = (
                 f" ({'no' if row['verdict'] == 'supported' else 'a'} loss of more than {100 * row['margin']:g} pp)"
             )
-        return f"{label}{against}: {found}, Holm p {p_value(row['p_holm'])}; {SCOPE}."
+        return f"{label}{against}: {found}, Holm p {p_value(row['p_holm'])}; {holds}."
     if row["verdict"] == "equivalent":
         within = margin(row["margin"])
-        return f"{label} within {within} (not 'no effect'): {found}, Holm p {p_value(row['tost_p_holm'])}; {SCOPE}."
+        return f"{label} within {within} (not 'no effect'): {found}, Holm p {p_value(row['tost_p_holm'])}; {holds}."
     if row["reason"]:
-        return f"{label}: {row['reason']}."
-    return f"{label}: {found}; {resolution(row)}."
+        return f"{label}: {row['reason']}{f'; {REHEARSAL}' if row['rehearsal'] else ''}."
+    return f"{label}: {found}, {holds}; {resolution(row)}."
 
 
-def detectable(name: str, value: float) -> str:
-    """A detectable difference of a metric, without the unit; of shares, more than 100 points cannot happen."""
-    return "over 100" if metric(name).share and value > 1 else amount(name, value)
+def findable(row: Row) -> bool:
+    """Whether a change that the seeds of a comparison would find is one that can happen. NaN can not."""
+    return bool(row["detectable"] <= row["possible"])
+
+
+def detectable(row: Row) -> str:
+    """The change that the seeds of a comparison would find, without the unit; a dash where it is not known."""
+    if pd.isna(row["detectable"]) or findable(row):
+        return amount(row["metric"], row["detectable"])
+    return NOTHING_FINDABLE
+
+
+def changes(name: str, values: Sequence[float], possible: Sequence[float], what: str) -> tuple[str, str]:
+    """Of what size differences of a metric are, 'typically 2.10 pp (1.00 to 3.00 pp)', of those that can happen.
+
+    possible: the largest that can, value by value. Second, how many cannot, 'for 2 of 9 claims nothing this plan could
+    find', where `what` is 'claim'. Either is empty where there is nothing to say; 'typically' only where all can
+    happen.
+    """
+    can = sorted(value for value, most in zip(values, possible, strict=True) if value <= most)
+    cannot = len(values) - len(can)
+    beyond = f"for {cannot} of {count(len(values), what)} {NOTHING_FINDABLE}" if cannot else ""
+    if not can:
+        return "", beyond
+    low, typical, high = (amount(name, value) for value in (can[0], median(can), can[-1]))
+    ranging = "" if low == high else f"{low} to {high}{unit(name)}"
+    if cannot:
+        return ranging or f"{low}{unit(name)}", beyond
+    return f"typically {typical}{unit(name)}{f' ({ranging})' if ranging else ''}", beyond
 
 
 def resolution(row: Row) -> str:
     """What the seeds of a comparison can and cannot find, at the upper limit of the spread they show."""
+    found = f"detectable at this n: {detectable(row)}{unit(row['metric']) if findable(row) else ''}"
     if pd.isna(row["margin"]):
-        return f"detectable at this n: {detectable(row['metric'], row['detectable'])}{unit(row['metric'])}"
-    matters = f"{100 * row['margin']:g} pp"
+        return found
     needed = row["seeds_needed"]
     how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
-    found = detectable(row["metric"], row["detectable"])
-    return f"detectable at this n: {found} pp; {how_many} seeds needed for {matters}"
+    return f"{found}; {how_many} seeds needed for {100 * row['margin']:g} pp"
 
 
 def finding(row: Row) -> str:
@@ -179,9 +279,10 @@ def finding(row: Row) -> str:
     place, what = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
     if row["allowed"] and row["verdict"] in ("supported", "refuted"):
         kept = "keeps" if row["verdict"] == "supported" else "does not keep"
-        return f"{place}{kept} {what} within {100 * row['margin']:g} pp of a loss: {effect(row)}"
+        at = f", {row['scope']}" if row["verdict"] == "refuted" else ""
+        return f"{place}{kept} {what} within {100 * row['margin']:g} pp of a loss: {effect(row)}{at}"
     if row["verdict"] in ("supported", "refuted"):
-        against = ", against the claim" if row["verdict"] == "refuted" else ""
+        against = f", against the claim, {row['scope']}" if row["verdict"] == "refuted" else ""
         little = ", too little to matter" if row["negligible"] else ""
         verb = "raises" if row["difference"] > 0 else "lowers"
         return f"{place}{verb} {what}: {effect(row)}{against}{little}"

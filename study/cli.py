@@ -162,7 +162,7 @@ def _run(home: Home, invocation: Invocation) -> bool:
         say(f"Stalled: {sentence}.")
     for name, why in done.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
-    for page in write_reports(store.uri, home.reports, plan=plan.name, digest=plan.digest()):
+    for page in write_reports(store.uri, home.reports, plan=plan.name, digest=plan.digest(), tell=say):
         store.attach(described, page)
         say(f"Report: {home.shown(page)}")
     write_index(store.uri, home.reports)
@@ -195,7 +195,7 @@ def plan_command(
 ) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
     with _errors():
-        from reports.preview import pilot_spreads
+        from reports.preview import Pilot, pilot_spreads
         from study.arguments import invocation_of
         from study.home import Home
         from study.runner import estimated_seconds
@@ -206,7 +206,7 @@ def plan_command(
         asked = (plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
         invocation = invocation_of(home, *asked, say)
         done: set[tuple[str, int]] = set()
-        spreads: dict[str, float] = {}
+        spreads: dict[str, Pilot] = {}
         if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
             store = open_store(home)
             done = store.results(invocation.data)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import groupby
+from math import isinf
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,7 @@ from study.runner import Invocation
 from study.runner import Progress as RunProgress
 
 if TYPE_CHECKING:
+    from reports.preview import Pilot
     from study.search import SearchProgress
 
 LINE_EVERY_SECONDS = 30
@@ -87,6 +89,8 @@ def _said_of_search(state: SearchProgress, began: float) -> str:
         said += f", best {100 * state.best:.2f} %"
     if state.pruned:
         said += f", {state.pruned} pruned"
+    if state.stalled:
+        said += f", {len(state.stalled)} stalled"
     if state.failed:
         said += f", {len(state.failed)} FAILED"
     return said
@@ -100,6 +104,8 @@ def _said(state: RunProgress, began: float) -> str:
         said += f", about {clock(elapsed * (state.epochs_total / state.epochs_done - 1))} left"
     if state.diverged:
         said += f", {state.diverged} diverged"
+    if state.stalled:
+        said += f", {len(state.stalled)} stalled"
     if state.failed:
         said += f", {len(state.failed)} FAILED"
     return said
@@ -151,10 +157,10 @@ def _range(low: float | None, high: float | None) -> str:
 ON, OFF, OTHER = "●", "·", "◆"
 
 
-def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float, spreads: Mapping[str, float]) -> None:
+def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float, spreads: Mapping[str, Pilot]) -> None:
     """Print a plan's arms and what is done of them, the time the rest would take, and what it could tell.
 
-    spreads: per claim, how much its paired differences are known to vary at most, as a fraction.
+    spreads: per claim, how much its paired differences are known to vary at most.
     """
     console = Console(highlight=False, soft_wrap=True)
     plan = invocation.plan
@@ -185,7 +191,7 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
     console.print(f"Plan {plan.digest()}; its claims are fixed by this digest.")
 
 
-def _resolution(plan: Plan, spreads: Mapping[str, float]) -> Iterator[str]:
+def _resolution(plan: Plan, spreads: Mapping[str, Pilot]) -> Iterator[str]:
     """What a plan's seeds can tell and what they cannot."""
     from reports.statistics import minimum_detectable_effect, seeds_needed
     from reports.verdict import TESTS, level
@@ -203,16 +209,20 @@ def _resolution(plan: Plan, spreads: Mapping[str, float]) -> Iterator[str]:
         return
     for n in plan.rule.looks or (len(plan.seeds),):
         effect = minimum_detectable_effect(n, alpha, critical=critical)
-        found = f"{n} paired seeds find an effect of {effect:.2f} standard deviations of the paired difference"
-        if spreads:
-            low, typical, high = (100 * effect * f(spreads.values()) for f in (min, median, max))
-            found += f": typically {typical:.2f} pp of test accuracy ({low:.2f} to {high:.2f})"
-        yield found + " with 80 % probability, before Holm's correction."
+        if isinf(effect):
+            yield f"{n} paired seeds are too few for the plan's test to find any effect."
+            continue
+        found = (
+            f"{n} paired seeds find with 80 % probability, before Holm's correction, an effect of {effect:.2f} "
+            "standard deviations of the paired difference"
+        )
+        yield (f"{found}: {_changes(effect, list(spreads.values()))}" if spreads else found) + "."
     smallest = 2 / 2 ** len(plan.seeds)
     if smallest > plan.rule.alpha:
         yield f"The exact sign-flip test cannot fall below p = {smallest:g} with {len(plan.seeds)} seeds."
     if spreads:
-        needed = seeds_needed(margin / median(spreads.values()), alpha, critical=critical)
+        typical = median(pilot.spread for pilot in spreads.values())
+        needed = seeds_needed(margin / typical, alpha, critical=critical)
         count = "more than 10,000" if needed is None else f"about {needed:,}"
         yield (
             f"The spread is that of {len(spreads)} comparison{'s' * (len(spreads) > 1)} in the store, at its upper "
@@ -223,6 +233,16 @@ def _resolution(plan: Plan, spreads: Mapping[str, float]) -> Iterator[str]:
             f"No pilot runs in the store to say how large such a deviation is. Differences within {100 * margin:g} "
             "pp do not matter here."
         )
+
+
+def _changes(effect: float, pilots: Sequence[Pilot]) -> str:
+    """What changes of test accuracy an effect, in standard deviations, stands for: only those that can happen."""
+    from ablations import schema
+    from reports.wording import changes
+
+    sizes, possible = [effect * pilot.spread for pilot in pilots], [pilot.possible for pilot in pilots]
+    found, beyond = changes(schema.TEST_ACCURACY, sizes, possible, "comparison")
+    return ", ".join(part for part in (found and f"{found} of test accuracy", beyond) if part)
 
 
 def _mark(technique: Technique) -> str:

@@ -278,7 +278,7 @@ def _note(described: Mapping[str, Any]) -> str:
     """Markdown that MLflow's UI shows on the parent run."""
     lines = [f"**{described['question']}**", "", f"{described['model']}; {described['budget']}.", ""]
     if described["data"]["stand_in"]:
-        lines += ["**Stand-in images, drawn by a program: nothing here is about photographs.**", ""]
+        lines += ["**Rehearsal on drawn images: nothing here is about photographs.**", ""]
     lines += [f"- {claim['statement']}" for claim in described["claims"]]
     return "\n".join([*lines, "", f"Plan `{described['digest']}`, fixed before the first training."])
 

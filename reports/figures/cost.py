@@ -28,8 +28,9 @@ LEADER = {"arrowstyle": "-", "color": theme.MUTED, "lw": 0.5, "alpha": 0.7, "shr
 def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     """One row per arm with a run and a cost: mean accuracy with its t interval, in per cent, and the mean cost.
 
-    The cost is `seconds`, or thousands of `images` seen where an arm has no time. `named` says which arms bear their
-    name in the figure: all, or where they are many the first arm and those that none beats in both.
+    The interval ends at 0 and 100. The cost is `seconds`, or thousands of `images` seen where an arm has no time.
+    `named` says which arms bear their name in the figure: all, or where they are many the first arm and those that none
+    beats in both.
     """
     confidence, rows = 1 - plan["rule"]["alpha"], []
     for arm in plan["arms"]:
@@ -40,7 +41,8 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
         knobs = arm.get("knobs") or {}
         images = knobs.get("budget.train_images", math.nan) * knobs.get("data_size.share", 1.0)
         costs = {"seconds": of_arm[schema.SECONDS].mean(), "images": of_arm[schema.EPOCHS].mean() * images / 1_000}
-        rows.append({"arm": arm["name"], "value": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n, **costs})
+        low, high = np.clip([mean.low, mean.high], 0, 100)
+        rows.append({"arm": arm["name"], "value": mean.mean, "low": low, "high": high, "n": mean.n, **costs})
     if not rows:
         return pd.DataFrame(columns=COLUMNS)
     frame = pd.DataFrame(rows)
@@ -101,7 +103,7 @@ def _limits(data: pd.DataFrame) -> tuple[float, float]:
     """Wide enough for every mean and the usual interval: a huge one must not press the arms together."""
     usual = ((data["high"] - data["low"]) / 2).median()
     edge = max(0.08 * (data["value"].max() - data["value"].min()), usual if usual > 0 else 0.5)
-    return data["value"].min() - edge, data["value"].max() + edge
+    return max(data["value"].min() - edge, 0.0), min(data["value"].max() + edge, 100.0)
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:

@@ -19,15 +19,18 @@ MARKERS = {"supported": ("o", theme.HAVING), "refuted": ("s", theme.LACKING), "e
 
 
 def data(verdicts: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
-    """One row per claim with an estimate, columns COLUMNS; effects, limits and the margin in percentage points."""
+    """One row per claim with an estimate, columns COLUMNS; effects, limits and the margin in percentage points.
+
+    Limits end where a difference can be no larger.
+    """
     if verdicts.empty:
         return pd.DataFrame(columns=COLUMNS)
     known = verdicts[(verdicts["n"] > 0) & verdicts["margin"].notna()]
     frame = known[["metric", "where", "verdict", "n"]].assign(
         label=known["technique"].map(lambda name: titles.get(name, name.replace("_", " "))),
         effect=100 * known["difference"],
-        low=100 * known["low"],
-        high=100 * known["high"],
+        low=100 * known["low"].clip(lower=-known["reach"]),
+        high=100 * known["high"].clip(upper=known["reach"]),
         margin=100 * known["margin"],
     )
     return frame[COLUMNS].reset_index(drop=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "flip": "A 4×4 image before and after the engine's flip.",
-    "gallery": "One drawn stand-in image under the engine's pipelines. Each column has the same crop and flip; each "
+    "gallery": "One drawn image under the engine's pipelines. Each column has the same crop and flip; each "
     "row from the third on adds something to the notebook's.",
     "digits": "Digits of seven segments, mirrored and turned by the engine, with what each is read as; vermilion where "
     "the label has changed or is lost.",

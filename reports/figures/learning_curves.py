@@ -115,6 +115,8 @@ def _limits(data: pd.DataFrame) -> tuple[float, float]:
     low, high = data["mean"].min(), data["mean"].max()
     usual = ((data["high"] - data["low"]) / 2).quantile(0.75)
     edge = max(0.04 * (high - low), min(usual, high - low) if usual > 0 else 0.0) or 1.0
+    if data["metric"].iloc[0] == schema.VALIDATION_ACCURACY:
+        return max(low - edge, 0.0), min(high + edge, 100.0)
     return low - edge, high + edge
 
 

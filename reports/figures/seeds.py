@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ablations import schema
@@ -22,7 +23,8 @@ MANY_ARMS = 20
 def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     """Rows of kind 'seed', 'diverged' (a seed that counts at chance), 'mean' and 'reference'; values in per cent.
 
-    `seed` is -1 but for seeds; `low` and `high` bound the t interval of a mean; `label` is a reference's source.
+    `seed` is -1 but for seeds; `low` and `high` bound the t interval of a mean and end at 0 and 100;
+    `label` is a reference's source.
     """
     rows: list[dict[str, Any]] = []
     blank = {"seed": -1, "low": float("nan"), "high": float("nan"), "label": ""}
@@ -35,7 +37,8 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
         if not of_arm.empty:
             accuracy = 100 * of_arm[schema.TEST_ACCURACY].to_numpy()
             mean = statistics.mean_interval(accuracy, 1 - plan["rule"]["alpha"])
-            limits = {"value": mean.mean, "low": mean.low, "high": mean.high}
+            low, high = np.clip([mean.low, mean.high], 0, 100)
+            limits = {"value": mean.mean, "low": low, "high": high}
             rows.append(blank | {"arm": arm["name"], "kind": "mean"} | limits)
     for reference in plan["references"]:
         if reference["metric"] == schema.TEST_ACCURACY:

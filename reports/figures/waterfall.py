@@ -35,8 +35,8 @@ def data(contributions: pd.DataFrame, plan: Mapping[str, Any], runs: pd.DataFram
             "kind": "technique",
             "label": [wording.technique_title(plan, name) for name in parts["factor"]],
             "value": 100 * parts["shapley"],
-            "low": 100 * parts["shapley_low"],
-            "high": 100 * parts["shapley_high"],
+            "low": 100 * parts["shapley_low"].clip(lower=-1),
+            "high": 100 * parts["shapley_high"].clip(upper=1),
             "end": means[bare] + 100 * parts["shapley"].cumsum(),
             "n": parts["n"],
         }
@@ -65,7 +65,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 continue
             colour = theme.HAVING if row["value"] >= 0 else theme.LACKING
             axes.barh(y, row["value"], 0.5, row["start"], color=colour, lw=0, zorder=2)
-            limits = [row["start"] + row[limit] for limit in ("low", "high")]
+            limits = [min(max(row["start"] + row[limit], 0.0), 100.0) for limit in ("low", "high")]
             if limits[0] < limits[1]:
                 axes.plot(limits, [y, y], color=theme.INK, lw=1.4, solid_capstyle="butt", zorder=3)
             right = max(row["start"], row["end"], *(x for x in limits if x == x))

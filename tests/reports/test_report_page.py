@@ -184,7 +184,7 @@ def test_page_says_it(written, techniques):
     assert "5,000 training images, batch 64, 3 epochs" in text
     assert "<script>alert('arm')</script>" in text
     assert "a <b>book</b>" in text
-    assert "STAND-IN" not in text
+    assert "rehearsal" not in text.lower()
     assert "Deviation from the plan 0123012301230123 , logged 1970-01-01 00:00 UTC: seeds 0 to 2, now 0 to 5." in text
     assert "The runs come from 2 commits: 2222222 (26 runs) and 1111111 (3 runs)." in text
     assert "ablate run techniques --profile quick" in text
@@ -236,7 +236,7 @@ def test_every_run_is_linked(written, techniques):
 
 def test_stand_in_page_shouts(pages):
     text = Parsed(pages["notebook-drawn-shapes-quick-fb5451.html"].read_text(encoding="utf-8")).text
-    assert "STAND-IN DATA" in text
+    assert "Rehearsal on drawn images: not photographs" in text
     assert "../drawn <shapes>" in text
     assert "Finished: all 3 runs done" in text
     assert "in which one more run is expected with 95 % probability" in text
@@ -253,6 +253,7 @@ def test_csv_is_the_frame(written, techniques):
     for name, expected in (("verdicts", verdicts), ("arms", arms)):
         path = techniques.with_name(f"techniques-cifar10-quick-{name}.csv")
         found = pd.read_csv(path, dtype={"digest": str, "plan_digest": str})
+        expected = expected.assign(data_kind="images")
         pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_exact=False, rtol=1e-7)
 
 

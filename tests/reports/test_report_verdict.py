@@ -62,7 +62,7 @@ def test_wording(plan):
     row = judged(plan, 0.05)
     assert row["sentence"] == (
         f"SUPPORTED: +5.00 pp [{100 * row['low']:.2f}, {100 * row['high']:.2f}], 12 paired seeds, Holm p < .001; "
-        "for this model, budget and test set."
+        "in 3 epochs on 5,000 images."
     )
     assert "EQUIVALENT within ±0.5 pp (not 'no effect'): +0.01 pp [−0.08, 0.10]" in judged(plan, 0.0001)["sentence"]
     unclear = judged(plan, 0.01, 20)
@@ -262,8 +262,8 @@ def test_mechanisms_stand_beside_in_their_units(plan):
 def test_a_ledger_is_counted_and_names_what_went_the_other_way(plan):
     verdicts = verdict.judge(plan, frame(plan, {"full recipe": [0.6, 0.7], "without dropout": [0.5, 0.5]}))
     verdicts["verdict"] = ["supported", "refuted", "supported", "inconclusive"]
-    said = answer.of_ledger(verdicts)
-    assert "4 statements" in said[0]
+    said = answer.of_ledger(plan, verdicts)
+    assert said[0].startswith("Of the notebook's 4 statements, in 3 epochs on 5,000 images, 2 are supported")
     assert "2 are supported, 1 is refuted, none is equivalent and 1 is inconclusive" in said[0]
     assert verdicts["statement"][1] in said[1]
 

@@ -343,7 +343,14 @@ def test_mid_run_page(pages):
     assert "which recipe is best may still change" in text
     assert "the ranges given here are those of the values sampled so far" in text
     assert "in training" in text
-    assert "STAND-IN DATA" in text
+    assert "Rehearsal on drawn images: not photographs" in text
+    assert "The answer Rehearsal on drawn images. So far" in text
+    assert text.startswith(
+        "Search <script>alert('search')</script> on ../drawn <shapes>, quick, rehearsal on drawn images"
+    )
+    data = "Data: ../drawn <shapes>, rehearsal on drawn images, digest 5555, 10 classes, 5,000 training images"
+    assert text.partition("Skip to the answer ")[2].startswith(data)
+    assert f"{data} Search <script>alert('search')</script> · quick · rehearsal on drawn images" in text
     assert "../drawn <shapes>" in text
     assert f"Not yet: ablate run tuned --baseline '{'out/recipes/' + OPEN}.toml'".replace(
         "('search')", ""
