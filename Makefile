@@ -65,10 +65,11 @@ test-gpu: $(TOOLS) ## prove the CUDA path, on a GPU
 test-browser: $(TOOLS) ## open every page in Chromium (CHROMIUM=path; AXE=axe.min.js, HTML_VALIDATE=command: checks more)
 	@$(BIN)/pytest -m browser tests/browser
 
-check: $(TOOLS) ## lint, formatting and types
+check: $(TOOLS) ## lint, formatting, types, and who imports whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports
 
 pictures: $(TOOLS) ## take the README's pictures of the report that make ablate wrote (CHROMIUM=path)
 	@$(BIN)/python docs/pictures.py

@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations import catalog
-from ablations.naming import did_you_mean
-from ablations.recipe import Recipe
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.recipe import Recipe
 
 SUFFIX = ".toml"
 
@@ -44,16 +45,16 @@ class Adopted:
         return tuple(self.provenance.get("seeds", ()))
 
     def applied(self, recipe: Recipe) -> Recipe:
-        """The recipe with its techniques replaced by these. Raises ValueError, with what is near, for unknown names."""
+        """The recipe with its techniques replaced by these. Raises AblateError for a name that is not known."""
         known = catalog.techniques()
         for technique in recipe.techniques:
             recipe = recipe.with_technique(technique.at("off"))
         for name, knobs in self.techniques.items():
             if name not in known:
-                raise ValueError(f"{self.name}: no technique {name!r}{did_you_mean(name, known)}")
+                raise AblateError(f"{self.name}: no technique {name!r}{did_you_mean(name, known)}")
             for knob in knobs:
                 if knob not in known[name].knobs():
-                    raise ValueError(
+                    raise AblateError(
                         f"{self.name}: {name} has no knob {knob!r}{did_you_mean(knob, known[name].knobs())}"
                     )
             recipe = recipe.with_technique(known[name](**knobs))
@@ -81,26 +82,26 @@ def adopted_from(name: str, recipe: Recipe, retuned: Mapping[str, Mapping[str, A
 
 
 def read(path: Path) -> Adopted:
-    """A recipe from its file. Raises ValueError, in a sentence, for a file that is missing or is not one."""
+    """A recipe from its file. Raises AblateError, in a sentence, for a file that is missing or is not one."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"there is no recipe at {path}") from None
+        raise AblateError(f"there is no recipe at {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as a recipe ({error})") from None
+        raise AblateError(f"{path} cannot be read as a recipe ({error})") from None
     known = ("techniques", "retuned", "provenance")
     for section in content:
         if section not in known:
-            raise ValueError(f"{path}: no section {section!r}{did_you_mean(section, known)}")
+            raise AblateError(f"{path}: no section {section!r}{did_you_mean(section, known)}")
     if not all(isinstance(v, dict) for section in content.values() for v in _tables(section, content)):
-        raise ValueError(f"{path}: techniques and retuned hold a table per technique, such as [techniques.dropout]")
+        raise AblateError(f"{path}: techniques and retuned hold a table per technique, such as [techniques.dropout]")
     return Adopted(path.stem, content.get("techniques", {}), content.get("retuned", {}), content.get("provenance", {}))
 
 
 def find(name: str, folder: Path) -> Path:
     """The file that a person means: a path, or the name of a recipe in the folder.
 
-    Raises ValueError if there is none.
+    Raises AblateError if there is none.
     """
     path = Path(name)
     if path.suffix == SUFFIX or path.exists():
@@ -109,8 +110,8 @@ def find(name: str, folder: Path) -> Path:
     if name in known:
         return folder / f"{name}{SUFFIX}"
     if not known:
-        raise ValueError(f"no recipe {name!r}, and none has been adopted yet: run `ablate tune`, then `ablate adopt`")
-    raise ValueError(f"no recipe {name!r}{did_you_mean(name, known)}")
+        raise AblateError(f"no recipe {name!r}, and none has been adopted yet: run `ablate tune`, then `ablate adopt`")
+    raise AblateError(f"no recipe {name!r}{did_you_mean(name, known)}")
 
 
 def _tables(section: Any, content: Mapping[str, Any]) -> list[Any]:

@@ -9,22 +9,23 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-import ablations.plans
-import ablations.searches
-import ablations.techniques
-from ablations.naming import did_you_mean
-from ablations.plan import Plan
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
-from ablations.technique import Technique
+import cifar_ablations.ablations.plans
+import cifar_ablations.ablations.searches
+import cifar_ablations.ablations.techniques
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.plan import Plan
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import Technique
 
 
 @cache
 def techniques() -> dict[str, type[Technique]]:
     """Every technique by name, in alphabetical order."""
     found = {}
-    for module_info in pkgutil.iter_modules(ablations.techniques.__path__):
-        module = import_module(f"ablations.techniques.{module_info.name}")
+    for module_info in pkgutil.iter_modules(cifar_ablations.ablations.techniques.__path__):
+        module = import_module(f"cifar_ablations.ablations.techniques.{module_info.name}")
         classes = [
             c
             for _, c in inspect.getmembers(module, inspect.isclass)
@@ -40,8 +41,8 @@ def techniques() -> dict[str, type[Technique]]:
 def plan_names() -> list[str]:
     """The names of all plans: a file's, or `file/variant` where a file makes a plan per variant."""
     names = []
-    for info in pkgutil.iter_modules(ablations.plans.__path__):
-        name, module = info.name.replace("_", "-"), import_module(f"ablations.plans.{info.name}")
+    for info in pkgutil.iter_modules(cifar_ablations.ablations.plans.__path__):
+        name, module = info.name.replace("_", "-"), import_module(f"cifar_ablations.ablations.plans.{info.name}")
         names += [f"{name}/{variant}" for variant in module.variants()] if hasattr(module, "variants") else [name]
     return names
 
@@ -58,7 +59,7 @@ def make_plan(
     seeds: tuple[int, ...],
     retuned: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
-    """The plan of that name around a baseline. Raises ValueError, with what is near, for an unknown name.
+    """The plan of that name around a baseline. Raises AblateError, with what is near, for an unknown name.
 
     retuned: what a search found for the baseline without one of its techniques, for the plans that ask for it.
     """
@@ -71,20 +72,20 @@ def make_plan(
 
 
 def plan_module(name: str):
-    """The file that defines a plan. Raises ValueError, with what is near, for an unknown name."""
+    """The file that defines a plan. Raises AblateError, with what is near, for an unknown name."""
     if name not in plan_names():
-        raise ValueError(f"no plan {name!r}{did_you_mean(name, plan_names())}")
-    return import_module(f"ablations.plans.{name.partition('/')[0].replace('-', '_')}")
+        raise AblateError(f"no plan {name!r}{did_you_mean(name, plan_names())}")
+    return import_module(f"cifar_ablations.ablations.plans.{name.partition('/')[0].replace('-', '_')}")
 
 
 @cache
 def search_names() -> list[str]:
     """The names of all searches."""
-    return [info.name.replace("_", "-") for info in pkgutil.iter_modules(ablations.searches.__path__)]
+    return [info.name.replace("_", "-") for info in pkgutil.iter_modules(cifar_ablations.ablations.searches.__path__)]
 
 
 def search_module(name: str):
-    """The file that defines a search. Raises ValueError, with what is near, for an unknown name."""
+    """The file that defines a search. Raises AblateError, with what is near, for an unknown name."""
     if name not in search_names():
-        raise ValueError(f"no search {name!r}{did_you_mean(name, search_names())}")
-    return import_module(f"ablations.searches.{name.replace('-', '_')}")
+        raise AblateError(f"no search {name!r}{did_you_mean(name, search_names())}")
+    return import_module(f"cifar_ablations.ablations.searches.{name.replace('-', '_')}")

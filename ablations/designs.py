@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from ablations import schema
-from ablations.metrics import metric
-from ablations.plan import Arm, Claim
-from ablations.recipe import Recipe
-from ablations.technique import Expectation, Technique
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.plan import Arm, Claim
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import Expectation, Technique
 
 FULL, BARE = "full recipe", "bare recipe"
 
@@ -65,11 +66,11 @@ def combination(baseline: Recipe, used: Iterable[str]) -> Arm:
 def factorial(baseline: Recipe) -> list[Arm]:
     """Every combination of the baseline's techniques, 2^k arms, those with most techniques first.
 
-    Raises ValueError for more than MOST_FACTORS techniques.
+    Raises AblateError for more than MOST_FACTORS techniques.
     """
     names = [t.name for t in switched_on(baseline)]
     if len(names) > MOST_FACTORS:
-        raise ValueError(
+        raise AblateError(
             f"a full factorial of {len(names)} techniques has {2 ** len(names):,} arms; switch all but "
             f"{MOST_FACTORS} off, for example --set {names[0]}=off"
         )

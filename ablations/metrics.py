@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ablations import schema
+from cifar_ablations.ablations import schema
 
 EPOCHS_TO_TARGET = "epochs_to_target"
 """Made from the validation curve by whoever reads the store: the first epoch at or above the plan's target. A run that

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ablations.metrics import metric
-from ablations.recipe import Recipe, digest_of
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.recipe import Recipe, digest_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.margin <= 0:
-            raise ValueError(f"the equivalence margin must be positive, not {self.margin!r}")
+            raise AblateError(f"the equivalence margin must be positive, not {self.margin!r}")
         assert self.test in TESTS, self
         assert list(self.looks) == sorted(set(self.looks)), self
 
@@ -118,7 +119,7 @@ class Plan:
         for reference in self.references:
             assert reference.arm in names, reference
         if not self.seeds:
-            raise ValueError("a plan needs at least one seed")
+            raise AblateError("a plan needs at least one seed")
         assert not self.rule.looks or self.rule.looks[-1] == len(self.seeds), self.rule
 
     def arm(self, name: str) -> Arm:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ablations.naming import did_you_mean
-from ablations.recipe import Budget, Network, Recipe
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.recipe import Budget, Network, Recipe
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ PROFILES = {
 
 
 def profile(name: str) -> Profile:
-    """The profile of that name. Raises ValueError, with what is near, for an unknown one."""
+    """The profile of that name. Raises AblateError, with what is near, for an unknown one."""
     if name not in PROFILES:
-        raise ValueError(f"no profile {name!r}{did_you_mean(name, PROFILES)}")
+        raise AblateError(f"no profile {name!r}{did_you_mean(name, PROFILES)}")
     return PROFILES[name]

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ablations.naming import did_you_mean
-from ablations.technique import Technique
-from ablations.update_rule import UpdateRule
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.technique import Technique
+from cifar_ablations.ablations.update_rule import UpdateRule
 
 PRECISIONS = ("fp32", "bf16", "auto")
 """What convolutions and matrix products are computed in; `auto` is decided for the device before a plan is made."""
@@ -26,7 +27,7 @@ class Network:
 
     def __post_init__(self) -> None:
         if not 0 < self.width <= 16:
-            raise ValueError(f"model.width must lie in (0, 16], not at {self.width!r}")
+            raise AblateError(f"model.width must lie in (0, 16], not at {self.width!r}")
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "train_images", "test_images"):
             if getattr(self, name) < 1:
-                raise ValueError(f"budget.{name} must be at least 1, not {getattr(self, name)!r}")
+                raise AblateError(f"budget.{name} must be at least 1, not {getattr(self, name)!r}")
         if self.validation_images < 0:
-            raise ValueError(f"budget.validation_images must be at least 0, not {self.validation_images!r}")
+            raise AblateError(f"budget.validation_images must be at least 0, not {self.validation_images!r}")
         if self.precision not in PRECISIONS:
-            raise ValueError(f"budget.precision cannot be {self.precision!r}{did_you_mean(self.precision, PRECISIONS)}")
+            raise AblateError(
+                f"budget.precision cannot be {self.precision!r}{did_you_mean(self.precision, PRECISIONS)}"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,14 +98,14 @@ class Recipe:
         return replace(self, techniques=(*others, technique))
 
     def without(self, name: str) -> Recipe:
-        """This recipe with one technique switched off. Raises ValueError if it does not hold the technique."""
+        """This recipe with one technique switched off. Raises AblateError if it does not hold the technique."""
         return self.with_technique(self._technique(name).at("off"))
 
     def _technique(self, name: str) -> Technique:
         for technique in self.techniques:
             if technique.name == name:
                 return technique
-        raise ValueError(f"no technique {name!r}{did_you_mean(name, [t.name for t in self.techniques])}")
+        raise AblateError(f"no technique {name!r}{did_you_mean(name, [t.name for t in self.techniques])}")
 
     def update_rule(self) -> UpdateRule:
         """The optimizer step's coefficients that the techniques ask for together."""
@@ -114,18 +117,18 @@ class Recipe:
     def set(self, assignment: str) -> Recipe:
         """This recipe with one `object.field=value`, or `technique=level`, applied.
 
-        Raises ValueError, naming object, field, value and what is near, for anything that cannot be set.
+        Raises AblateError, naming object, field, value and what is near, for anything that cannot be set.
         """
         target, equals, text = assignment.partition("=")
         target, text = target.strip(), text.strip()
         if not equals or not target or not text:
-            raise ValueError(
+            raise AblateError(
                 f"--set {assignment!r} is not of the form object.field=value; for example dropout.p=0.3 or dropout=off."
             )
         owner, dot, name = target.partition(".")
         owners = ["model", "budget", *(t.name for t in self.techniques)]
         if owner not in owners:
-            raise ValueError(f"--set {assignment}: no object {owner!r}{did_you_mean(owner, owners)}")
+            raise AblateError(f"--set {assignment}: no object {owner!r}{did_you_mean(owner, owners)}")
         if owner in ("model", "budget"):
             changed = _replaced(getattr(self, owner), owner, name, text)
             return replace(self, **{owner: changed})
@@ -176,7 +179,7 @@ def _replaced(value: Any, owner: str, name: str, text: str) -> Any:
     """A frozen dataclass with one field set from text, by the type of the field's present value."""
     known = [f.name for f in fields(value)]
     if name not in known:
-        raise ValueError(f"{owner} has no field {name!r}{did_you_mean(name, known)}")
+        raise AblateError(f"{owner} has no field {name!r}{did_you_mean(name, known)}")
     present = getattr(value, name)
     try:
         if isinstance(present, str):
@@ -187,5 +190,5 @@ def _replaced(value: Any, owner: str, name: str, text: str) -> Any:
             parsed = float(text)
     except ValueError:
         kind = "a whole number" if isinstance(present, int) else "a number"
-        raise ValueError(f"{owner}.{name} must be {kind}, not {text!r}") from None
+        raise AblateError(f"{owner}.{name} must be {kind}, not {text!r}") from None
     return replace(value, **{name: parsed})

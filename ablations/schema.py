@@ -71,7 +71,8 @@ DETAILS_FILE = "details.npz"
 """Arrays of a training, without pickle. `correct`: bool [test images], in the order of the test set. `confusion`: int64
 [classes, classes], truth by row. `layers`: names of the weight tensors; `by_layer`: float32 [epochs, 3, layers], norms
 of gradients, of weights, and of the update relative to the weights, at the last step of each epoch. `initial/` and
-`final/` + `variance`, `mean`, `dead` by activation function and `gradient` by weight tensor: see `study.diagnostics`.
+`final/` + `variance`, `mean`, `dead` by activation function and `gradient` by weight tensor, as
+`study.training.diagnostics` has them.
 """
 
 # Metrics logged once per epoch (step = epoch, from 1).

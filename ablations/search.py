@@ -7,9 +7,10 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from ablations import catalog
-from ablations.naming import did_you_mean
-from ablations.recipe import Recipe
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.recipe import Recipe
 
 Value = float | int | str
 
@@ -54,27 +55,27 @@ class Parameter:
 
 
 def knob_of(name: str) -> Any:
-    """What is known of `technique.knob`. Raises ValueError, with what is near, for an unknown one."""
+    """What is known of `technique.knob`. Raises AblateError, with what is near, for an unknown one."""
     owner, _, knob = name.partition(".")
     known = catalog.techniques()
     if owner not in known:
-        raise ValueError(f"no technique {owner!r}{did_you_mean(owner, known)}")
+        raise AblateError(f"no technique {owner!r}{did_you_mean(owner, known)}")
     knobs = known[owner].knobs()
     if knob not in knobs:
-        raise ValueError(f"{owner} has no knob {knob!r}{did_you_mean(knob, knobs)}")
+        raise AblateError(f"{owner} has no knob {knob!r}{did_you_mean(knob, knobs)}")
     return knobs[knob]
 
 
 def parameter(name: str, *, when: tuple[str, tuple[Value, ...]] | None = None) -> Parameter:
     """The parameter of a knob, in the range that the knob itself says is worth a search.
 
-    Raises ValueError for a knob that names none.
+    Raises AblateError for a knob that names none.
     """
     about, (owner, _, knob) = knob_of(name), name.partition(".")
     if about.choices is not None:
         return Parameter(name, choices=about.choices, doc=about.doc, when=when)
     if about.search is None:
-        raise ValueError(f"{name} does not say in which range a search should look; give it search=(low, high)")
+        raise AblateError(f"{name} does not say in which range a search should look; give it search=(low, high)")
     default = next(f.default for f in fields(catalog.techniques()[owner]) if f.name == knob)  # type: ignore[arg-type]
     low, high = about.search
     return Parameter(name, low, high, about.log, isinstance(default, int), doc=about.doc, when=when)

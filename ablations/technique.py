@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from ablations.naming import did_you_mean
-from ablations.update_rule import UpdateRule
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.update_rule import UpdateRule
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ablations.recipe import Budget, Network
+    from cifar_ablations.ablations.recipe import Budget, Network
 
 
 class Draws(Protocol):
@@ -105,9 +106,9 @@ class Technique:
 
     @classmethod
     def at(cls, level: str) -> Self:
-        """The technique at one of its named levels. Raises ValueError for an unknown level."""
+        """The technique at one of its named levels. Raises AblateError for an unknown level."""
         if level not in cls.levels:
-            raise ValueError(f"{cls.name} has no level {level!r}{did_you_mean(level, cls.levels)}")
+            raise AblateError(f"{cls.name} has no level {level!r}{did_you_mean(level, cls.levels)}")
         return cls(**cls.levels[level])
 
     @property
@@ -190,18 +191,18 @@ def fills(technique: Technique, hook: str) -> bool:
 
 
 def _check(technique: str, name: str, value: Any, about: Knob, owner: type) -> None:
-    """Raise ValueError unless the value is legal for the knob."""
+    """Raise AblateError unless the value is legal for the knob."""
     where = f"{technique}.{name}"
     if about.choices is not None:
         if value not in about.choices:
-            raise ValueError(f"{where} cannot be {value!r}{did_you_mean(str(value), about.choices)}")
+            raise AblateError(f"{where} cannot be {value!r}{did_you_mean(str(value), about.choices)}")
         return
     default = next(f.default for f in fields(owner) if f.name == name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{where} must be a number, not {value!r}")
+        raise AblateError(f"{where} must be a number, not {value!r}")
     if isinstance(default, int) and not isinstance(value, int):
-        raise ValueError(f"{where} must be a whole number, not {value!r}")
+        raise AblateError(f"{where} must be a whole number, not {value!r}")
     if (about.low is not None and value < about.low) or (about.high is not None and value > about.high):
         low = "-∞" if about.low is None else f"{about.low:g}"
         high = "∞" if about.high is None else f"{about.high:g}"
-        raise ValueError(f"{where} must lie between {low} and {high}, not at {value!r}")
+        raise AblateError(f"{where} must lie between {low} and {high}, not at {value!r}")

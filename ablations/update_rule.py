@@ -1,4 +1,4 @@
-"""The coefficients of one optimizer step; the arithmetic that uses them lives in `study.update`."""
+"""The coefficients of one optimizer step; the arithmetic that uses them lives in `study.training.optimizer`."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ import numpy as np
 import scipy
 from scipy import stats
 
-from ablations.plan import LOOKS
 from benchmarks import coverage
 from benchmarks.coverage import DISTRIBUTIONS, LONGEST, SEEDS, differences, share
-from reports import sequential, statistics, verdict
+from cifar_ablations.ablations.plan import LOOKS
+from cifar_ablations.reports.inference import sequential, statistics, verdict
 
 FILE = Path(__file__).parent / "CALIBRATION.md"
 

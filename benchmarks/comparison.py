@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.contenders import Call, Contender, free_memory, member_milliseconds
 from benchmarks.deadline import Deadline, OutOfTimeError
-from study.data import Dataset
-from study.fleet import Member
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.fleet import Member
 
 CURVE = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 

@@ -24,14 +24,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from ablations import catalog, schema
-from ablations.profiles import PROFILES
-from ablations.recipe import Recipe
 from benchmarks.deadline import Deadline
-from study.data import Dataset
-from study.engine import Epoch, Training
-from study.fleet import Member
-from study.workers import Failed, Stalled, train_fleets
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.profiles import PROFILES
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.execution.workers import Failed, Stalled, train_fleets
+from cifar_ablations.study.training.engine import Epoch, Training
+from cifar_ablations.study.training.fleet import Member
 
 WARM_UP_IMAGES = 1_536
 """What the notebook's loop sees before its timed epoch."""

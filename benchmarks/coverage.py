@@ -10,7 +10,7 @@ from itertools import combinations, permutations
 import numpy as np
 from scipy import stats
 
-from reports import factorial, sequential, statistics
+from cifar_ablations.reports.inference import factorial, sequential, statistics
 
 SEEDS = (3, 5, 8, 10, 15)
 IMAGES = 200

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from benchmarks.deadline import Deadline
 from benchmarks.results import RESULTS, described, facts, machine, record
-from study.step import BRANCHES, tune
+from cifar_ablations.study.training.step import BRANCHES, tune
 
 CONVOLUTIONS = ((3, 64, 32), (64, 128, 16), (128, 256, 8), (256, 256, 4))
 HIDDEN = (1024, 512)

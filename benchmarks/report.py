@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from ablations import catalog, schema
-from ablations.profiles import PROFILES
 from benchmarks.results import RESULTS, record
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.profiles import PROFILES
 
 PARTS = ("mlflow", "sqlalchemy", "pandas", "matplotlib", "jinja2")
 CLASSES, TEST_IMAGES, EPOCHS, DEPTH = 10, 10_000, 20, 5
@@ -132,7 +132,7 @@ def measure(runs: int, repeats: int, folder: Path) -> dict[str, Any]:
     seconds, size = [], 0
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        from reports.page import write_reports
+        from cifar_ablations.reports.pages.plan_page import write_reports
 
         (page,) = write_reports(uri, folder / "pages")
         seconds.append(time.perf_counter() - start)
@@ -165,7 +165,7 @@ def main() -> None:
             print(rows[-1])
     parts = ", ".join(f"{name} {version(name)}" for name in PARTS)
     load = psutil.getloadavg()[0]
-    from study.provenance import processor  # late: it imports torch, which no page needs
+    from cifar_ablations.study.store.provenance import processor
 
     text = (
         f"Python {platform.python_version()}, {parts}; load {load:.1f} over the last minute. Seconds per page: median "

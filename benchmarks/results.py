@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from study.home import write_whole
-from study.provenance import provenance
+from cifar_ablations.study.store.home import write_whole
+from cifar_ablations.study.store.provenance import provenance
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -30,7 +30,7 @@ def record(path: Path, title: str, text: str) -> None:
 
 
 def facts(device: torch.device, workers: int) -> dict[str, str]:
-    """What `study.provenance` knows of code and machine, and of a GPU its memory, driver and libraries."""
+    """What `study.store.provenance` knows of code and machine, and of a GPU its memory, driver and libraries."""
     found = provenance(device, workers)
     if device.type == "cuda":
         found["gpu memory"] = f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.0f} GiB"

@@ -28,9 +28,6 @@ from typing import Any
 
 import torch
 
-from ablations import catalog
-from ablations.profiles import PROFILES
-from ablations.recipe import Recipe
 from benchmarks import kernels
 from benchmarks.comparison import CURVE, Comparison, Curve, curve_table, failure, rounded, table
 from benchmarks.contenders import (
@@ -45,11 +42,14 @@ from benchmarks.contenders import (
 )
 from benchmarks.deadline import Deadline
 from benchmarks.results import RESULTS, described, facts, machine, record
-from study.data import DataError, Dataset, load
-from study.fleet import Member
-from study.home import Home, write_whole
-from study.sizing import LARGEST_FLEET, fleet_size, with_precision
-from study.workers import default_workers
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.profiles import PROFILES
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.data.dataset import DataError, Dataset, load
+from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size, with_precision
+from cifar_ablations.study.execution.workers import default_workers
+from cifar_ablations.study.store.home import Home, write_whole
+from cifar_ablations.study.training.fleet import Member
 
 NOTEBOOK = "notebook's loop"
 TIMED_IMAGES = {"cpu": 1_536, "cuda": 45_000}
@@ -148,8 +148,8 @@ def tracking_share(data: Dataset, workers: int) -> dict[str, float]:
 
     Share of the coordinator's processor time in that of all processes; the coordinator does nothing but log and wait.
     """
-    from study.runner import Invocation, run
-    from study.tracking import open_store
+    from cifar_ablations.study.execution.runner import Invocation, run
+    from cifar_ablations.study.store.tracking import open_store
 
     profile = PROFILES["quick"]
     plan = catalog.make_plan("techniques", profile.apply(catalog.notebook_recipe()), profile, (0,))

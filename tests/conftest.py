@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ablations import catalog
-from ablations.recipe import Budget, Network, Recipe
-from study import workers
-from study.data import Dataset, store
-from study.image_archive import Images
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.recipe import Budget, Network, Recipe
+from cifar_ablations.study.data.dataset import Dataset, store
+from cifar_ablations.study.data.image_archive import Images
+from cifar_ablations.study.execution import workers
 
 TINY = Budget(epochs=2, batch_size=32, train_images=80, validation_images=40, test_images=60)
 
@@ -38,7 +38,13 @@ def workers_that_start_at_once() -> Iterator[None]:
     Workers of commands that a test starts as processes of their own are spawned, as everywhere outside of tests.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["study.data", "study.engine", "study.workers"])
+    context.set_forkserver_preload(
+        [
+            "cifar_ablations.study.data.dataset",
+            "cifar_ablations.study.training.engine",
+            "cifar_ablations.study.execution.workers",
+        ]
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "multiprocessing", SimpleNamespace(get_context=lambda method: context))
         yield

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from study.official_files import FOLDERS
+from cifar_ablations.study.data.official_files import FOLDERS
 
 READERS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 NOWHERE = "http://127.0.0.1:1/cifar.tar.gz"

@@ -7,7 +7,7 @@ import signal
 from multiprocessing import active_children
 from pathlib import Path
 
-from study.workers import Patience
+from cifar_ablations.study.execution.workers import Patience
 
 IMPATIENT = Patience(starting_seconds=60.0, floor_seconds=1.5, factor=3.0)
 
@@ -25,7 +25,7 @@ NETWORK = """
 import os
 import signal
 from pathlib import Path
-from study.model import NotebookNetwork
+from cifar_ablations.study.training.model import NotebookNetwork
 class StandingStill(NotebookNetwork):
     steps = 0
     def forward(self, images):

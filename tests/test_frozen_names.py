@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations import catalog, profiles
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
-from study.engine import split
-from study.fleet import Member, initialised
-from study.randomness import StepDraws, halves, key, permutation
-from study.step import order
+from cifar_ablations.ablations import catalog, profiles
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.training.engine import split
+from cifar_ablations.study.training.fleet import Member, initialised
+from cifar_ablations.study.training.randomness import StepDraws, halves, key, permutation
+from cifar_ablations.study.training.step import order
 
 FROZEN = json.loads((Path(__file__).parent / "fixtures" / "digests.json").read_text())
 

@@ -26,10 +26,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from ablations import adopted, catalog, profiles, schema
-from reports.foundations_page import write_foundations_report
-from study import cli
-from study.data import open_cached
+from cifar_ablations.ablations import adopted, catalog, profiles, schema
+from cifar_ablations.reports.pages.foundations_page import write_foundations_report
+from cifar_ablations.study.commands import app
+from cifar_ablations.study.data.dataset import open_cached
 
 ARCHIVE = Path(__file__).parent / "fixtures" / "store-0.1.0.tar.xz"
 
@@ -73,7 +73,7 @@ class OldStore:
 
 
 def _ablate(*words: str) -> str:
-    result = CliRunner().invoke(cli.app, list(words), catch_exceptions=False)
+    result = CliRunner().invoke(app.app, list(words), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 

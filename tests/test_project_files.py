@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from study import cli
+from cifar_ablations.study.commands import app
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -21,7 +21,7 @@ def test_one_version_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"] == metadata.version(PROJECT["name"])
     assert f"\n## {PROJECT['version']}\n" in (ROOT / "CHANGELOG.md").read_text()
-    assert CliRunner().invoke(cli.app, ["--version"]).stdout == f"ablate {PROJECT['version']}\n"
+    assert CliRunner().invoke(app.app, ["--version"]).stdout == f"ablate {PROJECT['version']}\n"
 
 
 def test_one_licence_everywhere() -> None:

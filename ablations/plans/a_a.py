@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ablations import schema
-from ablations.metrics import metric
-from ablations.plan import Arm, Claim, Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
 
 QUESTION = "Does the suite find a difference where there is none?"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ablations import metrics, schema
-from ablations.plan import Arm, Claim, Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
+from cifar_ablations.ablations import metrics, schema
+from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
 
 QUESTION = "Which of the notebook's statements about training hold here?"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ablations import schema
-from ablations.designs import switched_on, without
-from ablations.metrics import metric
-from ablations.plan import Arm, Claim, Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
-from ablations.techniques.data_size import DataSize
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.designs import switched_on, without
+from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.data_size import DataSize
 
 QUESTION = "Do augmentation, dropout and weight decay matter more where there is less training data?"
 

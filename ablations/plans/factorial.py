@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ablations.designs import factorial, main_effect_claims, switched_on
-from ablations.plan import Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
+from cifar_ablations.ablations.designs import factorial, main_effect_claims, switched_on
+from cifar_ablations.ablations.plan import Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
 
 QUESTION = "Who contributes what, over every combination of the recipe's techniques?"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ablations.designs import claims_of, ladder
-from ablations.plan import Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
+from cifar_ablations.ablations.designs import claims_of, ladder
+from cifar_ablations.ablations.plan import Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
 
 QUESTION = "How does accuracy grow from the bare recipe to the full one, a technique at a time?"
 

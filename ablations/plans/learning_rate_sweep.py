@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ablations.plan import Arm, Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
-from ablations.techniques.dropout import Dropout
-from ablations.techniques.learning_rate import LearningRate
-from ablations.techniques.weight_decay import WeightDecay
+from cifar_ablations.ablations.plan import Arm, Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.dropout import Dropout
+from cifar_ablations.ablations.techniques.learning_rate import LearningRate
+from cifar_ablations.ablations.techniques.weight_decay import WeightDecay
 
 QUESTION = "Which learning rate is best, and what do dropout and weight decay change at it?"
 

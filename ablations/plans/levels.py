@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ablations import catalog
-from ablations.designs import claims_of
-from ablations.plan import Arm, Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.designs import claims_of
+from cifar_ablations.ablations.plan import Arm, Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
 
 QUESTION = "Which level of a technique is best, everything else as in the full recipe?"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ablations import schema
-from ablations.plan import Arm, Plan, Reference, Rule
-from ablations.profiles import PROFILES, Profile
-from ablations.recipe import Recipe
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.plan import Arm, Plan, Reference, Rule
+from cifar_ablations.ablations.profiles import PROFILES, Profile
+from cifar_ablations.ablations.recipe import Recipe
 
 QUESTION = "Where does the notebook's 78.04 % fall among repetitions of its recipe?"
 

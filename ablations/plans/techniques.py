@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ablations.designs import BARE, FULL, add_one_in, bare, claims_of, leave_one_out, switched_on
-from ablations.plan import Arm, Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
+from cifar_ablations.ablations.designs import BARE, FULL, add_one_in, bare, claims_of, leave_one_out, switched_on
+from cifar_ablations.ablations.plan import Arm, Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
 
 QUESTION = "What is each technique worth, removed from the full recipe and added to the bare one?"
 

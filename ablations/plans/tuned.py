@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from ablations import catalog, schema
-from ablations.designs import by_roadmap, switched_on, without
-from ablations.plan import Arm, Claim, Plan, Rule
-from ablations.profiles import Profile
-from ablations.recipe import Recipe
-from ablations.technique import Technique
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.designs import by_roadmap, switched_on, without
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import Technique
 
 QUESTION = "Is the tuned recipe better than the notebook's, and where do the points come from?"
 
@@ -29,7 +30,7 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...], retuned: Ma
     rungs = _roadmap(notebook, baseline)
     arms = [Arm(TUNED, baseline), Arm(NOTEBOOK, notebook), *rungs[1:-1]]
     if baseline == notebook:
-        raise ValueError("the tuned recipe is the notebook's: give another with --baseline, such as one adopted")
+        raise AblateError("the tuned recipe is the notebook's: give another with --baseline, such as one adopted")
     claims = [_claim("everything", "The tuned recipe is better than the notebook's", TUNED, NOTEBOOK, "overall")]
     for (below, above), technique in zip(pairwise(rungs), _changed(notebook, baseline), strict=True):
         statement = f"Tuning {_name(technique)} pays on its rung"

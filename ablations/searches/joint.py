@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ablations import catalog
-from ablations.recipe import Recipe
-from ablations.search import Parameter, Rounds, Study, around, parameter
-from ablations.techniques.schedule import Schedule
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.search import Parameter, Rounds, Study, around, parameter
+from cifar_ablations.ablations.techniques.schedule import Schedule
 
 QUESTION = "How good does the recipe become if everything is tuned at once?"
 

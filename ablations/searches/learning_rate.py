@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ablations.recipe import Recipe
-from ablations.search import Rounds, Study, around, widened
-from ablations.techniques.optimizer import Optimizer
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.search import Rounds, Study, around, widened
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
 
 QUESTION = "Which learning rate suits which optimizer, and which of them is then best?"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ablations.recipe import Recipe
-from ablations.search import Parameter, Rounds, Study, parameter
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.search import Parameter, Rounds, Study, parameter
 
 QUESTION = "How strong should dropout, weight decay, augmentation, label smoothing and mixup be together?"
 

@@ -4,9 +4,9 @@ the rate.
 
 from __future__ import annotations
 
-from ablations.designs import switched_on
-from ablations.recipe import Recipe
-from ablations.search import Rounds, Study, around
+from cifar_ablations.ablations.designs import switched_on
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.search import Rounds, Study, around
 
 QUESTION = "Which learning rate suits the recipe once a technique has been removed?"
 

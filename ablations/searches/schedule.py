@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ablations.recipe import Recipe
-from ablations.search import Parameter, Rounds, Study, around, parameter
-from ablations.techniques.schedule import Schedule
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.search import Parameter, Rounds, Study, around, parameter
+from cifar_ablations.ablations.techniques.schedule import Schedule
 
 QUESTION = "Which schedule is best, each with a learning rate that suits it?"
 

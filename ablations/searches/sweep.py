@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 
-from ablations.recipe import Recipe
-from ablations.search import Best, Parameter, Rounds, Study, Value, around
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.search import Best, Parameter, Rounds, Study, Value, around
 
 QUESTION = "How far does the notebook's workflow get: coarse rates, finer rates, one regulariser at a time?"
 

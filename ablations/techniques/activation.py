@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ablations import schema
-from ablations.technique import Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Technique, knob
 
 MODULES = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU,

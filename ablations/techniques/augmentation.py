@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablations import schema
-from ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
 
 GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in an image's brightness, as torchvision has them (ITU-R 601-2)."""

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ablations import schema
-from ablations.beta import beta
-from ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.beta import beta
+from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
 
 
 def paste(images: Tensor, targets: Tensor, share: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ablations import schema
-from ablations.technique import Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Technique, knob
 
 if TYPE_CHECKING:
-    from ablations.recipe import Budget, Network
+    from cifar_ablations.ablations.recipe import Budget, Network
 
 
 @dataclass(frozen=True)

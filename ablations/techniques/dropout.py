@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ablations import schema
-from ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
 
 
 def inverted_mask(uniform: Tensor, p: float) -> Tensor:

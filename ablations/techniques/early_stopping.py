@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ablations import schema
-from ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Expectation, Technique, knob
 
 
 def epochs_since_best(losses: Sequence[float]) -> int:

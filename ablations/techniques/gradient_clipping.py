@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ablations import schema
-from ablations.technique import Technique, knob
-from ablations.update_rule import UpdateRule
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.update_rule import UpdateRule
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from ablations import schema
-from ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Expectation, Technique, knob
 
 SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
     "normal_1": partial(nn.init.normal_, std=1.0),

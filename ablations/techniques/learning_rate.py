@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ablations import schema
-from ablations.technique import Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Technique, knob
 
 
 @dataclass(frozen=True)

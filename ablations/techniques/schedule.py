@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ablations import schema
-from ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Expectation, Technique, knob
 
 
 def multistep(epochs: int, steps_per_epoch: int, milestones: tuple[float, ...], gamma: float) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ablations import schema
-from ablations.technique import Technique, knob
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.technique import Technique, knob
 
 KINDS = ("every_epoch", "once", "sorted")
 

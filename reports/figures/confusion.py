@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reports import details, wording
-from reports.figures import theme
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.reading import details
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +64,7 @@ def draw(data: pd.DataFrame) -> Figure:
             shade = STRONGEST * (cell["share"] if right else cell["share"] / mistakes)
             colour = theme.HAVING if right else theme.LACKING
             axes.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, facecolor=colour, alpha=shade, lw=0))
-            text = wording.percent(cell["share"], 0)
+            text = phrases.percent(cell["share"], 0)
             if text != "0":
                 weight = "bold" if right else "normal"
                 written = axes.text(x, y, text, ha="center", va="center", fontsize=9, color=theme.INK, weight=weight)
@@ -88,8 +89,8 @@ def describe(data: pd.DataFrame) -> str:
         return "No run has kept its answers."
     mistakes = data[data["truth"] != data["answer"]].nlargest(5, "share", keep="first")
     parts = [
-        f"{row['truth']} taken for {row['answer']} {wording.percent(row['share'], 0)}"
+        f"{row['truth']} taken for {row['answer']} {phrases.percent(row['share'], 0)}"
         for row in mistakes.to_dict("records")
     ]
-    about = f"Answers of '{data['arm'].iloc[0]}' by true class over {wording.count(int(data['n'].iloc[0]), 'run')}"
+    about = f"Answers of '{data['arm'].iloc[0]}' by true class over {phrases.count(int(data['n'].iloc[0]), 'run')}"
     return f"{about}, in per cent. Most common mistakes: {'; '.join(parts)}."

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ablations import schema
-from reports import statistics, wording
-from reports.figures import theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.inference import statistics
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no run has ended yet")
         named = data[data["named"]].sort_values("value", kind="stable")
-        names = ["\n".join(textwrap.wrap(wording.sentence_case(arm), 34)) for arm in named["arm"]]
+        names = ["\n".join(textwrap.wrap(phrases.sentence_case(arm), 34)) for arm in named["arm"]]
         line = LINE * (1 + max(name.count("\n") for name in names))
         height = max(3.2, line * len(named) + 0.8)
         figure = theme.new_figure(8.2, height)
@@ -124,7 +125,7 @@ def describe(data: pd.DataFrame) -> str:
         return "No run has ended yet."
     unit = "seconds" if data["unit"].iloc[0] == "seconds" else "thousand images"
     parts = [
-        f"{row['arm']}: {wording.number(row['value'])} per cent at {wording.significant(row['cost'])} {unit}"
+        f"{row['arm']}: {phrases.number(row['value'])} per cent at {phrases.significant(row['cost'])} {unit}"
         for row in data[data["named"]].to_dict("records")
     ]
     return "Mean test accuracy and cost of a run, by arm. " + "; ".join(parts) + "."

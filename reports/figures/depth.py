@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reports import details, wording
-from reports.figures import theme
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.reading import details
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def draw(data: pd.DataFrame) -> Figure:
             for when, axes in zip(WHEN.values(), row, strict=True):
                 _panel(axes, of_pair[of_pair["when"] == when])
                 title = f"{treatment} / {control}" if when == next(iter(WHEN.values())) else ""
-                axes.set_title(wording.sentence_case(title), fontsize=10)
+                axes.set_title(phrases.sentence_case(title), fontsize=10)
                 axes.set_xlabel(f"layer, {when}")
             row[0].set_ylabel("variance")
     return figure
@@ -80,6 +81,6 @@ def describe(data: pd.DataFrame) -> str:
     parts = []
     for (treatment, control, when, role), rows in data.groupby(["treatment", "control", "when", "role"], sort=False):
         arm = treatment if role == "with" else control
-        ends = [wording.significant(rows["middle"].iloc[i]) for i in (0, -1)]
+        ends = [phrases.significant(rows["middle"].iloc[i]) for i in (0, -1)]
         parts.append(f"'{arm}' {when}: {ends[0]} at the first, {ends[1]} at the last")
     return "Variance going into each activation function. " + "; ".join(dict.fromkeys(parts)) + "."

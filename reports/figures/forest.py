@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import theme
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,14 +51,14 @@ def draw(data: pd.DataFrame) -> Figure:
         for metric, axes_of_metric in zip(metrics, panels, strict=True):
             for place, axes in zip(places, axes_of_metric, strict=True):
                 _panel(axes, data[(data["metric"] == metric) & (data["where"] == place)], labels[metric])
-                title = f"{wording.metric_title(metric)} {place}".removeprefix("the ")
-                axes.set_title(wording.sentence_case(title))
+                title = f"{phrases.metric_title(metric)} {place}".removeprefix("the ")
+                axes.set_title(phrases.sentence_case(title))
                 axes.set_xlabel("difference, percentage points")
     return figure
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
-    axes.set_yticks(range(len(labels)), [wording.sentence_case(label.removeprefix("the ")) for label in labels])
+    axes.set_yticks(range(len(labels)), [phrases.sentence_case(label.removeprefix("the ")) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
     if rows.empty:
@@ -96,9 +96,9 @@ def describe(data: pd.DataFrame) -> str:
     if data.empty:
         return "No comparison has a run of both arms yet."
     parts = [
-        f"{row['label']} on {wording.metric_title(row['metric'])} {row['where']}: "
-        f"{wording.number(row['effect'], signed=True)} from {wording.number(row['low'])} "
-        f"to {wording.number(row['high'])}, {row['verdict']}"
+        f"{row['label']} on {phrases.metric_title(row['metric'])} {row['where']}: "
+        f"{phrases.number(row['effect'], signed=True)} from {phrases.number(row['low'])} "
+        f"to {phrases.number(row['high'])}, {row['verdict']}"
         for row in data.to_dict("records")
     ]
     return "Effects in percentage points with their intervals. " + "; ".join(parts) + "."

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reports import wording
-from reports.figures import images, panels, theme
+from cifar_ablations.reports.figures import images, panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,13 +80,13 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """What is shown, and for digits which keep their label."""
     if part == "flip":
         after = data[data["which"] == "after"].sort_values(["row", "column"])
-        first = wording.listing([f"{value}" for value in after["value"].head(4)])
+        first = phrases.listing([f"{value}" for value in after["value"].head(4)])
         return f"A matrix of the numbers 1 to 16 and its mirror image, whose first row is {first}."
     if part == "gallery":
         levels = [f"{level} ({about})" for level, about in dict(zip(data["level"], data["about"], strict=True)).items()]
-        return f"A drawn image and versions of it: {wording.listing(levels)}."
+        return f"A drawn image and versions of it: {phrases.listing(levels)}."
     parts = []
     for change, rows in data[data["change"] != "itself"].groupby("change", sort=False):
         kept = rows[rows["read_as"].astype(str) == rows["digit"].astype(str)]["digit"]
-        parts.append(f"{change}: {wording.listing([str(d) for d in kept])} keep their label")
+        parts.append(f"{change}: {phrases.listing([str(d) for d in kept])} keep their label")
     return f"The ten digits. {'; '.join(parts)}."

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """Where every path ends."""
     ends = data[data["kind"] == "path"].groupby(["figure", "panel"], sort=False).tail(1)
     found = [
-        f"{row['panel']}{' with bias correction' if row['figure'] == CORRECTED else ''} at {wording.number(row['x'])}"
+        f"{row['panel']}{' with bias correction' if row['figure'] == CORRECTED else ''} at {phrases.number(row['x'])}"
         for row in ends.to_dict("records")
     ]
-    return f"Paths of descent; they end, by setting: {wording.listing(found)}."
+    return f"Paths of descent; they end, by setting: {phrases.listing(found)}."

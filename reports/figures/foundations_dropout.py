@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,11 +73,11 @@ def describe(data: pd.DataFrame, part: str) -> str:
     if part == "masks":
         mask = data[data["panel"] == "mask"]
         kept = [f"{row['before']:g} becomes {row['after']:g}" for row in mask.to_dict("records")]
-        return f"Six activations under a mask: {wording.listing(kept)}. The variance of many masks follows p / (1 − p)."
+        return f"Six activations under a mask: {phrases.listing(kept)}. The variance of many masks follows p / (1 − p)."
     rows = data[data["panel"] == "doubt"]
     seen = data[data["panel"] == "examples"]["x"].abs().max()
     inside, outside = (rows[(rows["x"].abs() <= seen) == near]["std"].mean() for near in (True, False))
     return (
-        f"Answers under many masks spread by {wording.significant(inside)} on average where examples were and by "
-        f"{wording.significant(outside)} beyond."
+        f"Answers under many masks spread by {phrases.significant(inside)} on average where examples were and by "
+        f"{phrases.significant(outside)} beyond."
     )

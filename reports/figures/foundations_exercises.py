@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,14 +67,14 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
 def describe(data: pd.DataFrame, part: str) -> str:
     """The three results in words."""
     half = data[(data["panel"] == "scaling") & (data["p"] == 0.5)].to_dict("records")
-    shares = [f"{row['how']} {wording.number(row['share'])}" for row in half]
+    shares = [f"{row['how']} {phrases.number(row['share'])}" for row in half]
     orders = data[data["panel"] == "orders"].groupby("order", sort=False)["accuracy"].mean()
-    means = [f"{name} {wording.percent(value, 1)} %" for name, value in orders.items()]
+    means = [f"{name} {phrases.percent(value, 1)} %" for name, value in orders.items()]
     ways = [
-        f"{row['weights']} {row['way']} {wording.number(row['factor'])}"
+        f"{row['weights']} {row['way']} {phrases.number(row['factor'])}"
         for row in data[data["panel"] == "directions"].to_dict("records")
     ]
     return (
-        f"Share received at p = 0.5: {wording.listing(shares)}. Test accuracy: {wording.listing(means)}. Factors of "
-        f"the mean square: {wording.listing(ways)}."
+        f"Share received at p = 0.5: {phrases.listing(shares)}. Test accuracy: {phrases.listing(means)}. Factors of "
+        f"the mean square: {phrases.listing(ways)}."
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,12 +75,12 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """Where the lines end."""
     if part == "activations":
         steepest = data.groupby("activation", sort=False)["slope"].max()
-        found = [f"{TITLES[str(name)]} {wording.significant(slope)}" for name, slope in steepest.items()]
-        return f"Values and slopes of activation functions; the steepest slopes are {wording.listing(found)}."
+        found = [f"{TITLES[str(name)]} {phrases.significant(slope)}" for name, slope in steepest.items()]
+        return f"Values and slopes of activation functions; the steepest slopes are {phrases.listing(found)}."
     by, x, y = ("entries", "matrices", "median") if part == "products" else ("activation", "depth", "log10_mean_square")
     ends = data[data[x] == data[x].max()]
-    found = [f"{TITLES.get(row[by], row[by])} {wording.number(row[y], 1)}" for row in ends.to_dict("records")]
+    found = [f"{TITLES.get(row[by], row[by])} {phrases.number(row[y], 1)}" for row in ends.to_dict("records")]
     what = "the norm of a product" if part == "products" else "a gradient's mean square"
     return f"Powers of ten of {what} after {data[x].max()} {x if part == 'products' else 'layers'}: " + (
-        wording.listing(found) + "."
+        phrases.listing(found) + "."
     )

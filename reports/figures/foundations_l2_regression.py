@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,10 +79,10 @@ def describe(data: pd.DataFrame, part: str) -> str:
     if part == "curves":
         ends = data[data["epoch"] == data["epoch"].max()]
         found = [
-            f"{row['split']} loss {wording.significant(row['median'])} with λ {row['strength']:g}"
+            f"{row['split']} loss {phrases.significant(row['median'])} with λ {row['strength']:g}"
             for row in ends.to_dict("records")
         ]
-        return f"Loss by epoch, medians at the end: {wording.listing(found)}."
+        return f"Loss by epoch, medians at the end: {phrases.listing(found)}."
     test = data[data["split"] == "test"]
     best = test.sort_values("median").iloc[0]
-    return f"Error by λ: the test error is lowest at λ {best['strength']:g}, {wording.significant(best['median'])}."
+    return f"Error by λ: the test error is lowest at λ {best['strength']:g}, {phrases.significant(best['median'])}."

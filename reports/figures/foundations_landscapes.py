@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
-from reports.figures.search_history import look
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.figures.search_history import look
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,8 +95,8 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """Where the marks are, or where descent ends."""
     if part == "functions":
         marks = data[data["panel"] == "marks"].to_dict("records")
-        found = [f"a {m['mark']} at x = {wording.number(m['x'])}" for m in marks]
-        return f"Three functions: {wording.listing(found)}, and a saddle at the origin, which descent leaves sideways."
-    ends = sorted({wording.number(x) for x in data[data["panel"] == "ends"]["end"]})
+        found = [f"a {m['mark']} at x = {phrases.number(m['x'])}" for m in marks]
+        return f"Three functions: {phrases.listing(found)}, and a saddle at the origin, which descent leaves sideways."
+    ends = sorted({phrases.number(x) for x in data[data["panel"] == "ends"]["end"]})
     last = data[data["panel"] == "creeping"]["x"].iloc[-1]
-    return f"Descent ends at {wording.listing(ends)}; on x³ it is still {wording.significant(last)} away at the end."
+    return f"Descent ends at {phrases.listing(ends)}; on x³ it is still {phrases.significant(last)} away at the end."

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +62,6 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """The last factor of each schedule, or the distance it leaves."""
     ends = data.groupby("schedule", sort=False).tail(1).to_dict("records")
     column = "factor" if part == "shapes" else "mean_square"
-    found = [f"{row['schedule'].replace('_', ' ')} {wording.significant(row[column])}" for row in ends]
+    found = [f"{row['schedule'].replace('_', ' ')} {phrases.significant(row[column])}" for row in ends]
     what = "Learning-rate schedules; last value" if part == "shapes" else "Mean squared distance left at the end"
-    return f"{what}: {wording.listing(found)}."
+    return f"{what}: {phrases.listing(found)}."

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,10 +67,10 @@ def describe(data: pd.DataFrame, part: str) -> str:
     if part == "training":
         ends = data.groupby("kind", sort=False).tail(1).to_dict("records")
         found = [f"{row['kind']} {row['excess']:.1e}" for row in ends]
-        return f"Excess loss by step; at the end {wording.listing(found)}."
+        return f"Excess loss by step; at the end {phrases.listing(found)}."
     noise, escapes = (data[data["panel"] == name].to_dict("records") for name in ("noise", "escapes"))
     found = [f"{row['batch']:,.0f}: {100 * row['escaped']:.0f} %" for row in escapes]
     return (
-        f"Gradient noise falls from {wording.significant(noise[0]['mean_square'])} for one example as one over the "
-        f"batch size. Walkers set free by batch size: {wording.listing(found)}."
+        f"Gradient noise falls from {phrases.significant(noise[0]['mean_square'])} for one example as one over the "
+        f"batch size. Walkers set free by batch size: {phrases.listing(found)}."
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import panels, theme
+from cifar_ablations.reports.figures import panels, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,11 +72,11 @@ def describe(data: pd.DataFrame, part: str) -> str:
     x = "fan_in" if part == "fan_in" else "depth"
     ends = data[data[x] == data[x].max()].to_dict("records")
     if part == "fan_in":
-        found = [f"{row['initialisation']} {wording.significant(row['mean'])}" for row in ends]
-        return f"Mean variance of outputs at {data[x].max():,} inputs: {wording.listing(found)}."
+        found = [f"{row['initialisation']} {phrases.significant(row['mean'])}" for row in ends]
+        return f"Mean variance of outputs at {data[x].max():,} inputs: {phrases.listing(found)}."
     found = [
         f"{row['initialisation']} {'with' if row['relu'] else 'without'} ReLU "
-        f"{wording.number(row['log10_variance'], 1)}"
+        f"{phrases.number(row['log10_variance'], 1)}"
         for row in ends
     ]
-    return f"Powers of ten of the mean square in layer {data[x].max()}: {wording.listing(found)}."
+    return f"Powers of ten of the mean square in layer {data[x].max()}: {phrases.listing(found)}."

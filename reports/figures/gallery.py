@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reports import wording
-from reports.figures import images, theme
+from cifar_ablations.reports.figures import images, theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def data(gallery: Mapping[str, Any]) -> pd.DataFrame:
 
 def _named(names: list[str]) -> str:
     if len(names) <= 2:
-        return wording.listing([f"“{name}”" for name in names])
+        return phrases.listing([f"“{name}”" for name in names])
     return f"“{names[0]}” and {len(names) - 1} arms with the same"
 
 
@@ -57,7 +57,7 @@ def draw(data: pd.DataFrame) -> Figure:
 def _heading(rows: pd.DataFrame) -> list[str]:
     """What was done, and for whom, in lines that fit."""
     first = rows.iloc[0]
-    return textwrap.wrap(f"{wording.sentence_case(first['pipeline'])}: {first['arms']}", 100)
+    return textwrap.wrap(f"{phrases.sentence_case(first['pipeline'])}: {first['arms']}", 100)
 
 
 def _block(axes: Axes, rows: pd.DataFrame, columns: int) -> None:
@@ -84,5 +84,5 @@ def describe(data: pd.DataFrame) -> str:
     if data.empty:
         return "No pictures were kept."
     labels = data.drop_duplicates(["pipeline", "subject"]).groupby("pipeline", sort=False)["label"].agg(list)
-    kinds = [f"{pipeline}: {wording.listing(found)}" for pipeline, found in labels.items()]
+    kinds = [f"{pipeline}: {phrases.listing(found)}" for pipeline, found in labels.items()]
     return f"Training images as the networks saw them in their first {data['epoch'].max()} epochs. {'; '.join(kinds)}."

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablations import schema
-from reports import wording
-from reports.figures import theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def draw(data: pd.DataFrame) -> Figure:
             axes.plot(row["train"], y, "o", mfc=theme.PAPER, mec=theme.INK, mew=1.4, ms=6.5, zorder=3)
             axes.plot(row["test"], y, "o", color=theme.HAVING, ms=6.5, zorder=3)
             axes.annotate(
-                wording.number(row["train"] - row["test"], 1, signed=True),
+                phrases.number(row["train"] - row["test"], 1, signed=True),
                 (max(row["train"], row["test"]), y),
                 xytext=(7, 0),
                 textcoords="offset points",
@@ -47,7 +47,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 fontsize=8.5,
                 color=theme.MUTED,
             )
-        axes.set_yticks(range(len(data)), [wording.sentence_case(arm) for arm in data["arm"]])
+        axes.set_yticks(range(len(data)), [phrases.sentence_case(arm) for arm in data["arm"]])
         axes.set_ylim(len(data) - 0.5, -0.5)
         axes.margins(x=0.07)
         axes.spines["left"].set_visible(False)
@@ -60,7 +60,7 @@ def describe(data: pd.DataFrame) -> str:
     if data.empty:
         return "No run has ended yet."
     parts = [
-        f"{row['arm']}: {wording.number(row['train'])} per cent in training, {wording.number(row['test'])} in test"
+        f"{row['arm']}: {phrases.number(row['train'])} per cent in training, {phrases.number(row['test'])} in test"
         for row in data.to_dict("records")
     ]
     return "Mean accuracy on training images and on test images, by arm. " + "; ".join(parts) + "."

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports import wording
-from reports.figures import theme
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def data(pairs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     frame = pairs.dropna(subset=["effect"])
     return pd.DataFrame(
         {
-            **{side: [wording.technique_title(plan, name) for name in frame[side]] for side in ("one", "other")},
+            **{side: [phrases.technique_title(plan, name) for name in frame[side]] for side in ("one", "other")},
             **{name: 100 * frame[name].astype(float) for name in ("effect", "low", "high")},
             "p_holm": frame["p_holm"],
             "told": frame["p_holm"] < plan["rule"]["alpha"],
@@ -54,7 +54,7 @@ def draw(data: pd.DataFrame) -> Figure:
             shade = STRONGEST * (0.2 + 0.8 * abs(cell["effect"]) / largest)
             face, opacity = (colour, shade) if cell["told"] else (theme.GRID, 1.0)
             axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, alpha=opacity, lw=0))
-            text = wording.number(cell["effect"], signed=True)
+            text = phrases.number(cell["effect"], signed=True)
             ink, weight = (theme.INK, "bold") if cell["told"] else (theme.MUTED, "normal")
             axes.text(x, y, text, ha="center", va="center", fontsize=9.5, color=ink, weight=weight, in_layout=False)
         axes.set_xticks(range(len(columns)), [_title(name, 16) for name in columns])
@@ -69,7 +69,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _title(name: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(wording.sentence_case(name.removeprefix("the ")), width))
+    return "\n".join(textwrap.wrap(phrases.sentence_case(name.removeprefix("the ")), width))
 
 
 def describe(data: pd.DataFrame) -> str:
@@ -78,7 +78,7 @@ def describe(data: pd.DataFrame) -> str:
         return "No seed has a run of every arm yet."
     told = data[data["told"]].sort_values("effect", key=abs, ascending=False)
     parts = [
-        f"{row['one']} and {row['other']} {wording.number(row['effect'], signed=True)}"
+        f"{row['one']} and {row['other']} {phrases.number(row['effect'], signed=True)}"
         for row in told.to_dict("records")
     ]
     found = "; ".join(parts) or "none is told from zero"

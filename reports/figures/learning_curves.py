@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scipy import stats
 
-from ablations import schema
-from reports import wording
-from reports.figures import theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,11 +55,11 @@ def _panels(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     found: dict[tuple[str, str, str, str], None] = {}
     for claim in plan["claims"]:
         ledger = plan.get("layout") == "ledger"
-        panel = claim["treatment"] if ledger else wording.technique_title(plan, claim["technique"])
+        panel = claim["treatment"] if ledger else phrases.technique_title(plan, claim["technique"])
         if ledger and claim["treatment"] == plan["arms"][0]["name"]:
             panel = f"against {claim['control']}"
         for role, side in (("without", "control"), ("with", "treatment")):
-            found[wording.where(claim), panel, role, claim[side]] = None
+            found[phrases.where(claim), panel, role, claim[side]] = None
     if not found:
         return [("", arm["name"], "with", arm["name"]) for arm in plan["arms"]]
     return list(found)
@@ -76,7 +76,7 @@ def _removals(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     found = []
     for name in plan["factors"]:
         if lacking := by_used.get(frozenset(factors - {name})):
-            title = wording.technique_title(plan, name)
+            title = phrases.technique_title(plan, name)
             found += [("in the full recipe", title, "without", lacking), ("in the full recipe", title, "with", full)]
     return found or [("", arm, "with", arm) for arm in (full, by_used.get(frozenset(), full))]
 
@@ -96,17 +96,17 @@ def draw(data: pd.DataFrame) -> Figure:
             columns = min(PANELS_PER_ROW, len(panels[place]))
             axes = block.subplots(n_rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
             if place:
-                block.suptitle(wording.sentence_case(place), x=0.01, ha="left", fontsize=10.5, weight="bold")
+                block.suptitle(phrases.sentence_case(place), x=0.01, ha="left", fontsize=10.5, weight="bold")
             for ax in axes[len(panels[place]) :]:
                 ax.set_axis_off()
             for ax, panel in zip(axes, panels[place], strict=False):
                 _panel(ax, data[(data["where"] == place) & (data["panel"] == panel)])
-                ax.set_title(wording.sentence_case(panel.removeprefix("the ")), fontsize=10, weight="normal")
+                ax.set_title(phrases.sentence_case(panel.removeprefix("the ")), fontsize=10, weight="normal")
                 ax.set_ylim(*limits)
                 ax.set_xlim(data["epoch"].min(), max(data["epoch"].max(), data["epoch"].min() + 1))
             block.supxlabel("epoch", fontsize=9, color=theme.MUTED)
             unit = ", per cent" if data["metric"].iloc[0] == schema.VALIDATION_ACCURACY else ""
-            block.supylabel(wording.metric_title(data["metric"].iloc[0]) + unit, fontsize=9, color=theme.MUTED)
+            block.supylabel(phrases.metric_title(data["metric"].iloc[0]) + unit, fontsize=9, color=theme.MUTED)
     return figure
 
 
@@ -140,7 +140,7 @@ def describe(data: pd.DataFrame) -> str:
         return "No run has finished an epoch yet."
     last = data.loc[data.groupby(["where", "panel", "role"], sort=False)["epoch"].idxmax()]
     parts = [
-        f"{row['arm']} ends at {wording.number(row['mean'])} (epoch {row['epoch']})" for row in last.to_dict("records")
+        f"{row['arm']} ends at {phrases.number(row['mean'])} (epoch {row['epoch']})" for row in last.to_dict("records")
     ]
-    title = wording.sentence_case(wording.metric_title(data["metric"].iloc[0]))
+    title = phrases.sentence_case(phrases.metric_title(data["metric"].iloc[0]))
     return f"{title} by epoch. " + "; ".join(dict.fromkeys(parts)) + "."

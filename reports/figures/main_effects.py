@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablations import schema
-from reports import tables, wording
-from reports.figures import paired, theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import paired, theme
+from cifar_ablations.reports.wording import phrases, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     for name in plan["factors"]:
         having = [arm for arm, factors in used.items() if name in factors]
         sides = {"lacking": table.drop(columns=having).mean(axis=1), "having": table[having].mean(axis=1)}
-        label = wording.technique_title(plan, name)
+        label = phrases.technique_title(plan, name)
         parts.append((100 * pd.DataFrame(sides)).rename_axis("seed").reset_index().assign(label=label))
     return tables.stacked(parts, COLUMNS)
 
@@ -51,7 +51,7 @@ def describe(data: pd.DataFrame) -> str:
         return "No seed has a run of every arm yet."
     means = data.groupby("label", sort=False)[["lacking", "having"]].mean()
     parts = [
-        f"{label} {wording.number(row['lacking'])} without, {wording.number(row['having'])} with"
+        f"{label} {phrases.number(row['lacking'])} without, {phrases.number(row['having'])} with"
         for label, row in means.iterrows()
     ]
     return "Mean test accuracy over all combinations, in per cent. " + "; ".join(parts) + "."

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablations.metrics import metric
-from reports import mechanisms, tables, wording
-from reports.figures import theme
+from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.inference import mechanisms
+from cifar_ablations.reports.wording import phrases, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if not metrics:
             return theme.nothing("no comparison has a run of both arms yet")
         labels = list(data["panel"].unique())
-        wrapped = ["\n".join(textwrap.wrap(wording.sentence_case(label), 26)) for label in labels]
+        wrapped = ["\n".join(textwrap.wrap(phrases.sentence_case(label), 26)) for label in labels]
         rows, columns = math.ceil(len(metrics) / ABREAST), min(ABREAST, len(metrics))
         height = sum(0.36 + 0.17 * text.count("\n") for text in wrapped) + 0.62
         figure = theme.new_figure(8.2, rows * height)
@@ -78,7 +79,7 @@ def draw(data: pd.DataFrame) -> Figure:
             axes.set_ylim(len(labels) - 0.5, -0.5)
             axes.spines["left"].set_visible(False)
             title, unit = metric(name).title.removeprefix("the "), "%" if metric(name).share else metric(name).unit
-            heading = wording.sentence_case(title) + (f", {unit}" if unit and unit not in title else "")
+            heading = phrases.sentence_case(title) + (f", {unit}" if unit and unit not in title else "")
             axes.set_title("\n".join(textwrap.wrap(heading, 44)), fontsize=9.5, weight="normal")
             if _spans_decades(of_metric):
                 axes.set_xscale("log")
@@ -99,6 +100,6 @@ def describe(data: pd.DataFrame) -> str:
         return "No comparison has a run of both arms yet."
     parts = []
     for (name, treatment, control), rows in data.groupby(["metric", "treatment", "control"], sort=False):
-        means = [wording.significant(rows[column].mean()) for column in ("lacking", "having")]
-        parts.append(f"{wording.metric_title(str(name))}: {means[0]} in '{control}', {means[1]} in '{treatment}'")
+        means = [phrases.significant(rows[column].mean()) for column in ("lacking", "having")]
+        parts.append(f"{phrases.metric_title(str(name))}: {means[0]} in '{control}', {means[1]} in '{treatment}'")
     return "Metrics behind the claims. " + "; ".join(parts) + "."

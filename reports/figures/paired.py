@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablations import schema
-from reports import contrast, tables, wording
-from reports.figures import theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.inference import contrast
+from cifar_ablations.reports.wording import phrases, tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +38,8 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
         found = contrast.sides(claim, runs)
         pairs = 100 * pd.DataFrame({"lacking": found.control, "having": found.treatment}).dropna()
         ledger = plan.get("layout") == "ledger"
-        label = f"{sides[1]} → {sides[0]}" if ledger else wording.technique_title(plan, claim["technique"])
-        where = "" if ledger else wording.where(claim)
+        label = f"{sides[1]} → {sides[0]}" if ledger else phrases.technique_title(plan, claim["technique"])
+        where = "" if ledger else phrases.where(claim)
         about = {"where": where, "label": label, "treatment": sides[0], "control": sides[1]}
         parts.append(pairs.rename_axis("seed").reset_index().assign(**about))
     return tables.stacked(parts, COLUMNS)
@@ -62,7 +63,7 @@ def draw(data: pd.DataFrame) -> Figure:
         for (where, of_place, labels), axes in zip(rows, panels, strict=True):
             slopes(axes, of_place, labels, max(len(row[2]) for row in rows))
             if where != previous:
-                axes.set_title(wording.sentence_case(where))
+                axes.set_title(phrases.sentence_case(where))
             previous = where
     return figure
 
@@ -88,7 +89,7 @@ def slopes(axes: Axes, rows: pd.DataFrame, labels: list[str], slots: int) -> Non
 
 
 def _wrapped(label: str) -> str:
-    return "\n".join(textwrap.wrap(wording.sentence_case(label.removeprefix("the ")), 18))
+    return "\n".join(textwrap.wrap(phrases.sentence_case(label.removeprefix("the ")), 18))
 
 
 def describe(data: pd.DataFrame) -> str:
@@ -99,5 +100,5 @@ def describe(data: pd.DataFrame) -> str:
     for (where, label), rows in data.groupby(["where", "label"], sort=False):
         higher = int((rows["having"] > rows["lacking"]).sum())
         place = f" {where}" if where else ""
-        parts.append(f"{label}{place}: higher in {higher} of {wording.count(len(rows), 'seed')}")
+        parts.append(f"{label}{place}: higher in {higher} of {phrases.count(len(rows), 'seed')}")
     return "Test accuracy without and with, seed by seed. " + "; ".join(parts) + "."

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports.figures import theme
-from reports.figures.search_history import look
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.figures.search_history import look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

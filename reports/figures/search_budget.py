@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reports import searches, wording
-from reports.figures import search_history, theme
+from cifar_ablations.reports.figures import search_history, theme
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def describe(data: pd.DataFrame) -> str:
         return "No trial has ended yet."
     ends = data[data["kind"] == "best so far"].groupby("study", sort=False).tail(1)
     parts = [
-        f"{row['study']} reaches {wording.number(row['value'])} after {row['epochs']:g} epochs"
+        f"{row['study']} reaches {phrases.number(row['value'])} after {row['epochs']:g} epochs"
         for row in ends.to_dict("records")
     ]
     return "Best validation accuracy so far in per cent by epochs trained. " + "; ".join(parts) + "."

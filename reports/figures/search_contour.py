@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reports import searches, wording
-from reports.figures import search_history, search_slices, theme
-from reports.searches import Parameter, Study
+from cifar_ablations.reports.figures import search_history, search_slices, theme
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.reports.reading.searches import Parameter, Study
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +131,7 @@ def describe(data: pd.DataFrame) -> str:
     if data.empty:
         return "No study has enough trials of two parameters."
     parts = [
-        f"{row['study']}: best {wording.number(row['value'])} at {row['x_name']} {row['x']:.3g} "
+        f"{row['study']}: best {phrases.number(row['value'])} at {row['x_name']} {row['x']:.3g} "
         f"and {row['y_name']} {row['y']:.3g}"
         for row in data[data["best"]].to_dict("records")
     ]

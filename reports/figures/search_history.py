@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ablations import schema
-from reports import searches, wording
-from reports.figures import theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +124,7 @@ def describe(data: pd.DataFrame) -> str:
     parts = []
     for name, rows in data.groupby("study", sort=False):
         pruned, diverged = ((rows["kind"] == kind).sum() for kind in ("pruned", "diverged"))
-        best = wording.number(rows["best"].max())
-        parts.append(f"{name}: best {best} after {wording.count(len(rows), 'trial')}, {pruned} pruned")
+        best = phrases.number(rows["best"].max())
+        parts.append(f"{name}: best {best} after {phrases.count(len(rows), 'trial')}, {pruned} pruned")
         parts[-1] += f", {diverged} diverged" if diverged else ""
     return "Validation accuracy in per cent by trial. " + "; ".join(parts) + "."

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports import searches
-from reports.figures import search_history, theme
-from reports.searches import Parameter, Study
+from cifar_ablations.reports.figures import search_history, theme
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.reports.reading.searches import Parameter, Study
 
 if TYPE_CHECKING:
     import optuna

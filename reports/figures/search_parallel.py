@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports import searches, wording
-from reports.figures import search_history, theme
-from reports.searches import Parameter, Study
+from cifar_ablations.reports.figures import search_history, theme
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.reports.reading.searches import Parameter, Study
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def data(trials: pd.DataFrame, studies: Sequence[Study], importances: pd.DataFra
         # Colours and markers show a trial that failed to learn; the axis is for the others.
         ends = max(search_history.window(about["value"])[0], about["value"].min()), about["value"].max()
         places = ((about["value"] - ends[0]) / (ends[1] - ends[0] or 1)).clip(lower=0)
-        low, high = (wording.number(end) for end in ends)
+        low, high = (phrases.number(end) for end in ends)
         parts.append(about.assign(order=len(parameters), axis=VALUE, place=places, low=low, high=high))
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
@@ -145,6 +146,6 @@ def describe(data: pd.DataFrame) -> str:
         drawn = [row for row in best.to_dict("records")[:-1] if row["place"] >= 0]
         places = [f"{row['axis']} at {100 * row['place']:.0f} %" for row in drawn]
         parts.append(
-            f"{name}: best {wording.number(best['value'].iloc[0])} with {wording.listing(places)} of the range"
+            f"{name}: best {phrases.number(best['value'].iloc[0])} with {phrases.listing(places)} of the range"
         )
     return "A line per trial across all parameters. " + "; ".join(parts) + "."

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ablations import schema
-from reports import searches, wording
-from reports.figures import search_history, theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import search_history, theme
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def compared(rungs: pd.DataFrame, trials: pd.DataFrame, epochs: Sequence[int]) -
         asked = int((rungs["epoch"] == epoch).sum())
         were = "was" if asked == 1 else "were"
         sentences.append(
-            f"At epoch {epoch}, {wording.count(asked, 'trial')} {were} compared and {int(ended.get(epoch, 0))} pruned."
+            f"At epoch {epoch}, {phrases.count(asked, 'trial')} {were} compared and {int(ended.get(epoch, 0))} pruned."
         )
     return sentences
 
@@ -102,7 +103,7 @@ def describe(data: pd.DataFrame) -> str:
     for name, rows in data.groupby("study", sort=False):
         ends = rows[rows["last"]]
         best, pruned = ends[ends["kind"] == "best"], ends[ends["kind"] == "pruned"]["epoch"].value_counts().sort_index()
-        said = [f"best ends at {wording.number(value)}" for value in best["value"]]
+        said = [f"best ends at {phrases.number(value)}" for value in best["value"]]
         said += [f"{count} pruned at epoch {epoch}" for epoch, count in pruned.items()]
         parts.append(f"{name}: {', '.join(said) or 'no trial is complete'}")
     return "Validation accuracy in per cent by epoch. " + "; ".join(parts) + "."

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from reports import searches, wording
-from reports.figures import search_history, theme
-from reports.searches import Study
+from cifar_ablations.reports.figures import search_history, theme
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.reports.reading.searches import Study
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,5 +150,5 @@ def describe(data: pd.DataFrame) -> str:
     for row in data[data["best"]].to_dict("records"):
         where = row["choice"] or f"{row['place']:.3g}"
         ends = "" if row["choice"] else f" (searched from {row['low']:.3g} to {row['high']:.3g})"
-        parts.append(f"{row['study']}: {row['parameter']} {where}{ends}, {wording.number(row['value'])}")
+        parts.append(f"{row['study']}: {row['parameter']} {where}{ends}, {phrases.number(row['value'])}")
     return "Validation accuracy in per cent by parameter; each study's best trial. " + "; ".join(parts) + "."

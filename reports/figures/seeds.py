@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ablations import schema
-from reports import statistics, wording
-from reports.figures import theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.inference import statistics
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +78,7 @@ def draw(data: pd.DataFrame) -> Figure:
             y = mark["line"]
             axes.plot([mark["value"], mark["value"]], [y - 0.42, y + 0.42], color=theme.LACKING, lw=1.6, ls=(0, (3, 2)))
             axes.annotate(
-                wording.number(mark["value"]),
+                phrases.number(mark["value"]),
                 (mark["value"], y - 0.42),
                 xytext=(4, 2),
                 textcoords="offset points",
@@ -85,7 +86,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 fontsize=9,
                 va="top",
             )
-        axes.set_yticks(range(len(arms)), [wording.sentence_case(arm) for arm in arms], fontsize=8.5 if many else None)
+        axes.set_yticks(range(len(arms)), [phrases.sentence_case(arm) for arm in arms], fontsize=8.5 if many else None)
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
         axes.set(xlabel="test accuracy, per cent", ylabel="")
@@ -98,6 +99,6 @@ def describe(data: pd.DataFrame) -> str:
         return "No run has ended yet."
     count = data[data["kind"].isin(["seed", "diverged"])].groupby("arm").size()
     means = data[data["kind"] == "mean"]
-    parts = [f"{m['arm']}: mean {wording.number(m['value'])} over {count[m['arm']]}" for m in means.to_dict("records")]
-    marks = [f"reference {wording.number(m['value'])}" for m in data[data["kind"] == "reference"].to_dict("records")]
+    parts = [f"{m['arm']}: mean {phrases.number(m['value'])} over {count[m['arm']]}" for m in means.to_dict("records")]
+    marks = [f"reference {phrases.number(m['value'])}" for m in data[data["kind"] == "reference"].to_dict("records")]
     return "Test accuracy in per cent of every seed, by arm. " + "; ".join(parts + marks) + "."

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablations import schema
-from reports import factorial, wording
-from reports.figures import theme
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.inference import factorial
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ def data(contributions: pd.DataFrame, plan: Mapping[str, Any], runs: pd.DataFram
     frame = pd.DataFrame(
         {
             "kind": "technique",
-            "label": [wording.technique_title(plan, name) for name in parts["factor"]],
+            "label": [phrases.technique_title(plan, name) for name in parts["factor"]],
             "value": 100 * parts["shapley"],
             "low": 100 * parts["shapley_low"].clip(lower=-1),
             "high": 100 * parts["shapley_high"].clip(upper=1),
@@ -61,7 +62,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 axes.plot([row["end"]] * 2, [y, y + 1], color=theme.MUTED, lw=0.8, zorder=1)
             if row["kind"] != "technique":
                 axes.plot(row["end"], y, "D", color=theme.INK, ms=6, zorder=3)
-                _write(axes, row["end"], y, wording.number(row["value"]), weight="bold")
+                _write(axes, row["end"], y, phrases.number(row["value"]), weight="bold")
                 continue
             colour = theme.HAVING if row["value"] >= 0 else theme.LACKING
             axes.barh(y, row["value"], 0.5, row["start"], color=colour, lw=0, zorder=2)
@@ -69,8 +70,8 @@ def draw(data: pd.DataFrame) -> Figure:
             if limits[0] < limits[1]:
                 axes.plot(limits, [y, y], color=theme.INK, lw=1.4, solid_capstyle="butt", zorder=3)
             right = max(row["start"], row["end"], *(x for x in limits if x == x))
-            _write(axes, right, y, wording.number(row["value"], signed=True))
-        axes.set_yticks(range(len(data)), [wording.sentence_case(x.removeprefix("the ")) for x in data["label"]])
+            _write(axes, right, y, phrases.number(row["value"], signed=True))
+        axes.set_yticks(range(len(data)), [phrases.sentence_case(x.removeprefix("the ")) for x in data["label"]])
         axes.set_ylim(len(data) - 0.5, -0.5)
         axes.margins(x=0.1)
         axes.spines["left"].set_visible(False)
@@ -88,11 +89,11 @@ def describe(data: pd.DataFrame) -> str:
         return "No seed has a run of every arm yet."
     rows = data.to_dict("records")
     parts = [
-        f"{row['label']} {wording.number(row['value'], signed=True)} from {wording.number(row['low'], signed=True)} "
-        f"to {wording.number(row['high'], signed=True)}"
+        f"{row['label']} {phrases.number(row['value'], signed=True)} from {phrases.number(row['low'], signed=True)} "
+        f"to {phrases.number(row['high'], signed=True)}"
         for row in rows[1:-1]
     ]
     return (
-        f"Shapley values in percentage points of test accuracy, from {wording.number(rows[0]['value'])} per cent in "
-        f"the bare recipe to {wording.number(rows[-1]['value'])} in the full one: {'; '.join(parts)}."
+        f"Shapley values in percentage points of test accuracy, from {phrases.number(rows[0]['value'])} per cent in "
+        f"the bare recipe to {phrases.number(rows[-1]['value'])} in the full one: {'; '.join(parts)}."
     )

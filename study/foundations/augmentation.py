@@ -8,11 +8,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ablations.techniques.augmentation import Augmentation, crop_and_flip, rotate
-from study.foundations.demonstration import CLOSED_FORM, Demonstration, Link, between, near, prints, says
-from study.gallery import png
-from study.randomness import StepDraws
-from study.synthetic import CLASSES, draw
+from cifar_ablations.ablations.techniques.augmentation import Augmentation, crop_and_flip, rotate
+from cifar_ablations.study.data.synthetic import CLASSES, draw
+from cifar_ablations.study.execution.gallery import png
+from cifar_ablations.study.foundations.demonstration import (
+    CLOSED_FORM,
+    Demonstration,
+    Link,
+    between,
+    near,
+    prints,
+    says,
+)
+from cifar_ablations.study.training.randomness import StepDraws
 
 NAME = "augmentation"
 TITLE = "Data augmentation"

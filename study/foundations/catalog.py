@@ -13,7 +13,8 @@ from types import ModuleType
 def demonstrations() -> dict[str, ModuleType]:
     """Every demonstration by name, in the order of the course: modules with NAME, TITLE, CHAPTER and run(seed)."""
     modules = [
-        import_module(f"study.foundations.{info.name}") for info in pkgutil.iter_modules([str(Path(__file__).parent)])
+        import_module(f"cifar_ablations.study.foundations.{info.name}")
+        for info in pkgutil.iter_modules([str(Path(__file__).parent)])
     ]
     found = [module for module in modules if hasattr(module, "run")]
     for module in found:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cifar_ablations.ablations.errors import AblateError
+
 CLOSED_FORM = "closed form"
 THEORY = "theory"
 
@@ -76,12 +78,12 @@ def prediction_interval(draws: Sequence[float] | np.ndarray) -> tuple[float, flo
     """Where the next draw lies with a probability of 95 % or a little more, whatever the distribution.
 
     Between the r-th smallest and the r-th largest of n draws lies the next one with probability (n + 1 - 2r) / (n + 1):
-    95 % exactly for n = 39, 119, 199, …. Raises ValueError for fewer than 39 draws.
+    95 % exactly for n = 39, 119, 199, …. Raises AblateError for fewer than 39 draws.
     """
     ordered = np.sort(np.asarray(draws, dtype=float))
     rank = math.floor(0.025 * (len(ordered) + 1))
     if rank < 1:
-        raise ValueError(f"a 95 % prediction interval takes at least 39 draws, not {len(ordered)}")
+        raise AblateError(f"a 95 % prediction interval takes at least 39 draws, not {len(ordered)}")
     return float(ordered[rank - 1]), float(ordered[-rank])
 
 

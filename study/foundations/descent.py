@@ -12,10 +12,10 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ablations.techniques.optimizer import Optimizer
-from ablations.update_rule import UpdateRule
-from study.foundations.demonstration import Check, Demonstration, Link, between, farthest, near, says
-from study.foundations.paths import descend
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.foundations.demonstration import Check, Demonstration, Link, between, farthest, near, says
+from cifar_ablations.study.foundations.paths import descend
 
 NAME = "descent"
 TITLE = "Descent, momentum, RMSProp and Adam"

@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ablations.techniques.dropout import Dropout, inverted_mask
-from ablations.techniques.optimizer import Optimizer
-from ablations.update_rule import UpdateRule
-from study.foundations.demonstration import (
+from cifar_ablations.ablations.techniques.dropout import Dropout, inverted_mask
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.foundations.demonstration import (
     CLOSED_FORM,
     THEORY,
     Check,
@@ -21,9 +21,9 @@ from study.foundations.demonstration import (
     near,
     says,
 )
-from study.model import DropoutSite
-from study.randomness import StepDraws, key, seeded
-from study.update import Updater
+from cifar_ablations.study.training.model import DropoutSite
+from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.randomness import StepDraws, key, seeded
 
 NAME = "dropout"
 TITLE = "Dropout"

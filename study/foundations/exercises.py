@@ -7,13 +7,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ablations.techniques.dropout import inverted_mask
-from ablations.techniques.initialisation import SCHEMES
-from ablations.techniques.shuffling import Shuffling
-from ablations.update_rule import UpdateRule
-from study.foundations.demonstration import CLOSED_FORM, Check, Demonstration, Link, between, farthest, near, says
-from study.randomness import StepDraws, key, permutation, seeded
-from study.update import Updater
+from cifar_ablations.ablations.techniques.dropout import inverted_mask
+from cifar_ablations.ablations.techniques.initialisation import SCHEMES
+from cifar_ablations.ablations.techniques.shuffling import Shuffling
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.foundations.demonstration import (
+    CLOSED_FORM,
+    Check,
+    Demonstration,
+    Link,
+    between,
+    farthest,
+    near,
+    says,
+)
+from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.randomness import StepDraws, key, permutation, seeded
 
 NAME = "exercises"
 TITLE = "The exercises, answered"

@@ -10,10 +10,19 @@ import torch
 from scipy.special import digamma
 from torch import Tensor, nn
 
-from ablations.techniques.activation import Activation
-from ablations.techniques.initialisation import SCHEMES
-from study.foundations.demonstration import THEORY, Demonstration, Link, between, near, predicted, prints, says
-from study.randomness import key, seeded
+from cifar_ablations.ablations.techniques.activation import Activation
+from cifar_ablations.ablations.techniques.initialisation import SCHEMES
+from cifar_ablations.study.foundations.demonstration import (
+    THEORY,
+    Demonstration,
+    Link,
+    between,
+    near,
+    predicted,
+    prints,
+    says,
+)
+from cifar_ablations.study.training.randomness import key, seeded
 
 NAME = "exploding"
 TITLE = "Exploding and vanishing gradients"

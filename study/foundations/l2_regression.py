@@ -10,10 +10,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ablations.update_rule import UpdateRule
-from study.foundations.demonstration import CLOSED_FORM, THEORY, Demonstration, Link, between, near, predicted, prints
-from study.randomness import key
-from study.update import Updater
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.foundations.demonstration import (
+    CLOSED_FORM,
+    THEORY,
+    Demonstration,
+    Link,
+    between,
+    near,
+    predicted,
+    prints,
+)
+from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.randomness import key
 
 NAME = "l2_regression"
 TITLE = "Weight decay on a linear regression"

@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ablations.update_rule import UpdateRule
-from study.foundations.demonstration import Demonstration, Link, between, near, says
-from study.foundations.paths import descend
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.foundations.demonstration import Demonstration, Link, between, near, says
+from cifar_ablations.study.foundations.paths import descend
 
 NAME = "landscapes"
 TITLE = "Local minima, inflection points and saddles"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ablations.update_rule import UpdateRule
-from study.update import Updater
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.training.optimizer import Updater
 
 
 def descend(

@@ -7,11 +7,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ablations.techniques.schedule import Schedule, warmup_cosine
-from ablations.update_rule import UpdateRule
-from study.foundations.demonstration import Demonstration, Link, between, farthest, near, prints, says
-from study.foundations.paths import descend
-from study.randomness import key
+from cifar_ablations.ablations.techniques.schedule import Schedule, warmup_cosine
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.foundations.demonstration import Demonstration, Link, between, farthest, near, prints, says
+from cifar_ablations.study.foundations.paths import descend
+from cifar_ablations.study.training.randomness import key
 
 NAME = "schedules"
 TITLE = "Learning-rate schedules"

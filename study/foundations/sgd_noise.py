@@ -9,12 +9,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ablations.update_rule import UpdateRule
-from study.foundations.demonstration import CLOSED_FORM, THEORY, Demonstration, Link, between, farthest, near, says
-from study.foundations.descent import minimum, wave
-from study.foundations.paths import descend
-from study.randomness import key, permutation
-from study.update import Updater
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.foundations.demonstration import (
+    CLOSED_FORM,
+    THEORY,
+    Demonstration,
+    Link,
+    between,
+    farthest,
+    near,
+    says,
+)
+from cifar_ablations.study.foundations.descent import minimum, wave
+from cifar_ablations.study.foundations.paths import descend
+from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.randomness import key, permutation
 
 NAME = "sgd_noise"
 TITLE = "The noise of stochastic gradients"

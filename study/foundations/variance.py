@@ -11,9 +11,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ablations.techniques.initialisation import SCHEMES
-from study.foundations.demonstration import Demonstration, Link, between, near, predicted, prints, says
-from study.randomness import key, seeded
+from cifar_ablations.ablations.techniques.initialisation import SCHEMES
+from cifar_ablations.study.foundations.demonstration import Demonstration, Link, between, near, predicted, prints, says
+from cifar_ablations.study.training.randomness import key, seeded
 
 NAME = "variance"
 TITLE = "Variance and initialisation"

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
-from ablations.techniques.augmentation import Augmentation, crop_and_flip, erase, jitter, rotate
-from study.randomness import StepDraws
+from cifar_ablations.ablations.techniques.augmentation import Augmentation, crop_and_flip, erase, jitter, rotate
+from cifar_ablations.study.training.randomness import StepDraws
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablations import catalog
-from ablations.techniques.initialisation import SCHEMES, Initialisation
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.techniques.initialisation import SCHEMES, Initialisation
 
 FAN_IN, FAN_OUT = 600, 900
 

@@ -12,11 +12,11 @@ from scipy import stats
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from ablations.beta import beta
-from ablations.techniques.cutmix import Cutmix, paste
-from ablations.techniques.label_smoothing import LabelSmoothing, smooth
-from ablations.techniques.mixup import Mixup, blend
-from study.randomness import StepDraws
+from cifar_ablations.ablations.beta import beta
+from cifar_ablations.ablations.techniques.cutmix import Cutmix, paste
+from cifar_ablations.ablations.techniques.label_smoothing import LabelSmoothing, smooth
+from cifar_ablations.ablations.techniques.mixup import Mixup, blend
+from cifar_ablations.study.training.randomness import StepDraws
 
 CPU = torch.device("cpu")
 

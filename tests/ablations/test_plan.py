@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from ablations import catalog
-from ablations.designs import bare, switched_on
-from ablations.metrics import METRICS
-from ablations.plan import LOOKS, with_looks
-from ablations.profiles import PROFILES, profile
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.designs import bare, switched_on
+from cifar_ablations.ablations.metrics import METRICS
+from cifar_ablations.ablations.plan import LOOKS, with_looks
+from cifar_ablations.ablations.profiles import PROFILES, profile
 
 NOTEBOOK_SECTIONS = (
     "Weight Decay", "Dropout", "Data Augmentation", "Exploding & Vanishing Gradients", "Weight Initialization",

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations import catalog
-from ablations.recipe import Recipe
-from ablations.technique import Technique
-from ablations.techniques.dropout import Dropout
-from ablations.techniques.optimizer import Optimizer
-from ablations.techniques.weight_decay import WeightDecay
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import Technique
+from cifar_ablations.ablations.techniques.dropout import Dropout
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.ablations.techniques.weight_decay import WeightDecay
 
 
 @pytest.mark.parametrize("name", list(catalog.techniques()))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from ablations.techniques.schedule import Schedule, one_cycle, warmup_cosine
+from cifar_ablations.ablations.techniques.schedule import Schedule, one_cycle, warmup_cosine
 
 sizes = st.integers(1, 24), st.integers(1, 7)
 

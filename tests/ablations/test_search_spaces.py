@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations import adopted, catalog
-from ablations.profiles import profile
-from ablations.recipe import Recipe
-from ablations.search import Best, Parameter, Study, around, parameter, widened
+from cifar_ablations.ablations import adopted, catalog
+from cifar_ablations.ablations.profiles import profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.search import Best, Parameter, Study, around, parameter, widened
 
 
 @pytest.fixture

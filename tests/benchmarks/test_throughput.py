@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ablations import catalog
-from ablations.profiles import PROFILES
-from ablations.recipe import Recipe
 from benchmarks import comparison, contenders, kernels, throughput
 from benchmarks.comparison import Comparison, Curve
 from benchmarks.contenders import Call, Contender
 from benchmarks.deadline import Deadline, OutOfTimeError
 from benchmarks.results import record
-from study.fleet import Member
-from study.runner import pack
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.profiles import PROFILES
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.execution.runner import pack
+from cifar_ablations.study.training.fleet import Member
 from tests.benchmarks.bare import environment_with
 
 ROOT = Path(__file__).parents[2]
@@ -315,7 +315,7 @@ def test_time_that_is_up_ends_a_fleet(recipe: Recipe, tiny_data) -> None:
 
 
 def test_the_engine_still_says_so_where_it_trains_without_a_graph() -> None:
-    assert contenders.NOT_CAPTURED in (ROOT / "study" / "step.py").read_text()
+    assert contenders.NOT_CAPTURED in (ROOT / "study" / "training" / "step.py").read_text()
 
 
 def test_a_worker_that_cannot_capture_its_step_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

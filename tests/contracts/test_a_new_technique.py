@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 CHECK = """
 import torch
-from ablations import catalog, schema
-from ablations.profiles import PROFILES
-from study.engine import Outcome, train
-from study.fleet import Member
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.profiles import PROFILES
+from cifar_ablations.study.training.engine import Outcome, train
+from cifar_ablations.study.training.fleet import Member
 
 def test_brightness_is_found_and_trained(tiny_data):
     assert "brightness" in catalog.techniques()
@@ -34,8 +34,9 @@ def test_brightness_is_found_and_trained(tiny_data):
 
 
 def test_the_readmes_example_is_one_new_file_and_nothing_else(tmp_path: Path) -> None:
-    for package in ("ablations", "study", "reports"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("ablations", "study", "reports", "cifar_ablations"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, symlinks=True, ignore=ignored)
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     (tmp_path / "ablations" / "techniques" / "brightness.py").write_text(example)
     shutil.copytree(ROOT / "tests" / "contracts", tmp_path / "tests" / "contracts")

@@ -9,14 +9,14 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import torch
 
-from ablations import catalog, schema
-from ablations.metrics import METRICS
-from ablations.recipe import Recipe
-from ablations.technique import Technique
-from ablations.update_rule import UpdateRule
-from study.engine import Epoch, Outcome, train
-from study.fleet import Member
-from study.randomness import StepDraws
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.metrics import METRICS
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import Technique
+from cifar_ablations.ablations.update_rule import UpdateRule
+from cifar_ablations.study.training.engine import Epoch, Outcome, train
+from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.randomness import StepDraws
 
 CPU = torch.device("cpu")
 EVERY = pytest.mark.parametrize("cls", catalog.techniques().values(), ids=str)

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations import catalog
-from ablations.designs import switched_on
-from ablations.recipe import Recipe
-from ablations.technique import fills
-from study.engine import Epoch, Outcome, train
-from study.fleet import Member
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.designs import switched_on
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import fills
+from cifar_ablations.study.training.engine import Epoch, Outcome, train
+from cifar_ablations.study.training.fleet import Member
 
 CUDA = torch.device("cuda")
 OWN_NETWORKS = """
 from torch import nn
-from study.model import DropoutSite
+from cifar_ablations.study.training.model import DropoutSite
 
 def factory(width, classes):
     size = max(1, round(64 * width))

@@ -8,11 +8,11 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from ablations import schema
-from ablations.recipe import Recipe
-from ablations.techniques.optimizer import Optimizer
-from study.engine import Epoch, Outcome, Training
-from study.fleet import Member
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.study.training.engine import Epoch, Outcome, Training
+from cifar_ablations.study.training.fleet import Member
 
 
 def _after_an_epoch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from study.randomness import StepDraws
+from cifar_ablations.study.training.randomness import StepDraws
 
 CPU = torch.device("cpu")
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import study.engine
-from ablations import schema
-from ablations.recipe import Recipe
-from ablations.techniques.optimizer import Optimizer
-from study import checkpoint
-from study.engine import Epoch, Outcome, Training
-from study.fleet import Member
-from study.sizing import LARGEST_FLEET, fleet_size
-from study.workers import Done, Started, train_fleets
+import cifar_ablations.study.training.engine
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size
+from cifar_ablations.study.execution.workers import Done, Started, train_fleets
+from cifar_ablations.study.training import checkpoint
+from cifar_ablations.study.training.engine import Epoch, Outcome, Training
+from cifar_ablations.study.training.fleet import Member
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -126,7 +126,7 @@ def test_a_fleet_that_memory_cannot_hold_is_halved(
             sizes.append(len(members))
             super().__init__(members, *rest)
 
-    monkeypatch.setattr(study.engine, "Training", Counted)
+    monkeypatch.setattr(cifar_ablations.study.training.engine, "Training", Counted)
     gc.collect()
     torch.cuda.empty_cache()
     enough_for_half = (one + all_of_them) / 2

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablations import schema
+from cifar_ablations.ablations import schema
 from tests.fresh_store import put_fresh_store
 
 HOSTILE = "<script>alert('arm')</script>"
@@ -107,7 +107,7 @@ def runs():
 
 
 class Writer:
-    """Writes to a store of its own what `study.tracking` would."""
+    """Writes to a store of its own what `study.store.tracking` would."""
 
     def __init__(self, folder: Path):
         with warnings.catch_warnings():

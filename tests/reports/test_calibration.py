@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablations import schema
 from benchmarks import calibration, coverage
-from reports import factorial, statistics, verdict
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.inference import factorial, statistics, verdict
 
 DRAWS = pytest.mark.parametrize("draws", [200, pytest.param(10_000, marks=pytest.mark.slow)])
 

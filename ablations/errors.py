@@ -1,0 +1,8 @@
+"""The one kind of error that a person can mend."""
+
+
+class AblateError(ValueError):
+    """What a person asked for, gave or keeps cannot be used; the message is a sentence that says what to do instead.
+
+    Any other exception is a fault of the suite's own, or of what it stands on, and keeps its traceback.
+    """

@@ -1,0 +1,1 @@
+"""Numbers from runs: statistics, contrasts, verdicts; no sentence."""

@@ -1,0 +1,1 @@
+"""What is written to disk: pages and the files beside them."""

@@ -1,0 +1,152 @@
+"""Two invocations side by side, of one store or of two: what was different, and what came out differently."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.reports.inference import registration, statistics, verdict
+from cifar_ablations.reports.pages import rendering
+from cifar_ablations.reports.reading import load
+from cifar_ablations.reports.reading.load import Invocation
+from cifar_ablations.reports.wording import phrases
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: its invocation, its runs with a result, and its verdicts."""
+
+    asked: str
+    invocation: Invocation
+    runs: pd.DataFrame
+    verdicts: pd.DataFrame
+
+
+def side(asked: str, default_uri: str) -> Side:
+    """What `[STORE#]PLAN` or `[STORE#]RUN` names: the newest invocation of a plan, or the one of a parent run.
+
+    A store is an output folder or a tracking URI; without one it is the default. Raises AblateError, with what is near,
+    for what is not there.
+    """
+    place, mark, name = asked.rpartition("#")
+    uri = _uri(place) if mark else default_uri
+    found = load.invocations(uri)
+    chosen = [one for one in found if one.name == name]
+    if not chosen and len(name) >= 6:
+        chosen = [one for one in found if one.run_id.startswith(name)]
+    if not chosen:
+        names = sorted({one.name for one in found})
+        where = place or "this store"
+        raise AblateError(f"--compare: no plan and no parent run {name!r} in {where}{_near(name, names)}")
+    client = load.connect(uri)
+    runs = load.with_epochs_to_target(client, load.runs_of(client, chosen[0].plan), chosen[0].plan)
+    verdicts = registration.with_exploratory(verdict.judge(chosen[0].plan, runs), chosen[0], runs, found)
+    return Side(asked, chosen[0], runs, verdicts)
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    return did_you_mean(name, names) if names else ": no plan has been invoked there."
+
+
+def _uri(place: str) -> str:
+    """The tracking URI of an output folder, or the URI itself."""
+    return place if "://" in place else f"sqlite:///{(Path(place) / 'mlflow.db').resolve()}"
+
+
+def write_comparison(one: Side, other: Side, folder: Path) -> Path:
+    """Write the page of two sides; returns it."""
+    template = rendering.environment().get_template("compare.html.j2")
+    stem = "-".join(f"{rendering.slug(s.invocation.name)}-{s.invocation.run_id[:6]}" for s in (one, other))
+    folder.mkdir(parents=True, exist_ok=True)
+    html = template.render(
+        sides=[one, other],
+        facts=facts(one, other),
+        arms=arms(one, other).to_dict("records"),
+        claims=claims(one, other),
+        changed=registration.changes(one.invocation.plan, other.invocation.plan),
+    )
+    return rendering.write_html(folder / f"compare-{stem}.html", html)
+
+
+def facts(one: Side, other: Side) -> list[dict[str, Any]]:
+    """What surrounds the two: `name`, the two values, and whether they differ; those that differ first."""
+    rows = {
+        "invoked": [f"{s.invocation.started:%Y-%m-%d %H:%M} UTC" for s in (one, other)],
+        "plan": [s.invocation.digest for s in (one, other)],
+        "data": [
+            phrases.data_line(s.invocation.data_name, s.invocation.data_digest, s.invocation.plan) for s in (one, other)
+        ],
+        "profile": [s.invocation.profile for s in (one, other)],
+        "network": [s.invocation.plan.get("model", "") for s in (one, other)],
+        "budget": [s.invocation.plan.get("budget", "") for s in (one, other)],
+        "changed settings": [", ".join(s.invocation.overrides) or "none" for s in (one, other)],
+        "runs with a result": [str(len(s.runs)) for s in (one, other)],
+    }
+    for key in dict.fromkeys([*one.invocation.provenance, *other.invocation.provenance]):
+        rows[key] = [s.invocation.provenance.get(key, "–") for s in (one, other)]
+    listed = [{"name": name, "values": values, "differ": values[0] != values[1]} for name, values in rows.items()]
+    return sorted(listed, key=lambda row: not row["differ"])
+
+
+def arms(one: Side, other: Side) -> pd.DataFrame:
+    """One row per arm that both have: accuracies, and the second less the first with its interval.
+
+    `how` says from what: `same runs` or `some runs shared`, which is no comparison and has no interval; `paired` by
+    seed where both trained the same recipe on the same images with the same seeds; else `Welch`.
+    """
+    confidence = 1 - one.invocation.plan["rule"]["alpha"]
+    digests = [{arm["name"]: arm["digest"] for arm in s.invocation.plan["arms"]} for s in (one, other)]
+    rows = []
+    for name in digests[0]:
+        if name not in digests[1]:
+            continue
+        both = [s.runs[s.runs["arm"] == name].set_index("seed") for s in (one, other)]
+        first, second = (runs[schema.TEST_ACCURACY].dropna() for runs in both)
+        means = [statistics.mean_interval(values.to_numpy(), confidence) for values in (first, second)]
+        same_data = one.invocation.data_digest == other.invocation.data_digest
+        same_question = same_data and digests[0][name] == digests[1][name]
+        if shared := set(both[0]["run_id"]) & set(both[1]["run_id"]):
+            how = "same runs" if len(shared) == max(map(len, both)) else "some runs shared"
+            difference, low, high = means[1].mean - means[0].mean, math.nan, math.nan
+        elif same_question and len(first) > 1 and list(first.index) == list(second.index):
+            found = statistics.paired(second, first, confidence)
+            how, difference, low, high = "paired", found.mean, found.low, found.high
+        else:
+            how, (difference, low, high) = "Welch", statistics.welch(second.to_numpy(), first.to_numpy(), confidence)
+        rows.append(
+            {
+                "arm": name, "same_recipe": digests[0][name] == digests[1][name], "how": how,
+                "first": means[0].mean, "first_std": means[0].std, "first_n": means[0].n,
+                "second": means[1].mean, "second_std": means[1].std, "second_n": means[1].n,
+                "difference": difference, "low": low, "high": high,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def claims(one: Side, other: Side) -> list[dict[str, Any]]:
+    """One entry per statement that both judge, with both rows of `verdict.judge`; changed verdicts first."""
+    if one.verdicts.empty or other.verdicts.empty:
+        return []
+    by_statement = {row["statement"]: row for row in other.verdicts.to_dict("records")}
+    found: list[dict[str, Any]] = []
+    for row in one.verdicts.to_dict("records"):
+        match: Mapping[Any, Any] | None = by_statement.get(row["statement"])
+        if match is not None:
+            found.append(
+                {
+                    "statement": row["statement"],
+                    "rows": [row, match],
+                    "texts": [phrases.effect(row), phrases.effect(match)],
+                    "differ": row["verdict"] != match["verdict"],
+                }
+            )
+    return sorted(found, key=lambda entry: not entry["differ"])

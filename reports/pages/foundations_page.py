@@ -1,0 +1,186 @@
+"""One self-contained HTML page for all demonstrations, a short illustrated course, from nothing but the store."""
+
+from __future__ import annotations
+
+import json
+import math
+import pkgutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.pages import rendering
+from cifar_ablations.reports.reading import load
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+STEM = "foundations"
+PREFIX = "foundations_"
+"""What the names of the figures' modules begin with; the rest is the demonstration's."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One demonstration as it was logged: what it says, and its frames by name."""
+
+    run_id: str
+    seconds: float
+    record: dict[str, Any]
+    frames: dict[str, pd.DataFrame]
+
+    @property
+    def name(self) -> str:
+        """The demonstration's name."""
+        return self.record["name"]
+
+    @property
+    def holding(self) -> int:
+        """How many of its checks hold."""
+        return sum(check["holds"] for check in self.record["checks"])
+
+
+def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str | None = None) -> list[Path]:
+    """Write the page of the newest finished run of the demonstrations, or of the newest with any; returns it.
+
+    `ui_address` is where MLflow's UI answers (a tracking server is its own). The file appears whole or not at all. A
+    store without demonstrations gets no page. Raises AblateError where the store does not exist, and for a `ui_address`
+    that is not http or https.
+    """
+    address = rendering.address_of(tracking_uri, ui_address)
+    client = load.connect(tracking_uri)
+    found = _newest(client)
+    if found is None:
+        return []
+    parent, chapters = found
+    checks = sum(len(chapter.record["checks"]) for chapter in chapters)
+    environment = rendering.environment()
+    words = (expected, spread_of_seeds, quantity, command)
+    environment.globals |= {word.__name__: word for word in words}
+    html = environment.get_template("foundations.html.j2").render(
+        chapters=[_rendered(chapter) for chapter in chapters],
+        seed=parent.data.tags.get(schema.SEED, "0"),
+        experiment=parent.info.experiment_id,
+        run_id=parent.info.run_id,
+        finished=parent.info.status == "FINISHED",
+        when=rendering.when(parent.info.start_time),
+        seconds=sum(chapter.seconds for chapter in chapters),
+        checks=checks,
+        holding=sum(chapter.holding for chapter in chapters),
+        provenance={
+            key.removeprefix(schema.PROVENANCE): value
+            for key, value in sorted(parent.data.tags.items())
+            if key.startswith(schema.PROVENANCE)
+        },
+        address=address,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{STEM}.html"
+    rendering.write_html(path, html)
+    return [path]
+
+
+def _newest(client: MlflowClient) -> tuple[Run, list[Chapter]] | None:
+    """The parent run to show and its chapters in the order of the course."""
+    parents = load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATIONS}'")
+    children: dict[str, list[Run]] = {}
+    for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATION}'"):
+        children.setdefault(run.data.tags.get(load.PARENT, ""), []).append(run)
+    order = sorted(parents, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), reverse=True)
+    for parent in order:
+        runs = sorted(children.get(parent.info.run_id, []), key=lambda run: run.info.start_time)
+        if chapters := [chapter for run in runs if (chapter := _chapter(client, run)) is not None]:
+            return parent, chapters
+    return None
+
+
+def _chapter(client: MlflowClient, run: Run) -> Chapter | None:
+    """A demonstration's run as a chapter; None for one that was stopped before it was written."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            record = Path(client.download_artifacts(run.info.run_id, schema.DEMONSTRATION_FILE, folder))
+            described = json.loads(record.read_text(encoding="utf-8"))
+            frames = Path(client.download_artifacts(run.info.run_id, schema.FRAMES_FOLDER, folder))
+            found = {name: pd.read_csv(frames / f"{name}.csv") for name in described["frames"]}
+        except (MlflowException, OSError):
+            return None
+    return Chapter(run.info.run_id, run.data.metrics.get(schema.SECONDS, math.nan), described, found)
+
+
+def figure_modules() -> dict[str, ModuleType]:
+    """The figures' modules by demonstration: PARTS (captions by name), data, draw and describe."""
+    import cifar_ablations.reports.figures
+
+    names = [
+        info.name
+        for info in pkgutil.iter_modules(cifar_ablations.reports.figures.__path__)
+        if info.name.startswith(PREFIX)
+    ]
+    return {name.removeprefix(PREFIX): import_module(f"cifar_ablations.reports.figures.{name}") for name in names}
+
+
+def _rendered(chapter: Chapter) -> dict[str, Any]:
+    """A chapter as the template takes it: figures are drawn where this version has some for its demonstration."""
+    figures = []
+    if module := figure_modules().get(chapter.name):
+        for part, caption in module.PARTS.items():
+            data = module.data(chapter.frames, part)
+            drawn = rendering.drawn(f"{chapter.name}-{part}", module.draw(data, part), module.describe(data, part))
+            figures.append(drawn | {"caption": caption})
+    answers = chapter.frames.get("answers")
+    return chapter.record | {
+        "run_id": chapter.run_id,
+        "holding": chapter.holding,
+        "seconds": chapter.seconds,
+        "figures": figures,
+        "answers": [] if answers is None else answers.to_dict("records"),
+    }
+
+
+def quantity(value: float | None) -> str:
+    """A number in four significant digits, as a power of ten where it is very large or small."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e6:
+        text = f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+        return text.replace("-", "−")
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    digits = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} · 10{digits}".replace("-", "−")
+
+
+def expected(check: Mapping[str, Any]) -> tuple[str, str]:
+    """What a check's number should be, and how far it may be off; a range alone where it is not about one number."""
+    low, high, middle = check["low"], check["high"], check["expected"]
+    if check["of_found"]:
+        return quantity(middle), ""
+    if low is None or high is None:
+        return f"at most {quantity(high)}" if low is None else f"at least {quantity(low)}", ""
+    if low == high:
+        return quantity(middle), "exactly"
+    half = (high - low) / 2
+    if abs((low + high) / 2 - middle) <= 1e-6 * half:
+        return quantity(middle), f"± {quantity(half)}"
+    return f"{quantity(low)} to {quantity(high)}", ""
+
+
+def spread_of_seeds(check: Mapping[str, Any]) -> str:
+    """The prediction interval of what was found."""
+    return f"95 % of seeds: {quantity(check['low'])} to {quantity(check['high'])}"
+
+
+def command(link: Mapping[str, Any]) -> str:
+    """What to call to see a link's plan."""
+    return f"make ablate PLAN={link['plan']}"

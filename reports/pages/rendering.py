@@ -1,0 +1,141 @@
+"""What every page is made with: templates, figures as SVG, names of files, and files that appear whole."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import hashlib
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.reports.wording import phrases
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+UI_ADDRESS = "http://127.0.0.1:5000"
+
+
+def address_of(tracking_uri: str, asked: str | None) -> str:
+    """Where MLflow's UI answers: as asked for, or a tracking server itself.
+
+    Raises AblateError for what is not http or https.
+    """
+    address = (asked or (tracking_uri if tracking_uri.startswith("http") else UI_ADDRESS)).rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise AblateError(f"ui_address must begin with http:// or https://, not {asked!r}")
+    return address
+
+
+def environment() -> Environment:
+    """The templates, everything in them escaped, with the words that pages speak in."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    words = (
+        phrases.points, phrases.percent, phrases.interval, phrases.mean_and_std, phrases.p_value, phrases.margin,
+        phrases.verdict_label, phrases.duration, phrases.sentence_case, phrases.listing, phrases.metric_title,
+        phrases.number, phrases.amount, phrases.count, phrases.detectable, phrases.spread, phrases.difference,
+        phrases.limits, phrases.looks_taken, phrases.epochs, phrases.share_interval, phrases.std_interval,
+        phrases.data_line, sort_key,
+    )  # fmt: skip
+    found.globals |= {word.__name__: word for word in words}
+    found.globals |= {"sort_script": sort_script(), "REHEARSAL": phrases.REHEARSAL}
+    return found
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script to stand in a page, and the source that a Content-Security-Policy must name for it to run."""
+
+    text: Markup
+    hash: str
+
+
+def sort_script() -> Script:
+    """The script that makes tables of class "sortable" sortable."""
+    from markupsafe import Markup
+
+    text = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Script(Markup(text), f"sha256-{digest}")
+
+
+def sort_key(value: float | None) -> str:
+    """A number as the sorting script reads it; empty, which sorts last, for NaN."""
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:.9g}".replace("inf", "Infinity")
+
+
+def drawn(name: str, figure: Figure, description: str) -> dict[str, Any]:
+    """A figure as a page's template places it, with ids that begin with its name, and what it says in words."""
+    from markupsafe import Markup
+
+    from cifar_ablations.reports.figures import theme
+
+    # matplotlib escapes the text it writes, so its SVG is safe to place as it is.
+    return {"svg": Markup(theme.svg(figure, name)), "description": description}
+
+
+def when(milliseconds: float) -> str:
+    """A time of the store in words; nothing for NaN."""
+    return "" if pd.isna(milliseconds) else f"{pd.Timestamp(milliseconds, unit='ms'):%Y-%m-%d %H:%M} UTC"
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """A frame as a CSV file."""
+    return frame.to_csv(index=False, lineterminator="\n", float_format="%.8g").encode()
+
+
+def write_html(path: Path, html: str) -> Path:
+    """Write a rendered page; returns its path."""
+    replace(path, (html.lstrip() + "\n").encode())
+    return path
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cycles: what a page is made of lives until it is written, and walking it again and again
+    takes as long as all the rest."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()

@@ -1,0 +1,1 @@
+"""The store as tidy data: the only reader of MLflow."""

@@ -1,0 +1,65 @@
+"""Arrays that a training keeps beside its metrics: which images it answered rightly, its mistakes, its depth."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.reading import load
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
+"""By run id, arrays by their names in `schema.DETAILS_FILE`."""
+
+CORRECT, CONFUSION = "correct", "confusion"
+VARIANCES = (schema.INITIAL + "variance", schema.FINAL + "variance")
+DEEP = {"initialisation", "activation"}
+"""Techniques that are about what happens to a signal on its way through the layers."""
+
+
+def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: Mapping[str, Any]) -> Arrays:
+    """What a plan's page shows of its runs' details, each file opened once; what is not there is left out.
+
+    Which images were answered rightly, of every run where the plan claims anything; the confusion matrix, of the first
+    arm; variances by depth, of the arms of `deep_claims`.
+    """
+    deep = {claim[side] for claim in deep_claims(plan) for side in ("treatment", "control")}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        arms_of = runs.groupby("run_id", sort=False)["arm"].agg(set)
+        for run_id, place in runs[["run_id", "artifacts"]].drop_duplicates("run_id").itertuples(index=False):
+            arms = arms_of[run_id]
+            names = [CORRECT] if plan["claims"] else []
+            names += [CONFUSION] if plan["arms"][0]["name"] in arms else []
+            names += VARIANCES if arms & deep else []
+            found[run_id] = _read(client, run_id, place, folder, names) if names else {}
+    return found
+
+
+def _read(client: MlflowClient, run_id: str, place: str, folder: str, names: Collection[str]) -> dict[str, np.ndarray]:
+    path = load.fetched(client, run_id, place, folder)
+    if path is None:
+        return {}
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
+        return {name: kept[name] for name in names if name in kept.files}
+
+
+def answers(arrays: Arrays) -> dict[str, np.ndarray]:
+    """Which test images a run answered rightly, bool [test images] by run id."""
+    return {run_id: kept[CORRECT] for run_id, kept in arrays.items() if CORRECT in kept}
+
+
+def deep_claims(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The plan's comparisons of two arms that are about the depth of the network, each once."""
+    compared: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for claim in plan["claims"]:
+        if claim["technique"] in DEEP and not claim.get("over"):
+            compared.setdefault((claim["technique"], claim["treatment"], claim["control"]), claim)
+    return list(compared.values())

@@ -1,0 +1,323 @@
+"""Searches in the MLflow store as tidy data: what was asked, which trials ran, and what they came to."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.reading import load
+from cifar_ablations.reports.reading.load import Invocation
+from cifar_ablations.reports.wording import phrases
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+TRIAL_COLUMNS = [
+    "study", "trial", "outcome", "value", "last", "seconds", "epochs", "digest", "run_id", "experiment_id", "ended",
+]  # fmt: skip
+CURVE_COLUMNS = ["study", "trial", "epoch", "value"]
+COUNTED = (*schema.RESULTS, schema.PRUNED)
+"""Outcomes of trials that are the search's; what failed or was interrupted says nothing, and is only listed."""
+
+
+@dataclass(frozen=True)
+class Search(Invocation):
+    """One invocation of a search: `plan` is what it fixed before its first trial, `outcome` what it came to.
+
+    There is no outcome before the search has ended.
+    """
+
+    outcome: dict[str, Any] | None = None
+
+    @property
+    def digest(self) -> str:
+        """The hash of all that the search fixes."""
+        return self.plan.get("digest") or self.tags.get(schema.SEARCH_DIGEST, "")
+
+    @property
+    def winner(self) -> dict[str, Any] | None:
+        """The best recipe of all studies, where the search has ended with one."""
+        return (self.outcome or {}).get("winner")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a study searched: a range of numbers, or choices."""
+
+    name: str
+    low: float = math.nan
+    high: float = math.nan
+    log: bool = False
+    choices: tuple[str, ...] = ()
+    doc: str = ""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is a range of numbers."""
+        return not self.choices
+
+    @property
+    def width(self) -> float:
+        """What the range spans: decades where it is logarithmic, else high less low."""
+        return math.log10(self.high / self.low) if self.log else self.high - self.low
+
+    def place(self, value: Any) -> float:
+        """Where a value lies on the axis that was searched: its logarithm, itself, or the number of the choice."""
+        if not self.numeric:
+            return float(self.choices.index(str(value))) if str(value) in self.choices else math.nan
+        return math.log10(value) if self.log else float(value)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study of a search: what was fixed, what was searched, and what became of the ranges.
+
+    `widened` counts how often they were; `edge` names the parameters whose best value lies at the end of a range after
+    that. Both are None before the search has ended. `sampler` is the search's unless the study has one of its own;
+    `front` has the trials that no other beats in both accuracy and time, where both were asked for.
+    """
+
+    name: str
+    parameters: list[Parameter]
+    fixed: dict[str, Any] = field(default_factory=dict)
+    widened: int | None = None
+    edge: list[str] | None = None
+    sampler: str = ""
+    front: list[dict[str, Any]] = field(default_factory=list)
+
+
+def searches(tracking_uri: str) -> list[Search]:
+    """Every invocation of every search, newest first. One that stopped before it logged what it asks is left out.
+
+    A resumed search has the outcome of whichever of its invocations ended it. Raises AblateError where a SQLite store
+    does not exist yet.
+    """
+    client = load.connect(tracking_uri)
+    found = []
+    for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_SEARCH}'"):
+        plan = _artifact(client, run.info.run_id, schema.SEARCH_FILE)
+        if plan is not None:
+            about = {
+                "run_id": run.info.run_id,
+                "experiment_id": run.info.experiment_id,
+                "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC").to_pydatetime(),
+                "running": run.info.status == "RUNNING",
+                "tags": dict(run.data.tags),
+            }
+            plan = load.with_kind_of_data(plan, run.data.tags)
+            found.append(Search(plan=plan, outcome=_artifact(client, run.info.run_id, schema.OUTCOME_FILE), **about))
+    found.sort(key=lambda search: (search.started, search.run_id), reverse=True)
+    outcomes = {(s.digest, s.data_digest): s.outcome for s in reversed(found) if s.outcome is not None}
+    return [replace(s, outcome=outcomes.get((s.digest, s.data_digest))) for s in found]
+
+
+def _artifact(client: MlflowClient, run_id: str, name: str) -> dict[str, Any] | None:
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = client.download_artifacts(run_id, name, folder)
+        except (MlflowException, OSError):
+            return None
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def trials_of(client: MlflowClient, search: Search) -> pd.DataFrame:
+    """Every trial of the search, whichever invocation ran it and whatever became of it, by study and number.
+
+    Columns TRIAL_COLUMNS, then one per sampled parameter (missing where a study did not sample it). `value` is the
+    mean validation accuracy over seeds, as a fraction, a seed that diverged counting as guessing; NaN for a trial that
+    was not trained to its end. `last` is what it had when it ended, which a pruned one has too. `outcome` is "" while
+    it is trained.
+    """
+    condition = f"tags.{schema.KIND} = '{schema.KIND_TRIAL}'"
+    if search.digest.isalnum():  # narrows the search; every run is compared anyway
+        condition += f" and tags.{schema.SEARCH_DIGEST} = '{search.digest}'"
+    rows, sampled = [], []
+    for run in load.search(client, condition, search.data_digest):
+        tags, number = run.data.tags, load.integer(run.data.tags.get(schema.TRIAL))
+        theirs = tags.get(schema.SEARCH_DIGEST), tags.get(schema.DATA_DIGEST)
+        if number is None or theirs != (search.digest, search.data_digest):
+            continue
+        outcome, metrics = tags.get(schema.OUTCOME, ""), run.data.metrics
+        # Of several seeds some may have diverged; the objective has counted those as guessing.
+        reached = metrics.get(schema.OBJECTIVE, search.chance if outcome == schema.DIVERGED else None)
+        value = reached if outcome in schema.RESULTS else None
+        last = metrics.get(schema.VALIDATION_ACCURACY) if reached is None else reached
+        about = tags.get(schema.STUDY, ""), number, outcome, value, last
+        costs = metrics.get(schema.SECONDS), metrics.get(schema.EPOCHS)
+        found = tags.get(schema.DIGEST, ""), run.info.run_id, run.info.experiment_id, run.info.end_time
+        rows.append((*about, *costs, *found))
+        sampled.append({k: v for k, v in json.loads(tags.get(schema.SAMPLED, "{}")).items() if k not in TRIAL_COLUMNS})
+    frame = pd.DataFrame(rows, columns=TRIAL_COLUMNS)
+    frame = frame.astype(dict.fromkeys(["value", "last", "seconds", "epochs", "ended"], float) | {"trial": int})
+    frame = frame.join(pd.DataFrame(sampled, index=frame.index))
+    return frame.sort_values(["study", "trial", "ended", "run_id"], ignore_index=True)
+
+
+def counted(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that are the search's, each once: finished, stopped early, diverged and pruned ones."""
+    return trials[trials["outcome"].isin(COUNTED)].drop_duplicates(["study", "trial"]).reset_index(drop=True)
+
+
+def complete(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that have a value: the counted ones less the pruned."""
+    frame = counted(trials)
+    return frame[(frame["outcome"] != schema.PRUNED) & frame["value"].notna()].reset_index(drop=True)
+
+
+def best_of(trials: pd.DataFrame) -> dict[Any, Any] | None:
+    """The complete trial with the highest value, the earliest of several; None where there is none."""
+    found = complete(trials)
+    return None if found.empty else found.iloc[int(found["value"].argmax())].to_dict()
+
+
+def in_order(trials: pd.DataFrame) -> pd.DataFrame:
+    """The counted trials as they ended, with their `order` within the study from 1, the `best` value of a complete one
+    so far, and the epochs `spent` so far by the study's trials."""
+    frame = counted(trials).sort_values(["ended", "trial"], kind="stable")
+    by_study = frame["study"]
+    frame["order"] = frame.groupby(by_study).cumcount() + 1
+    frame["best"] = frame["value"].groupby(by_study).cummax().groupby(by_study).ffill()
+    frame["spent"] = frame["epochs"].fillna(0).groupby(by_study).cumsum()
+    return frame.sort_values(["study", "order"], key=_appearance(trials), ignore_index=True)
+
+
+def _appearance(trials: pd.DataFrame) -> Callable[[pd.Series], pd.Series]:
+    """A key that sorts studies as they come in a frame, whatever their names."""
+    places = {name: i for i, name in enumerate(trials["study"].unique())}
+    return lambda column: column.map(places) if column.name == "study" else column
+
+
+def by_study(trials: pd.DataFrame, studies: Sequence[Study]) -> pd.DataFrame:
+    """The trials in the order of the studies: tables and figures keep to it."""
+    names = {study.name: i for i, study in enumerate(studies)}
+    return trials.sort_values("study", key=lambda column: column.map(names), kind="stable", ignore_index=True)
+
+
+def _curves(client: MlflowClient, trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    keyed = counted(trials)[["study", "trial", "run_id"]].rename(columns={"study": "arm", "trial": "seed"})
+    found = load.curves_of(client, keyed, [metric]).rename(columns={"arm": "study", "seed": "trial"})
+    return found[CURVE_COLUMNS]
+
+
+def curves_of(client: MlflowClient, trials: pd.DataFrame) -> pd.DataFrame:
+    """Validation accuracy of every counted trial by epoch, columns CURVE_COLUMNS."""
+    return _curves(client, trials, schema.VALIDATION_ACCURACY)
+
+
+def rungs_of(client: MlflowClient, trials: pd.DataFrame) -> pd.DataFrame:
+    """What the pruner was told at each rung, columns CURVE_COLUMNS; `epoch` is the rung."""
+    return _curves(client, trials, schema.RUNG)
+
+
+def studies_of(search: Search, trials: pd.DataFrame) -> list[Study]:
+    """The studies, as the search's outcome names them; what it does not name is derived from the trials."""
+    named = (search.outcome or {}).get("studies", [])
+    default = search.plan.get("sampler") or ""
+    known = [_study(record, default) for record in named]
+    names = [study.name for study in known]
+    # A study that the outcome does not name comes where its first trial does.
+    rest = trials[~trials["study"].isin(names)].sort_values(["ended", "study"], kind="stable")["study"].unique()
+    return known + [_derived(name, trials[trials["study"] == name], default) for name in rest]
+
+
+def _study(record: Mapping[str, Any], sampler: str) -> Study:
+    parameters = [
+        Parameter(
+            name=p["name"],
+            low=math.nan if p.get("low") is None else float(p["low"]),
+            high=math.nan if p.get("high") is None else float(p["high"]),
+            log=bool(p.get("log")),
+            choices=tuple(str(choice) for choice in p.get("choices") or ()),
+            doc=p.get("doc", ""),
+        )
+        for p in record["parameters"]
+    ]
+    searched = {p.name for p in parameters}
+    return Study(
+        name=record["name"],
+        parameters=parameters,
+        fixed={name: value for name, value in (record.get("fixed") or {}).items() if name not in searched},
+        widened=record.get("widened") or 0,
+        edge=list(record.get("edge") or ()),
+        sampler=record.get("sampler") or sampler,
+        front=list(record.get("front") or ()),
+    )
+
+
+def _derived(name: str, trials: pd.DataFrame, sampler: str) -> Study:
+    """A study of which only trials are known: its ranges are what they sampled."""
+    parameters = []
+    for column in trials.columns.difference(TRIAL_COLUMNS, sort=False):
+        values = [value for value in trials[column] if not pd.isna(value)]
+        if not values:
+            continue
+        if any(isinstance(value, str | bool) for value in values):
+            parameters.append(Parameter(column, choices=tuple(sorted({str(value) for value in values}))))
+        else:
+            low, high = float(min(values)), float(max(values))
+            # Ranges over more than a decade are searched by their logarithm.
+            parameters.append(Parameter(column, low, high, log=low > 0 and high / low > 10))
+    return Study(name, parameters, sampler=sampler)
+
+
+def drawn(study: Study, trial: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a trial has sampled of its study's parameters, in their order."""
+    found = {p.name: trial.get(p.name) for p in study.parameters}
+    return {name: value for name, value in found.items() if not pd.isna(value)}
+
+
+STUDY_COLUMNS = [
+    "study", "best", "trial", "digest", "run_id", "experiment_id", "sampled", "counted", "finished", "pruned",
+    "diverged", "uncounted", "epochs",
+]  # fmt: skip
+
+
+def study_table(studies: Sequence[Study], trials: pd.DataFrame) -> pd.DataFrame:
+    """One row per study, in their order: its best complete trial, how its trials ended, and the epochs they trained.
+
+    Columns STUDY_COLUMNS; `best` is a fraction and `uncounted` counts failed and interrupted trials.
+    """
+    rows = []
+    for study in studies:
+        of_study = trials[trials["study"] == study.name]
+        mine, best = counted(of_study), best_of(of_study) or {}
+        ended = mine["outcome"].value_counts()
+        rows.append(
+            {
+                "study": study.name,
+                "best": best.get("value", math.nan),
+                **{key: best.get(key) for key in ("trial", "digest", "run_id", "experiment_id")},
+                "sampled": drawn(study, best),
+                "counted": len(mine),
+                "finished": int(ended.reindex(schema.CONVERGED).sum()),
+                "pruned": int(ended.get(schema.PRUNED, 0)),
+                "diverged": int(ended.get(schema.DIVERGED, 0)),
+                "uncounted": int(of_study["outcome"].isin([schema.FAILED, schema.INTERRUPTED]).sum()),
+                "epochs": mine["epochs"].sum(),
+            }
+        )
+    return pd.DataFrame(rows, columns=STUDY_COLUMNS)
+
+
+def trial_table(search: Search, trials: pd.DataFrame, rungs: pd.DataFrame) -> pd.DataFrame:
+    """Every trial with what it sampled and what it had at each rung (`rung_3`, …), for a file."""
+    wide = rungs.pivot_table(index=["study", "trial"], columns="epoch", values="value").add_prefix("rung_")
+    counts = trials["outcome"].isin(COUNTED)
+    table = trials.assign(counted=counts).join(wide, on=["study", "trial"])
+    table.loc[~counts, list(wide.columns)] = math.nan
+    return table.assign(
+        search=search.name,
+        search_digest=search.digest,
+        data=search.data_name,
+        data_kind=phrases.data_kind(search.plan),
+    )

@@ -1,0 +1,1 @@
+"""Sentences and tables from numbers; computes nothing."""

@@ -1,0 +1,274 @@
+"""The answer in sentences: what a reader should know who reads nothing else of the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.inference import health, statistics, verdict
+from cifar_ablations.reports.inference.health import Health
+from cifar_ablations.reports.wording import phrases
+
+
+def headlines(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[str]:
+    """One sentence per place: which techniques raise the accuracy, which lower it, and which remain open."""
+    if verdicts.empty:
+        return []
+    of_accuracy = verdicts[verdicts["metric"] == schema.TEST_ACCURACY]
+    return [
+        _headline(plan, place, of_accuracy[of_accuracy["where"] == place].to_dict("records"))
+        for place in of_accuracy["where"].unique()
+    ]
+
+
+def _headline(plan: Mapping[str, Any], place: str, rows: list[Any]) -> str:
+    raising: list[str] = []
+    lowering: list[str] = []
+    same: list[str] = []
+    unresolved: list[str] = []
+    for row in rows:
+        title = phrases.technique_title(plan, row["technique"])
+        if row["verdict"] == verdict.EQUIVALENT:
+            same.append(title)
+        elif row["verdict"] == verdict.INCONCLUSIVE:
+            unresolved.append(title)
+        else:
+            (raising if row["difference"] > 0 else lowering).append(title)
+    start = phrases.sentence_case(f"{place}, " if place else "")
+    if len(unresolved) == len(rows):
+        return f"{start}no technique has a resolved effect on test accuracy yet ({phrases.count(len(rows), 'claim')})."
+    parts = [
+        f"{phrases.listing(titles)} {words[0] if len(titles) == 1 else words[1]} {rest}"
+        for titles, words, rest in (
+            (raising, ("raises", "raise"), "test accuracy"),
+            (lowering, ("lowers", "lower"), "test accuracy"),
+            (same, ("changes", "change"), f"it by less than {phrases.margin(plan['rule']['margin'])}"),
+        )
+        if titles
+    ]
+    if unresolved:
+        count = f"{len(unresolved)} of {len(rows)} unresolved"
+        parts.append(f"{count} ({phrases.listing(unresolved)})")
+    return start + "; ".join(parts) + "."
+
+
+def of_ledger(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[str]:
+    """How many of a plan's statements came out in which way, and which did not hold."""
+    if verdicts.empty:
+        return []
+    totals = {kind: int((verdicts["verdict"] == kind).sum()) for kind in verdict.VERDICTS}
+    counts = [f"{n or 'none'} {'is' if n <= 1 else 'are'} {kind}" for kind, n in totals.items()]
+    found = phrases.listing(counts)
+    sentences = [f"Of the notebook's {phrases.count(len(verdicts), 'statement')}, {phrases.scope(plan)}, {found}."]
+    against = verdicts.loc[verdicts["verdict"] == verdict.REFUTED, "statement"].tolist()
+    if against:
+        sentences.append(f"Here the opposite was found of: {'; '.join(against)}.")
+    return sentences
+
+
+def mechanism(row: phrases.Row, runs: pd.DataFrame) -> list[str]:
+    """What a claim's mechanism metrics are in its two arms, as the mean over the seeds that both have a number for."""
+    clauses = []
+    for name in row["mechanism"]:
+        if name not in runs:
+            continue
+        having, lacking = (runs[runs["arm"] == row[side]].set_index("seed")[name] for side in ("treatment", "control"))
+        shared = (having - lacking).dropna().index
+        if len(shared):
+            values = [phrases.amount(name, float(arm[shared].mean())) for arm in (lacking, having)]
+            clauses.append(f"{phrases.metric_title(name)} {values[0]} → {values[1]}")
+    return clauses
+
+
+def by_technique(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per technique its title and findings: clause, verdict and the full sentence, accuracy first."""
+    answers = []
+    for technique in verdicts["technique"].unique() if not verdicts.empty else ():
+        rows = verdicts[verdicts["technique"] == technique]
+        rows = rows.sort_values("metric", key=lambda m: m != schema.TEST_ACCURACY, kind="stable").to_dict("records")
+        findings = [
+            {
+                "clause": phrases.sentence_case(phrases.finding(row)),
+                "verdict": row["verdict"],
+                "label": phrases.verdict_label(row),
+                "sentence": row["sentence"],
+            }
+            for row in rows
+        ]
+        title = phrases.sentence_case(phrases.technique_title(plan, technique))
+        answers.append({"title": title, "findings": findings})
+    return answers
+
+
+def statements(verdicts: pd.DataFrame, technique: str) -> list[dict[str, Any]]:
+    """What was claimed of a technique, in the plan's words, and what came of it."""
+    rows = verdicts[verdicts["technique"] == technique] if not verdicts.empty else verdicts
+    return [
+        {"statement": row["statement"], "verdict": row["verdict"], "label": phrases.verdict_label(row)}
+        for row in rows.to_dict("records")
+    ]
+
+
+def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
+    """How much these seeds can say: exploratory or confirmatory, and what effect they can find at all."""
+    if verdicts.empty or verdicts["n"].max() < 2:
+        return ""
+    rule, n = plan["rule"], verdicts["n"]
+    count = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+    if "late" in verdicts and verdicts["late"].any():
+        text = (
+            f"Exploratory: {int(verdicts['late'].sum())} of {phrases.count(len(verdicts), 'claim')} came, with their "
+            f"rule, after results had been seen; {count} paired seeds."
+        )
+    elif n.min() < len(plan["seeds"]) and not rule.get("looks"):
+        text = f"Preliminary: {count} of {len(plan['seeds'])} paired seeds so far."
+    elif verdicts["exploratory"].any():
+        text = (
+            f"Exploratory: {count} paired seeds, fewer than the {rule['confirmatory_seeds']} that this plan asks for "
+            "before an answer counts as confirmed."
+        )
+    elif rule.get("looks"):
+        text = f"{count} paired seeds; the plan's looks are corrected for."
+    else:
+        text = f"{count} paired seeds, at least the {rule['confirmatory_seeds']} that this plan asks for."
+    compared = verdicts[(verdicts["metric"] == schema.TEST_ACCURACY) & verdicts["detectable"].notna()]
+    if compared.empty:
+        return text
+    detectable, possible = compared["detectable"].to_list(), compared["possible"].to_list()
+    changes, beyond = phrases.changes(schema.TEST_ACCURACY, detectable, possible, "claim")
+    if not changes:
+        return f"{text} With so few no change of test accuracy could be found reliably."
+    text += (
+        f" With these seeds a change of test accuracy of {changes} would be found four times out of five, at the upper "
+        "95 % limit of the spread seen"
+    )
+    text += f"; {beyond}" if beyond else ""
+    if min(detectable) > rule["margin"]:
+        text += f"; a change the size of the margin, {100 * rule['margin']:g} pp, is out of their reach"
+    return text + "."
+
+
+def of_references(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[str]:
+    """Where each published value falls among the runs of its arm, by the t prediction interval of one more run."""
+    confidence = 1 - plan["rule"]["alpha"]
+    sentences = []
+    for reference in plan["references"]:
+        values = runs.loc[runs["arm"] == reference["arm"], reference["metric"]].dropna().to_numpy()
+        value = f"{phrases.percent(reference['value'])} % ({reference['source']})"
+        if len(values) < 2:
+            sentences.append(f"The reference {value} cannot be placed yet: {len(values)} of {len(plan['seeds'])} runs.")
+            continue
+        low, high = statistics.prediction_interval(values, confidence)
+        inside = low <= reference["value"] <= high
+        sentences.append(
+            f"The reference {value} falls {'inside' if inside else 'outside'} the range "
+            f"{phrases.share_interval(low, high)} in which one more run is expected with {100 * confidence:g} % "
+            "probability; "
+            f"{int((values > reference['value']).sum())} of {len(values)} seeds lie above it."
+        )
+    return sentences
+
+
+def of_arms(plan: Mapping[str, Any], arms: pd.DataFrame) -> list[str]:
+    """Where a plan claims nothing: what each of its arms reaches, from `tables.arm_table`."""
+    if plan["claims"]:
+        return []
+    return [
+        f"{phrases.sentence_case(row['arm'])}: test accuracy "
+        f"{phrases.mean_and_std(row['accuracy'], row['accuracy_std'])} % "
+        f"over {phrases.count(row['n'], 'seed')}"
+        + (f", mean within {text}" if (text := phrases.share_interval(row["low"], row["high"])) else "")
+        + "."
+        for row in arms.to_dict("records")
+        if row["n"]
+    ]
+
+
+def of_divergence(arms: pd.DataFrame, chance: float) -> str:
+    """Which arms had runs that diverged, and how those count; nothing where none did."""
+    parts = [f"{row['diverged']} of {row['n']} of '{row['arm']}'" for row in arms.to_dict("records") if row["diverged"]]
+    if not parts:
+        return ""
+    counted = f"Diverged runs stay in, at chance accuracy ({100 * chance:g} %) and no gap."
+    return f"Diverged: {phrases.listing(parts)}. {counted}"
+
+
+APART = 0.1
+"""How far an arm's training accuracy must lie below the first arm's to be named."""
+
+
+def of_health(plan: Mapping[str, Any], arms: Sequence[Health]) -> list[str]:
+    """Whether the plan's first arm has learned its training images, and where arms differ much, which learned least.
+
+    arms: of `health.of_plan`. Nothing before the first result.
+    """
+    if not any(arm.n for arm in arms):
+        return []
+    return [_learning(arms[0], phrases.scope(plan, [arms[0].arm])), *_learning_of_others(arms)]
+
+
+def _learning(arm: Health, scope: str) -> str:
+    name = phrases.sentence_case(arm.arm)
+    if not arm.n:
+        return f"{name}: no run has ended, so whether the network learns is not known."
+    if not arm.converged:
+        runs = "its run" if arm.n == 1 else f"all {arm.n} runs"
+        return f"{name}: {runs} diverged, and effects within it are about what makes it diverge."
+    if math.isnan(arm.accuracy):
+        return f"{name}: the store has no training accuracy, so whether the network has learned is not known."
+    found = f"{name}: training accuracy {phrases.percent(arm.accuracy, 1)} % ({_counted(arm)})"
+    if arm.fit == health.NO_BETTER:
+        return (
+            f"{found}, {arm.fit} ({100 * arm.chance:.3g} %): the network has learned nothing, and effects within it "
+            "are about what keeps it from learning."
+        )
+    ending = {health.FALLS: "still falling", health.LEVEL: "level", health.RISES: "rising"}
+    found += f", training loss {ending[arm.trend]} at the end" if arm.trend else ""
+    if arm.fit == health.FIT:
+        how_many = "its" if arm.accuracy >= health.NEARLY_ALL else "most of its"
+        return f"{found}: the network has learned {how_many} training images."
+    small_steps = arm.rate_left < health.DECAYED
+    if arm.trend == health.LEVEL and not small_steps and not math.isnan(arm.rate_left):
+        return (
+            f"{found} with the learning rate still high: the network has not fitted its training images, and more "
+            "epochs alone would hardly help. Effects of regularisers are effects on a network that underfits."
+        )
+    found += " after the learning rate had decayed" if arm.trend == health.LEVEL and small_steps else ""
+    if 2 * arm.stopped > arm.converged:
+        return f"{found}. Early stopping ended it before it had fitted its training images: {SPEED}"
+    return f"{found}. {phrases.sentence_case(scope)} the network has not fitted its training images: {SPEED}"
+
+
+SPEED = "effects of regularisers are effects on the speed of learning."
+
+
+def _counted(arm: Health) -> str:
+    """The runs that an arm's training accuracy is the mean of, and what became of others."""
+    parts = [f"{arm.converged} of {arm.n} seeds" if arm.diverged else phrases.count(arm.n, "seed")]
+    for number, what in (
+        (arm.diverged, "diverged"),
+        (arm.stopped, "stopped early"),
+        (0 if arm.fit == health.NO_BETTER else arm.guessing, health.NO_BETTER),
+    ):
+        parts += [f"{number} {what}"] if number else []
+    return ", ".join(parts)
+
+
+def _learning_of_others(arms: Sequence[Health]) -> list[str]:
+    """The arm with the lowest training accuracy, where it lies far below the first arm's or learned nothing."""
+    known = [arm for arm in arms[1:] if not math.isnan(arm.accuracy)]
+    if not known:
+        return []
+    lowest = min(known, key=lambda arm: arm.accuracy)
+    apart = lowest.accuracy <= arms[0].accuracy - APART
+    if not apart and (lowest.fit != health.NO_BETTER or arms[0].fit == health.NO_BETTER):
+        return []
+    unfit = sum(arm.fit in (health.UNFIT, health.NO_BETTER) for arm in arms)
+    many = f"{unfit} of {len(arms)} arms {'has' if unfit == 1 else 'have'} not learned theirs"
+    count = f"{many}; l" if arms[0].fit == health.FIT and unfit else "L"
+    none = f", {lowest.fit}" if lowest.fit == health.NO_BETTER else ""
+    return [f"{count}owest: '{lowest.arm}', {phrases.percent(lowest.accuracy, 1)} %{none}."]

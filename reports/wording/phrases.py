@@ -1,0 +1,322 @@
+"""Numbers and verdicts in words: the one place that decides how a report speaks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from cifar_ablations.ablations.metrics import metric
+
+# A row of a frame, by column.
+Row = Mapping[Any, Any]
+
+REHEARSAL = "rehearsal on drawn images"
+"""What every page, verdict and file says of runs on images that a program drew."""
+NOTHING_FINDABLE = "nothing this plan could find"
+"""In place of an effect that would have to be larger than the metric allows."""
+
+
+def rehearsal(plan: Mapping[str, Any]) -> bool:
+    """Whether a plan's (or a search's) images were drawn by a program."""
+    return bool(plan.get("data", {}).get("stand_in"))
+
+
+def data_kind(plan: Mapping[str, Any]) -> str:
+    """What a plan's runs were trained on, in a word or three: for a column of a file."""
+    return REHEARSAL if rehearsal(plan) else "images"
+
+
+def data_line(name: str, digest: str, plan: Mapping[str, Any]) -> str:
+    """What a plan (or a search), as logged, was trained on: the name of the images, their digest, how many and of what.
+
+    As far as the store says it.
+    """
+    parts = [name, REHEARSAL] if rehearsal(plan) else [name]
+    parts += [f"digest {digest}"] if digest else []
+    classes = plan.get("data", {}).get("classes") or ()
+    parts += [count(len(classes), "class", "classes")] if classes else []
+    images = re.search(r"[\d,]+ training images", plan.get("budget") or "")
+    parts += [images[0]] if images else []
+    return ", ".join(parts)
+
+
+def scope(plan: Mapping[str, Any], arms: Sequence[str] = ()) -> str:
+    """What the named arms (or all) were trained with, 'in 12 epochs on 4,000 images'.
+
+    plan: as logged. Where arms have different shares of the images, the steps that they have in common stand in place
+    of the epochs. 'at this budget' where a store does not say.
+    """
+    knobs = [arm.get("knobs") or {} for arm in plan.get("arms", ()) if not arms or arm["name"] in arms]
+    known = [k for k in knobs if "budget.epochs" in k and "budget.train_images" in k]
+    if not known:
+        found = re.search(r"([\d,]+) training images.* (\d+) epochs", plan.get("budget") or "")
+        return f"in {count(int(found[2]), 'epoch')} on {found[1]} images" if found else "at this budget"
+    shares = [float(k.get("data_size.share", 1.0)) for k in known]
+    images = [max(1, round(k["budget.train_images"] * share)) for k, share in zip(known, shares, strict=True)]
+    if set(shares) == {1.0}:
+        spent = _from_to([k["budget.epochs"] for k in known], "epoch")
+    else:
+        batches = [-(-k["budget.train_images"] // k.get("budget.batch_size", 1)) for k in known]
+        steps = [k["budget.epochs"] * each for k, each in zip(known, batches, strict=True)]
+        spent = f"about {_from_to(steps, 'step')}"
+    return f"in {spent} on {_from_to(images, 'image')}"
+
+
+def _from_to(values: Sequence[int], what: str) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,} {what}{'' if low == 1 else 's'}" if low == high else f"{low:,} to {high:,} {what}s"
+
+
+def metric_title(name: str) -> str:
+    """What a metric is called in the middle of a sentence."""
+    return metric(name).title
+
+
+def where(claim: Mapping[str, Any]) -> str:
+    """What surrounds the technique in a claim, such as 'in the full recipe': the family without its metric."""
+    return claim["family"].removeprefix(metric_title(claim["metric"])).strip()
+
+
+def technique_title(plan: Mapping[str, Any], technique: str) -> str:
+    """What a technique is called in the middle of a sentence."""
+    return plan.get("titles", {}).get(technique, technique.replace("_", " "))
+
+
+def sentence_case(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def listing(items: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def number(value: float, digits: int = 2, signed: bool = False) -> str:
+    """A fixed-point number with a true minus sign, or a dash for NaN."""
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def points(fraction: float, digits: int = 2) -> str:
+    """A difference of fractions as signed percentage points, without the unit."""
+    return number(100 * fraction, digits, signed=True)
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """A fraction as per cent, without the unit."""
+    return number(100 * fraction, digits)
+
+
+def interval(low: float, high: float, digits: int = 2, least: float = -1.0, most: float = 1.0) -> str:
+    """Two fractions as percentage points in brackets, cut off at the least and the most possible; nothing for NaN.
+
+    By default those of a difference of two shares.
+    """
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    low, high = (min(max(limit, least), most) for limit in (low, high))
+    return f"[{number(100 * low, digits)}, {number(100 * high, digits)}]"
+
+
+def share_interval(low: float, high: float, digits: int = 2) -> str:
+    """The limits of a share or of a mean of shares, as per cent in brackets; nothing for NaN."""
+    return interval(low, high, digits, least=0.0)
+
+
+def std_interval(low: float, high: float) -> str:
+    """The limits of a standard deviation of shares, of which none is above 50 points; nothing for NaN."""
+    return interval(low, high, least=0.0, most=0.5)
+
+
+def mean_and_std(mean: float, std: float) -> str:
+    """Two fractions as per cent, 'mean ± std'; the mean alone where one seed has no spread."""
+    return percent(mean) if math.isnan(std) else f"{percent(mean)} ± {percent(std)}"
+
+
+def p_value(p: float) -> str:
+    """'= .012', '< .001' or a dash: what follows the letter p."""
+    if math.isnan(p):
+        return "–"
+    if p < 0.001:
+        return "< .001"
+    text = f"{p:.3f}"
+    return "= 1" if text == "1.000" else f"= {text.removeprefix('0')}"
+
+
+def margin(fraction: float) -> str:
+    """The equivalence margin, '±0.25 pp'."""
+    return f"±{100 * fraction:g} pp"
+
+
+def significant(value: float, signed: bool = False) -> str:
+    """A number with three significant digits, or fewer decimals where it is large."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return number(value, min(max(digits, 0), 6), signed)
+
+
+def amount(name: str, value: float) -> str:
+    """A metric's value in the unit a person reads it in, without the unit."""
+    return percent(value) if metric(name).share else significant(value)
+
+
+def unit(name: str) -> str:
+    """The unit of a metric's differences, with a space before it; nothing for a plain number."""
+    found = metric(name)
+    return " pp" if found.share else (f" {found.unit}" if found.unit else "")
+
+
+def difference(name: str, value: float) -> str:
+    """A difference of two values of a metric, signed and with its unit."""
+    return (points(value) if metric(name).share else significant(value, signed=True)) + unit(name)
+
+
+def limits(name: str, low: float, high: float, reach: float = 1.0) -> str:
+    """An interval of differences of a metric, in brackets, without the unit; nothing for NaN.
+
+    reach: how large a difference of shares can be, above 1 for a difference of differences.
+    """
+    if metric(name).share or pd.isna(low) or pd.isna(high):
+        return interval(low, high, least=-reach, most=reach)
+    return f"[{significant(low)}, {significant(high)}]"
+
+
+def spread(name: str, mean: float, std: float) -> str:
+    """'mean ± std' of a metric; the mean alone where one seed has no spread."""
+    return amount(name, mean) if math.isnan(std) else f"{amount(name, mean)} ± {amount(name, std)}"
+
+
+def effect(row: Row) -> str:
+    """The estimate and its interval, '+0.42 pp [0.28, 0.56]'."""
+    name = row["metric"]
+    return f"{difference(name, row['difference'])} {limits(name, row['low'], row['high'], row['reach'])}".rstrip()
+
+
+def count(n: int, what: str, many: str = "") -> str:
+    """'1 seed', '15 seeds'; `many` where the plural is another word with more than an s."""
+    return f"{n} {what if n == 1 else many or f'{what}s'}"
+
+
+def verdict_label(row: Row) -> str:
+    """The verdict in capitals, with what qualifies it."""
+    negligible = ", real but negligible" if row["negligible"] else ""
+    return f"{row['verdict'].upper()}{negligible}{' · rehearsal' if row['rehearsal'] else ''}"
+
+
+def verdict_sentence(row: Row) -> str:
+    """A row of `verdict.judge` as one sentence: verdict, numbers, and what they hold for."""
+    label, found = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
+    holds = row["scope"] + (f"; {REHEARSAL}" if row["rehearsal"] else "")
+    if row["verdict"] in ("supported", "refuted"):
+        against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
+        if row["allowed"]:
+            against = (
+                f" ({'no' if row['verdict'] == 'supported' else 'a'} loss of more than {100 * row['margin']:g} pp)"
+            )
+        return f"{label}{against}: {found}, Holm p {p_value(row['p_holm'])}; {holds}."
+    if row["verdict"] == "equivalent":
+        within = margin(row["margin"])
+        return f"{label} within {within} (not 'no effect'): {found}, Holm p {p_value(row['tost_p_holm'])}; {holds}."
+    if row["reason"]:
+        return f"{label}: {row['reason']}{f'; {REHEARSAL}' if row['rehearsal'] else ''}."
+    return f"{label}: {found}, {holds}; {resolution(row)}."
+
+
+def findable(row: Row) -> bool:
+    """Whether a change that the seeds of a comparison would find is one that can happen. NaN can not."""
+    return bool(row["detectable"] <= row["possible"])
+
+
+def detectable(row: Row) -> str:
+    """The change that the seeds of a comparison would find, without the unit; a dash where it is not known."""
+    if pd.isna(row["detectable"]) or findable(row):
+        return amount(row["metric"], row["detectable"])
+    return NOTHING_FINDABLE
+
+
+def changes(name: str, values: Sequence[float], possible: Sequence[float], what: str) -> tuple[str, str]:
+    """Of what size differences of a metric are, 'typically 2.10 pp (1.00 to 3.00 pp)', of those that can happen.
+
+    possible: the largest that can, value by value. Second, how many cannot, 'for 2 of 9 claims nothing this plan could
+    find', where `what` is 'claim'. Either is empty where there is nothing to say; 'typically' only where all can
+    happen.
+    """
+    can = sorted(value for value, most in zip(values, possible, strict=True) if value <= most)
+    cannot = len(values) - len(can)
+    beyond = f"for {cannot} of {count(len(values), what)} {NOTHING_FINDABLE}" if cannot else ""
+    if not can:
+        return "", beyond
+    low, typical, high = (amount(name, value) for value in (can[0], median(can), can[-1]))
+    ranging = "" if low == high else f"{low} to {high}{unit(name)}"
+    if cannot:
+        return ranging or f"{low}{unit(name)}", beyond
+    return f"typically {typical}{unit(name)}{f' ({ranging})' if ranging else ''}", beyond
+
+
+def resolution(row: Row) -> str:
+    """What the seeds of a comparison can and cannot find, at the upper limit of the spread they show."""
+    found = f"detectable at this n: {detectable(row)}{unit(row['metric']) if findable(row) else ''}"
+    if pd.isna(row["margin"]):
+        return found
+    needed = row["seeds_needed"]
+    how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
+    return f"{found}; {how_many} seeds needed for {100 * row['margin']:g} pp"
+
+
+def finding(row: Row) -> str:
+    """A row of `verdict.judge` as a clause about 'it', the technique."""
+    place, what = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
+    if row["allowed"] and row["verdict"] in ("supported", "refuted"):
+        kept = "keeps" if row["verdict"] == "supported" else "does not keep"
+        at = f", {row['scope']}" if row["verdict"] == "refuted" else ""
+        return f"{place}{kept} {what} within {100 * row['margin']:g} pp of a loss: {effect(row)}{at}"
+    if row["verdict"] in ("supported", "refuted"):
+        against = f", against the claim, {row['scope']}" if row["verdict"] == "refuted" else ""
+        little = ", too little to matter" if row["negligible"] else ""
+        verb = "raises" if row["difference"] > 0 else "lowers"
+        return f"{place}{verb} {what}: {effect(row)}{against}{little}"
+    if row["verdict"] == "equivalent":
+        return f"{place}leaves {what} within {margin(row['margin'])}: {effect(row)}"
+    if row["reason"]:
+        return f"{place}has no answer yet on {what}: {row['reason']}"
+    # An interval clear of zero beside "inconclusive" would look like a mistake.
+    corrected = "" if row["low"] <= 0 <= row["high"] else f", p {p_value(row['p_holm'])} after Holm's correction"
+    return f"{place}has an unresolved effect on {what}: {effect(row)}{corrected}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would use."""
+    if math.isnan(seconds):
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def looks_taken(planned: Sequence[int], taken: Sequence[int], undecided: int) -> str:
+    """Which of the planned looks were taken, and whether they were enough."""
+    counts = listing([f"{look}" for look in planned])
+    if not taken:
+        return f"Looks are planned after {counts} seeds; none has been taken yet."
+    were = "the first was" if len(taken) == 1 else f"{len(taken)} were"
+    done = f"Of the looks planned after {counts} seeds, {were} taken"
+    if not undecided:
+        return f"{done}: every claim is decided."
+    open_ones = f"{count(undecided, 'claim')} {'is' if undecided == 1 else 'are'} open"
+    return f"{done}: {open_ones}{' at the last' if len(taken) == len(planned) else ', so training goes on'}."
+
+
+def epochs(value: float) -> str:
+    """A median number of epochs; 'never' where it is infinite."""
+    return "never" if math.isinf(value) else number(value, 1)

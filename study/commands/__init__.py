@@ -1,0 +1,1 @@
+"""The `ablate` command: the one room that sees definitions, runs and reports."""

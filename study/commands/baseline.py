@@ -1,0 +1,38 @@
+"""Which recipe plans and searches start from: the notebook's, or an adopted one, at a profile's size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.adopted import Adopted, find, read
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.execution.sizing import with_precision
+from cifar_ablations.study.store.home import Home
+
+
+def adopted_recipe(home: Home, name: str | None) -> Adopted | None:
+    """The adopted recipe of that name or file; None for no name. Raises AblateError if there is none."""
+    return None if name is None else read(find(name, home.recipes))
+
+
+def baseline_recipe(size: Profile, adopted: Adopted | None, settings: Sequence[str], device: torch.device) -> Recipe:
+    """The notebook's recipe or the adopted one, with settings applied, and an arithmetic that suits the device."""
+    recipe = size.apply(catalog.notebook_recipe())
+    if adopted is not None:
+        recipe = adopted.applied(recipe)
+    for setting in settings:
+        recipe = recipe.set(setting)
+    return with_precision(recipe, device)
+
+
+def overrides_of(adopted: Adopted | None, settings: Sequence[str]) -> tuple[str, ...]:
+    """What was changed of the notebook's recipe, as the report names it: an adopted recipe by name and content."""
+    if adopted is None:
+        return tuple(settings)
+    content = repr((sorted(adopted.techniques.items()), sorted(adopted.retuned.items())))
+    return (f"baseline={adopted.name} ({hashlib.sha256(content.encode()).hexdigest()[:6]})", *settings)

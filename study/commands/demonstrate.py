@@ -1,0 +1,68 @@
+"""What `ablate foundations` does, once its arguments are understood."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.study.foundations.catalog import demonstrations
+from cifar_ablations.study.store.foundations_log import FoundationsLog
+from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.store.provenance import provenance
+from cifar_ablations.study.store.tracking import open_store
+
+Say = Callable[[str], None]
+
+
+def run_foundations(
+    home: Home, say: Say, seed: int = 0, write: Callable[[str, Path], Iterable[Path]] | None = None
+) -> int:
+    """Run every demonstration, log each as a run with its checks and frames, and have the page written.
+
+    write: takes the store's address and the folder of reports, and returns the pages. Returns how many checks do not
+    hold, which is a finding and no error. Raises AblateError for a negative seed. Hold the home's lock.
+    """
+    if seed < 0:
+        raise AblateError(f"--seed must be at least 0, not {seed}")
+    store = open_store(home)
+    store.reconcile()
+    log = FoundationsLog(store)
+    experiment, parent = log.open(seed, provenance(torch.device("cpu"), 1))
+    began, total, failing = time.perf_counter(), 0, 0
+    threads = torch.get_num_threads()
+    # Sums over several threads may differ in their last bit, and these are too small to gain from them.
+    torch.set_num_threads(1)
+    try:
+        for name, module in demonstrations().items():
+            started = time.perf_counter()
+            found = module.run(seed)
+            seconds = time.perf_counter() - started
+            with tempfile.TemporaryDirectory() as folder:
+                _write_frames(Path(folder), found.frames)
+                log.demonstration(experiment, parent, seed, found.described(), Path(folder), seconds)
+            missed = [check for check in found.checks if not check.holds]
+            total, failing = total + len(found.checks), failing + len(missed)
+            say(f"{name}: {len(found.checks) - len(missed)} of {len(found.checks)} checks hold ({seconds:.1f} s)")
+            for check in missed:
+                say(f"  does not hold: {check.statement} ({check.source})")
+    except BaseException:
+        store.interrupt(parent)
+        raise
+    finally:
+        torch.set_num_threads(threads)
+    store.close_invocation(parent, 0)
+    say(f"{total - failing} of {total} checks hold, in {time.perf_counter() - began:.0f} s.")
+    for page in write(store.uri, home.reports) if write else ():
+        say(f"Report: {home.shown(page)}")
+    return failing
+
+
+def _write_frames(folder: Path, frames: Mapping[str, pd.DataFrame]) -> None:
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

@@ -1,0 +1,361 @@
+"""CIFAR-10, or what stands in for it, as memory-mapped uint8 tensors: decoded once, opened in an instant thereafter."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.study.data import official_files
+from cifar_ablations.study.data.image_archive import SIDE, DataError, Images, read_archive, read_folder, reason, stamps
+
+__all__ = ["DataError", "Dataset", "closing", "load", "load_official", "open_cached", "opening", "option", "store"]
+
+OFFICIAL = "cifar10"
+SYNTHETIC = "synthetic"
+META_FILE = "meta.json"
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+FORMAT = 1  # raise it when what is written into a cache entry changes
+PARTIAL = ".partial-"  # begins the name of a folder that is still being written
+PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
+DOWNLOAD_LOCK = "download.lock"
+NAMES = "cifar10, cifar100 or synthetic"
+REHEARSAL = "rehearsal on drawn images"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images for training and testing.
+
+    Images are uint8 [N, 3, 32, 32] with channels_last strides, labels int64 [N]; both are memory-mapped copy-on-write,
+    so that processes on one machine share them and none can change what is on the disk.
+    """
+
+    name: str
+    """`cifar10` for the official files, `synthetic` for the stand-in, else a slug of the folder's or archive's name."""
+    digest: str
+    """16 hexadecimal digits (SHA-256) of the class names, labels and pixels."""
+    source: str
+    """Where it came from, as a sentence for humans."""
+    stand_in: bool
+    """True for the procedurally drawn images alone."""
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    """Per channel of the training images, in units of [0, 1], rounded to 4 digits."""
+    std: tuple[float, float, float]
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    folder: Path | None = None
+    """The cache entry that `open_cached` opens."""
+    mirror_safe: bool = True
+    """Whether a mirrored image is of the same class."""
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data set with its tensors on a device; strides are kept."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ARRAYS})
+
+
+def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
+    """The data set at `source`, or the best that can be had without one; `say` hears what it is, and what led to it.
+
+    A source is a path, or a name: `cifar10` and `cifar100` are downloaded once, `synthetic` are the drawn images.
+    Without a source: CIFAR-10, if the cache holds the official files or they can be downloaded, else the drawn images.
+    Other data are never taken unasked.
+
+    A source that was read before is recognised by its resolved path and its size and time of change (of every file,
+    for a folder); its contents are then not read again. Raises DataError where the source cannot be used.
+    """
+    dataset = _loaded(source, cache, say)
+    say(opening(dataset, source))
+    return dataset
+
+
+def _loaded(source: str | Path | None, cache: Path, say: Callable[[str], None]) -> Dataset:
+    if not source:
+        try:
+            return _cached_or_downloaded(OFFICIAL, cache, say)
+        except official_files.DownloadError as error:
+            say(str(error))
+            return _synthetic(cache, say)
+    if source in (SYNTHETIC, *official_files.TITLES) and not Path(source).exists():
+        return _synthetic(cache, say) if source == SYNTHETIC else load_official(str(source), cache, say=say)
+    return _from_source(Path(source).expanduser(), cache, say)
+
+
+def load_official(name: str, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
+    """The official files of that name, from the cache, else downloaded. Raises DataError where neither can be."""
+    try:
+        return _cached_or_downloaded(name, cache, say)
+    except official_files.DownloadError as error:
+        raise DataError(f"{error} To bring it from elsewhere: {_program()} data {name} --from PATH") from error
+
+
+def _cached_or_downloaded(name: str, cache: Path, say: Callable[[str], None]) -> Dataset:
+    if held := _named(name, cache):
+        return held
+    source = f"The official {official_files.TITLES[name]} files, downloaded."
+    with _download_lock(cache, say):
+        if held := _named(name, cache):  # another process has downloaded it meanwhile
+            return held
+        archive = official_files.download(name, cache, say)
+        with _partial_folder(cache) as folder:
+            official_files.unpack(archive, folder)
+            images = official_files.read(name, folder)
+        dataset = store(images, cache / f"{name}-download", name=name, source=source)
+        archive.unlink()
+    return dataset
+
+
+def opening(dataset: Dataset, source: str | Path | None = None) -> str:
+    """What is trained on, in a line that stands before all else; source: what was asked for."""
+    title = REHEARSAL if dataset.stand_in else official_files.TITLES.get(dataset.name, dataset.name)
+    counts = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
+    line = f"Data: {title}, {counts}, digest {dataset.digest}"
+    if not dataset.stand_in or source == SYNTHETIC:
+        return line
+    return f"{line}. {_advice()}\n  What is found on them is not about photographs. For other images: --data PATH."
+
+
+def closing(dataset: Dataset, source: str | Path | None = None) -> str | None:
+    """The last line of what was done with drawn images; None for other ones. source: what was asked for."""
+    if not dataset.stand_in:
+        return None
+    line = f"A {REHEARSAL}: what is found is not about photographs."
+    return line if source == SYNTHETIC else f"{line} {_advice()}"
+
+
+def option(source: str | Path | None) -> str:
+    """What a command that is suggested must say to get the same data, with a space before it."""
+    return f" --data {shlex.quote(str(source))}" if source else ""
+
+
+def _advice() -> str:
+    return f"For CIFAR-10: {_program()} data cifar10 --from PATH (without --from, it is downloaded)"
+
+
+def _program() -> str:
+    """What a person types to call this program."""
+    called = Path(sys.argv[0])
+    on_path = shutil.which("ablate")
+    if called.stem != "ablate" or (on_path and Path(on_path).resolve() == called.resolve()):
+        return "ablate"
+    return str(called)
+
+
+def open_cached(folder: Path) -> Dataset:
+    """Memory-map a cache entry. Raises DataError if the folder is not a whole one."""
+    try:
+        meta = json.loads((folder / META_FILE).read_text("utf-8"))
+        # Mode "c" is copy-on-write: torch accepts it without a warning, and the files stay as they are.
+        arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ARRAYS}
+        if meta.pop("format") != FORMAT:
+            raise AblateError("it was written by another version")
+        for name in ("classes", "mean", "std"):
+            meta[name] = tuple(meta[name])
+        for name in ("train_images", "test_images"):
+            arrays[name] = arrays[name].permute(0, 3, 1, 2)
+        return Dataset(**(meta | arrays), folder=folder)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{folder.name} is not a usable cache entry ({error}); remove it and give the data again."
+        ) from error
+
+
+def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool = False) -> Dataset:
+    """Write a cache entry and open it. Processes that write the same entry at once all end with a whole one."""
+    mean, std = _mean_and_std(images.train_images)
+    meta = {
+        "format": FORMAT,
+        "name": name,
+        "digest": _digest(images),
+        "source": source,
+        "stand_in": stand_in,
+        "classes": images.classes,
+        "mean": mean,
+        "std": std,
+        "mirror_safe": images.mirror_safe,
+    }
+    try:
+        with _partial_folder(entry.parent) as partial:
+            for array in ARRAYS:
+                np.save(partial / f"{array}.npy", np.ascontiguousarray(getattr(images, array)))
+            (partial / META_FILE).write_text(json.dumps(meta, indent=1), "utf-8")
+            _move_into_place(partial, entry)
+    except OSError as error:
+        raise _unwritable(entry, error) from error
+    return open_cached(entry)
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be written ({reason(error)}); make room or move the cache.")
+
+
+def _move_into_place(partial: Path, entry: Path) -> None:
+    try:
+        os.replace(partial, entry)
+    except OSError:  # something stands there: another process's entry, or a damaged one
+        try:
+            open_cached(entry)
+        except DataError:
+            shutil.rmtree(entry, ignore_errors=True)
+            os.replace(partial, entry)
+
+
+@contextlib.contextmanager
+def _partial_folder(cache: Path) -> Iterator[Path]:
+    """A folder beside the cache entries that goes away at the end; those of killed processes go with it."""
+    for left in cache.glob(f"{PARTIAL}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > PARTIAL_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = cache / f"{PARTIAL}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(cache, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Dataset:
+    try:
+        if not source.exists():
+            raise DataError(f"{source} does not exist; give a folder or an archive of images, or {NAMES}.")
+        source = source.resolve()
+        official = official_files.find(source)
+        name = official[0] if official else _slug(source)
+        key = _key(str(source), *_stamps(source, official))
+        # An archive of the official files is found out only on reading it, so both names are looked up.
+        for entry in (cache / f"{some}-{key}" for some in (name, *official_files.TITLES)):
+            with contextlib.suppress(DataError):
+                return open_cached(entry)
+        say(f"Reading {source.name} (once; later runs open the cache)…")
+        if official:
+            images = official_files.read(*official)
+        elif source.is_dir():
+            images = read_folder(source)
+        elif archived := official_files.archived(source):
+            with _partial_folder(cache) as folder:
+                official_files.unpack(source, folder)
+                name, images = archived, official_files.read(archived, folder)
+        else:
+            images = read_archive(source)
+    except DataError:
+        official_files.refuse_other_versions(source)
+        raise
+    except OSError as error:
+        raise DataError(f"{error.filename or source} cannot be read ({reason(error)}); check the path.") from error
+    title = official_files.TITLES.get(name)
+    content = f"The official {title} files" if title else "Images"
+    resized = (
+        "" if images.size == (SIDE, SIDE) else f", resized from {images.size[0]}×{images.size[1]} to {SIDE}×{SIDE}"
+    )
+    return store(images, cache / f"{name}-{key}", name=name, source=f"{content} in {source.name}{resized}.")
+
+
+def _stamps(source: Path, official: tuple[str, Path] | None) -> Iterable[str]:
+    """What tells, without reading it, whether a source has changed."""
+    if official:
+        return official_files.stamps(*official)
+    if source.is_dir():
+        return stamps(source)
+    status = source.stat()
+    return [f"{status.st_size} {status.st_mtime_ns}"]
+
+
+def _synthetic(cache: Path, say: Callable[[str], None]) -> Dataset:
+    from cifar_ablations.study.data import synthetic
+
+    entry = cache / f"{SYNTHETIC}-{synthetic.VERSION}"
+    with contextlib.suppress(DataError):
+        return open_cached(entry)
+    say("Drawing images (once; later runs open the cache)…")
+    images = Images(synthetic.CLASSES, *synthetic.draw("train"), *synthetic.draw("test"))
+    source = "Procedurally drawn shapes and textures that stand in for photographs."
+    return store(images, entry, name=SYNTHETIC, source=source, stand_in=True)
+
+
+def _named(name: str, cache: Path) -> Dataset | None:
+    """The official files of that name, if the cache holds them."""
+    for meta_file in sorted(cache.glob(f"{name}-*/{META_FILE}")):
+        with contextlib.suppress(DataError):
+            dataset = open_cached(meta_file.parent)
+            if dataset.name == name:
+                return dataset
+    return None
+
+
+@contextlib.contextmanager
+def _download_lock(cache: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Two processes must not write one partial file; the second waits, saying so."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(cache / DOWNLOAD_LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say("Another process is downloading; waiting for it to end (Ctrl-C to stop waiting).")
+            lock.acquire()
+    except OSError as error:
+        raise _unwritable(cache, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _slug(source: Path) -> str:
+    """A name from a file's or folder's name, without the endings of archives."""
+    stem = re.sub(r"(\.(tar|tgz|tbz2?|txz|zip|gz|bz2|xz|lzma))+$", "", source.name.lower())
+    slug = re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "images"
+    return f"{slug}-images" if slug in (SYNTHETIC, *official_files.TITLES) else slug
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _digest(images: Images) -> str:
+    arrays = [getattr(images, name) for name in ARRAYS]
+    header: list[Any] = [images.classes, [[str(a.dtype.newbyteorder("<")), a.shape] for a in arrays]]
+    total = hashlib.sha256(json.dumps(header).encode())
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()[:16]
+
+
+def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per-channel mean and population standard deviation over all pixels, in [0, 1], rounded to 4 digits.
+
+    From the exact count of each of the 256 values, so that every machine gets the same digits.
+    """
+    counts = np.zeros((3, 256), np.int64)
+    for chunk in np.array_split(images, max(1, len(images) // 1000)):  # bincount needs eight times the memory
+        for channel in range(3):
+            counts[channel] += np.bincount(chunk[..., channel].reshape(-1), minlength=256)
+    share = counts / counts.sum(axis=1, keepdims=True)
+    values = np.arange(256) / 255
+    mean = (share * values).sum(axis=1)
+    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

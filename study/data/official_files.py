@@ -1,0 +1,262 @@
+"""The official files of CIFAR-10 and CIFAR-100: found, downloaded, unpacked, and read if their MD5 sums hold."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import tarfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from itertools import islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import numpy as np
+
+from cifar_ablations.study.data.image_archive import BROKEN, DataError, Images, reason, tar_stream
+
+FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+OTHER_VERSIONS = {
+    "cifar-10-batches-bin": "binary",
+    "cifar-10-batches-mat": "Matlab",
+    "cifar-100-binary": "binary",
+    "cifar-100-matlab": "Matlab",
+}
+"""Folders of the versions that are not read."""
+PART = ".part"  # ends the name of an archive that is still being downloaded
+SILENCE_SECONDS = 20.0
+PROGRESS_SECONDS = 5.0
+BLOCK = 1 << 16
+MEGABYTE = 10**6
+
+# torchvision takes seconds to import, so only the functions that need it do.
+
+
+class DownloadError(DataError):
+    """Official files that cannot be had from the network, here and now."""
+
+
+def find(source: Path) -> tuple[str, Path] | None:
+    """Which data set's official folder the source is or holds, and the folder that holds it."""
+    for name, folder in FOLDERS.items():
+        if source.name == folder:
+            return name, source.parent
+        if (source / folder).is_dir():
+            return name, source
+    return None
+
+
+def located(name: str, source: Path) -> Path:
+    """The official archive of a data set, or its folder, that the source is; or the folder that the source holds.
+
+    An archive is recognised by its MD5 sum; the files of a folder are checked by `read`. Raises DataError, which says
+    what the source is instead.
+    """
+    title, folder, reader = TITLES[name], FOLDERS[name], _reader(name)
+    wanted = f"{reader.filename} or the folder {folder}"
+    try:
+        if not source.exists():
+            raise DataError(f"{source} does not exist; give {wanted}.")
+        source = source.resolve()
+        if (source / folder).is_dir():
+            return source / folder
+        if source.name == folder or (source.is_file() and _md5(source) == reader.tgz_md5):
+            return source
+        inside = _names(source)
+    except OSError as error:
+        raise DataError(f"{error.filename or source} cannot be read ({reason(error)}); check the path.") from error
+    for other in FOLDERS:
+        if other != name and FOLDERS[other] in inside:
+            raise DataError(f"{source.name} is {TITLES[other]}, not {title}; say `ablate data {other} --from …`.")
+    refuse_other_versions(source)
+    if folder in inside or source.name == reader.filename:
+        raise DataError(
+            f"{source.name} is not the official archive of {title} (its MD5 sum differs): it is damaged, cut short or "
+            f"packed anew; copy or download it again, or unpack it and give the folder {folder}."
+        )
+    raise DataError(f"{source.name} is not the official {title} ({wanted}); other images are given with --data PATH.")
+
+
+def refuse_other_versions(source: Path) -> None:
+    """Raise DataError where a source is, or holds, the binary or the Matlab version, which are not read."""
+    inside = _names(source)
+    for folder, version in OTHER_VERSIONS.items():
+        if folder in inside:
+            name = "cifar100" if "100" in folder else "cifar10"
+            raise DataError(
+                f"{source.name} is the {version} version of {TITLES[name]}; give the Python version, "
+                f"{_reader(name).filename}."
+            )
+
+
+def stamps(name: str, root: Path) -> list[str]:
+    """A line per file: name, size and time of change. Reads no file."""
+    files = sorted((root / FOLDERS[name]).iterdir())
+    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+
+
+def read(name: str, root: Path) -> Images:
+    """The images of a data set's official folder below root, in the official order.
+
+    Raises DataError where an MD5 sum differs.
+    """
+    with _quiet():
+        from torchvision.datasets.utils import check_integrity
+
+        reader, folder = _reader(name), FOLDERS[name]
+        for file, md5 in [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]:
+            if not check_integrity(str(root / folder / file), md5):
+                raise DataError(
+                    f"{folder}/{file} is missing or not the official file (its MD5 sum differs); "
+                    f"unpack the official archive of {TITLES[name]} again."
+                )
+        train, test = (reader(str(root), train=is_train) for is_train in (True, False))
+    train_labels, test_labels = (np.array(split.targets, np.int64) for split in (train, test))
+    return Images(tuple(train.classes), train.data, train_labels, test.data, test_labels)
+
+
+def download(
+    name: str,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    address: str | None = None,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> Path:
+    """Download the official archive into a folder and return its path; what an earlier call got is kept and continued.
+
+    address: torchvision's, unless given. Raises DownloadError, with the cause, where the archive cannot be had, which
+    includes that nothing comes for so many seconds, and where what came is another file, which is removed.
+    """
+    reader = _reader(name)
+    address = address or reader.url
+    host = urlsplit(address).netloc
+    part = folder / f"{reader.filename}{PART}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if part.exists() and _md5(part) == reader.tgz_md5:  # an earlier call could not go on from here
+            return part
+        _fetch(address, part, f"{TITLES[name]} (170 MB) from {host}", say, silence_seconds)
+        whole = _md5(part) == reader.tgz_md5
+        if not whole:
+            part.unlink()
+    except (OSError, HTTPException) as error:
+        why = _why(error, silence_seconds)
+        raise DownloadError(f"{TITLES[name]} could not be downloaded from {host} ({why}).") from error
+    if not whole:
+        raise DownloadError(
+            f"{TITLES[name]} could not be downloaded: {host} sent another file (its MD5 sum differs), now removed."
+        )
+    return part
+
+
+def _fetch(address: str, part: Path, what: str, say: Callable[[str], None], silence_seconds: float) -> None:
+    """Append to a partial file what it still misses, or write it anew where the server sends the whole."""
+    start = part.stat().st_size if part.exists() else 0
+    say(f"Downloading {what}{f', going on after {start // MEGABYTE} MB' if start else ''} …")
+    try:
+        response = _opened(Request(address, headers={"Range": f"bytes={start}-"} if start else {}), silence_seconds)
+    except HTTPError as error:
+        error.close()
+        if not start or error.code != 416:  # there is nothing after what is here: it was complete, and wrong
+            raise
+        part.unlink()
+        return _fetch(address, part, what, say, silence_seconds)
+    with response:
+        done = start if response.status == 206 else 0
+        total = None if response.length is None else done + response.length
+        told = time.monotonic()
+        with part.open("ab" if done else "wb") as file:
+            while (total is None or done < total) and (block := response.read1(BLOCK)):
+                file.write(block)
+                done += len(block)
+                if time.monotonic() - told >= PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    say(f"  {done // MEGABYTE}{f' of {total // MEGABYTE}' if total else ''} MB")
+    if total is not None and done < total:
+        raise ConnectionError(f"cut after {done / MEGABYTE:.3g} of {total / MEGABYTE:.3g} MB; the next call goes on")
+
+
+def _opened(request: Request, seconds: float) -> Any:
+    """The response to a request. Raises TimeoutError where none has begun within so many seconds.
+
+    In a thread, since the look-up of a host's name has no time limit of its own, and each of its addresses a new one.
+    """
+    answer: SimpleQueue[Any] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(urlopen(request, timeout=seconds))
+        except Exception as error:  # raised again by who asked
+            answer.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        found = answer.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _why(error: BaseException, silence_seconds: float) -> str:
+    if isinstance(error, URLError) and isinstance(error.reason, BaseException):
+        error = error.reason
+    return f"no answer for {silence_seconds:g} s" if isinstance(error, TimeoutError) else reason(error)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _reader(name: str) -> Any:
+    """torchvision's class, which knows the files, their MD5 sums and their address."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    return {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+
+
+def archived(path: Path) -> str | None:
+    """The data set whose official folder a tar archive begins with, as the official ones do; None for no such one."""
+    inside = _names(path)
+    return next((name for name, folder in FOLDERS.items() if folder in inside), None)
+
+
+def _names(path: Path) -> set[str]:
+    """A folder's name and what it holds; of a tar archive the parts of its first two paths; none of anything else."""
+    if path.is_dir():
+        return {path.name, *(child.name for child in path.iterdir())}
+    try:
+        with tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
+            return {part for member in islice(members, 2) for part in Path(member.name).parts}
+    except BROKEN:
+        return set()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack the official archive. Raises DataError for a damaged one or one that reaches outside the folder."""
+    try:
+        with tar_stream(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
+            members.extractall(folder, filter="data")
+    except BROKEN as error:
+        raise DataError(f"{archive.name} cannot be unpacked ({reason(error)}); copy or download it again.") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torchvision's prints and warnings off the screen."""
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,1 @@
+"""From a plan to results: packing, worker processes, sizes."""

@@ -1,0 +1,125 @@
+"""What the networks of a plan are trained on, as pictures: a few training images at their first visits, arm by arm."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cifar_ablations.ablations.plan import Arm
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import Technique, fills
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.engine import split
+from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.randomness import StepDraws
+from cifar_ablations.study.training.step import batch, order, scales, take
+
+VISITS = 8
+"""Epochs shown, where a training has as many."""
+FEW, MANY = 1, 3
+"""Images shown of each of many pipelines, and of each of one or two."""
+AMONG = 32
+"""They are chosen among so many at the front, so that arms with less data show the same ones."""
+
+CPU = torch.device("cpu")
+
+
+def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> dict[str, Any]:
+    """The first training images of a seed as every kind of input pipeline among the arms shows them, as JSON values.
+
+    They are computed by the steps' own code from the steps' own draws, so that they are what the first arm of each
+    pipeline is trained on with that seed. As `schema.GALLERY_FILE` has it.
+    """
+    piped: dict[str, list[Arm]] = {}
+    for arm in arms:
+        piped.setdefault(pipeline(arm.recipe), []).append(arm)
+    subjects = MANY if len(piped) <= 2 else FEW
+    return {
+        "seed": seed,
+        "images": [
+            {"pipeline": name, "arms": [arm.name for arm in alike], **image}
+            for name, alike in piped.items()
+            for image in _images(Member(alike[0].recipe, seed + alike[0].seed_offset), data, subjects)
+        ],
+    }
+
+
+def pipeline(recipe: Recipe) -> str:
+    """What is done to a recipe's training images, in words; empty for nothing."""
+    doing = [t for t in recipe.techniques if not t.is_off and (fills(t, "augment") or _mixes_images(t))]
+    return ", ".join(t.title if t.level == "on" else f"{t.title} ({_setting(t)})" for t in doing)
+
+
+def _mixes_images(technique: Technique) -> bool:
+    """Whether a technique mixes images, and not their labels alone."""
+    if not fills(technique, "mix"):
+        return False
+    images = torch.rand((64, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    mixed, _ = technique.mix(images.clone(), torch.eye(10)[torch.arange(64) % 10], StepDraws.named(CPU, "gallery"))
+    return not torch.equal(mixed, images)
+
+
+def _setting(technique: Technique) -> str:
+    """A level's name, or the knobs that are not as they are at `off`."""
+    if technique.level in technique.levels:
+        return technique.level
+    off = technique.at("off")
+    changed = [name for name in technique.knobs() if getattr(technique, name) != getattr(off, name)]
+    return ", ".join(f"{name} {getattr(technique, name)}" for name in changed)
+
+
+def _images(member: Member, data: Dataset, subjects: int) -> list[dict[str, Any]]:
+    chosen, _ = split(len(data.train_labels), member)
+    found = []
+    for subject, index in enumerate(_of_many_classes(chosen[:AMONG].tolist(), data, subjects)):
+        about = {"subject": subject, "label": data.classes[int(data.train_labels[index])]}
+        found.append(about | {"epoch": 0, "png": png(data.train_images[index])})
+        for epoch in range(min(VISITS, member.recipe.sized.budget.epochs)):
+            if (image := seen(member, data, index, epoch)) is not None:
+                found.append(about | {"epoch": epoch + 1, "png": png(image)})
+    return found
+
+
+def _of_many_classes(indices: list[int], data: Dataset, count: int) -> list[int]:
+    """The first so many, of classes that differ while there are such."""
+    first = {int(data.train_labels[index]): index for index in reversed(indices)}
+    chosen = [index for index in indices if index in first.values()]
+    return [*chosen, *(index for index in indices if index not in chosen)][:count]
+
+
+def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor | None:
+    """What a member's network gets for one of its training images (an index into the data set) in an epoch (from 0).
+
+    uint8 [3, H, W], with the normalisation undone; None where the member's order leaves the image out of the epoch.
+    """
+    budget = member.recipe.sized.budget
+    visits = order(member, split(len(data.train_labels), member)[0], data.train_labels, epoch)
+    places = (visits == index).nonzero()
+    if not len(places):
+        return None
+    within, position = divmod(int(places[0, 0]), budget.batch_size)
+    together = visits[within * budget.batch_size : (within + 1) * budget.batch_size]
+    mean, std = scales([member], data, CPU)[member]
+    targets = torch.eye(len(data.classes))[data.train_labels[together]]
+    drawn = partial(_drawn, member.seed, epoch * budget.steps_per_epoch + within)
+    images, _ = batch(take(data.train_images, together), targets, member.recipe, (mean, std), drawn)
+    return (images[position] * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _drawn(seed: int, step: int, technique: Technique) -> StepDraws:
+    return StepDraws.named(CPU, seed, technique.name, step)
+
+
+def png(image: Tensor) -> str:
+    """An image, uint8 [C, H, W] with one channel or three, as base64 text of a PNG file."""
+    pixels = image.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,85 @@
+"""How much at once, and in which arithmetic: what is found out by trying on the machine at hand."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch.nn import functional as F
+
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training import model
+from cifar_ablations.study.training.engine import Training
+from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.step import autocast
+
+CPU_FLEET = 7
+"""Members in lockstep on a CPU: more would gain nothing, and lose more when the power goes."""
+
+LARGEST_FLEET = 64
+WORTH_IT = 0.05
+"""A fleet twice as large must be faster per member by this share."""
+
+PROBE_IMAGES = 16
+BF16_GAIN = 1.3
+"""How much faster bf16 must be on a CPU to be chosen: well above the noise, so that the choice does not flip."""
+
+
+def fleet_size(recipe: Recipe, data: Dataset, device: torch.device) -> int:
+    """How many members of this network and budget to train in lockstep: as many as fit and pay."""
+    if device.type == "cpu":
+        return CPU_FLEET
+    on_device = data.to(device)
+
+    def seconds(size: int) -> float:
+        try:
+            return Training([Member(recipe, seed) for seed in range(size)], on_device, device).time_steps(10)
+        finally:
+            torch.cuda.empty_cache()
+
+    return largest_that_pays(seconds, LARGEST_FLEET)
+
+
+def largest_that_pays(seconds: Callable[[int], float], limit: int) -> int:
+    """The power of two, up to the limit, from which doubling the fleet stops to pay, or stops to fit.
+
+    seconds: of one step of a fleet of that size; raises torch.OutOfMemoryError where it does not fit.
+    """
+    size, per_member = 1, seconds(1)
+    while 2 * size <= limit:
+        try:
+            doubled = seconds(2 * size) / (2 * size)
+        except torch.OutOfMemoryError:
+            break
+        if doubled > (1 - WORTH_IT) * per_member:
+            break
+        size, per_member = 2 * size, doubled
+    return size
+
+
+def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with its arithmetic decided: `auto` is bf16 on a GPU, and on a CPU where a timed trial favours it."""
+    if recipe.budget.precision != "auto":
+        return recipe
+    chosen = "bf16" if device.type == "cuda" or bf16_gain(recipe) >= BF16_GAIN else "fp32"
+    return replace(recipe, budget=replace(recipe.budget, precision=chosen))
+
+
+def bf16_gain(recipe: Recipe) -> float:
+    """How many times faster a forward and backward pass of the recipe's network is in bf16 on this CPU."""
+    network = model.network_of(recipe, 10).to(memory_format=torch.channels_last)
+    images = torch.randn(PROBE_IMAGES, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    targets = torch.zeros(PROBE_IMAGES, dtype=torch.int64)
+    seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    for _ in range(4):  # in turn, so that a machine that slows down does so for both; the first one warms up
+        for precision, taken in seconds.items():
+            began = time.perf_counter()
+            with autocast(precision, torch.device("cpu")):
+                logits = network(images)
+            torch.autograd.grad(F.cross_entropy(logits.float(), targets), list(network.parameters()), allow_unused=True)
+            taken.append(time.perf_counter() - began)
+    return statistics.median(seconds["fp32"][1:]) / statistics.median(seconds["bf16"][1:])

@@ -1,0 +1,356 @@
+"""Fleets dealt to worker processes on this machine, and what they report, as one stream of events.
+
+A worker that stands still is noticed by its silence, ended, and its fleet given to another one, once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_ablations.study.training.engine import WHOLE, Checkpoints, Epoch, Extent, Outcome
+from cifar_ablations.study.training.fleet import Member
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker has begun a fleet."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A fleet is through: every member's outcome has been told."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A fleet ended in an error; those of its members that had not ended before have no result."""
+
+    members: tuple[Member, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """A worker stood still and was ended; these members, without an outcome so far, are about to start again."""
+
+    members: tuple[Member, ...]
+    why: str
+
+
+Event = Started | Epoch | Outcome | Done | Failed | Stalled
+
+QUIET_SECONDS = 0.25
+
+LONGEST_LOOK_SECONDS = 1.0
+"""What one look at a worker adds to its silence at most. Between two looks the coordinator may have written to a slow
+store, or the whole program may have been suspended, the workers with it: that is no silence of theirs."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a worker may show no sign of life (a step, an evaluated batch, a report) before it counts as stuck.
+
+    Too long costs some minutes of one worker; too short ends trainings that would have come to their end.
+    """
+
+    starting_seconds: float = 600.0
+    """Until a fleet's first epoch is through: torch is imported from a slow disk, CUDA sets up its context, kernels are
+    tried out, steps captured as graphs, fleets halved. A GPU also takes a whole epoch's steps into its queue, so that
+    the host waits for them in silence, and nothing has been measured yet."""
+    floor_seconds: float = 120.0
+    """After that. A step takes seconds at most; a laptop that throttles, a machine that swaps, or the writing of a
+    checkpoint to a slow disk, may hold it up for a minute."""
+    factor: float = 20.0
+    """Times the fleet's longest silence so far, where that is more: a step does not take twenty times as long as the
+    slowest one before, unless it never ends."""
+    leaving_seconds: float = 5.0
+    """How long a worker that ends is waited for: one that hangs in a driver stays until the driver lets it go."""
+
+
+PATIENCE = Patience()
+
+
+class Watch:
+    """The silence of a worker at one fleet, counted while the coordinator is awake."""
+
+    def __init__(self, patience: Patience, ticks: int, now: float):
+        self._patience, self._ticks, self._looked = patience, ticks, now
+        self.silence = 0.0
+        self._longest = 0.0
+        self._at_pace = False
+
+    def heard(self, message: object) -> None:
+        """A report has come."""
+        self._longest, self.silence = max(self._longest, self.silence), 0.0
+        self._at_pace |= isinstance(message, Epoch) and not message.past
+
+    def is_stuck(self, ticks: int, now: float) -> bool:
+        """Whether the worker has been silent for too long.
+
+        To be asked again and again, with its count of ticks and a clock's seconds.
+        """
+        if ticks != self._ticks:
+            self._ticks = ticks
+            self.heard(None)
+        else:
+            self.silence += min(now - self._looked, LONGEST_LOOK_SECONDS)
+        self._looked = now
+        least = self._patience.floor_seconds if self._at_pace else self._patience.starting_seconds
+        return self.silence > max(least, self._patience.factor * self._longest)
+
+
+def default_workers(device: torch.device) -> int:
+    """One process per core that this process may use, with one thread each; a GPU is driven by one."""
+    if device.type == "cuda":
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def train_fleets(
+    fleets: Sequence[Sequence[Member]],
+    data_folder: Path,
+    device: str,
+    workers: int,
+    checkpoints: Checkpoints | None = None,
+) -> Generator[Event | None]:
+    """Train fleets once, with workers hired for it: `Crew.train`."""
+    with Crew(data_folder, device, workers) as crew:
+        yield from crew.train(fleets, checkpoints)
+
+
+class Crew:
+    """Worker processes that stay while fleets come and go. They are hired when they are first needed."""
+
+    def __init__(self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE):
+        self._task = _Task(data_folder, device, 1 if workers > 1 else None)
+        self._size = workers
+        self._patience = patience
+        self._idle: list[_Worker] = []
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers that are at rest; those at work are ended with the iterator that they work for."""
+        self._end(self._idle)
+        self._idle.clear()
+
+    def train(
+        self, fleets: Sequence[Sequence[Member]], checkpoints: Checkpoints | None = None, extent: Extent = WHOLE
+    ) -> Generator[Event | None]:
+        """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
+
+        With `checkpoints`, fleets are saved there as they train, and go on from there; removing them is up to the
+        caller. Where no event comes for a while it yields None, so that the caller can look up from its waiting.
+        Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
+
+        A worker that stands still is ended, and those of its fleet that have no outcome yet go on with another worker,
+        after a Stalled: from their checkpoint, or else from the beginning, their earlier epochs told again. Where that
+        one stands still too, they have failed.
+        """
+        waiting = [_Order(tuple(fleet), checkpoints, extent) for fleet in reversed(fleets)]
+        at_work: dict[Connection, _Job] = {}
+        count = min(self._size, len(fleets))
+        while len(self._idle) < count:  # all at once: it takes them seconds to start
+            self._idle.append(_hire(self._task))
+        try:
+            for _ in range(count):
+                yield from self._assign(at_work, waiting)
+            while at_work:
+                happened = wait(list(at_work), timeout=QUIET_SECONDS)
+                if not happened:
+                    yield None
+                for ready in happened:
+                    assert isinstance(ready, Connection)
+                    yield from self._receive(at_work[ready], at_work, waiting)
+                for job in list(at_work.values()):
+                    if job.watch.is_stuck(job.worker.ticks.value, time.monotonic()):
+                        yield from self._give_up(job, at_work, waiting)
+        finally:
+            self._end([job.worker for job in at_work.values()])
+
+    def _assign(self, at_work: dict[Connection, _Job], waiting: list[_Order]) -> Iterator[Event]:
+        """Give the next fleet, where there is one, to a worker at rest, or to a new one."""
+        if not waiting:
+            return
+        order = waiting.pop()
+        worker = self._idle.pop() if self._idle else _hire(self._task)
+        watch = Watch(self._patience, worker.ticks.value, time.monotonic())
+        at_work[worker.connection] = _Job(worker, order, watch, dict.fromkeys(order.members))
+        # Of a worker that has died already, the end of its pipe tells in a moment.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            worker.connection.send((order.members, order.checkpoints, order.extent))
+        yield Started(order.members)
+
+    def _receive(self, job: _Job, at_work: dict[Connection, _Job], waiting: list[_Order]) -> Iterator[Event]:
+        """Pass on what a worker sent; when its fleet is done, give it another one."""
+        worker, members = job.worker, job.order.members
+        try:
+            message = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            # The worker died without a word: out of memory, most often. Another takes its place.
+            worker.process.join(timeout=self._patience.leaving_seconds)
+            self._end([worker])
+            del at_work[worker.connection]
+            yield Failed(members, f"its worker process ended with exit code {worker.process.exitcode}")
+            yield from self._assign(at_work, waiting)
+            return
+        job.watch.heard(message)
+        if isinstance(message, Epoch | Outcome):
+            if isinstance(message, Outcome):
+                del job.left[message.member]
+            yield message
+            return
+        del at_work[worker.connection]
+        self._idle.append(worker)
+        yield Done(members) if message is None else Failed(members, message)
+        yield from self._assign(at_work, waiting)
+
+    def _give_up(self, job: _Job, at_work: dict[Connection, _Job], waiting: list[_Order]) -> Iterator[Event]:
+        """End a worker that stands still; what is left of its fleet goes to another one, or has failed."""
+        self._end([job.worker])
+        del at_work[job.worker.connection]
+        left, why = tuple(job.left), f"its worker made no progress for {job.watch.silence:.0f} s"
+        if not left:
+            yield Done(job.order.members)
+        elif job.order.again:
+            yield Failed(left, f"{why}, twice; it was ended")
+        else:
+            waiting.append(replace(job.order, members=left, again=True))
+            yield Stalled(left, f"{why}; it was ended")
+        yield from self._assign(at_work, waiting)
+
+    def _end(self, workers: Sequence[_Worker]) -> None:
+        """Kill workers: they have nothing to put in order, and a stopped process does not hear anything milder."""
+        for worker in workers:
+            worker.connection.close()
+            worker.process.kill()
+        for worker in workers:
+            worker.process.join(timeout=self._patience.leaving_seconds)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A fleet to be trained."""
+
+    members: tuple[Member, ...]
+    checkpoints: Checkpoints | None
+    extent: Extent
+    again: bool = False
+    """The worker that had it first stood still."""
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A worker process, as the coordinator knows it."""
+
+    connection: Connection
+    process: BaseProcess
+    ticks: ctypes.c_uint64
+    """Counted up by the worker in memory that both see: no lock that it could hold when it stops, no system call."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A worker at a fleet."""
+
+    worker: _Worker
+    order: _Order
+    watch: Watch
+    left: dict[Member, None]
+    """The members without an outcome so far, in order."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker is told when it is hired."""
+
+    data_folder: Path
+    device: str
+    threads: int | None
+
+
+def _hire(task: _Task) -> _Worker:
+    # Spawned, not forked: a child forked from a process with threads or a CUDA context may hang.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    ticks = context.RawValue(ctypes.c_uint64)
+    process = context.Process(target=_work, args=(theirs, task, ticks), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(ours, process, ticks)
+
+
+def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
+    """A worker's life: take fleets and train them until there are no more."""
+
+    def tick() -> None:
+        ticks.value += 1
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which ends its workers
+    tick()
+    _keep_freed_memory()
+    import torch
+
+    from cifar_ablations.study.data.dataset import open_cached
+    from cifar_ablations.study.training.engine import train
+
+    tick()
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    device = torch.device(task.device)
+    data = open_cached(task.data_folder).to(device)
+    while True:
+        tick()
+        try:
+            members, checkpoints, extent = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        tick()
+        try:
+            train(members, data, device, connection.send, checkpoints, extent, tick)
+            connection.send(None)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the coordinator is gone, and with it whoever wanted these results
+        except Exception:
+            connection.send(traceback.format_exc())
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next step.
+
+    glibc gives large blocks back to the system and gets them afresh, page fault by page fault: about a tenth of a
+    step's time on a CPU.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none
+        M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

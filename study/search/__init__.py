@@ -1,0 +1,1 @@
+"""Searches: rounds of Optuna studies, asked and told by one coordinator."""

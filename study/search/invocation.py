@@ -1,0 +1,115 @@
+"""What a search is asked to do: its size, data, place, samplers and rungs, and how that is logged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe, digest_of
+from cifar_ablations.ablations.search import Study
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.execution.runner import surroundings
+from cifar_ablations.study.search.optuna_study import KEPT, Settings
+
+FIRST_TUNING_SEED = 100_000
+"""Seeds that choose are never seeds that confirm; plans count from 0."""
+
+AT_ONCE = {"cpu": 8, "cuda": 32}
+"""Trials asked before the first of them is told: it decides what is drawn, so the number of workers must not."""
+
+LEAST_AT_ONCE = 2
+"""Of each study, however many there are: what a rung leaves must still fill the workers."""
+
+
+DECISIVE = ("name", "epochs", "seeds", "seed", "sampler", "pruner", "rungs", "trials", "pareto", "at_once")
+
+
+@dataclass(frozen=True)
+class SearchInvocation:
+    """A search with all that surrounds it: size, data, place, and how it was asked for."""
+
+    name: str
+    baseline: Recipe
+    profile: Profile
+    data: Dataset
+    device: torch.device
+    workers: int
+    trials: int
+    sampler: str = "tpe"
+    pruner: str = "halving"
+    seed: int = 0
+    seeds_per_trial: int = 1
+    pareto: bool = False
+    baseline_name: str = "the notebook's recipe"
+    overrides: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that every trial is trained with."""
+        return tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.seeds_per_trial))
+
+    @property
+    def epochs(self) -> int:
+        """How long a trial is trained that is not pruned."""
+        return self.baseline.sized.budget.epochs
+
+    @property
+    def settings(self) -> Settings:
+        """How each of its studies is carried out."""
+        return Settings(self.sampler, self.pruner, self.seed, self.rungs, self.epochs, self.pareto)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Where the pruner is asked: after a quarter and half of the epochs; for `wilcoxon`, after each seed but the
+        last."""
+        if self.pruner == "none" or self.pareto:
+            return ()
+        if self.pruner == "wilcoxon":
+            return tuple(range(1, self.seeds_per_trial))
+        rungs, rung = [], max(1, -(-self.epochs // 4))
+        while rung < self.epochs:
+            rungs.append(rung)
+            rung *= KEPT
+        return tuple(rungs)
+
+    def stages(self) -> list[tuple[tuple[int, ...], int]]:
+        """What is trained between two askings of the pruner: up to which seeds, and to which epoch."""
+        if self.pruner == "wilcoxon" and not self.pareto:
+            return [(self.seeds[: count + 1], self.epochs) for count in range(self.seeds_per_trial)]
+        return [(self.seeds, epoch) for epoch in (*self.rungs, self.epochs)]
+
+    def described(self) -> dict[str, Any]:
+        """What is logged before the first trial, as JSON values."""
+        described = {
+            "name": self.name,
+            "question": catalog.search_module(self.name).QUESTION,
+            **surroundings(self.profile, self.baseline, self.data, self.overrides),
+            "epochs": self.epochs,
+            "baseline": {
+                "name": self.baseline_name,
+                "digest": self.baseline.digest(),
+                "knobs": self.baseline.knobs(),
+            },
+            "seeds": list(self.seeds),
+            "seed": self.seed,
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "rungs": list(self.rungs),
+            "trials": self.trials,
+            "pareto": self.pareto,
+            "at_once": AT_ONCE[self.device.type],
+            "chance": 1 / len(self.data.classes),
+        }
+        # What decides the trials, and not how things are called or where they lie.
+        fixed = {k: described[k] for k in DECISIVE} | {"data": self.data.digest, "recipe": self.baseline.digest()}
+        return {**described, "digest": digest_of(fixed), "command": self.command}
+
+
+def studies_of(invocation: SearchInvocation) -> list[Study]:
+    """The studies that a search begins with."""
+    return next(catalog.search_module(invocation.name).search(invocation.baseline, invocation.trials))

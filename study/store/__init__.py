@@ -1,0 +1,1 @@
+"""What is written: the only writer of MLflow, and the output folder."""

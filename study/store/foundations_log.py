@@ -1,0 +1,65 @@
+"""What the demonstrations write to MLflow: a parent run, and a run each with its checks and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Param
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.study.store.tracking import Store, metrics_at
+
+FOUNDATIONS = "foundations"
+"""The experiment that holds the demonstrations."""
+
+
+class FoundationsLog:
+    """The demonstrations of a store."""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def open(self, seed: int, facts: Mapping[str, str]) -> tuple[str, str]:
+        """The ids of the demonstrations' experiment and of a new parent run for all of them with one seed."""
+        experiment = self._experiment()
+        tags = {
+            schema.KIND: schema.KIND_FOUNDATIONS,
+            schema.SEED: str(seed),
+            **{schema.PROVENANCE + name: value for name, value in facts.items()},
+        }
+        return experiment, self._store.create_run(experiment, f"foundations, seed {seed}", tags, facts)
+
+    def _experiment(self) -> str:
+        found = self._store.client.get_experiment_by_name(FOUNDATIONS)
+        if found is None:
+            if not self._store.local:
+                return self._store.client.create_experiment(FOUNDATIONS)
+            self._store.home.artifacts.mkdir(parents=True, exist_ok=True)
+            location = (self._store.home.artifacts / FOUNDATIONS).as_uri()
+            return self._store.client.create_experiment(FOUNDATIONS, artifact_location=location)
+        if found.lifecycle_stage == "deleted":
+            self._store.client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+
+    def demonstration(
+        self, experiment: str, parent: str, seed: int, described: Mapping[str, Any], files: Path, seconds: float
+    ) -> str:
+        """The id of a new, ended child run with a demonstration: files is a folder with its frames."""
+        tags = {
+            "mlflow.parentRunId": parent,
+            schema.KIND: schema.KIND_FOUNDATION,
+            schema.DEMONSTRATION: described["name"],
+            schema.SEED: str(seed),
+            "mlflow.note.content": f"**{described['question']}**\n\n{described['idea']}",
+        }
+        run_id = self._store.create_run(experiment, described["name"], tags, {})
+        holds = [float(check["holds"]) for check in described["checks"]]
+        metrics = {f"{schema.CHECK}{i}": value for i, value in enumerate(holds, start=1)}
+        metrics |= {schema.CHECKS_HOLDING: sum(holds), schema.SECONDS: seconds}
+        self._store.client.log_batch(run_id, metrics=metrics_at(metrics, 0), params=[Param("seed", str(seed))])
+        self._store.client.log_dict(run_id, dict(described), schema.DEMONSTRATION_FILE)
+        self._store.client.log_artifacts(run_id, str(files), schema.FRAMES_FOLDER)
+        self._store.client.set_terminated(run_id, "FINISHED")
+        return run_id

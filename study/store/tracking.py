@@ -1,0 +1,314 @@
+"""What plans write to MLflow, and the store that searches and demonstrations write to as well (`search_log`,
+`foundations_log`). What is written is named in `ablations.schema`.
+
+One coordinator process holds a Store; workers never touch MLflow. Every run costs one write when it starts, one per
+epoch, and a few when it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifar_ablations.ablations.errors import AblateError
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+import numpy as np
+import psutil
+from mlflow.entities import Dataset as TrackedDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.store import views
+from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.store.provenance import user
+from cifar_ablations.study.training.engine import Epoch, Outcome
+
+COORDINATOR = "coordinator"
+"""Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
+
+
+PLAN_VIEW = views.grouped(
+    schema.KIND_TRAINING,
+    schema.ARM,
+    (schema.TEST_ACCURACY, schema.GENERALISATION_GAP, schema.TRAIN_ACCURACY, schema.SECONDS),
+)
+
+KINDS = (
+    schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL, schema.KIND_FOUNDATIONS,
+    schema.KIND_FOUNDATION,
+)  # fmt: skip
+
+
+class Store:
+    """The MLflow store of an output folder. Hold the folder's lock before making one."""
+
+    def __init__(self, home: Home):
+        # Creating the tables of a fresh SQLite store is announced in a dozen lines otherwise.
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.home = home
+        self.uri = home.tracking_uri
+        self.local = self.uri.startswith("sqlite")
+        self.client = mlflow.MlflowClient(tracking_uri=self.uri)
+        self._me = this_process()
+
+    def experiment(self, plan: str, data: Dataset, view: str = PLAN_VIEW) -> str:
+        """The id of the experiment that holds the runs of a plan or search on a data set, with a view of them."""
+        name = f"{plan} on {data.name} ({data.digest[:8]})"
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            if found.tags.get(views.TAG) != view:
+                self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
+            return found.experiment_id
+        tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest, views.TAG: view}
+        location = None
+        if self.local:
+            self.home.artifacts.mkdir(parents=True, exist_ok=True)
+            location = (self.home.artifacts / f"{plan.replace('/', '-')}-{data.name}-{data.digest[:8]}").as_uri()
+        return self.client.create_experiment(name, artifact_location=location, tags=tags)
+
+    def results(self, data: Dataset) -> set[tuple[str, int]]:
+        """(recipe digest, seed) of every training on this data set that ended with a result, in any experiment."""
+        found = set()
+        for run in self.search_runs(
+            f"tags.{schema.KIND} = '{schema.KIND_TRAINING}' and tags.{schema.DATA_DIGEST} = '{data.digest}'"
+        ):
+            tags = run.data.tags
+            if tags.get(schema.OUTCOME) in schema.RESULTS:
+                found.add((tags[schema.DIGEST], int(tags[schema.SEED])))
+        return found
+
+    def invoked(self, plan_digest: str, data: Dataset) -> bool:
+        """Whether this very plan has been logged for this data set before."""
+        return bool(
+            self.search_runs(
+                f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{plan_digest}' "
+                f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
+            )
+        )
+
+    def reconcile(self) -> int:
+        """End the runs that are marked RUNNING though nobody trains them any more; returns how many trainings.
+
+        With a local store the caller's lock says that nobody else is at work. On a server, others' runs are left
+        alone unless they were started on this machine by a process that is gone.
+        """
+        ended = 0
+        for run in self.search_runs("attributes.status = 'RUNNING'"):
+            tags = run.data.tags
+            if tags.get(schema.KIND) not in KINDS:
+                continue
+            if not self.local and not is_gone(tags.get(COORDINATOR, "")):
+                continue
+            self.interrupt(run.info.run_id)
+            ended += tags[schema.KIND] in (schema.KIND_TRAINING, schema.KIND_TRIAL)
+        return ended
+
+    def open_invocation(
+        self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str], gallery: Mapping[str, Any]
+    ) -> str:
+        """The id of a new parent run that carries the plan: to be called before the first training.
+
+        gallery: what some training images will look like, as `schema.GALLERY_FILE` has it.
+        """
+        data = described["data"]
+        tags = {
+            schema.KIND: schema.KIND_PLAN,
+            schema.PLAN: described["name"],
+            schema.PROFILE: described["profile"]["name"],
+            "mlflow.note.content": _note(described),
+            **data_tags(data),
+            **{schema.PROVENANCE + name: value for name, value in facts.items()},
+        }
+        run_id = self.create_run(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
+        self.client.log_dict(run_id, dict(described), schema.PLAN_FILE)
+        self.client.log_dict(run_id, dict(gallery), schema.GALLERY_FILE)
+        # Last: by this tag the plan is known to have been logged whole.
+        self.client.set_tag(run_id, schema.PLAN_DIGEST, described["digest"])
+        return run_id
+
+    def start(
+        self, experiment: str, parent: str, arm: str, member: Any, described: Mapping[str, Any], data: Dataset
+    ) -> str:
+        """The id of a new child run for one training, with its knobs and its data set."""
+        digest = member.recipe.digest()
+        tags = {
+            "mlflow.parentRunId": parent,
+            schema.KIND: schema.KIND_TRAINING,
+            schema.PLAN: described["name"],
+            schema.PROFILE: described["profile"]["name"],
+            schema.ARM: arm,
+            schema.SEED: str(member.seed),
+            schema.DIGEST: digest,
+            **data_tags(described["data"]),
+        }
+        run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags, {})
+        params = [Param(name, str(value)) for name, value in member.recipe.knobs().items()]
+        self.client.log_batch(run_id, params=[*params, Param("seed", str(member.seed))])
+        tracked = TrackedDataset(
+            name=data.name, digest=data.digest, source_type="local", source=json.dumps({"source": data.source})
+        )
+        self.client.log_inputs(run_id, [DatasetInput(tracked, [InputTag("mlflow.data.context", "training")])])
+        return run_id
+
+    def epoch(self, run_id: str, event: Epoch) -> None:
+        """Write an epoch's metrics, in one batch."""
+        self.client.log_batch(run_id, metrics=metrics_at(event.metrics, event.epoch))
+
+    def end(self, run_id: str, outcome: Outcome) -> None:
+        """Write what a training ended as."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / schema.DETAILS_FILE
+            details: dict[str, Any] = dict(outcome.details)
+            np.savez_compressed(path, **details)
+            self.client.log_artifact(run_id, str(path))
+        self.client.log_batch(
+            run_id,
+            metrics=metrics_at(outcome.metrics, outcome.epochs),
+            tags=[RunTag(schema.OUTCOME, outcome.outcome)],
+        )
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, why: str) -> None:
+        """Mark a training that raised an error; it has no result and will be trained again."""
+        self.client.set_tag(run_id, schema.OUTCOME, schema.FAILED)
+        self.client.set_tag(run_id, "error", why[-5_000:])
+        self.client.set_terminated(run_id, "FAILED")
+
+    def stall(self, run_id: str, why: str) -> None:
+        """Note that the worker of a run made no progress and was ended."""
+        self.client.set_tag(run_id, schema.STALLED, why)
+
+    def interrupt(self, run_id: str) -> None:
+        """Mark a run that was stopped from outside; it has no result and will be trained again."""
+        self.client.set_tag(run_id, schema.OUTCOME, schema.INTERRUPTED)
+        self.client.set_terminated(run_id, "KILLED")
+
+    def close_invocation(self, run_id: str, failures: int) -> None:
+        """End the parent run of an invocation that went through."""
+        self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
+
+    def attach(self, described: Mapping[str, Any], page: Path) -> None:
+        """Put a plan's report beside its newest parent run, where MLflow's UI shows it."""
+        runs = self.search_runs(
+            f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{described['digest']}' "
+            f"and tags.{schema.DATA_DIGEST} = '{described['data']['digest']}'"
+        )
+        if runs:
+            newest = max(runs, key=lambda run: run.info.start_time)
+            self.client.log_artifact(newest.info.run_id, str(page))
+
+    def create_run(self, experiment: str, name: str, tags: Mapping[str, str], facts: Mapping[str, str]) -> str:
+        """The id of a new run, with its tags and what every run says of itself."""
+        everyone = {
+            COORDINATOR: self._me,
+            "mlflow.user": user(),
+            "mlflow.source.name": "ablate",
+            "mlflow.source.type": "LOCAL",
+        }
+        if facts.get("commit", "unknown") != "unknown":
+            everyone["mlflow.source.git.commit"] = facts["commit"]
+        return self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info.run_id
+
+    def search_runs(self, filter_string: str) -> list[Any]:
+        """Every run, in any experiment, for which MLflow's filter holds."""
+        experiments = [e.experiment_id for e in _pages(self.client.search_experiments)]
+        if not experiments:
+            return []
+        return _pages(self.client.search_runs, experiment_ids=experiments, filter_string=filter_string)
+
+
+class StoreError(AblateError):
+    """The MLflow store cannot be reached or read; the message says which and what to do."""
+
+
+def open_store(home: Home) -> Store:
+    """The store, or StoreError in a sentence."""
+    try:
+        store = Store(home)
+        store.client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(
+            f"The MLflow store {home.tracking_uri} cannot be opened ({reason}). Set MLFLOW_TRACKING_URI or ABLATE_HOME."
+        ) from error
+    return store
+
+
+def _pages(search: Any, **arguments: Any) -> list[Any]:
+    """All results of a paged search."""
+    found, token = [], None
+    while True:
+        page = search(**arguments, max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def metrics_at(values: Mapping[str, float], step: int) -> list[Metric]:
+    """Metrics of now, at a step."""
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, step) for name, value in values.items()]
+
+
+def data_tags(data: Mapping[str, Any]) -> dict[str, str]:
+    """What a run says of its data, described as a plan or search logs it."""
+    return {
+        schema.DATA: data["name"],
+        schema.DATA_DIGEST: data["digest"],
+        schema.STAND_IN: str(data["stand_in"]).lower(),
+    }
+
+
+def _note(described: Mapping[str, Any]) -> str:
+    """Markdown that MLflow's UI shows on the parent run."""
+    lines = [f"**{described['question']}**", "", f"{described['model']}; {described['budget']}.", ""]
+    if described["data"]["stand_in"]:
+        lines += ["**Rehearsal on drawn images: nothing here is about photographs.**", ""]
+    lines += [f"- {claim['statement']}" for claim in described["claims"]]
+    return "\n".join([*lines, "", f"Plan `{described['digest']}`, fixed before the first training."])
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(int(psutil.boot_time()))
+
+
+def this_process() -> str:
+    return f"{socket.gethostname()}/{_boot()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+
+
+def is_gone(coordinator: str | None) -> bool:
+    """Whether the process of that tag ran on this machine and does so no more."""
+    if coordinator is None:
+        return True
+    try:
+        host, boot, pid, started = coordinator.split("/")
+    except ValueError:
+        return False
+    if host != socket.gethostname():
+        return False
+    if boot != _boot():
+        return True
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
+    except psutil.NoSuchProcess:
+        return True

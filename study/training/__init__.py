@@ -1,0 +1,1 @@
+"""The engine: fleets trained in lockstep; knows neither MLflow nor Optuna."""

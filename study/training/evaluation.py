@@ -1,0 +1,73 @@
+"""Members in evaluation mode: what they answer on images they did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.step import autocast, normalise, take
+
+BATCH = {"cpu": 250, "cuda": 2_000}
+
+Scales = Mapping[Member, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean cross entropy, and which images were answered rightly, bool [images]."""
+
+    loss: float
+    correct: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return float(self.correct.mean())
+
+
+@torch.no_grad()
+def answers(
+    fleet: Fleet,
+    rows: Sequence[int],
+    images: Tensor,
+    chosen: Mapping[int, Tensor],
+    scales: Scales,
+    tick: Callable[[], None],
+) -> list[Tensor]:
+    """Logits, float32 [N, classes], of the members at these rows, on the images chosen for their seeds, int64 [N].
+
+    tick: called after every member's batch, as a sign of life.
+    """
+    fleet.train(False)
+    members = [fleet.members[row] for row in rows]
+    size = BATCH[images.device.type]
+    total = len(next(iter(chosen.values())))
+    found: list[list[Tensor]] = [[] for _ in rows]
+    for start in range(0, total, size):
+        batches: dict[tuple, Tensor] = {}
+        for member in members:
+            if (key := _inputs_of(member, scales)) not in batches:
+                some = take(images, chosen[member.seed][start : start + size].to(images.device))
+                batches[key] = normalise(some, *scales[member])
+        for index, (row, member) in enumerate(zip(rows, members, strict=True)):
+            with autocast(member.recipe.sized.budget.precision, images.device):
+                found[index].append(fleet.networks[row](batches[_inputs_of(member, scales)]).float())
+            tick()
+    return [torch.cat(logits) for logits in found]
+
+
+def scores(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Score]:
+    """What answers are worth, brought to the host at once; targets: int64 [N] each."""
+    losses = torch.stack([F.cross_entropy(a, t) for a, t in zip(logits, targets, strict=True)]).double().cpu().tolist()
+    right = torch.stack([a.argmax(dim=1) == t for a, t in zip(logits, targets, strict=True)]).cpu().numpy()
+    return [Score(loss, correct) for loss, correct in zip(losses, right, strict=True)]
+
+
+def _inputs_of(member: Member, scales: Scales) -> tuple[int, int]:
+    return member.seed, id(scales[member])

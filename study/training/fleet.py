@@ -1,0 +1,148 @@
+"""A fleet: members trained in lockstep, their weights and gradients the rows of two matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import fills
+from cifar_ablations.study.training import model
+from cifar_ablations.study.training.randomness import seeded
+
+# Every tensor starts at a multiple of this many elements (64 bytes in fp32), and so does every row.
+ALIGNMENT = 16
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training: a recipe and a seed."""
+
+    recipe: Recipe
+    seed: int
+
+    @cached_property
+    def digest(self) -> str:
+        """The recipe's digest."""
+        return self.recipe.digest()
+
+
+class Fleet:
+    """The networks of K members, each an ordinary module whose parameters are views into a row of `weights` [K, P].
+
+    Gradients go to rows of `gradients` [K, P] in the same layout, by way of `gradient_views`: per member, a view per
+    parameter. Buffers, such as the running statistics of batch normalisation, are views into rows of a matrix per type,
+    `buffers`. Convolution weights lie channels last.
+    """
+
+    def __init__(self, members: Sequence[Member], classes: int, device: torch.device):
+        self.members = list(members)
+        self.networks = [initialised(member, classes) for member in members]
+        first = self.networks[0]
+        self._places = _layout(first.named_parameters())
+        self._buffer_places = {
+            dtype: _layout((name, b) for name, b in first.named_buffers() if b.dtype == dtype)
+            for dtype in sorted({b.dtype for b in first.buffers()}, key=str)
+        }
+        self.weights = torch.zeros(len(members), _row_size(self._places), device=device)
+        self.gradients = torch.zeros_like(self.weights)
+        self.buffers = {
+            dtype: torch.zeros(len(members), _row_size(places), dtype=dtype, device=device)
+            for dtype, places in self._buffer_places.items()
+        }
+        for row, network in enumerate(self.networks):
+            for name, parameter in network.named_parameters():
+                self._view(self.weights, row, name, parameter.shape).copy_(parameter.detach())
+            for name, buffer in network.named_buffers():
+                self._buffer_view(row, name, buffer).copy_(buffer)
+            network.to(device)
+        self._bind()
+
+    def _view(self, matrix: Tensor, row: int, name: str, shape: torch.Size) -> Tensor:
+        start, size = self._places[name]
+        flat = matrix[row, start : start + size]
+        if len(shape) == 4:
+            outputs, inputs, height, width = shape
+            return flat.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return flat.view(shape)
+
+    def part(self, matrix: Tensor, name: str) -> Tensor:
+        """A parameter's columns of a matrix [K, P], such as weights or gradients: [K, elements]."""
+        start, size = self._places[name]
+        return matrix[:, start : start + size]
+
+    def _buffer_view(self, row: int, name: str, buffer: Tensor) -> Tensor:
+        start, size = self._buffer_places[buffer.dtype][name]
+        return self.buffers[buffer.dtype][row, start : start + size].view(buffer.shape)
+
+    def _bind(self) -> None:
+        self.gradient_views = [
+            [self._view(self.gradients, row, name, p.shape) for name, p in network.named_parameters()]
+            for row, network in enumerate(self.networks)
+        ]
+        for row, network in enumerate(self.networks):
+            for name, parameter in network.named_parameters():
+                parameter.data = self._view(self.weights, row, name, parameter.shape)
+            for name, buffer in list(network.named_buffers()):
+                owner, _, leaf = name.rpartition(".")
+                setattr(network.get_submodule(owner), leaf, self._buffer_view(row, name, buffer))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the members only, in the given order."""
+        self.members = [self.members[row] for row in rows]
+        self.networks = [self.networks[row] for row in rows]
+        self.weights = self.weights[list(rows)]
+        self.gradients = torch.zeros_like(self.weights)
+        self.buffers = {dtype: matrix[list(rows)] for dtype, matrix in self.buffers.items()}
+        self._bind()
+
+    def state(self) -> dict[str, Tensor]:
+        """What training changes, [K, …] each: the matrices themselves, not copies."""
+        return {"weights": self.weights} | {f"buffers.{d}".replace("torch.", ""): m for d, m in self.buffers.items()}
+
+    def train(self, training: bool) -> None:
+        """Put every network into training or evaluation mode."""
+        for network in self.networks:
+            network.train(training)
+
+
+def initialised(member: Member, classes: int) -> nn.Module:
+    """The member's network with its first weights, fp32 on the CPU.
+
+    Each layer draws from a generator named by the seed and the layer: members of one seed start from the same numbers
+    wherever their schemes share them.
+    """
+    with seeded(member.seed, "network"):
+        network = model.network_of(member.recipe, classes)
+    for name, layer in network.named_modules():
+        reset = getattr(layer, "reset_parameters", None)
+        if reset is None:
+            continue
+        with seeded(member.seed, "weights", name):
+            reset()
+        for technique in member.recipe.techniques:
+            if fills(technique, "initialise"):
+                with seeded(member.seed, "weights", name):
+                    technique.initialise(layer)
+    return network
+
+
+def _layout(named: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[int, int]]:
+    """Where each tensor lies in a row: name to (start, size)."""
+    places, start = {}, 0
+    for name, tensor in named:
+        places[name] = (start, tensor.numel())
+        start += _aligned(tensor.numel())
+    return places
+
+
+def _row_size(places: Mapping[str, tuple[int, int]]) -> int:
+    return sum(_aligned(size) for _, size in places.values())
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

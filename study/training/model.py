@@ -1,0 +1,181 @@
+"""Networks by name, and the place in them where dropout may act."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.recipe import Network, Recipe
+from cifar_ablations.ablations.technique import fills
+
+MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
+"""Activation functions that max-pooling may come before."""
+
+
+class DropoutSite(nn.Module):
+    """Where activations may be dropped: multiplies them by `mask` [B, *shape] in training, and else does nothing."""
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.shape = shape
+        self.mask: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask if self.training and self.mask is not None else x
+
+
+class NotebookNetwork(nn.Module):
+    """The notebook's CNN: four 3×3 convolutions, each with ReLU and 2×2 max-pooling, and two linear layers.
+
+    Pooling comes before bias and ReLU. It gives the same function and the same gradients, since adding a constant per
+    channel and ReLU are monotone, and touches a quarter of the memory. Where another activation function is not
+    monotone, it comes after.
+    """
+
+    def __init__(self, width: float, classes: int):
+        super().__init__()
+        channels = [3, *(max(1, round(c * width)) for c in (64, 128, 256, 256))]
+        hidden = max(1, round(512 * width))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, kernel_size=3, padding=1) for before, after in pairwise(channels)
+        )
+        self.hidden = nn.Linear(channels[-1] * 2 * 2, hidden)
+        self.activations = nn.ModuleList(nn.ReLU() for _ in channels)
+        self.dropout = DropoutSite(hidden)
+        self.classifier = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes] of normalised images [B, 3, 32, 32]."""
+        *convolved, last = self.activations
+        for convolution, activation in zip(self.convolutions, convolved, strict=True):
+            if not isinstance(activation, MONOTONE):
+                x = F.max_pool2d(activation(convolution(x)), 2)
+                continue
+            assert isinstance(convolution, nn.Conv2d)
+            x = F.max_pool2d(F.conv2d(x, convolution.weight, padding=1), 2)
+            assert convolution.bias is not None
+            x = activation(x + convolution.bias.to(x.dtype)[:, None, None])
+        x = x.flatten(1)
+        return self.classifier(self.dropout(last(self.hidden(x))))
+
+
+class _ConvolutionNorm(nn.Sequential):
+    """3×3 convolution without bias, batch normalisation, ReLU, and 2×2 max-pooling where asked."""
+
+    def __init__(self, inputs: int, outputs: int, pool: bool = False):
+        layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)]
+        super().__init__(*layers, nn.ReLU(), *([nn.MaxPool2d(2)] if pool else []))
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside an identity."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body = nn.Sequential(_ConvolutionNorm(channels, channels), _ConvolutionNorm(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ResNet9(nn.Module):
+    """The nine-layer residual network of David Page's CIFAR-10 speed records (DAWNBench, 2018): 6.6 M parameters."""
+
+    def __init__(self, width: float, classes: int):
+        super().__init__()
+        first, second, third, fourth = (max(1, round(c * width)) for c in (64, 128, 256, 512))
+        self.features = nn.Sequential(
+            _ConvolutionNorm(3, first),
+            _ConvolutionNorm(first, second, pool=True),
+            _Residual(second),
+            _ConvolutionNorm(second, third, pool=True),
+            _ConvolutionNorm(third, fourth, pool=True),
+            _Residual(fourth),
+            nn.MaxPool2d(4),
+            nn.Flatten(),
+        )
+        self.dropout = DropoutSite(fourth)
+        self.classifier = nn.Linear(fourth, classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes] of normalised images [B, 3, 32, 32]; Page scales them by 1/8."""
+        return 0.125 * self.classifier(self.dropout(self.features(x)))
+
+
+NETWORKS: dict[str, Callable[[float, int], nn.Module]] = {"notebook": NotebookNetwork, "resnet9": ResNet9}
+
+
+def build(network: Network, classes: int) -> nn.Module:
+    """The network in fp32 on the CPU, drawn from torch's global generator.
+
+    A name is one of NETWORKS, or `package.module:factory` for a callable of one's own that takes (width, classes) and
+    returns a module; what such a name stands for is not part of a recipe's digest. Raises AblateError, with what is
+    near, for a name that leads nowhere.
+    """
+    if ":" in network.name:
+        made = _factory(network.name)(network.width, classes)
+        if not isinstance(made, nn.Module):
+            raise AblateError(f"model.name={network.name} returned {type(made).__name__}, not a torch.nn.Module")
+        return made
+    if network.name not in NETWORKS:
+        raise AblateError(
+            f"model.name cannot be {network.name!r}{did_you_mean(network.name, NETWORKS)} "
+            "Or package.module:factory for your own."
+        )
+    return NETWORKS[network.name](network.width, classes)
+
+
+def network_of(recipe: Recipe, classes: int) -> nn.Module:
+    """The recipe's network as `build` makes it, every ReLU replaced where a technique asks for another function."""
+    network = build(recipe.sized.model, classes)
+    for technique in recipe.techniques:
+        for name, module in list(network.named_modules()):
+            if isinstance(module, nn.ReLU) and (other := technique.activation()) is not None:
+                owner, _, leaf = name.rpartition(".")
+                setattr(network.get_submodule(owner), leaf, other)
+    return network
+
+
+def check(recipe: Recipe, classes: int) -> None:
+    """Raise AblateError unless the recipe's network can be built, gives logits, and has a place for its masks."""
+    network = network_of(recipe, classes).eval()
+    name = recipe.model.name
+    with torch.no_grad():
+        try:
+            logits = network(torch.zeros(2, 3, 32, 32))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise AblateError(f"model.name={name} cannot take images [2, 3, 32, 32]: {error}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise AblateError(f"model.name={name} must return logits of shape (2, {classes}) for two images, not {got}")
+    masking = [t.name for t in recipe.techniques if fills(t, "mask") and not t.is_off]
+    if masking and not any(isinstance(m, DropoutSite) for m in network.modules()):
+        raise AblateError(
+            f"model.name={name} has no {DropoutSite.__module__}.DropoutSite, so {masking[0]} would do nothing; "
+            f"put one in, or --set {masking[0]}=off"
+        )
+
+
+def _factory(path: str) -> Callable[[float, int], nn.Module]:
+    module_name, _, attribute = path.partition(":")
+    # A console script does not look in the current folder, where a user's own module most often lies.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise AblateError(f"model.name={path}: no module {error.name!r} in this folder or environment") from error
+    except AttributeError as error:
+        raise AblateError(f"model.name={path}: {error}") from error
+    if not callable(found):
+        raise AblateError(f"model.name={path} is not callable")
+    return found

@@ -1,0 +1,302 @@
+"""One training step of a fleet: what runs thousands of times, and is captured as a CUDA graph where there is a GPU.
+
+Everything that changes from step to step is read from device memory: the position in the epoch, the order of the
+images, the keys of the draws, learning rates. So one capture serves every step, schedule and optimizer, and within an
+epoch nothing waits for the host.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import Technique, fills
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.model import DropoutSite
+from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.randomness import StepDraws, halves, permutation
+
+BRANCHES = 8
+"""CUDA streams over which the members of a fleet are spread: parallel branches of the captured graph."""
+
+WARM_UPS = 3
+"""Steps taken and undone before a capture, so that libraries have chosen their kernels."""
+
+
+class Stepper:
+    """Takes the steps of a fleet; one is made anew whenever members leave, since their matrices move.
+
+    losses and norms, float64 [K]: sums over the
+    steps since `begin` of the loss times the batch's size and of the gradient's norm.
+    """
+
+    def __init__(self, fleet: Fleet, updater: Updater, data: Dataset, device: torch.device):
+        self.fleet, self.updater, self.data, self.device = fleet, updater, data, device
+        members = fleet.members
+        self.budget = members[0].recipe.sized.budget
+        self._visits = {_order_of(m): m for m in members}
+        self.losses = torch.zeros(len(members), dtype=torch.float64, device=device)
+        self.norms = torch.zeros(len(members), dtype=torch.float64, device=device)
+        self.scales = scales(members, data, device)
+        self._one_hot = torch.eye(len(data.classes), device=device)
+        self._labels = data.train_labels.cpu()
+        steps, size = self.budget.steps_per_epoch, self.budget.batch_size
+        self._orders = torch.zeros(len(self._visits), self.budget.train_images, dtype=torch.int64, device=device)
+        self._slots = _slots(fleet)
+        self._keys = torch.zeros(steps, len(self._slots), 2, dtype=torch.int32, device=device)
+        self._number = torch.zeros(1, dtype=torch.int64, device=device)  # of the step in the training
+        self._within = torch.zeros(1, dtype=torch.int64, device=device)  # of the step in the epoch
+        self._ramp = torch.arange(size, device=device)
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._capturing = device.type == "cuda"
+        self._streams = [torch.cuda.Stream(device) for _ in range(min(BRANCHES, len(members)))] if _on(device) else []
+
+    def begin(self, epoch: int, images: Mapping[int, Tensor]) -> None:
+        """Get ready for the steps of an epoch (from 0); images: per seed, its training images, on the CPU.
+
+        The order of visits and the keys come over in one transfer each.
+        """
+        steps = self.budget.steps_per_epoch
+        numbers = range(epoch * steps, (epoch + 1) * steps)
+        orders = [order(member, images[member.seed], self._labels, epoch) for member in self._visits.values()]
+        self._orders.copy_(torch.stack(orders))
+        keys = [[halves(*name, number) for name in self._slots] for number in numbers]
+        self._keys.copy_(torch.tensor(keys, dtype=torch.int32).view(self._keys.shape))
+        self._number.fill_(epoch * steps)
+        self._within.zero_()
+        self.losses.zero_()
+        self.norms.zero_()
+
+    def run(self, within: int) -> None:
+        """Take step `within` of the epoch; steps are taken in order. The last batch may be smaller."""
+        size = min(self.budget.batch_size, self.budget.train_images - within * self.budget.batch_size)
+        if self._capturing and size not in self._graphs:
+            self._capture(size)
+        if size in self._graphs:
+            self._graphs[size].replay()
+        else:
+            self._step(size)
+
+    def _step(self, size: int) -> None:
+        self._set_gradients(size)
+        self.norms += torch.linalg.vector_norm(self.fleet.gradients, dim=1)
+        self.updater.step(self._number, self.fleet.weights, self.fleet.gradients)
+        self._number += 1
+        self._within += 1
+
+    def _set_gradients(self, size: int) -> None:
+        """Every member's gradients on its batch of `size` images, and their losses added up."""
+        keys = self._keys.index_select(0, self._within)[0]
+        draws = {name: keys[slot] for slot, name in enumerate(self._slots)}
+        positions = self._within * self.budget.batch_size + self._ramp[:size]
+        chosen = {visit: self._orders[row].index_select(0, positions) for row, visit in enumerate(self._visits)}
+        batches: dict[tuple, tuple[Tensor, Tensor]] = {}
+        for member, network in zip(self.fleet.members, self.fleet.networks, strict=True):
+            shared = _batch_of(member)
+            if shared not in batches:
+                batches[shared] = self._batch(chosen[_order_of(member)], member, draws)
+            _set_masks(member, network, size, draws)
+        losses = []
+        for index, (member, network) in enumerate(zip(self.fleet.members, self.fleet.networks, strict=True)):
+            images, targets = batches[_batch_of(member)]
+            with self._branch(index):
+                with autocast(self.budget.precision, self.device):
+                    logits = network(images)
+                loss = F.cross_entropy(logits.float(), targets)
+                parameters = list(network.parameters())
+                gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+                for row, gradient in zip(self.fleet.gradient_views[index], gradients, strict=True):
+                    row.copy_(gradient)
+                losses.append(loss.detach())
+        self._join()
+        self.losses += torch.stack(losses).double() * size
+
+    def _batch(self, chosen: Tensor, member: Member, draws: Mapping[tuple, Tensor]) -> tuple[Tensor, Tensor]:
+        def drawn(technique: Technique) -> StepDraws:
+            return StepDraws(draws[member.seed, technique.name])
+
+        images = take(self.data.train_images, chosen)
+        targets = self._one_hot[self.data.train_labels[chosen]]
+        return batch(images, targets, member.recipe, self.scales[member], drawn)
+
+    @contextmanager
+    def _branch(self, index: int) -> Iterator[None]:
+        """A member's branch of the step: one of several streams, where there are any."""
+        if not self._streams:
+            yield
+            return
+        stream = self._streams[index % len(self._streams)]
+        if index < len(self._streams):
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            yield
+
+    def _join(self) -> None:
+        for stream in self._streams:
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+
+    def _capture(self, size: int) -> None:
+        """Capture a step at one batch size. Whatever the steps that warm up change is put back."""
+        state = [
+            *self.fleet.state().values(), *self.updater.state().values(),
+            self._number, self._within, self.losses, self.norms,
+        ]  # fmt: skip
+        before = [tensor.clone() for tensor in state]
+        aside = torch.cuda.Stream(self.device)
+        aside.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UPS):
+                self._step(size)
+                for tensor, value in zip(state, before, strict=True):
+                    tensor.copy_(value)
+        torch.cuda.current_stream(self.device).wait_stream(aside)
+        torch.cuda.synchronize(self.device)
+        pool = next(iter(self._graphs.values())).pool() if self._graphs else None
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=pool):
+                self._step(size)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # A user's own network may read something back in its forward; it trains all the same, only slower.
+            warnings.warn(f"this network cannot be captured as a CUDA graph: {error}", stacklevel=2)
+            torch.cuda.synchronize(self.device)
+            self._capturing = False
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
+            return
+        self._graphs[size] = graph
+
+
+def tune(device: torch.device) -> None:
+    """Have cuDNN choose its kernels by trying them, and keep fp32 what its name says (no TF32)."""
+    if _on(device):
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def autocast(precision: str, device: torch.device):
+    """The arithmetic of forward passes: convolutions and matrix products in bf16, or nothing special for fp32."""
+    if precision == "bf16":
+        # A cache of cast weights would outlive the step that a graph captures.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    return nullcontext()
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 images [B, 3, H, W] as float32, in units of the data set's spread: torchvision's ToTensor and Normalize.
+
+    Operation by operation the same, hence bitwise equal; mean and std are [3, 1, 1].
+    """
+    return images.float().div_(255).sub_(mean).div_(std)
+
+
+def batch(
+    images: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    scale: tuple[Tensor, Tensor],
+    drawn: Callable[[Technique], StepDraws],
+) -> tuple[Tensor, Tensor]:
+    """What a network is trained on in one step: normalised images [B, 3, H, W] and class probabilities [B, classes].
+
+    images: uint8 [B, 3, H, W], as they are in the data set; targets: one-hot [B, classes]; scale: as `scales` has it;
+    drawn: the draws of a technique at this step.
+    """
+    for technique in _filling(recipe, "augment"):
+        images = technique.augment(images, drawn(technique))
+    images = normalise(images, *scale)
+    for technique in _filling(recipe, "mix"):
+        images, targets = technique.mix(images, targets, drawn(technique))
+    return images, targets
+
+
+def order(member: Member, images: Tensor, labels: Tensor, epoch: int) -> Tensor:
+    """In which order a member visits its training images in an epoch (from 0), int64 [images] on the CPU."""
+    shuffled = images[permutation(len(images), member.seed, "order", epoch)]
+    if techniques := _filling(member.recipe, "order"):
+        first = images[permutation(len(images), member.seed, "order", 0)]
+        for technique in techniques:
+            shuffled = technique.order(shuffled, first, labels)
+    return shuffled
+
+
+def take(images: Tensor, chosen: Tensor) -> Tensor:
+    """Images [B, C, H, W] by index, channels last (indexing the permuted view would lose the layout)."""
+    return images.permute(0, 2, 3, 1)[chosen].permute(0, 3, 1, 2)
+
+
+def scales(members: Iterable[Member], data: Dataset, device: torch.device) -> dict[Member, tuple[Tensor, Tensor]]:
+    """What each member's images are normalised with: mean and standard deviation, float32 [3, 1, 1]."""
+    made: dict[tuple, tuple[Tensor, Tensor]] = {}  # one pair for all that share it
+    found = {}
+    for member in members:
+        techniques = _filling(member.recipe, "standardise")
+        if techniques not in made:
+            mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (data.mean, data.std))
+            for technique in techniques:
+                mean, std = technique.standardise(mean, std)
+            made[techniques] = (mean, std)
+        found[member] = made[techniques]
+    return found
+
+
+def _filling(recipe: Recipe, *hooks: str) -> tuple[Technique, ...]:
+    return tuple(t for t in recipe.techniques if any(fills(t, hook) for hook in hooks))
+
+
+def _batch_of(member: Member) -> tuple:
+    """Members that agree on this are trained on the very same batches."""
+    return member.seed, _filling(member.recipe, "order", "augment", "standardise", "mix")
+
+
+def _order_of(member: Member) -> tuple:
+    """Members that agree on this visit the training images in the same order."""
+    return member.seed, _filling(member.recipe, "order")
+
+
+def _sites(network: torch.nn.Module) -> list[tuple[str, DropoutSite]]:
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, DropoutSite)]
+
+
+def _slots(fleet: Fleet) -> list[tuple]:
+    """The names of all draws of a step, each to be completed by the step's number.
+
+    Batches are drawn by seed, so that arms of one seed see the same crops; masks by member, so that members are masked
+    independently of each other.
+    """
+    slots: dict[tuple, None] = {}
+    for member, network in zip(fleet.members, fleet.networks, strict=True):
+        for technique in _filling(member.recipe, "augment", "mix"):
+            slots[member.seed, technique.name] = None
+        for technique in _filling(member.recipe, "mask"):
+            for site, _ in _sites(network):
+                slots[_mask_slot(member, technique, site)] = None
+    return list(slots)
+
+
+def _mask_slot(member: Member, technique: Technique, site: str) -> tuple:
+    return member.seed, member.digest, technique.name, site
+
+
+def _set_masks(member: Member, network: torch.nn.Module, size: int, draws: Mapping[tuple, Tensor]) -> None:
+    masking = _filling(member.recipe, "mask")
+    for name, site in _sites(network) if masking else ():
+        site.mask = None
+        for technique in masking:
+            mask = technique.mask((size, *site.shape), StepDraws(draws[_mask_slot(member, technique, name)]))
+            if mask is not None:
+                site.mask = mask if site.mask is None else site.mask * mask
+
+
+def _on(device: torch.device) -> bool:
+    return device.type == "cuda"

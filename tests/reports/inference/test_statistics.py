@@ -1,0 +1,320 @@
+"""Statistics against closed forms, scipy, statsmodels and published figures."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cifar_ablations.reports.inference import statistics as st
+
+# The clinic data of statsmodels' test_tost.py, whose expected values come from R: groups 1 and 2 of two columns.
+VAR1_1 = [2.84, 2.51, 2.41, 2.95, 3.14, 3.79, 4.14, 3.85, 3.02, 3.45, 5.37, 3.81, 4.19, 3.16, 3.84]
+VAR1_2 = [2.60, 2.82, 2.18, 3.46, 4.01, 3.04, 3.47, 4.06, 2.91, 3.59, 4.51, 3.16, 3.86, 3.31, 3.02]
+VAR2_1 = [4.00, 3.26, 4.14, 3.42, 3.25, 4.34, 4.97, 4.31, 3.11, 3.41, 5.02, 4.21, 4.59, 5.30, 4.32]
+VAR2_2 = [3.76, 3.66, 3.65, 3.60, 3.48, 2.87, 3.24, 3.92, 3.99, 4.21, 4.21, 3.31, 3.61, 2.97, 2.73]
+
+
+@pytest.fixture
+def arms():
+    rng = np.random.default_rng(7)
+    shared = rng.normal(0.7, 0.03, 6)
+    control = pd.Series(shared + rng.normal(0, 0.004, 6), index=range(6))
+    return pd.Series(shared + 0.01 + rng.normal(0, 0.004, 6), index=range(6)), control
+
+
+def test_paired_is_the_closed_form(arms):
+    treatment, control = arms
+    d = (treatment - control).to_numpy()
+    se = d.std(ddof=1) / math.sqrt(6)
+    half = stats.t.ppf(0.975, 5) * se
+    found = st.paired(treatment, control)
+    assert (found.n, found.mean, found.sd) == pytest.approx((6, d.mean(), d.std(ddof=1)))
+    assert (found.low, found.high) == pytest.approx((d.mean() - half, d.mean() + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(d.mean()) / se, 5))
+    assert found.correlation == pytest.approx(np.corrcoef(treatment, control)[0, 1])
+    assert st.paired(control, treatment).mean == pytest.approx(-found.mean)
+
+
+def test_mutations_are_told_apart(arms):
+    """What a slip would compute is not what is computed: a wrong ddof, unpaired, a wrong sign, no Holm."""
+    treatment, control = arms
+    d, found = (treatment - control).to_numpy(), st.paired(treatment, control)
+    assert found.sd != pytest.approx(d.std(ddof=0), rel=1e-3)
+    assert found.p < 0.1 * stats.ttest_ind(treatment, control).pvalue
+    assert found.mean > 0.005 > -found.mean
+    assert st.holm([0.01, 0.04, 0.03]) != pytest.approx([0.01, 0.04, 0.03])
+
+
+def test_pairs_are_made_by_seed_not_by_position():
+    treatment = pd.Series([0.3, 0.1, 0.2, 0.9], index=[2, 0, 1, 9])
+    control = pd.Series([0.0, 0.05, 0.12, 0.4], index=[0, 1, 2, 8])
+    assert list(st.differences(treatment, control).round(6)) == [0.1, 0.15, 0.18]
+    assert st.paired(treatment, control).n == 3
+
+
+def test_tost_published():
+    first, second = pd.Series(VAR2_1), pd.Series(VAR2_2)
+    assert st.equivalence_p((first - second).to_numpy(), 0.6) == pytest.approx(0.4412034046, abs=1e-9)
+    found = st.paired(first, second, confidence=0.9)
+    assert (found.low, found.high) == pytest.approx((0.12616533, 0.99916800), abs=1e-8)
+    assert st.equivalence_p(np.array(VAR1_1) - np.array(VAR1_2), 0.6) == pytest.approx(0.003166881489, abs=1e-11)
+
+
+def test_holm_by_hand_and_with_a_gap():
+    assert st.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    adjusted = st.holm([0.01, math.nan, 0.03])
+    assert adjusted[0] == pytest.approx(0.03)  # corrected for all three that were planned
+    assert adjusted[2] == pytest.approx(0.06)
+    assert math.isnan(adjusted[1])
+    assert st.holm([math.nan, 1.0])[1] == 1.0
+    assert st.holm([]) == []
+
+
+def test_holm_is_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    for seed in range(5):
+        p = np.random.default_rng(seed).uniform(0, 0.3, 6).round(2)
+        np.testing.assert_allclose(st.holm(p), multipletests(p, method="holm")[1])
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_sign_flip_is_scipys_permutation_test(n):
+    d = np.random.default_rng(n).normal(0.3, 1, n)
+    expected = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=False)
+    assert st.sign_flip_p(d) == pytest.approx(expected.pvalue)
+
+
+def test_sign_flip_floor_ties_and_large_samples():
+    assert st.sign_flip_p(np.array([0.1, 0.2, 0.3])) == 2 / 2**3
+    assert st.sign_flip_p(np.array([0.1, 0.1, -0.1, 0.3])) == 0.5  # 4 of 16 sums reach 0.4 from above, 4 from below
+    many = np.random.default_rng(0).normal(0.1, 1, 40)
+    assert st.sign_flip_p(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.02)
+
+
+@pytest.mark.parametrize(("n", "effect"), [(3, 3.26), (5, 1.68), (8, 1.16), (10, 1.00), (15, 0.78), (20, 0.66)])
+def test_minimum_detectable_effect_table(n, effect):
+    assert st.minimum_detectable_effect(n) == pytest.approx(effect, abs=0.006)
+    assert st.seeds_needed(effect + 0.01) == n
+
+
+def test_minimum_detectable_effect_simulated():
+    draws = np.random.default_rng(3).normal(st.minimum_detectable_effect(5), 1, (20_000, 5))
+    assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.012)
+
+
+def test_seeds_needed_limits():
+    assert st.seeds_needed(50.0) == 2
+    assert st.seeds_needed(1e-6) is None
+    assert st.seeds_needed(0.0) is None
+    assert st.seeds_needed(math.nan) is None
+
+
+def test_upper_limit_of_sd_covers():
+    draws = np.random.default_rng(5).normal(0, 2.0, (20_000, 5)).std(axis=1, ddof=1)
+    limits = np.array([st.upper_limit_of_sd(sd, 5) for sd in draws[:4_000]])
+    assert (limits > 2.0).mean() == pytest.approx(0.95, abs=0.012)
+    assert math.isnan(st.upper_limit_of_sd(1.0, 1))
+
+
+def test_interval_covers_and_test_keeps_its_level():
+    """A/A: no effect, correlated arms; 95 % of intervals hold zero and 5 % of tests reject."""
+    rng = np.random.default_rng(5)
+    inside, rejected, draws = 0, 0, 600
+    for _ in range(draws):
+        shared = rng.normal(0, 1, 5)
+        a, b = (pd.Series(shared + rng.normal(0, 1, 5)) for _ in range(2))
+        found = st.paired(a, b)
+        inside += found.low <= 0 <= found.high
+        rejected += found.p < 0.05
+    assert inside / draws == pytest.approx(0.95, abs=0.027)
+    assert rejected / draws == pytest.approx(0.05, abs=0.027)
+
+
+def test_prediction_interval_covers_the_next_draw():
+    draws = np.random.default_rng(1).normal(0, 1, (1_500, 6))
+    inside = [low <= draw[5] <= high for draw in draws for low, high in [st.prediction_interval(draw[:5])]]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.018)
+
+
+def test_proportion_interval_is_clopper_pearson():
+    low, high = st.proportion_interval(1, 5)
+    assert (low, high) == pytest.approx((stats.beta.ppf(0.025, 1, 5), stats.beta.ppf(0.975, 2, 4)))
+    assert st.proportion_interval(0, 5)[0] == 0.0
+    assert all(math.isnan(limit) for limit in st.proportion_interval(0, 0))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_seeds(n):
+    a = pd.Series([0.5] * n, dtype=float)
+    found = st.paired(a, a - 0.1)
+    assert found.n == n
+    assert all(math.isnan(x) for x in (found.sd, found.low, found.high, found.p, found.sign_flip_p, found.correlation))
+    assert math.isnan(st.equivalence_p((a - a).to_numpy(), 0.1))
+    assert math.isnan(st.mean_interval(a.to_numpy()).std)
+    assert all(math.isnan(x) for x in st.prediction_interval(a.to_numpy()))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02])
+def test_differences_without_spread_are_no_evidence(shift):
+    control = pd.Series([0.70, 0.62, 0.55])
+    found = st.paired(control + shift, control)
+    assert found.sd == 0.0
+    assert found.mean == pytest.approx(shift)
+    assert all(math.isnan(x) for x in (found.low, found.high, found.p, st.upper_limit_of_sd(found.sd, 3)))
+    assert all(math.isnan(x) for x in st.prediction_interval([0.7, 0.7, 0.7]))
+    assert math.isnan(st.equivalence_p((control + shift - control).to_numpy(), 0.05))
+
+
+@pytest.mark.parametrize(("seed_spread", "example_spread"), [(0.0, 0.1), (0.05, 0.3), (0.2, 0.05), (0.0, 0.0)])
+def test_the_two_way_interval_covers_new_seeds_and_new_images(seed_spread, example_spread):
+    rng, covered, draws = np.random.default_rng(0), 0, 600
+    for _ in range(draws):
+        d = (
+            0.02
+            + seed_spread * rng.standard_normal((5, 1))
+            + example_spread * rng.standard_normal((1, 60))
+            + 0.3 * rng.standard_normal((5, 60))
+        )
+        found = st.two_way_interval(d)
+        covered += found.low <= 0.02 <= found.high
+    assert covered / draws > 0.95 - 3.3 * (0.95 * 0.05 / draws) ** 0.5, "errs on the wide side at most"
+
+
+def test_the_two_way_interval_is_that_of_the_seeds_where_images_do_not_matter():
+    by_seed = np.array([0.1, 0.3, -0.1, 0.2])
+    found = st.two_way_interval(np.repeat(by_seed[:, None], 50, axis=1))
+    expected = stats.ttest_1samp(by_seed, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert math.isnan(st.two_way_interval(np.zeros((3, 5))).low)
+    assert math.isnan(st.two_way_interval(np.ones((1, 5))).low)
+
+
+@pytest.mark.parametrize(("n", "confidence"), [(2, 0.95), (5, 0.95), (15, 0.9)])
+def test_sd_interval_is_the_chi_square_one(n, confidence):
+    low, high = st.sd_interval(2.0, n, confidence)
+    # The limits are the true spreads under which so small, and so large, an estimate is just likely enough.
+    for limit, probability in ((low, (1 + confidence) / 2), (high, (1 - confidence) / 2)):
+        assert stats.chi2.cdf((n - 1) * 2.0**2 / limit**2, n - 1) == pytest.approx(probability)
+    assert low < 2.0 < high
+    assert st.sd_interval(2.0, n, 0.9)[1] == pytest.approx(st.upper_limit_of_sd(2.0, n, 0.95))
+    for nothing in (st.sd_interval(2.0, 1), st.sd_interval(0.0, n), st.sd_interval(math.nan, n)):
+        assert all(math.isnan(limit) for limit in nothing)
+
+
+def test_sd_interval_published():
+    """n = 10 and s = 1: the usual table's factors for 95 %, 0.688 and 1.826."""
+    assert st.sd_interval(1.0, 10) == pytest.approx((0.688, 1.826), abs=5e-4)
+
+
+def test_sd_interval_covers_and_misses_evenly_on_either_side():
+    sds = np.random.default_rng(8).normal(0, 2.0, (4_000, 5)).std(axis=1, ddof=1)
+    low, high = np.array([st.sd_interval(sd, 5) for sd in sds]).T
+    for missed in ((low > 2.0).mean(), (high < 2.0).mean()):
+        assert missed == pytest.approx(0.025, abs=3.3 * (0.025 * 0.975 / 4_000) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("d", "above", "ties"), [([1, 2, -1], 2, 0), ([0.5, 0, 0, -1], 1, 2), ([0, 0], 0, 2), ([3], 1, 0)]
+)
+def test_improvement_is_the_share_above_zero_with_ties_counted_half(d, above, ties):
+    n = len(d)
+    share, low, high = st.improvement(0.001 * np.array(d, dtype=float))
+    assert share == pytest.approx((above + ties / 2) / n)
+    assert low == pytest.approx(stats.binomtest(above, n).proportion_ci(method="exact").low)
+    assert high == pytest.approx(stats.binomtest(above + ties, n).proportion_ci(method="exact").high)
+    assert 0 <= low <= share <= high <= 1
+
+
+def test_improvement_without_seeds_with_rounding_and_from_the_other_side():
+    assert all(math.isnan(x) for x in st.improvement(np.array([])))
+    # 0.7 - 0.6 - 0.1 is zero but for rounding.
+    assert st.improvement(np.array([0.7 - 0.6 - 0.1, 0.1]))[0] == 0.75
+    d = np.array([0.2, 0.1, -0.3, 0.0, 0.4])
+    share, low, high = st.improvement(d, 0.9)
+    assert st.improvement(-d, 0.9) == pytest.approx((1 - share, 1 - high, 1 - low))
+    assert low > st.improvement(d, 0.99)[1]
+
+
+def test_friedman_published():
+    """Table 6 of Demšar 2006: four classifiers on 14 data sets."""
+    found = st.friedman([3.143, 2.000, 2.893, 1.964], 14)
+    assert found.chi2 == pytest.approx(9.28, abs=0.005)
+    assert found.f == pytest.approx(3.69, abs=0.005)
+    # "The critical value of F(3,39) for α = 0.05 is 2.85, so we reject the null-hypothesis."
+    assert stats.f.isf(0.05, 3, 39) == pytest.approx(2.85, abs=0.005)
+    assert found.p == pytest.approx(stats.f.sf(3.69, 3, 39), abs=2e-4)
+    assert found.p < 0.05
+
+
+@pytest.mark.parametrize(("k", "n"), [(3, 4), (4, 14), (7, 5)])
+def test_friedman_is_scipys(k, n):
+    values = np.random.default_rng(k).standard_normal((n, k)) + 0.3 * np.arange(k)
+    ranks = stats.rankdata(values, axis=1)
+    found, expected = st.friedman(ranks.mean(axis=0), n), stats.friedmanchisquare(*values.T)
+    assert found.chi2 == pytest.approx(expected.statistic)
+    # The F is that of an analysis of variance of the ranks, which has no spread between blocks.
+    rest = ((ranks - ranks.mean(axis=0)) ** 2).sum() / ((k - 1) * (n - 1))
+    assert found.f == pytest.approx(n * ranks.mean(axis=0).var(ddof=1) / rest)
+    assert found.p == pytest.approx(stats.f.sf(found.f, k - 1, (k - 1) * (n - 1)))
+
+
+def test_friedman_at_its_ends():
+    alike = st.friedman([1.0, 2.0, 3.0], 6)
+    assert (alike.chi2, alike.f, alike.p) == (pytest.approx(12.0), math.inf, 0.0)
+    level = st.friedman([2.0, 2.0, 2.0], 6)
+    assert (level.chi2, level.f, level.p) == pytest.approx((0.0, 0.0, 1.0))
+    for ranks, n in (([1.0], 5), ([1.5, 1.5], 1), ([math.nan, 1.0], 5), ([], 5)):
+        assert math.isnan(st.friedman(ranks, n).p)
+
+
+@pytest.mark.parametrize("n", [2, 5, 15])
+@pytest.mark.parametrize("margin", [0.1, 0.5, 2.0])
+def test_equivalence_is_statsmodels_and_an_interval_within_the_margin(n, margin):
+    from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
+
+    one, other = np.random.default_rng(n).normal(0.1, 1, (2, n))
+    d = one - other
+    p = st.equivalence_p(d, margin)
+    assert p == pytest.approx(ttost_paired(one, other, -margin, margin)[0])
+    assert p == pytest.approx(DescrStatsW(d).ttost_mean(-margin, margin)[0])
+    found = st.mean_interval(d, 0.9)
+    assert (p < 0.05) == (-margin < found.low and found.high < margin)
+    assert st.equivalence_p(-d, margin) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("n", [2, 3, 15])
+@pytest.mark.parametrize("confidence", [0.95, 0.9, 1 - 0.05 / 3])
+def test_the_interval_of_a_mean_is_scipys(n, confidence):
+    x = np.random.default_rng(n).normal(0.7, 0.02, n)
+    found, expected = st.mean_interval(x, confidence), stats.ttest_1samp(x, 0).confidence_interval(confidence)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    half = (expected.high - expected.low) / 2 * math.sqrt(n + 1)
+    assert st.prediction_interval(x, confidence) == pytest.approx((x.mean() - half, x.mean() + half))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "images", "spreads"), [(3, 8, (0.5, 1)), (5, 6, (0, 0)), (4, 10, (2, 0.3)), (6, 9, (0.2, 2))]
+)
+def test_the_two_way_interval_is_that_of_an_analysis_of_variance(seeds, images, spreads):
+    import statsmodels.formula.api as smf
+    from statsmodels.stats.anova import anova_lm
+
+    rng = np.random.default_rng(images)
+    d = spreads[0] * rng.standard_normal((seeds, 1)) + spreads[1] * rng.standard_normal(images)
+    d = d + rng.standard_normal((seeds, images))
+    long = pd.DataFrame({"y": d.ravel(), "s": np.repeat(range(seeds), images), "i": np.tile(range(images), seeds)})
+    squares = anova_lm(smf.ols("y ~ C(s) + C(i)", long).fit())["mean_sq"]
+    total = squares["C(s)"] + squares["C(i)"] - squares["Residual"]
+    variance = max(total, squares["C(i)"]) / (seeds * images)
+    parts = {"C(s)": seeds - 1, "C(i)": images - 1, "Residual": (seeds - 1) * (images - 1)}
+    freedom = max(total**2 / sum(squares[name] ** 2 / df for name, df in parts.items()), seeds - 1)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+    alone = stats.ttest_1samp(d.mean(axis=1), 0).confidence_interval()
+    half = max(half, (alone.high - alone.low) / 2)
+    found = st.two_way_interval(d)
+    assert (found.n, found.mean) == pytest.approx((seeds, d.mean()))
+    assert (found.low, found.high) == pytest.approx((d.mean() - half, d.mean() + half))
+    assert found.std == pytest.approx(math.sqrt(variance))

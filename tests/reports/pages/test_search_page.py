@@ -1,0 +1,414 @@
+"""From a store with searches to their pages, which are parsed."""
+
+import base64
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_search_figures import (
+    CHANCE,
+    EPOCHS,
+    HOSTILE,
+    JOINT,
+    RATE,
+    RATES,
+    RUNGS,
+    planted_curves,
+    planted_joint,
+    planted_rates,
+)
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.pages import search_page
+from cifar_ablations.reports.reading import load, searches
+from tests.fresh_store import put_fresh_store
+from tests.reports.pages.test_plan_page import Parsed
+
+LEARNING = "learning-rate"
+OPEN = "<script>alert('search')</script>"
+
+
+def described(name, digest, **changes):
+    data = {"name": "cifar10", "digest": "aa11bb22", "source": "an archive", "stand_in": False}
+    return {
+        "name": name, "question": "Which rate is best, & is 1 < 2?", "digest": digest,
+        "profile": {"name": "quick", "summary": "a laptop's answer"}, "model": "notebook × 0.25",
+        "budget": "5,000 training images, batch 64, 12 epochs", "epochs": EPOCHS,
+        "data": data | {"classes": [f"class {i}" for i in range(10)]}, "titles": {"optimizer": "the optimizer"},
+        "overrides": [], "command": f"ablate tune {name}",
+        "baseline": {"digest": "sgd5", "knobs": {RATE: 0.003}, "name": "the notebook's recipe"},
+        "seeds": [100000], "sampler": "tpe", "pruner": "halving", "rungs": RUNGS, "trials": 8, "chance": CHANCE,
+    } | changes  # fmt: skip
+
+
+def outcome_of(studies, trials, changes):
+    top = searches.best_of(trials)
+    records = [
+        {
+            "name": study.name, "fixed": study.fixed, "widened": study.widened, "edge": study.edge, "best": None,
+            "parameters": [
+                {"name": p.name, "doc": p.doc, "log": p.log, "choices": list(p.choices) or None, "integer": False,
+                 "low": None if p.choices else p.low, "high": None if p.choices else p.high}
+                for p in study.parameters
+            ],
+        }
+        for study in studies
+    ]  # fmt: skip
+    winner = {key: top[key] for key in ("study", "trial", "value", "digest")} | {"knobs": {}, "changes": changes}
+    return {"studies": records, "winner": winner}
+
+
+class Writer:
+    """Writes to a store of its own what a search would."""
+
+    def __init__(self, folder):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mlflow's own, on import
+            from mlflow.tracking import MlflowClient
+
+        put_fresh_store(folder)
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.client = MlflowClient(tracking_uri=self.uri)
+        self.experiment = self.client.create_experiment("searches", artifact_location=(folder / "artifacts").as_uri())
+
+    def open(self, kind, name, plan, started, **tags):
+        data = plan["data"]
+        tags = tags | {
+            schema.KIND: kind, schema.PROFILE: plan["profile"]["name"], schema.DATA: data["name"],
+            schema.DATA_DIGEST: data["digest"], schema.STAND_IN: str(data["stand_in"]).lower(),
+            schema.PROVENANCE + "host": "a & b",
+        }  # fmt: skip
+        run = self.client.create_run(self.experiment, start_time=started, tags=tags).info.run_id
+        self.client.log_dict(run, plan, name)
+        return run
+
+    def search(self, plan, started, outcome=None, running=False):
+        tags = {schema.SEARCH: plan["name"], schema.SEARCH_DIGEST: plan["digest"]}
+        run = self.open(schema.KIND_SEARCH, schema.SEARCH_FILE, plan, started, **tags)
+        if outcome is not None:
+            self.client.log_dict(run, outcome, schema.OUTCOME_FILE)
+        if not running:
+            self.client.set_terminated(run, "FINISHED" if outcome else "KILLED")
+        return run
+
+    def trials(self, plan, parent, trials):
+        curves = planted_curves(trials)
+        return [self.trial(plan, parent, row, curves) for row in trials.to_dict("records")]
+
+    def trial(self, plan, parent, row, curves):
+        from mlflow.entities import Metric, RunTag
+
+        sampled = {k: v for k, v in row.items() if k not in searches.TRIAL_COLUMNS and not pd.isna(v)}
+        tags = {
+            schema.KIND: schema.KIND_TRIAL, load.PARENT: parent, schema.SEARCH: plan["name"],
+            schema.SEARCH_DIGEST: plan["digest"], schema.STUDY: row["study"], schema.TRIAL: str(row["trial"]),
+            schema.SAMPLED: json.dumps(sampled), schema.DIGEST: row["digest"],
+            schema.DATA_DIGEST: plan["data"]["digest"],
+        }  # fmt: skip
+        run = self.client.create_run(self.experiment, tags=tags).info.run_id
+        mine = curves[(curves["study"] == row["study"]) & (curves["trial"] == row["trial"])]
+        points = list(zip(mine["epoch"], mine["value"], strict=True))
+        metrics = [Metric(schema.VALIDATION_ACCURACY, value, 0, epoch) for epoch, value in points]
+        metrics += [Metric(schema.RUNG, value, 0, epoch) for epoch, value in points if epoch in RUNGS]
+        ends = {schema.SECONDS: row["seconds"], schema.EPOCHS: row["epochs"], schema.OBJECTIVE: row["value"]}
+        if row["outcome"] in searches.COUNTED:
+            metrics += [Metric(name, value, 0, EPOCHS) for name, value in ends.items() if not np.isnan(value)]
+        outcome = [RunTag(schema.OUTCOME, row["outcome"])] if row["outcome"] else []
+        self.client.log_batch(run, metrics=metrics, tags=outcome)
+        if row["outcome"]:
+            self.client.set_terminated(run, "FINISHED", end_time=int(row["ended"]))
+        return run
+
+    def tuned(self, plan):
+        """The plan that tests the joint search's best recipe, with two seeds of it."""
+        from mlflow.entities import Metric
+
+        arms = {"notebook's recipe": "sgd5", "tuned recipe": f"joint{planted_joint()['value'].idxmax()}"}
+        claim = {
+            "statement": "the tuned recipe is better", "technique": "everything", "metric": schema.TEST_ACCURACY,
+            "sign": 1, "treatment": "tuned recipe", "control": "notebook's recipe", "family": "test accuracy overall",
+            "source": "the search",
+        }  # fmt: skip
+        rule = {"margin": 0.005, "alpha": 0.05, "test": "paired t", "correction": "holm", "confirmatory_seeds": 2}
+        tested = plan | {
+            "name": "tuned", "digest": "7e57", "arms": [{"name": n, "digest": d} for n, d in arms.items()],
+            "seeds": [0, 1, 2], "claims": [claim], "rule": rule,
+        }  # fmt: skip
+        parent = self.open(schema.KIND_PLAN, schema.PLAN_FILE, tested, 900_000)
+        for seed in tested["seeds"]:
+            for accuracy, (arm, digest) in zip((0.5, 0.6), arms.items(), strict=True):
+                tags = {
+                    schema.KIND: schema.KIND_TRAINING, load.PARENT: parent, schema.ARM: arm, schema.SEED: str(seed),
+                    schema.DIGEST: digest, schema.OUTCOME: schema.FINISHED, schema.DATA_DIGEST: plan["data"]["digest"],
+                }  # fmt: skip
+                run = self.client.create_run(self.experiment, tags=tags).info.run_id
+                value = accuracy + 0.01 * seed + 0.001 * seed * (accuracy > 0.5)
+                self.client.log_batch(run, metrics=[Metric(schema.TEST_ACCURACY, value, 0, EPOCHS)])
+                self.client.set_terminated(run, "FINISHED")
+
+
+@dataclass(frozen=True)
+class Written:
+    uri: str
+    runs: dict
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory):
+    """A store with a resumed search, a joint one that was tested, one that is running, and much that is not theirs."""
+    writer = Writer(tmp_path_factory.mktemp("searches"))
+    rates, joint, runs = planted_rates(), planted_joint(), {}
+    learning = described(LEARNING, "feed0001")
+    early = rates["trial"] < 4
+    first = writer.search(learning, 1_000)
+    runs["early"] = writer.trials(learning, first, rates[early])
+    second = writer.search(learning, 2_000, outcome_of(RATES, rates, [[RATE, 0.003, 0.0021]]))
+    runs["late"] = writer.trials(learning, second, rates[~early])
+    # The same question, asked before with fewer trials, and its trials on other data.
+    older = described(LEARNING, "feed0000", trials=2)
+    writer.trials(older, writer.search(older, 500), rates.head(2).assign(value=0.99))
+    writer.trials(learning | {"data": learning["data"] | {"digest": "cc33"}}, second, rates.head(1).assign(value=0.98))
+
+    whole = described("joint", "feed0002", sampler="random", baseline={"digest": "none", "name": "the baseline"})
+    changes = [[RATE, 0.003, 0.0063], ["schedule.shape", "constant", "cosine"]]
+    parent = writer.search(whole, 3_000, outcome_of(JOINT, joint, changes))
+    runs["joint"] = writer.trials(whole, parent, joint)
+    writer.tuned(whole)
+
+    drawn = learning["data"] | {"name": "../drawn <shapes>", "digest": "5555", "stand_in": True}
+    mid = described(OPEN, "feed0003", data=drawn, overrides=["dropout.p=0.3"])
+    parent = writer.search(mid, 4_000, running=True)
+    some = rates[rates["study"] == HOSTILE].head(5)
+    writer.trials(mid, parent, some.assign(outcome=[schema.FINISHED] * 4 + [""], epochs=12.0))
+    smoke = {"name": "smoke", "summary": "seconds"}
+    writer.search(described("begun", "feed0004", profile=smoke), 5_000, running=True)
+    return Written(writer.uri, runs)
+
+
+@pytest.fixture(scope="module")
+def pages(searched, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports") / "new"
+    return {path.name: path for path in search_page.write_search_reports(searched.uri, folder)}
+
+
+def text_of(pages, start):
+    return Parsed(next(path for name, path in pages.items() if name.startswith(start)).read_text("utf-8")).text
+
+
+def test_trials_come_back(searched):
+    newest = next(s for s in searches.searches(searched.uri) if s.name == LEARNING)
+    assert newest.digest == "feed0001"
+    found = searches.trials_of(load.connect(searched.uri), newest)
+    expected = planted_rates()
+    columns = ["study", "trial", "outcome", "digest", RATE]
+    pd.testing.assert_frame_equal(found[columns], expected[columns])
+    counts = expected["outcome"].isin(searches.COUNTED)
+    for column in ("value", "last", "epochs"):
+        np.testing.assert_allclose(found.loc[counts, column], expected.loc[counts, column])
+    assert set(found["run_id"]) == {*searched.runs["early"], *searched.runs["late"]}
+
+
+def test_curves_and_rungs_come_back(searched):
+    client = load.connect(searched.uri)
+    newest = next(s for s in searches.searches(searched.uri) if s.name == LEARNING)
+    trials = searches.trials_of(client, newest)
+    expected = planted_curves(planted_rates())
+    pd.testing.assert_frame_equal(searches.curves_of(client, trials), expected, check_dtype=False)
+    at_rungs = expected[expected["epoch"].isin(RUNGS)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(searches.rungs_of(client, trials), at_rungs, check_dtype=False)
+
+
+def test_a_resumed_search_has_its_outcome_in_every_invocation(searched):
+    found = [s for s in searches.searches(searched.uri) if s.digest == "feed0001"]
+    assert [s.started.timestamp() for s in found] == [2, 1]
+    assert found[0].outcome == found[1].outcome
+    assert found[0].winner["study"] == HOSTILE
+
+
+def test_ranges_are_derived_where_there_is_no_outcome(searched):
+    newest = next(s for s in searches.searches(searched.uri) if s.name == OPEN)
+    trials = searches.trials_of(load.connect(searched.uri), newest)
+    (study,) = searches.studies_of(newest, trials)
+    (parameter,) = study.parameters
+    assert (study.name, study.edge, study.sampler) == (HOSTILE, None, "tpe")
+    assert parameter.low == pytest.approx(3e-4)
+    assert parameter.log
+    mixed = trials.assign(**{"a.b": ["x", "y", "x", "y", None], "c.d": 3.0})
+    assert [(p.name, p.choices, p.low) for p in searches.studies_of(newest, mixed)[0].parameters[1:]] == [
+        ("a.b", ("x", "y"), pytest.approx(np.nan, nan_ok=True)),
+        ("c.d", (), 3.0),
+    ]
+
+
+def test_study_table(searched):
+    table = searches.study_table(RATES, planted_rates()).set_index("study")
+    assert table.loc["sgd", ["finished", "pruned", "diverged", "uncounted"]].to_list() == [6, 1, 1, 0]
+    assert table.loc[HOSTILE, ["finished", "pruned", "diverged", "uncounted", "counted"]].to_list() == [8, 0, 0, 1, 8]
+    assert table.loc["sgd", "epochs"] == 6 * 12 + 3 + 2
+    assert list(table.loc["sgd", "sampled"]) == [RATE]
+
+
+def test_pages_and_their_files(searched, pages):
+    names = ["search-joint-cifar10-quick", "search-learning-rate-cifar10-quick"]
+    assert [name.removesuffix(".html") for name in sorted(pages)][1:3] == names
+    assert len(pages) == 4
+    (open_one,) = (name for name in pages if "script" in name)
+    assert open_one.startswith("search-script-alert-search-script-drawn-shapes-quick-")
+    csv = pd.read_csv(pages[f"{names[1]}.html"].with_name(f"{names[1]}-trials.csv"), dtype={"digest": str})
+    expected = searches.by_study(planted_rates(), RATES)
+    assert csv["trial"].to_list() == expected["trial"].to_list()
+    np.testing.assert_allclose(csv[RATE], expected[RATE], rtol=1e-7)
+    assert csv["counted"].sum() == 16
+    curves = planted_curves(expected).set_index(["study", "trial", "epoch"])["value"]
+    last = csv[csv["study"] == "sgd"].set_index("trial")
+    assert last.loc[4, "rung_3"] == pytest.approx(curves["sgd", 4, 3])
+    assert np.isnan(last.loc[7, "rung_3"])
+
+
+def test_pages_load_nothing_and_escape(pages):
+    for path in pages.values():
+        text = path.read_text("utf-8")
+        parsed = Parsed(text)
+        (script,) = parsed.scripts
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for tag, attributes in parsed.elements:
+            for name, value in attributes.items():
+                assert not name.startswith("on")
+                if name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+                    local = value.startswith(("#", "data:")) or "/" not in value
+                    assert local or (tag == "a" and value.startswith("http://127.0.0.1:5000/#/experiments/")), value
+        assert "@import" not in text
+        assert "url(http" not in text
+        policy = next(m["content"] for m in parsed.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+        scripts = f"script-src 'sha256-{digest}'"
+        assert policy == f"default-src 'none'; {scripts}; style-src 'unsafe-inline'; img-src data:"
+        assert len(set(parsed.ids)) == len(parsed.ids)
+        for region in (a for _, a in parsed.elements if "tabindex" in a and a.get("role")):
+            assert region["aria-label"]
+
+
+def test_page_says_it(pages):
+    text = text_of(pages, "search-learning")
+    best = searches.best_of(planted_rates())
+    assert "Which rate is best, & is 1 < 2?" in text
+    assert "Finished: 16 trials in 2 studies, 1 failed or interrupted" in text
+    assert f"The best recipe is that of trial {best['trial']} of {HOSTILE}, with a validation accuracy of" in text
+    assert (
+        f"accuracy of {100 * best['value']:.2f} %. Against the notebook's recipe it changes {RATE} from 0.003" in text
+    )
+    assert "The notebook's recipe itself, trial 5 of sgd, has" in text
+    assert (
+        "an optimistic one: it is the best of 16 trials, measured on the images that chose it, with seed 100000" in text
+    )
+    assert "The plan tuned puts it to the test." in text
+    assert "optimizer.rate at the edge" in text
+    assert "Alike for all 2 studies: 8 trials; trials of up to 12 epochs; sampler tpe, pruner halving; ranges" in text
+    assert "Different between them: the epochs trained, by pruning or divergence (sgd: 77, " in text
+    assert "At epoch 3, 15 trials were compared and 1 pruned." in text
+    assert "Importances take a study of ten complete trials" in text
+    assert "ablate tune learning-rate" in text
+    assert "a & b" in text
+    assert "STAND-IN" not in text
+    assert "None of its arms has the digest of this search's best recipe" in text
+    order = ["The answer", "Put to the test", "Studies", "How the search went", "Every trial", "Data and provenance"]
+    assert [text.index(title) for title in order] == sorted(text.index(title) for title in order)
+
+
+def test_a_joint_search_shows_its_parameters(pages):
+    text = text_of(pages, "search-joint")
+    assert "it changes optimizer.rate from 0.003 to 0.0063 and schedule.shape from constant to cosine." in text
+    assert "Importances, descriptive" in text
+    assert "Dodge et al. 2019" in text
+    assert "There is one study, with sampler random, pruner halving: nothing had to be shared out." in text
+    for said in ("A line per complete trial across all parameters", "between the trials, interpolated"):
+        assert said in text
+
+
+def test_the_test_of_the_best_recipe_is_told(pages):
+    text = text_of(pages, "search-joint")
+    assert (
+        "Plan tuned ( 7e57 ) compares on test images, with seeds 0, 1 and 2, none of which the search has used" in text
+    )
+    assert "None of its arms has the digest" not in text
+    assert "The tuned recipe is better. SUPPORTED : +10.10 pp [9.85, 10.35], 3 paired seeds" in text
+
+
+def test_mid_run_page(pages):
+    text = text_of(pages, "search-script")
+    assert "Mid-run: 4 trials in 1 study so far, 1 in training" in text
+    assert "So far the best recipe is that of trial 3 of" in text
+    assert "which recipe is best may still change" in text
+    assert "the ranges given here are those of the values sampled so far" in text
+    assert "in training" in text
+    assert "Rehearsal on drawn images: not photographs" in text
+    assert "The answer Rehearsal on drawn images. So far" in text
+    assert text.startswith(
+        "Search <script>alert('search')</script> on ../drawn <shapes>, quick, rehearsal on drawn images"
+    )
+    data = "Data: ../drawn <shapes>, rehearsal on drawn images, digest 5555, 10 classes, 5,000 training images"
+    assert text.partition("Skip to the answer ")[2].startswith(data)
+    assert f"{data} Search <script>alert('search')</script> · quick · rehearsal on drawn images" in text
+    assert "../drawn <shapes>" in text
+    assert f"Not yet: ablate run tuned --baseline '{'out/recipes/' + OPEN}.toml'".replace(
+        "('search')", ""
+    ) in text.replace("('\"'\"'search'\"'\"')", "")
+
+
+def test_every_trial_is_linked(searched, pages):
+    path = pages["search-learning-rate-cifar10-quick.html"]
+    links = [a["href"] for a in Parsed(path.read_text("utf-8")).all("a")]
+    for run_id in searched.runs["early"] + searched.runs["late"]:
+        assert any(f"/runs/{run_id}?" in link for link in links)
+
+
+def test_same_store_same_bytes(searched, pages, tmp_path):
+    (again,) = search_page.write_search_reports(searched.uri, tmp_path, search="joint")
+    assert again.read_bytes() == pages["search-joint-cifar10-quick.html"].read_bytes()
+
+
+def test_pages_of_one_search_alone(searched, tmp_path, monkeypatch):
+    monkeypatch.setattr(search_page, "_figures", lambda *_: {})
+    (one,) = search_page.write_search_reports(searched.uri, tmp_path, search="begun")
+    assert one.name == "search-begun-cifar10-smoke.html"
+    (older,) = search_page.write_search_reports(searched.uri, tmp_path, digest="feed0000")
+    assert older.name == "search-learning-rate-cifar10-quick.html", "the older search's question"
+    assert search_page.write_search_reports(searched.uri, tmp_path, digest="none of these") == []
+
+
+def test_errors_help(searched, tmp_path):
+    with pytest.raises(ValueError, match=r"no trials of a search 'learning-rat'; did you mean learning-rate\?"):
+        search_page.write_search_reports(searched.uri, tmp_path, search="learning-rat")
+    with pytest.raises(ValueError, match="ui_address must begin with"):
+        search_page.write_search_reports(searched.uri, tmp_path, ui_address="javascript:alert(1)//")
+    with pytest.raises(ValueError, match="no runs yet: there is no store at"):
+        search_page.write_search_reports(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+
+
+def test_a_store_without_searches_gets_no_page(searched, tmp_path, monkeypatch):
+    monkeypatch.setattr(searches, "searches", lambda uri: [])
+    assert search_page.write_search_reports(searched.uri, tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match=r"no search has run in this store\. Start with `ablate tune`\."):
+        search_page.write_search_reports(searched.uri, tmp_path, search="joint")
+
+
+def test_a_search_before_its_first_trial(searched, tmp_path):
+    (path,) = search_page.write_search_reports(searched.uri, tmp_path, search="begun")
+    text = Parsed(path.read_text("utf-8")).text
+    assert "No trial has ended yet." in text
+    assert "Not yet: ablate run tuned --baseline out/recipes/begun.toml --profile smoke" in text
+    assert "How the search went" not in text
+
+
+def test_a_search_for_more_than_one_recipe(searched):
+    found = next(s for s in searches.searches(searched.uri) if s.name == LEARNING)
+    kept = searches.Search(
+        **{**vars(found), "outcome": found.outcome | {"winner": None, "retuned": {"sgd": {RATE: 0.02}}}}
+    )
+    sentences = search_page.answer(kept, RATES, planted_rates())
+    assert sentences[0].startswith("The best recipe is that of trial")
+    assert sentences[1] == f"The search keeps the notebook's recipe and finds, by study, sgd: {RATE} 0.02."

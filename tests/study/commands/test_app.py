@@ -1,0 +1,360 @@
+"""The command line as a person meets it: what works says where to look, what is wrong says what to type instead."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from rich.text import Text
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.study.commands import app, arguments
+from cifar_ablations.study.data import synthetic
+from cifar_ablations.study.store.home import Home
+from tests.fresh_store import put_fresh_store
+from tests.official_like import NOWHERE
+
+TINY = [
+    f"--set={setting}"
+    for setting in (
+        "model.width=0.0625",
+        "budget.epochs=2",
+        "budget.train_images=80",
+        "budget.validation_images=40",
+        "budget.test_images=60",
+    )
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An output folder, and the tiny data set named by the environment, so that no command needs --data."""
+    monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "out"))
+    monkeypatch.setenv("ABLATE_DATA", str(tiny_folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Home()
+
+
+@pytest.fixture
+def no_data(used_home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An output folder where no data is named and CIFAR-10 cannot be downloaded; there are few images to draw."""
+    monkeypatch.delenv("ABLATE_DATA")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", NOWHERE)
+    monkeypatch.setattr(synthetic, "SIZES", {"train": 400, "test": 200})
+    return used_home
+
+
+@pytest.fixture
+def used_home(home: Home) -> Home:
+    """An output folder in which MLflow has made its tables already, as after any first command."""
+    put_fresh_store(home.folder)
+    return home
+
+
+def _ablate(*words: str):
+    return CliRunner().invoke(app.app, list(words), catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "technique"], "no plan 'technique'; did you mean techniques?"),
+        (["plan", "nonsense"], "no plan 'nonsense'. Known: a-a, claims, data-size"),
+        (["report", "notebok"], "no plan 'notebok'; did you mean notebook?"),
+        (["run", "--profile", "quik"], "no profile 'quik'; did you mean quick?"),
+        (["run", "--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (
+            ["run", "--seeds", "adaptve"],
+            "--seeds must be a whole number or a way, not 'adaptve'; did you mean adaptive?",
+        ),
+        (["run", "--first-seed", "-1"], "--first-seed must be at least 0, not -1"),
+        (["run", "--workers", "-2"], "--workers must be at least 1, not -2"),
+        (["run", "--device", "gpu"], "no device 'gpu'. Known: cpu, cuda"),
+        (["run", "--device", "cuda:99"], "--device cuda:99: this machine has"),
+        (["run", "--set", "dropout"], "--set 'dropout' is not of the form object.field=value"),
+        (["run", "--set", "droput.p=0.3"], "--set droput.p=0.3: no object 'droput'; did you mean dropout?"),
+        (["run", "--set", "dropout.q=0.3"], "dropout has no field 'q'. Known: p"),
+        (["run", "--set", "dropout.p=high"], "dropout.p must be a number, not 'high'"),
+        (["run", "--set", "dropout.p=1.5"], "dropout.p must lie between 0 and 0.95, not at 1.5"),
+        (["run", "--set", "augmentation=flp"], "augmentation has no level 'flp'; did you mean flip?"),
+        (["run", "--set", "budget.epochs=0"], "budget.epochs must be at least 1, not 0"),
+        (["run", "--set", "budget.epochs=2.5"], "budget.epochs must be a whole number, not '2.5'"),
+        (["run", "--set", "budget.precision=fp8"], "budget.precision cannot be 'fp8'"),
+        (["run", "--set", "model.name=resnet"], "model.name cannot be 'resnet'; did you mean resnet9?"),
+        (["run", "--profile", "smoke", "--set", "budget.train_images=70000"], "lower one of them with --set"),
+        (["run", "--data", "no/such/place"], "no/such/place does not exist"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_code_2(home: Home, words: list[str], said: str) -> None:
+    result = _ablate(*words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("ablate: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (home.folder / "mlflow.db").exists(), "nothing is stored for a command that cannot run"
+
+
+def test_an_error_of_ours_is_not_taken_for_the_users(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arguments, "invocation_of", lambda *_: int("not a number of the user's"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        _ablate("run")
+
+
+DEFAULTS = [
+    ("run", "(default: full with a GPU, else quick)"),
+    ("run", "(default: the profile's)"),
+    ("run", "(default: the notebook's)"),
+    ("run", "(default: CIFAR-10, cached or downloaded, else a rehearsal on drawn images)"),
+    ("run", "(default: cuda where there is one)"),
+    ("run", "(default: one per core; one on cuda)"),
+    ("tune", "(default: the search's)"),
+    ("tune", "(default: a journal file)"),
+    ("adopt", "(default: the search's name)"),
+    ("data", "(default: downloaded)"),
+    ("report", "(default: all, and all searches)"),
+    ("watch", "(default: all)"),
+]
+
+
+@pytest.mark.parametrize("command", sorted({command for command, _ in DEFAULTS}))
+def test_help_shows_every_default(command: str) -> None:
+    shown = CliRunner(env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"}).invoke(app.app, [command, "--help"]).output
+    for of, default in DEFAULTS:
+        if of == command:
+            assert default in shown
+
+
+def test_no_help_is_lost_to_markup() -> None:
+    texts = [
+        parameter.help
+        for command in get_command(app.app).commands.values()  # type: ignore[attr-defined]
+        for parameter in command.params
+        if parameter.help
+    ]
+    assert len(texts) > 40
+    assert [text for text in texts if Text.from_markup(text).plain != text] == []
+
+
+def test_run_report_and_run_again(home: Home) -> None:
+    planned = _ablate("plan", "notebook", "--seeds", "2", *TINY)
+    assert planned.exit_code == 0
+    reading, first = planned.stdout.splitlines()[:2]
+    assert reading.startswith("Reading tiny")
+    assert re.fullmatch(r"Data: tiny, 200 training and 80 test images, digest [0-9a-f]{16}", first)
+    assert "rehearsal" not in planned.stdout
+    assert "2 trainings, 0 already done; the other 2 take about" in planned.output
+
+    first = _ablate("run", "notebook", "--seeds", "1", "--workers", "1", *TINY)
+    assert first.exit_code == 0, first.output
+    assert first.stdout.startswith("Data: tiny, ")
+    assert "rehearsal" not in first.stdout
+    assert "1 trainings in" in first.output or "1 training in" in first.output
+    (shown,) = re.findall(r"^Report: (.+)$", first.output, re.MULTILINE)
+    page = Path(shown).resolve()
+    assert page.parent == home.reports
+    assert page.stat().st_size > 10_000
+
+    again = _ablate("run", "notebook", "--seeds", "1", *TINY)
+    assert again.exit_code == 0
+    assert "1 already done" in again.output
+    planned = _ablate("plan", "notebook", "--seeds", "2", *TINY)
+    assert "2 trainings, 1 already done" in planned.output
+
+    page.unlink()
+    assert _ablate("report", "notebook").exit_code == 0
+    assert page.exists()
+
+
+LONG = ["notebook", "--seeds=8", *TINY, "--workers=1", "--set=budget.epochs=400"]
+
+
+def test_ctrl_c_ends_in_order(used_home: Home) -> None:
+    home = used_home
+    asked = []
+
+    def press() -> None:
+        _wait_for_a_run(home)
+        for worker in multiprocessing.active_children():  # as a terminal does: to the workers too
+            asked.append(worker)
+            os.kill(worker.pid, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    finger = threading.Thread(target=press)
+    finger.start()
+    result = _ablate("run", *LONG)
+    finger.join()
+    assert asked, "no worker was at work"
+    assert result.exit_code == 130
+    assert result.stderr.strip() == app.STOPPED
+    _nothing_finished(home)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
+    command = [sys.executable, "-c", "from cifar_ablations.study.commands.app import main; main()", "run", *LONG]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        _wait_for_a_run(home, process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == app.STOPPED
+    _nothing_finished(home)
+
+
+def _nothing_finished(home: Home) -> None:
+    client = mlflow.MlflowClient(home.tracking_uri)
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert runs
+    assert {r.info.status for r in runs} == {"KILLED"}
+    assert schema.FINISHED not in {r.data.tags.get(schema.OUTCOME) for r in runs}
+
+
+def _wait_for_a_run(home: Home, process: subprocess.Popen | None = None) -> None:
+    """Until a training is under way: its metrics appear in the store."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process is None or process.poll() is None, process.communicate()
+        if (home.folder / "mlflow.db").exists():
+            with sqlite3.connect(f"file:{home.folder / 'mlflow.db'}?mode=ro", uri=True) as database:
+                try:
+                    if database.execute("select count(*) from metrics").fetchone()[0]:
+                        return
+                except sqlite3.OperationalError:  # being made
+                    pass
+        time.sleep(0.2)
+    raise AssertionError("no training began")
+
+
+def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(used_home: Home) -> None:
+    home = used_home
+    small = ["a-a", *TINY, "--seeds", "adaptive", "--set", "budget.epochs=1", "--workers", "1"]
+    first = _ablate("run", *small)
+    assert first.exit_code == 0, first.stderr
+    assert "2 arms × up to 15 seeds = up to 30 trainings, 0 already done" in first.stdout
+    looks = re.findall(r"(\d) of 3 claims decided", first.stdout)
+    assert 1 <= len(looks) <= 2  # the third look is the last, and nobody asks after it
+    trained = int(re.search(r"(\d+) trainings in", first.stdout)[1])  # type: ignore[index]
+    assert trained == (10 * len(looks) if looks[-1] == "3" else 30)
+    again = _ablate("run", *small)
+    assert f"{trained} already done" in again.stdout
+    assert "trainings in" not in again.stdout
+    (page,) = home.reports.glob("a-a-*.html")
+    assert "looks after 5, 10 and 15 seeds, until every claim is decided" in page.read_text()
+
+
+REHEARSAL = "Data: rehearsal on drawn images, 400 training and 200 test images, digest "
+ADVICE = "For CIFAR-10: ablate data cifar10 --from PATH (without --from, it is downloaded)"
+LAST = "A rehearsal on drawn images: what is found is not about photographs."
+
+
+def _lines_from_data_on(words: list[str]) -> list[str]:
+    """What a command said, without what led to its data."""
+    done = _ablate(*words, *(TINY if words[0] != "adopt" else []))
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.rstrip().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Data: "))
+    assert all(re.match("Downloading|Drawing|CIFAR-10 could not be downloaded", line) for line in lines[:start])
+    return lines[start:]
+
+
+def test_without_data_a_run_is_a_rehearsal_from_the_first_line_to_the_last(no_data: Home) -> None:
+    for words in (
+        ["run", "notebook", "--seeds", "1", "--workers", "1"],
+        ["plan", "notebook", "--seeds", "1"],
+        ["tune", "regularization", "--trials", "2", "--dry-run"],
+    ):
+        first, *_, last = _lines_from_data_on(words)
+        assert first.startswith(REHEARSAL)
+        assert first.endswith(ADVICE)
+        assert last == f"{LAST} {ADVICE}"
+
+
+def test_a_rehearsal_asked_for_by_name_downloads_nothing_and_gives_no_advice(no_data: Home) -> None:
+    plan = _ablate("plan", "notebook", "--seeds", "1", "--data", "synthetic", *TINY)
+    assert plan.exit_code == 0, plan.stderr
+    assert "Downloading" not in plan.stdout
+    assert "ablate data" not in plan.stdout
+    assert plan.stdout.splitlines()[1].startswith(REHEARSAL)
+    assert plan.stdout.rstrip().splitlines()[-1] == LAST
+
+
+def test_what_was_given_once_is_not_taken_again_unasked(no_data: Home, tiny_folder: Path) -> None:
+    assert _ablate("plan", "notebook", "--seeds", "1", "--data", str(tiny_folder), *TINY).exit_code == 0
+    assert _lines_from_data_on(["plan", "notebook", "--seeds", "1"])[0].startswith(REHEARSAL)
+
+
+# The search starts from another recipe than the notebook's, so that its winner is another one too.
+SEARCH = ["--trials", "2", "--workers", "1", "--sampler", "random", *TINY, "--set=optimizer.rate=0.002"]
+
+
+def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> None:
+    home = used_home
+    dry = _ablate("tune", "regularization", "--dry-run", *SEARCH)
+    assert dry.exit_code == 0, dry.stderr
+    assert dry.stdout.splitlines()[1].startswith("Data: tiny, ")
+    assert "2 trainings in the first round, at most" in dry.stdout
+    assert not home.journal.exists()
+    assert "no search 'regularization' has ended on tiny yet" in _ablate("adopt", "regularization").stderr
+    tuned = _ablate("tune", "regularization", *SEARCH)
+    assert tuned.exit_code == 0, tuned.stderr
+    assert tuned.stdout.startswith("Data: tiny, ")
+    data = f" --data {os.environ['ABLATE_DATA']}\n"
+    assert f"Take it up: ablate adopt regularization{data}" in tuned.stdout
+    assert re.search(r"2 trials in 0:\d\d: \d pruned, 0 diverged, 0 failed\.", tuned.stdout)
+    assert "Best: trial" in tuned.stdout
+    assert "Report: " in tuned.stdout
+    assert "Nothing left to try" in _ablate("tune", "regularization", *SEARCH).stdout
+    adopted = _ablate("adopt", "regularization", "--as", "mine")
+    assert adopted.exit_code == 0, adopted.stderr
+    assert adopted.stdout.endswith(f"--baseline mine{data}")
+    text = (home.recipes / "mine.toml").read_text()
+    assert "seeds = [100000]" in text
+    run = ["run", "tuned", "--baseline", "mine", "--seeds", "1", *TINY]
+    wrong = _ablate(*run, "--first-seed", "100000")
+    assert wrong.exit_code == 2
+    assert "was chosen with seed 100000" in wrong.stderr
+    assert "such as --first-seed 100001" in wrong.stderr
+    done = _ablate(*run, "--workers", "1")
+    assert done.exit_code == 0, done.stderr
+    (page,) = home.reports.glob("tuned-*.html")
+    assert "baseline=mine (" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tune", "learning-rat"], "no search 'learning-rat'; did you mean learning-rate?"),
+        (["tune", "joint", "--sampler", "tpee"], "no sampler 'tpee'; did you mean tpe?"),
+        (["tune", "joint", "--pruner", "halvin"], "no pruner 'halvin'; did you mean halving?"),
+        (["tune", "joint", "--trials", "0"], "--trials must be at least 1, not 0"),
+        (["tune", "joint", "--pruner", "wilcoxon"], "it needs --seeds-per-trial of at least 3"),
+        (
+            ["tune", "joint", "--storage", "nonsense://x", "--profile", "smoke"],
+            "--storage nonsense://x cannot be opened",
+        ),
+        (["run", "--baseline", "tuned"], "none has been adopted yet: run `ablate tune`"),
+        (["run", "tuned"], "the tuned recipe is the notebook's: give another with --baseline"),
+        (["adopt", "join"], "no search 'join'; did you mean joint?"),
+        (["adopt", "joint", "--as", "a/b"], "--as 'a/b': a recipe's name is of letters"),
+    ],
+)
+def test_a_mistake_in_tuning_is_one_sentence_and_code_2(home: Home, words: list[str], said: str) -> None:
+    result = _ablate(*words, *(TINY if words[0] != "adopt" else []))
+    assert result.exit_code == 2, result.stdout
+    assert result.stderr.startswith("ablate: ")
+    assert said in result.stderr

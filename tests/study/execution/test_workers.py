@@ -1,0 +1,162 @@
+"""Worker processes that stand still: noticed, ended, given a second try, and named. The processes are real."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import replace
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.execution.workers import Crew, Done, Event, Failed, Patience, Stalled, Started, Watch
+from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
+from cifar_ablations.study.training.fleet import Member
+from tests.standing_still import IMPATIENT, put_stuck_network, send_workers
+
+TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
+
+
+def _events(
+    crew: Crew,
+    fleets: list[list[Member]],
+    checkpoints: Checkpoints | None = None,
+) -> list[Event]:
+    return [event for event in crew.train(fleets, checkpoints) if event is not None]
+
+
+def _numbers(events: list[Event], member: Member) -> dict[object, str]:
+    """What was told of a member, without times, as text: NaN equals NaN there. What is told again must be the same."""
+    told: dict[object, str] = {}
+    for event in events:
+        if isinstance(event, Epoch | Outcome) and event.member == member:
+            metrics = {name: value for name, value in event.metrics.items() if name not in TIMES}
+            details = {k: v.tolist() for k, v in event.details.items()} if isinstance(event, Outcome) else {}
+            key, numbers = event.epoch if isinstance(event, Epoch) else event.outcome, repr((metrics, details))
+            assert told.setdefault(key, numbers) == numbers
+    return told
+
+
+def _epoch(number: int, recipe: Recipe, past: bool = False) -> Epoch:
+    return Epoch(Member(recipe, 0), number, {}, past)
+
+
+def test_silence_is_measured_by_the_fleets_own_pace(recipe: Recipe) -> None:
+    patience = Patience(starting_seconds=100, floor_seconds=10, factor=20)
+
+    def seconds_until_stuck(watch: Watch, silent: int) -> int:
+        """How long it takes altogether, of a worker that has been silent for so many seconds already."""
+        while not watch.is_stuck(0, silent):
+            silent += 1
+        return silent
+
+    assert seconds_until_stuck(Watch(patience, 0, 0), 0) == 101, "it may take its time to start"
+    watch = Watch(patience, 0, 0)
+    watch.heard(_epoch(1, recipe, past=True))
+    assert seconds_until_stuck(watch, 0) == 101, "what is told again was trained by another"
+    watch = Watch(patience, 0, 0)
+    watch.heard(_epoch(1, recipe))
+    assert seconds_until_stuck(watch, 0) == 11
+    watch = Watch(patience, 0, 0)
+    assert not any(watch.is_stuck(0, second) for second in (1, 2))
+    watch.heard(_epoch(1, recipe))
+    assert seconds_until_stuck(watch, 2) == 2 + 41, "twenty times the longest silence so far"
+    assert not watch.is_stuck(1, 44), "a tick is a sign of life"
+
+
+def test_time_that_the_coordinator_slept_through_is_no_silence(recipe: Recipe) -> None:
+    watch = Watch(Patience(floor_seconds=10), 0, 0.0)
+    watch.heard(_epoch(1, recipe))
+    assert not watch.is_stuck(0, 3600.0), "a closed laptop"
+    assert watch.silence <= 1
+
+
+def test_a_worker_that_stands_still_is_replaced_and_its_fleet_goes_on_bitwise(
+    recipe: Recipe, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, stood_still = put_stuck_network(tmp_path, step=10)  # three steps an epoch
+    longer = recipe.set("budget.epochs=6").set(f"model.name={name}")
+    wild = Member(longer.with_technique(Optimizer(rate=100.0)).set("weight_decay.strength=1"), 0)
+    calm = (Member(longer, 0), Member(longer.without("dropout"), 0))
+    stood_still.touch()
+    undisturbed: list[Event] = []
+    train([wild, *calm], tiny_data, torch.device("cpu"), undisturbed.append)
+    stood_still.unlink()
+    assert tiny_data.folder is not None
+    with Crew(tiny_data.folder, "cpu", 1, IMPATIENT) as crew:
+        events = _events(crew, [[wild, *calm]], Checkpoints(tmp_path, 0))
+    (stalled,) = [e for e in events if isinstance(e, Stalled)]
+    assert stalled.members == calm, "one that had ended is not trained again"
+    assert stalled.why in {f"its worker made no progress for {s} s; it was ended" for s in range(1, 60)}
+    assert [e.members for e in events if isinstance(e, Started)] == [(wild, *calm), calm]
+    assert [e.members for e in events if isinstance(e, Done)] == [calm]
+    assert not [e for e in events if isinstance(e, Failed)]
+    outcomes = [e.member for e in events if isinstance(e, Outcome)]
+    assert len(outcomes) == len(set(outcomes)) == 3
+    again = [e for e in events[events.index(stalled) :] if isinstance(e, Epoch) and e.member == calm[0]]
+    assert [(e.epoch, e.past) for e in again] == [(epoch, epoch < 4) for epoch in range(1, 7)]
+    for member in (wild, *calm):
+        assert _numbers(events, member) == _numbers(undisturbed, member)
+
+
+def test_a_fleet_that_stands_still_twice_has_failed_and_the_others_go_on(
+    recipe: Recipe, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, _ = put_stuck_network(tmp_path, step=5, always=True)
+    stuck = recipe.set(f"model.name={name}")
+    fleets = [[Member(stuck, 0), Member(stuck, 1)], [Member(recipe, 0)], [Member(recipe, 1)]]
+    assert tiny_data.folder is not None
+    with Crew(tiny_data.folder, "cpu", 1, IMPATIENT) as crew:
+        events = _events(crew, fleets)
+    assert len([e for e in events if isinstance(e, Stalled)]) == 1
+    (failed,) = [e for e in events if isinstance(e, Failed)]
+    assert failed.members == tuple(fleets[0])
+    assert failed.why in {f"its worker made no progress for {s} s, twice; it was ended" for s in range(1, 60)}
+    assert [e.member for e in events if isinstance(e, Outcome)] == [Member(recipe, 0), Member(recipe, 1)]
+    assert not active_children()
+
+
+def test_nobody_is_stuck_because_everybody_slept(recipe: Recipe, tiny_data: Dataset) -> None:
+    assert tiny_data.folder is not None
+    patience = replace(IMPATIENT, floor_seconds=2.0)
+    found: list[Event] = []
+    quiet = 0
+    with Crew(tiny_data.folder, "cpu", 1, patience) as crew:
+        for event in crew.train([[Member(recipe.set("budget.epochs=20"), 0)]]):
+            if event is not None:
+                found.append(event)
+                if isinstance(event, Epoch) and event.epoch == 1:
+                    send_workers(signal.SIGSTOP)
+            elif isinstance(found[-1], Epoch):
+                quiet += 1
+                if quiet == 1:
+                    time.sleep(patience.floor_seconds + 0.5)
+                elif quiet == 2:  # the coordinator is awake first, and has looked around
+                    send_workers(signal.SIGCONT)
+    assert quiet > 1
+    assert not [e for e in found if isinstance(e, Stalled | Failed)]
+    assert isinstance(found[-1], Done)
+
+
+def test_a_stopped_worker_is_ended_with_the_iterator_and_with_its_crew(recipe: Recipe, tiny_data: Dataset) -> None:
+    assert tiny_data.folder is not None
+    crew = Crew(tiny_data.folder, "cpu", 2, IMPATIENT)
+    events = crew.train([[Member(recipe.set("budget.epochs=50"), 0)], [Member(recipe, 1)]])
+    for event in events:
+        if isinstance(event, Done):
+            break
+    send_workers(signal.SIGSTOP)
+    began = time.monotonic()
+    events.close()
+    assert len(active_children()) == 1, "the one at rest"
+    crew.close()
+    assert not active_children()
+    assert time.monotonic() - began < 5

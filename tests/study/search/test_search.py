@@ -1,0 +1,264 @@
+"""Searches carried out for real: trials in MLflow and Optuna, rungs, resuming, and no test image read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.search.invocation import FIRST_TUNING_SEED, SearchInvocation
+from cifar_ablations.study.search.optuna_study import COUNTED, storage_at
+from cifar_ablations.study.search.search import SearchProgress, tune
+from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.store.search_log import SearchLog
+from cifar_ablations.study.store.tracking import open_store
+from tests.fresh_store import put_fresh_store
+from tests.standing_still import IMPATIENT, put_stuck_network
+
+FACTS = {"commit": "unknown", "device": "cpu"}
+
+
+def _invocation(recipe: Recipe, data: Dataset, **more) -> SearchInvocation:
+    longer = replace(recipe, budget=replace(recipe.budget, epochs=4))
+    profile = Profile("tiny", "for tests", longer.model, longer.budget, 2, 0.01)
+    given = {"name": "regularization", "trials": 10, "sampler": "random", "workers": 2, **more}
+    return SearchInvocation(baseline=longer, profile=profile, data=data, device=torch.device("cpu"), **given)
+
+
+def _tune(home: Home, invocation: SearchInvocation, stop_after: int | None = None):
+    """A search carried out; asked to stop after so many events, if a number is given."""
+    seen = 0
+
+    def stopped() -> bool:
+        nonlocal seen
+        seen += 1
+        return stop_after is not None and seen > stop_after
+
+    def show(progress: SearchProgress) -> None:
+        pass
+
+    return tune(invocation, storage_at(None, home.journal), open_store(home), FACTS, show, stopped)
+
+
+def _runs(home: Home, kind: str = schema.KIND_TRIAL) -> list:
+    client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.kind = '{kind}'", max_results=1000))
+
+
+def _studies(home: Home) -> dict[str, list]:
+    storage = storage_at(None, home.journal)
+    names = optuna.get_all_study_names(storage)
+    return {name: optuna.load_study(study_name=name, storage=storage).trials for name in names}
+
+
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data: Dataset):
+    home = Home(put_fresh_store(tmp_path_factory.mktemp("home")))
+    invocation = _invocation(recipe, tiny_data)
+    outcome, progress = _tune(home, invocation)
+    return home, invocation, outcome, progress
+
+
+def test_every_trial_is_a_run_with_its_knobs_its_number_and_its_state(carried_out) -> None:
+    home, invocation, _, progress = carried_out
+    (trials,) = _studies(home).values()
+    runs = {int(r.data.tags[schema.TRIAL]): r for r in _runs(home)}
+    assert len(runs) == len(trials) == progress.trials_done == 10
+    states = {TrialState.COMPLETE: ("FINISHED", schema.FINISHED), TrialState.PRUNED: ("KILLED", schema.PRUNED)}
+    for trial in trials:
+        run = runs[trial.number]
+        assert (run.info.status, run.data.tags[schema.OUTCOME]) == states[trial.state]
+        assert json.loads(run.data.tags[schema.SAMPLED]) == trial.params
+        for name, value in trial.params.items():
+            if "." in name:
+                assert run.data.params[name] == str(value)
+        client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+        curve = client.get_metric_history(run.info.run_id, schema.VALIDATION_ACCURACY)
+        assert [point.step for point in curve] == list(range(1, int(run.data.metrics[schema.EPOCHS]) + 1))
+        assert run.data.metrics[schema.OBJECTIVE] == curve[-1].value
+        assert trial.intermediate_values[1] == curve[0].value
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == curve[-1].value
+            assert curve[-1].step == invocation.epochs
+    assert {t.state for t in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    (parent,) = _runs(home, schema.KIND_SEARCH)
+    assert parent.info.status == "FINISHED"
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs.values()} == {parent.info.run_id}
+
+
+def test_no_trial_has_seen_a_test_image_or_a_seed_of_a_plan(carried_out) -> None:
+    home, invocation, _, _ = carried_out
+    for run in _runs(home):
+        assert not [name for name in run.data.metrics if name.startswith("test/") or "gap" in name]
+    assert min(invocation.seeds) >= FIRST_TUNING_SEED
+
+
+def test_the_winner_is_the_best_finished_trial_and_is_told_with_what_it_changes(carried_out) -> None:
+    home, invocation, outcome, _ = carried_out
+    (trials,) = _studies(home).values()
+    best = max((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value)
+    winner = outcome["winner"]
+    assert (winner["trial"], winner["value"]) == (best.number, best.value)
+    knobs = invocation.baseline.knobs()
+    for name, before, after in winner["changes"]:
+        assert knobs[name] == before != after == winner["knobs"][name]
+    asked, found, _ = SearchLog(open_store(home)).found("regularization", invocation.data)  # type: ignore[misc]
+    assert found == json.loads(json.dumps(outcome))
+    assert asked["digest"] == found["search_digest"]
+
+
+def test_a_second_call_tries_nothing_and_finds_the_same(carried_out) -> None:
+    home, invocation, outcome, _ = carried_out
+    again, progress = _tune(home, invocation)
+    assert (again, progress.trials_done, progress.trials_total) == (outcome, 0, 0)
+    assert len(_runs(home)) == 10
+    assert len(_runs(home, schema.KIND_SEARCH)) == 1
+
+
+def test_a_trial_that_was_told_but_not_written_when_the_power_went_is_written(carried_out) -> None:
+    home, invocation, _, _ = carried_out
+    store = open_store(home)
+    before = {r.info.run_id: (r.info.status, r.data.tags[schema.OUTCOME], r.data.metrics) for r in _runs(home)}
+    for state in (schema.FINISHED, schema.PRUNED):
+        store.interrupt(next(run_id for run_id, (_, outcome, _) in before.items() if outcome == state))
+    (parent,) = _runs(home, schema.KIND_SEARCH)
+    store.interrupt(parent.info.run_id)
+    _, progress = _tune(home, invocation)
+    assert progress.trials_done == 0
+    parents = {r.info.status for r in _runs(home, schema.KIND_SEARCH)}
+    assert parents == {"KILLED", "FINISHED"}, "what was found is written by the next call"
+    mlflow.MlflowClient(tracking_uri=home.tracking_uri).delete_run(parent.info.run_id)
+    after = {r.info.run_id: (r.info.status, r.data.tags[schema.OUTCOME], r.data.metrics) for r in _runs(home)}
+    assert after == before
+
+
+@pytest.mark.slow
+def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> None:
+    home, invocation, outcome, _ = carried_out
+    other = Home(put_fresh_store(tmp_path))
+    again, _ = _tune(other, replace(invocation, workers=1))
+    (first,), (second,) = _studies(home).values(), _studies(other).values()
+    assert [(t.params, t.state, t.values) for t in first] == [(t.params, t.state, t.values) for t in second]
+    assert again["winner"] == outcome["winner"]
+
+
+@pytest.mark.parametrize("events", [3, pytest.param(25, marks=pytest.mark.slow)])
+def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: int, tmp_path: Path) -> None:
+    home, invocation, outcome, _ = carried_out
+    other = Home(put_fresh_store(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        _tune(other, invocation, stop_after=events)
+    assert not [r for r in (*_runs(other), *_runs(other, schema.KIND_SEARCH)) if r.info.status == "RUNNING"]
+    before = [t for t in next(iter(_studies(other).values())) if t.state in COUNTED]
+    again, _ = _tune(other, invocation)
+    (whole,), (trials,) = _studies(home).values(), _studies(other).values()
+    ended = [t for t in trials if t.state in COUNTED]
+    assert len(ended) == 10
+    if not before:
+        assert [t.params for t in ended] == [t.params for t in whole]
+    # A trial that was in flight is asked again, under a later number than those that had ended.
+    drawn, expected = ({repr(sorted(t.params.items())): t for t in some} for some in (ended, whole))
+    assert len(drawn) == 10
+    assert set(drawn) == set(expected)
+    both = [d for d in drawn if drawn[d].state == expected[d].state == TrialState.COMPLETE]
+    assert both
+    assert [drawn[d].values for d in both] == [expected[d].values for d in both]
+    assert {t.state for t in trials if t not in ended} <= {TrialState.FAIL}
+    assert again["winner"]["value"] == outcome["winner"]["value"]
+    assert not list(other.checkpoints.glob("search-*"))
+
+
+def test_trials_of_a_worker_that_stands_still_go_on_in_their_runs(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, _ = put_stuck_network(tmp_path, step=8)  # three steps an epoch
+    home = Home(put_fresh_store(tmp_path / "home"))
+    invocation = _invocation(recipe.set(f"model.name={name}"), tiny_data, trials=2, workers=1, pruner="none")
+    storage, store = storage_at(None, home.journal), open_store(home)
+    _, progress = tune(invocation, storage, store, FACTS, lambda progress: None, patience=IMPATIENT)
+    assert (progress.trials_done, progress.failed) == (2, {})
+    assert progress.epochs_done == 2 * invocation.epochs
+    (sentence,) = progress.stalled
+    names, why = sentence.split(": ")
+    assert names.endswith(", trial 0 and 1 more")
+    assert why.startswith("its worker made no progress for ")
+    (trials,) = _studies(home).values()
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    runs = _runs(home)
+    assert len(runs) == 2
+    client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+    for run in runs:
+        assert (run.info.status, run.data.tags[schema.OUTCOME]) == ("FINISHED", schema.FINISHED)
+        assert why.startswith(run.data.tags[schema.STALLED])
+        curve = client.get_metric_history(run.info.run_id, schema.VALIDATION_ACCURACY)
+        assert [point.step for point in curve] == list(range(1, invocation.epochs + 1)), "each epoch once"
+
+
+@pytest.mark.slow
+def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    home = Home(put_fresh_store(tmp_path))
+    invocation = _invocation(recipe, tiny_data, name="learning-rate", trials=2, pruner="none")
+    outcome, progress = _tune(home, invocation)
+    assert len(outcome["studies"]) == 7
+    widened = {study["widened"] for study in outcome["studies"]}
+    assert len(widened) == 1
+    per_study = [len(trials) for trials in _studies(home).values()]
+    assert per_study == [2 + widened.pop()] * 7
+    assert progress.trials_done == sum(per_study)
+    kept, _ = _tune(home, _invocation(recipe, tiny_data, name="retune", trials=1))
+    assert kept["winner"] is None
+    assert set(kept["retuned"]) == {t.name for t in invocation.baseline.techniques if not t.is_off}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", ["wilcoxon", "median"])
+def test_a_trial_of_several_seeds_is_worth_their_mean(
+    pruner: str, tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    home = Home(put_fresh_store(tmp_path))
+    invocation = _invocation(recipe, tiny_data, trials=4, pruner=pruner, seeds_per_trial=3)
+    _tune(home, invocation)
+    assert len(_runs(home)) == 4
+    for run in _runs(home):
+        if run.data.tags[schema.OUTCOME] == schema.FINISHED:
+            assert run.data.metrics[schema.EPOCHS] == 3 * invocation.epochs
+            # A mean of three shares of 40 images.
+            assert run.data.metrics[schema.OBJECTIVE] * 120 == pytest.approx(
+                round(run.data.metrics[schema.OBJECTIVE] * 120)
+            )
+
+
+def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    wild = recipe.set("optimizer.kind=sgd").set("optimizer.rate=100").set("weight_decay.strength=1")
+    home = Home(put_fresh_store(tmp_path))
+    outcome, progress = _tune(home, _invocation(wild, tiny_data, name="retune", trials=1, workers=1))
+    diverged = [r for r in _runs(home) if r.data.tags[schema.OUTCOME] == schema.DIVERGED]
+    assert progress.diverged == len(diverged) > 0
+    assert {r.data.metrics[schema.OBJECTIVE] for r in diverged} == {0.1}
+    assert {r.info.status for r in diverged} == {"FINISHED"}
+    assert min(study["best"]["value"] for study in outcome["studies"]) == 0.1
+
+
+@pytest.mark.slow
+def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
+    outcome, progress = _tune(Home(put_fresh_store(tmp_path)), _invocation(recipe, tiny_data, trials=3, pareto=True))
+    assert progress.pruned == 0
+    (study,) = outcome["studies"]
+    assert 1 <= len(study["front"]) <= 3
+    assert max(t["value"] for t in study["front"]) == outcome["winner"]["value"]

@@ -1,0 +1,148 @@
+"""Fleets that are killed and go on: bitwise the same as never interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.early_stopping import EarlyStopping
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.study.training import checkpoint
+from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
+from cifar_ablations.study.training.fleet import Member
+
+CPU = torch.device("cpu")
+TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def _told(members: list[Member], data, checkpoints: Checkpoints | None = None, cut_after: int | None = None) -> dict:
+    """What was reported of each member, without times; the power goes when an epoch after `cut_after` is reported."""
+    told: dict[Member, list] = {m: [] for m in members}
+
+    def report(event: Epoch | Outcome) -> None:
+        if cut_after is not None and isinstance(event, Epoch) and event.epoch > cut_after:
+            raise PowerCutError
+        metrics = {k: v for k, v in event.metrics.items() if k not in TIMES}
+        if isinstance(event, Epoch):
+            told[event.member].append((event.epoch, metrics))
+        else:
+            details = {name: values.tolist() for name, values in event.details.items()}
+            told[event.member].append((event.outcome, event.epochs, metrics, repr(details)))
+
+    if cut_after is None:
+        train(members, data, CPU, report, checkpoints)
+    else:
+        with pytest.raises(PowerCutError):
+            train(members, data, CPU, report, checkpoints)
+    return told
+
+
+@pytest.fixture(scope="module")
+def members(recipe: Recipe) -> list[Member]:
+    """Every kind of state: moments of several optimizers, a best epoch put aside, one that diverges at once."""
+    longer = recipe.set("budget.epochs=4")
+    wild = longer.with_technique(Optimizer(rate=100.0)).set("weight_decay.strength=1")
+    impatient = longer.with_technique(EarlyStopping(patience=1)).set("optimizer.rate=0.1")
+    patient = longer.with_technique(EarlyStopping(patience=3)).set("optimizer.rate=0.03")
+    kinds = [longer.with_technique(Optimizer.at(level)) for level in ("on", "momentum", "nesterov", "rmsprop", "off")]
+    return [Member(r, seed) for r, seed in zip([wild, impatient, patient, *kinds], range(8), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def whole(members: list[Member], tiny_data) -> dict:
+    """What is reported of them where nothing interrupts."""
+    return _told(members, tiny_data)
+
+
+@pytest.mark.parametrize("cut_after", [1, 2, 3])
+def test_cut_off_and_gone_on_is_bitwise_uninterrupted(
+    cut_after: int, members: list[Member], whole: dict, tiny_data, tmp_path: Path
+) -> None:
+    assert whole[members[0]][-1][0] == schema.DIVERGED
+    places = Checkpoints(tmp_path, seconds=0)
+    before = _told(members, tiny_data, places, cut_after)
+    left = [m for m in members if not isinstance(before[m][-1][0], str)]
+    assert 5 <= len(left) < len(members)
+    known = checkpoint.find(tmp_path, tiny_data.digest, CPU)
+    assert {known[checkpoint.identity(m)].epoch for m in left} == {cut_after}
+    # They need not go on in the company they were in.
+    after = _told(left[::2], tiny_data, places) | _told(left[1::2], tiny_data, places)
+    assert after == {m: whole[m] for m in left}
+
+
+def test_running_statistics_go_on_too(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
+    normed = recipe.set("model.name=resnet9").set("model.width=0.0625").set("optimizer.rate=0.001")
+    pair = [Member(normed, 0), Member(normed.without("optimizer"), 1)]
+    whole, places = _told(pair, tiny_data), Checkpoints(tmp_path, seconds=0)
+    _told(pair, tiny_data, places, cut_after=1)
+    assert checkpoint.find(tmp_path, tiny_data.digest, CPU)
+    assert _told(pair, tiny_data, places) == whole
+
+
+@pytest.mark.parametrize("damage", ["cut short", "overwritten", "empty", "another format"])
+def test_a_damaged_file_means_starting_over(damage: str, recipe: Recipe, tiny_data, tmp_path: Path) -> None:
+    members, places = [Member(recipe, 0)], Checkpoints(tmp_path, seconds=0)
+    whole = _told(members, tiny_data)
+    _told(members, tiny_data, places, cut_after=1)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    if damage == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "overwritten":
+        middle = len(content) // 2
+        path.write_bytes(content[: middle - 50] + bytes(100) + content[middle + 50 :])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        np.savez(path, meta=np.frombuffer(b'{"format": 999, "members": [1]}', np.uint8))
+    assert _told(members, tiny_data, places) == whole
+
+
+def test_only_the_same_data_goes_on(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
+    members, places = [Member(recipe, 0)], Checkpoints(tmp_path, seconds=0)
+    _told(members, tiny_data, places, cut_after=1)
+    others = replace(tiny_data, digest="0" * 16)
+    assert checkpoint.find(tmp_path, tiny_data.digest, CPU)
+    assert not checkpoint.find(tmp_path, others.digest, CPU)
+    assert not checkpoint.find(tmp_path, tiny_data.digest, torch.device("cuda"))
+
+
+def test_cleaning_keeps_what_is_still_wanted(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
+    members, places = [Member(recipe, 0), Member(recipe, 1)], Checkpoints(tmp_path, seconds=0)
+    _told(members, tiny_data, places, cut_after=1)
+    (path,) = tmp_path.iterdir()
+    (tmp_path / ".partial-x").write_bytes(b"half")
+    (tmp_path / f"damaged{checkpoint.SUFFIX}").write_bytes(b"half")
+    checkpoint.clean(tmp_path, tiny_data.digest, [checkpoint.identity(members[0])])
+    assert list(tmp_path.iterdir()) == [path]
+    checkpoint.clean(tmp_path, "other data", map(checkpoint.identity, members))
+    assert list(tmp_path.iterdir()) == [path]
+    checkpoint.clean(tmp_path, tiny_data.digest, map(checkpoint.identity, members))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_last_one(recipe: Recipe, tmp_path: Path) -> None:
+    path, member = tmp_path / f"fleet{checkpoint.SUFFIX}", Member(recipe, 0)
+    meta = {"epoch": 1, "data": "d", **checkpoint.place(CPU)}
+    checkpoint.save(path, meta, {"weights": np.ones((1, 3))}, [member], [{}])
+    with pytest.raises(TypeError):
+        checkpoint.save(path, {"epoch": object()}, {"weights": np.zeros((1, 3))}, [member], [{}])
+
+    class Unwritable:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, meta, {"weights": Unwritable()}, [member], [{}])  # type: ignore[dict-item]
+    assert list(tmp_path.iterdir()) == [path]
+    assert checkpoint.read(path)["weights"].tolist() == [[1, 1, 1]]

@@ -1,0 +1,243 @@
+"""The training loop: equal to a plain one, whatever the fleet, and honest about its endings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision import transforms
+from torchvision.transforms import v2
+
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.designs import switched_on
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.technique import fills
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.study.execution.workers import Event
+from cifar_ablations.study.training.engine import Epoch, Outcome, Training, learning_rates, normalise, split, train
+from cifar_ablations.study.training.fleet import Member, initialised
+from cifar_ablations.study.training.randomness import permutation
+
+CPU = torch.device("cpu")
+TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
+
+
+def _trained(members: list[Member], data) -> dict[Member, tuple]:
+    """Per member: its epochs' metrics, its outcome, and which test images it got right. Times are left out."""
+    events: list[Event] = []
+    train(members, data, CPU, events.append)
+    numbers = {}
+    for member in members:
+        own = [e for e in events if isinstance(e, Epoch | Outcome) and e.member == member]
+        ending = own[-1]
+        assert isinstance(ending, Outcome)
+        metrics = [{k: v for k, v in e.metrics.items() if k not in TIMES} for e in own]
+        # As text, in which a NaN of a diverged run equals another one.
+        details = repr({name: values.tolist() for name, values in ending.details.items()})
+        correct = ending.details["correct"].tolist() if "correct" in ending.details else None
+        numbers[member] = (metrics, ending.outcome, ending.epochs, correct, details)
+    return numbers
+
+
+OWN_NETWORK = """
+from torch import nn
+from cifar_ablations.study.training.model import DropoutSite
+def factory(width, classes):
+    size = max(1, round(64 * width))
+    first = [nn.Conv2d(3, size, 5, stride=2), nn.BatchNorm2d(size), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return nn.Sequential(*first, nn.LayerNorm(4 * size), DropoutSite(4 * size), nn.Linear(4 * size, classes))
+"""
+
+
+@pytest.fixture(params=["notebook", "resnet9", "own_network:factory"])
+def on_network(request, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """The recipe with each network: those that come with the suite, and one that a user wrote."""
+    if ":" in request.param:
+        (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+        monkeypatch.syspath_prepend(str(tmp_path))
+    return recipe.set(f"model.name={request.param}")
+
+
+@pytest.fixture
+def arms(on_network: Recipe) -> list[Member]:
+    """The arms of the techniques plan at two seeds: every technique on and off."""
+    recipes = [on_network, *(on_network.without(t.name) for t in switched_on(on_network))]
+    return [Member(r, seed) for seed in (0, 1) for r in recipes]
+
+
+def _of_few_images(recipe: Recipe) -> Recipe:
+    return replace(recipe, budget=replace(recipe.budget, train_images=40, validation_images=20, test_images=20))
+
+
+def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data) -> None:
+    # Of few images, and a last batch that is not full.
+    arms = [replace(arm, recipe=_of_few_images(arm.recipe)) for arm in arms[:8]]
+    together = _trained(arms, tiny_data)
+    assert _trained(arms[::-1], tiny_data) == together
+    in_threes = {k: v for i in range(0, len(arms), 3) for k, v in _trained(arms[i : i + 3], tiny_data).items()}
+    assert in_threes == together
+    alone = {k: v for member in arms for k, v in _trained([member], tiny_data).items()}
+    assert alone == together
+
+
+def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members_alone(
+    recipe: Recipe, tiny_data
+) -> None:
+    # All techniques but those that change the network's or the budget's size, which a fleet shares.
+    levels = {
+        name: list(cls.levels) for name, cls in catalog.techniques().items() if not fills(cls.at("off"), "resize")
+    }
+    longest = max(map(len, levels.values()))
+    mixed = []
+    for i in range(longest):
+        one = recipe
+        for name, names in levels.items():
+            one = one.with_technique(catalog.techniques()[name].at(names[i % len(names)]))
+        mixed.append(Member(one, i % 3))
+    together = _trained(mixed, tiny_data)
+    assert {k: v for m in mixed for k, v in _trained([m], tiny_data).items()} == together
+
+
+@pytest.mark.parametrize("optimizer", ["off", "on"])
+def test_a_member_equals_a_plain_loop_with_torch_optim(optimizer: str, on_network: Recipe, tiny_data) -> None:
+    # Without augmentation and dropout, whose draws a plain loop would not share.
+    recipe = on_network.without("augmentation").without("dropout").with_technique(Optimizer.at(optimizer))
+    member, budget = Member(recipe, 4), recipe.budget
+    network = initialised(member, 10)
+    rule = recipe.update_rule()
+    kind = torch.optim.Adam if optimizer == "on" else torch.optim.SGD
+    torchs = kind(network.parameters(), lr=rule.rate, weight_decay=rule.coupled_decay)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(torchs, [round(m * budget.epochs) for m in (0.6, 0.8)], gamma=0.1)
+    pipeline = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(tiny_data.mean, tiny_data.std)])
+    own, _ = split(len(tiny_data.train_labels), member)
+    losses = []
+    for epoch in range(budget.epochs):
+        total = 0.0
+        for chosen in own[permutation(len(own), 4, "order", epoch)].split(budget.batch_size):
+            torchs.zero_grad()
+            loss = nn.functional.cross_entropy(
+                network(pipeline(tiny_data.train_images[chosen])), tiny_data.train_labels[chosen]
+            )
+            loss.backward()
+            torchs.step()
+            total += loss.item() * len(chosen)
+        scheduler.step()
+        losses.append(total / len(own))
+    network.eval()
+    with torch.no_grad():
+        answers = network(pipeline(tiny_data.test_images)).argmax(dim=1)
+
+    metrics, outcome, _, correct, _ = _trained([member], tiny_data)[member]
+    assert outcome == schema.FINISHED
+    assert [m[schema.TRAIN_LOSS] for m in metrics[:-1]] == pytest.approx(losses, rel=1e-4)
+    tested = permutation(len(tiny_data.test_labels), "test images")[: budget.test_images].sort().values
+    assert correct == (answers == tiny_data.test_labels)[tested].tolist()
+    assert metrics[-1][schema.TEST_ACCURACY] == pytest.approx(np.mean(correct))
+
+
+def test_normalising_is_bitwise_torchvisions(tiny_data) -> None:
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (tiny_data.mean, tiny_data.std))
+    pipeline = transforms.Compose([transforms.ToTensor(), transforms.Normalize(tiny_data.mean, tiny_data.std)])
+    images = tiny_data.train_images[:50]
+    expected = torch.stack([pipeline(image.permute(1, 2, 0).numpy()) for image in images])
+    assert torch.equal(normalise(images, mean, std), expected)
+
+
+def test_training_learns(recipe: Recipe, tiny_data) -> None:
+    longer = recipe.set("budget.epochs=8").set("budget.train_images=150").without("dropout")
+    metrics, *_ = _trained([Member(longer, 0)], tiny_data)[Member(longer, 0)]
+    assert metrics[-1][schema.TEST_ACCURACY] > 0.3  # chance is 0.1
+    assert metrics[-2][schema.TRAIN_LOSS] < metrics[0][schema.TRAIN_LOSS]
+
+
+def _diverging(recipe: Recipe) -> Recipe:
+    """A recipe whose decay multiplies every weight by -99 at each step."""
+    return recipe.with_technique(Optimizer(rate=100.0)).set("weight_decay.strength=1").set("budget.epochs=4")
+
+
+def test_a_diverged_run_ends_and_the_others_do_not_notice(recipe: Recipe, tiny_data) -> None:
+    wild = Member(_diverging(recipe), 0)
+    calm = [Member(recipe.set("budget.epochs=4"), 0), Member(recipe.without("optimizer").set("budget.epochs=4"), 0)]
+    together = _trained([wild, *calm], tiny_data)
+    metrics, outcome, epochs, correct, _ = together[wild]
+    assert outcome == schema.DIVERGED
+    assert epochs < 4
+    assert correct is None
+    assert schema.TEST_ACCURACY not in metrics[-1]
+    alone = _trained(calm, tiny_data)
+    assert {m: together[m] for m in calm} == alone
+
+
+def test_a_fleet_that_diverges_whole_ends(recipe: Recipe, tiny_data) -> None:
+    wild = [Member(_diverging(recipe), seed) for seed in (0, 1)]
+    assert {numbers[1] for numbers in _trained(wild, tiny_data).values()} == {schema.DIVERGED}
+
+
+def test_the_split_is_by_seed_disjoint_and_the_same_for_all_arms(recipe: Recipe) -> None:
+    training, validation = split(200, Member(recipe, 0))
+    assert len(training) == 80
+    assert len(validation) == 40
+    assert not set(training.tolist()) & set(validation.tolist())
+    for arm in (recipe.without("dropout"), recipe.without("optimizer")):
+        assert torch.equal(split(200, Member(arm, 0))[0], training)
+    assert not torch.equal(split(200, Member(recipe, 1))[0], training)
+    smaller = recipe.set("budget.train_images=30")
+    assert torch.equal(split(200, Member(smaller, 0))[0], training[:30])
+
+
+def test_a_budget_beyond_the_data_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="together exceed the 100 training images"):
+        split(100, Member(recipe, 0))
+
+
+def test_without_validation_images_none_are_read(recipe: Recipe, tiny_data) -> None:
+    everything = recipe.set("budget.train_images=200").set("budget.validation_images=0")
+    metrics, outcome, *_ = _trained([Member(everything, 0)], tiny_data)[Member(everything, 0)]
+    assert outcome == schema.FINISHED
+    assert schema.VALIDATION_ACCURACY not in metrics[0]
+
+
+def test_the_test_set_is_read_once_at_the_end(recipe: Recipe, tiny_data) -> None:
+    training = Training([Member(recipe, 0)], tiny_data, CPU)
+    training.data = replace(tiny_data, test_images=None)
+    for _ in range(recipe.budget.epochs):
+        training.run_epoch()
+    with pytest.raises(AttributeError, match="'NoneType'"):
+        training.outcomes([0], schema.FINISHED)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 10, 16, 20])
+def test_the_notebooks_schedule_is_torchs_multistep(epochs: int) -> None:
+    recipe = catalog.notebook_recipe().set(f"budget.epochs={epochs}").set("budget.train_images=600")
+    parameter = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([parameter], lr=3e-3)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(0.6 * epochs), round(0.8 * epochs)], gamma=0.1)
+    expected = []
+    for _ in range(epochs):
+        expected += [optimizer.param_groups[0]["lr"]] * 3
+        optimizer.step()
+        scheduler.step()
+    assert learning_rates(recipe).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_masks_are_drawn_for_each_member_and_step(recipe: Recipe, tiny_data) -> None:
+    recipe = recipe.set("model.width=0.5").set("budget.batch_size=40")
+    training = Training([Member(recipe, 0), Member(recipe.without("weight_decay"), 0)], tiny_data, CPU)
+    training.run_epoch()  # of two steps
+    stepper = training._stepper
+    stepper.begin(1, training._images())
+    training.fleet.train(True)
+    masks = []
+    for step in (0, 1):
+        stepper.run(step)
+        masks += [network.dropout.mask for network in training.fleet.networks]
+    for mask in masks:
+        assert set(mask.unique().tolist()) == {0.0, 2.0}
+        assert mask.mean().item() == pytest.approx(1.0, abs=0.05)
+    kept = torch.stack([mask.flatten() for mask in masks])
+    correlation = torch.corrcoef(kept) - torch.eye(len(masks))
+    assert correlation.abs().max() < 5 / kept.shape[1] ** 0.5
