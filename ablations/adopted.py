@@ -15,41 +15,40 @@ Techniques that are not named are off. Network and budget are not part of it: th
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+
+import tomlkit
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord, Value, from_values
 
 SUFFIX = ".toml"
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """Techniques at their knobs, what was found for the recipe without one of them, and where all of it comes from."""
+    """A recipe on disk, called as its file is."""
 
     name: str
-    techniques: Mapping[str, Mapping[str, Any]]
-    retuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    record: RecipeRecord
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that chose it."""
-        return tuple(self.provenance.get("seeds", ()))
+        return self.record.provenance.seeds
 
     def applied(self, recipe: Recipe) -> Recipe:
         """The recipe with its techniques replaced by these. Raises AblateError for a name that is not known."""
         known = catalog.techniques()
         for technique in recipe.techniques:
             recipe = recipe.with_technique(technique.at("off"))
-        for name, knobs in self.techniques.items():
+        for name, knobs in self.record.techniques.items():
             if name not in known:
                 raise AblateError(f"{self.name}: no technique {name!r}{did_you_mean(name, known)}")
             for knob in knobs:
@@ -62,23 +61,21 @@ class Adopted:
 
     def as_toml(self) -> str:
         """The file's text."""
-        lines = [f"# {self.name}: adopted from a search; see [provenance]."]
-        sections: dict[str, Mapping[str, Any]] = {f"techniques.{n}": knobs for n, knobs in self.techniques.items()}
-        sections |= {f"retuned.{n}": knobs for n, knobs in self.retuned.items()}
-        sections |= {"provenance": self.provenance}
-        for title, values in sections.items():
-            lines += ["", f"[{title}]", *(f"{_key(name)} = {_value(value)}" for name, value in values.items())]
-        return "\n".join(lines) + "\n"
+        content = {section: values for section, values in asdict(self.record).items() if values}
+        content["provenance"] = {name: value for name, value in content["provenance"].items() if value is not None}
+        return f"# {self.name}: adopted from a search; see [provenance].\n\n{tomlkit.dumps(content)}"
 
 
-def adopted_from(name: str, recipe: Recipe, retuned: Mapping[str, Mapping[str, Any]], provenance: Mapping[str, Any]):
+def adopted_from(
+    name: str, recipe: Recipe, retuned: Mapping[str, Mapping[str, Value]], provenance: AdoptionRecord
+) -> Adopted:
     """What a recipe's techniques are, each with its knobs that depart from `off`'s."""
     techniques = {
         t.name: {k: getattr(t, k) for k in t.knobs() if getattr(t, k) != getattr(t.at("off"), k)}
         for t in recipe.techniques
         if not t.is_off
     }
-    return Adopted(name, techniques, retuned, provenance)
+    return Adopted(name, RecipeRecord(techniques, retuned, provenance))
 
 
 def read(path: Path) -> Adopted:
@@ -89,13 +86,11 @@ def read(path: Path) -> Adopted:
         raise AblateError(f"there is no recipe at {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise AblateError(f"{path} cannot be read as a recipe ({error})") from None
-    known = ("techniques", "retuned", "provenance")
+    known = [section.name for section in fields(RecipeRecord)]
     for section in content:
-        if section not in known:
+        if section not in (*known, "format"):
             raise AblateError(f"{path}: no section {section!r}{did_you_mean(section, known)}")
-    if not all(isinstance(v, dict) for section in content.values() for v in _tables(section, content)):
-        raise AblateError(f"{path}: techniques and retuned hold a table per technique, such as [techniques.dropout]")
-    return Adopted(path.stem, content.get("techniques", {}), content.get("retuned", {}), content.get("provenance", {}))
+    return Adopted(path.stem, from_values(RecipeRecord, content, str(path)))
 
 
 def find(name: str, folder: Path) -> Path:
@@ -112,23 +107,3 @@ def find(name: str, folder: Path) -> Path:
     if not known:
         raise AblateError(f"no recipe {name!r}, and none has been adopted yet: run `ablate tune`, then `ablate adopt`")
     raise AblateError(f"no recipe {name!r}{did_you_mean(name, known)}")
-
-
-def _tables(section: Any, content: Mapping[str, Any]) -> list[Any]:
-    if section is content.get("provenance"):
-        return []
-    return list(section.values()) if isinstance(section, dict) else [None]
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    return json.dumps(str(value), ensure_ascii=False)

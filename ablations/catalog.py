@@ -7,16 +7,17 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Protocol, cast
 
 import cifar_ablations.ablations.plans
 import cifar_ablations.ablations.searches
 import cifar_ablations.ablations.techniques
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
-from cifar_ablations.ablations.plan import Plan
+from cifar_ablations.ablations.plan import Plan, PlanRequest
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import Value
 from cifar_ablations.ablations.technique import Technique
 
 
@@ -35,6 +36,15 @@ def techniques() -> dict[str, type[Technique]]:
         assert classes[0].name == module_info.name, f"{module.__name__} must be named after its technique"
         found[module_info.name] = classes[0]
     return found
+
+
+class PlanModule(Protocol):
+    """A file in `ablations/plans/`."""
+
+    QUESTION: str
+
+    def plan(self, asked: PlanRequest) -> Plan:
+        """The file's plan, or that of the variant that is asked for."""
 
 
 @cache
@@ -57,25 +67,21 @@ def make_plan(
     baseline: Recipe,
     profile: Profile,
     seeds: tuple[int, ...],
-    retuned: Mapping[str, Mapping[str, Any]] | None = None,
+    retuned: Mapping[str, Mapping[str, Value]] | None = None,
 ) -> Plan:
     """The plan of that name around a baseline. Raises AblateError, with what is near, for an unknown name.
 
-    retuned: what a search found for the baseline without one of its techniques, for the plans that ask for it.
+    retuned: by technique, what a search found should be set where the baseline is to do without it.
     """
-    module, variant = plan_module(name), name.partition("/")[2]
-    if "retuned" in inspect.signature(module.plan).parameters:
-        return module.plan(baseline, profile, seeds, retuned or {})
-    if variant:
-        return module.plan(baseline, profile, seeds, variant)
-    return module.plan(baseline, profile, seeds)
+    return plan_module(name).plan(PlanRequest(baseline, profile, seeds, name.partition("/")[2], retuned or {}))
 
 
-def plan_module(name: str):
+def plan_module(name: str) -> PlanModule:
     """The file that defines a plan. Raises AblateError, with what is near, for an unknown name."""
     if name not in plan_names():
         raise AblateError(f"no plan {name!r}{did_you_mean(name, plan_names())}")
-    return import_module(f"cifar_ablations.ablations.plans.{name.partition('/')[0].replace('-', '_')}")
+    module = import_module(f"cifar_ablations.ablations.plans.{name.partition('/')[0].replace('-', '_')}")
+    return cast(PlanModule, module)
 
 
 @cache

@@ -9,8 +9,9 @@ from itertools import combinations
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.plan import Arm, Claim
+from cifar_ablations.ablations.plan import Arm
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import ClaimRecord
 from cifar_ablations.ablations.technique import Expectation, Technique
 
 FULL, BARE = "full recipe", "bare recipe"
@@ -72,7 +73,7 @@ def factorial(baseline: Recipe) -> list[Arm]:
     if len(names) > MOST_FACTORS:
         raise AblateError(
             f"a full factorial of {len(names)} techniques has {2 ** len(names):,} arms; switch all but "
-            f"{MOST_FACTORS} off, for example --set {names[0]}=off"
+            f"{MOST_FACTORS} off, for example {names[0]}=off"
         )
     return [combination(baseline, used) for size in range(len(names), -1, -1) for used in combinations(names, size)]
 
@@ -107,7 +108,7 @@ def _place(name: str) -> int:
     return ROADMAP.index(name) if name in ROADMAP else len(ROADMAP)
 
 
-def main_effect_claims(baseline: Recipe, arms: Sequence[Arm]) -> list[Claim]:
+def main_effect_claims(baseline: Recipe, arms: Sequence[Arm]) -> list[ClaimRecord]:
     """What is expected of each technique, on average over the arms that have it and those that have not."""
     claims = []
     for technique in switched_on(baseline):
@@ -136,7 +137,7 @@ def add_one_in(baseline: Recipe) -> list[Arm]:
 
 def claims_of(
     techniques: Sequence[Technique], where: str, treatment: Sequence[str], control: Sequence[str]
-) -> list[Claim]:
+) -> list[ClaimRecord]:
     """What is expected of each technique, as claims; one family per metric within the given place.
 
     `where` says in words what surrounds the technique; treatment and control name, per technique, the arm that has
@@ -149,11 +150,11 @@ def claims_of(
     return claims
 
 
-def _claim(technique: Technique, expectation: Expectation, where: str, having: str, lacking: str) -> Claim:
+def _claim(technique: Technique, expectation: Expectation, where: str, having: str, lacking: str) -> ClaimRecord:
     named = metric(expectation.metric).title
     verb = "raises" if expectation.sign > 0 else "lowers"
     title = technique.title[0].upper() + technique.title[1:]
-    return Claim(
+    return ClaimRecord(
         statement=f"{title} {verb} {named} {where}",
         technique=technique.name,
         metric=expectation.metric,

@@ -1,4 +1,4 @@
-"""What the metrics of the store are called, and in which unit a person reads them."""
+"""The metrics of the store: their titles in a sentence, and the units a person reads them in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPOCHS_TO_TARGET = "epochs_to_target"
 """Made from the validation curve by whoever reads the store: the first epoch at or above the plan's target. A run that
 never got there counts as one epoch more than its arm had."""
 REACHED_TARGET = "reached_target"
-"""Whether it did."""
+"""1 for a run that got there, 0 for one that did not."""
 
 
 @dataclass(frozen=True)
@@ -60,5 +60,5 @@ for _when, _said in ((schema.INITIAL, "at the start"), (schema.FINAL, "at the en
 
 
 def metric(name: str) -> Metric:
-    """What is known of a metric; for one that is not listed, its name."""
+    """The metric of that name in the store; one that is not listed is called by it."""
     return METRICS.get(name, Metric(name))

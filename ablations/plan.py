@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe, digest_of
+from cifar_ablations.ablations.record import (
+    ArmRecord,
+    ClaimRecord,
+    DataRecord,
+    PlanRecord,
+    ReferenceRecord,
+    RuleRecord,
+    Value,
+)
 
 
 @dataclass(frozen=True)
@@ -19,91 +29,50 @@ class Arm:
     seed_offset: int = 0
     """Added to each of the plan's seeds: the arm's runs are then others than those of the same recipe without it."""
 
+    def record(self) -> ArmRecord:
+        """The arm as it is logged, with its recipe's digest and settings."""
+        return ArmRecord(
+            name=self.name,
+            digest=self.recipe.digest(),
+            knobs=self.recipe.knobs(),
+            levels={t.name: t.level for t in self.recipe.techniques},
+            seed_offset=self.seed_offset,
+        )
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What the plan of a file is made from."""
+
+    baseline: Recipe
+    profile: Profile
+    seeds: tuple[int, ...]
+    variant: str = ""
+    """One of those that the file names, where it makes a plan for each of several."""
+    retuned: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    """By technique, what a search found should be set where the baseline is to do without it."""
+
+    @property
+    def rule(self) -> RuleRecord:
+        """The rule that a verdict is reached by, with the profile's margin."""
+        return RuleRecord(margin=self.profile.margin)
+
 
 TESTS = ("paired t", "paired t e-process")
 """What a verdict may rest on; an e-process may be looked at at any time."""
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A statement that runs can support or refute: metric(treatment) - metric(control) has the given sign."""
-
-    statement: str
-    technique: str
-    metric: str
-    sign: int
-    treatment: str
-    control: str
-    family: str
-    source: str
-    notebook: str = ""
-    """Where in the notebook the statement stands."""
-    mechanism: tuple[str, ...] = ()
-    """Metrics that show why, to be placed beside the verdict."""
-    beyond: tuple[str, str] | None = None
-    """Another treatment and control: the claim is then about how much larger the first difference is than theirs."""
-    allowed: bool = False
-    """Whether a loss within the rule's margin is still what the claim says: 'costs no accuracy'."""
-
-    def __post_init__(self) -> None:
-        assert self.sign in (-1, 1), self
-        assert metric(self.metric).share or not self.allowed, "a margin is a difference of shares"
-
-    over: tuple[tuple[str, float], ...] = ()
-    """Arms with weights, in place of one treatment and one control, which are then only words: the claim is about the
-    weighted sum, such as the mean of all arms that have a technique less the mean of all that have not."""
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """The names of the arms that it compares."""
-        if self.over:
-            return tuple(name for name, _ in self.over)
-        return (self.treatment, self.control, *(self.beyond or ()))
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A published value of a metric, to be placed among the runs of an arm."""
-
-    arm: str
-    metric: str
-    value: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How verdicts are reached. The margin is in the metric's own unit: 0.005 is 0.5 percentage points."""
-
-    margin: float
-    alpha: float = 0.05
-    test: str = "paired t"
-    correction: str = "holm"
-    confirmatory_seeds: int = 10
-    target: float = 0.4
-    """Validation accuracy that `epochs_to_target` waits for."""
-    looks: tuple[int, ...] = ()
-    """Numbers of seeds after which the verdicts are looked at; training stops at the first that decides every claim.
-    Empty: once, after all seeds."""
-
-    def __post_init__(self) -> None:
-        if self.margin <= 0:
-            raise AblateError(f"the equivalence margin must be positive, not {self.margin!r}")
-        assert self.test in TESTS, self
-        assert list(self.looks) == sorted(set(self.looks)), self
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A question and all that is needed to answer it."""
+    """A question and all that is needed to answer it. All of its fields are fixed by its digest."""
 
     name: str
     question: str
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
-    rule: Rule
-    claims: tuple[Claim, ...] = ()
-    references: tuple[Reference, ...] = ()
+    rule: RuleRecord
+    claims: tuple[ClaimRecord, ...] = ()
+    references: tuple[ReferenceRecord, ...] = ()
     layout: str = "effects"
     """How a report answers: `effects` of techniques, or a `ledger` of statements."""
     factors: tuple[str, ...] = ()
@@ -116,43 +85,62 @@ class Plan:
         assert len(set(names)) == len(names), f"two arms share a name: {names}"
         for claim in self.claims:
             assert set(claim.arms) <= set(names), claim
+            assert claim.sign in (-1, 1), claim
+            assert metric(claim.metric).share or not claim.allowed, "a margin is a difference of shares"
         for reference in self.references:
             assert reference.arm in names, reference
         if not self.seeds:
             raise AblateError("a plan needs at least one seed")
+        if self.rule.margin <= 0:
+            raise AblateError(f"the equivalence margin must be positive, not {self.rule.margin!r}")
+        assert self.rule.test in TESTS, self.rule
+        assert list(self.rule.looks) == sorted(set(self.rule.looks)), self.rule
         assert not self.rule.looks or self.rule.looks[-1] == len(self.seeds), self.rule
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
 
-    def described(self) -> dict[str, Any]:
-        """The plan as JSON values, each arm with its digest and settings."""
-        return {
-            "name": self.name,
-            "question": self.question,
-            "arms": [
-                {
-                    "name": arm.name,
-                    "digest": arm.recipe.digest(),
-                    "knobs": arm.recipe.knobs(),
-                    "levels": {t.name: t.level for t in arm.recipe.techniques},
-                    "seed_offset": arm.seed_offset,
-                }
-                for arm in self.arms
-            ],
-            "seeds": list(self.seeds),
-            "rule": asdict(self.rule) | {"looks": list(self.rule.looks)},
-            "claims": [asdict(claim) for claim in self.claims],
-            "references": [asdict(reference) for reference in self.references],
-            "layout": self.layout,
-            "factors": list(self.factors),
-            "note": self.note,
-        }
+    def record(
+        self, profile: Profile, data: DataRecord, overrides: tuple[str, ...] = (), command: str = ""
+    ) -> PlanRecord:
+        """The plan as it is logged: its own fields, and what surrounds it when it is invoked.
+
+        overrides: what was changed of the notebook's recipe; command: what was typed.
+        """
+        baseline = self.arms[0].recipe
+        return PlanRecord(
+            name=self.name,
+            question=self.question,
+            arms=tuple(arm.record() for arm in self.arms),
+            seeds=self.seeds,
+            rule=self.rule,
+            claims=self.claims,
+            references=self.references,
+            layout=self.layout,
+            factors=self.factors,
+            note=self.note,
+            digest=self.digest(),
+            profile=profile.record(),
+            data=data,
+            model=str(baseline.model),
+            budget=str(baseline.budget),
+            titles=baseline.titles(),
+            reasons=baseline.reasons(),
+            overrides=overrides,
+            command=command,
+        )
 
     def digest(self) -> str:
         """16 hexadecimal digits that name all of it: what is logged before the first run."""
-        return digest_of(self.described())
+        fixed = {
+            **vars(self),
+            "arms": [asdict(arm.record()) for arm in self.arms],
+            "rule": asdict(self.rule),
+            "claims": [asdict(claim) for claim in self.claims],
+            "references": [asdict(reference) for reference in self.references],
+        }
+        return digest_of(fixed)
 
 
 LOOKS = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
-from cifar_ablations.ablations.recipe import Budget, Network, Recipe
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import ProfileRecord
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Profile:
     def apply(self, recipe: Recipe) -> Recipe:
         """The recipe at this profile's size."""
         return replace(recipe, model=self.model, budget=self.budget)
+
+    def record(self) -> ProfileRecord:
+        """What is logged of it; the recipes say the rest."""
+        return ProfileRecord(self.name, self.summary)
 
 
 PROFILES = {

@@ -6,69 +6,14 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
+from cifar_ablations.ablations.budget import Budget, Network, Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.record import ReasonRecord, Value
 from cifar_ablations.ablations.technique import Technique
 from cifar_ablations.ablations.update_rule import UpdateRule
-
-PRECISIONS = ("fp32", "bf16", "auto")
-"""What convolutions and matrix products are computed in; `auto` is decided for the device before a plan is made."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """Which network is trained."""
-
-    name: str = "notebook"
-    width: float = 1.0
-    """Factor on the number of channels and hidden units."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.width <= 16:
-            raise AblateError(f"model.width must lie in (0, 16], not at {self.width!r}")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much is trained, on how much, and in which arithmetic. The defaults are the notebook's."""
-
-    epochs: int = 20
-    batch_size: int = 256
-    train_images: int = 45_000
-    validation_images: int = 5_000
-    test_images: int = 10_000
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "train_images", "test_images"):
-            if getattr(self, name) < 1:
-                raise AblateError(f"budget.{name} must be at least 1, not {getattr(self, name)!r}")
-        if self.validation_images < 0:
-            raise AblateError(f"budget.validation_images must be at least 0, not {self.validation_images!r}")
-        if self.precision not in PRECISIONS:
-            raise AblateError(
-                f"budget.precision cannot be {self.precision!r}{did_you_mean(self.precision, PRECISIONS)}"
-            )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in one epoch, a smaller last one included."""
-        return -(-self.train_images // self.batch_size)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.train_images:,} training images, batch {self.batch_size}, "
-            f"{self.epochs} epochs ({self.epochs * self.steps_per_epoch:,} steps), {self.precision}"
-        )
-
-
-class Sized(NamedTuple):
-    """A network and a budget."""
-
-    model: Network
-    budget: Budget
 
 
 @dataclass(frozen=True)
@@ -97,6 +42,18 @@ class Recipe:
         others = tuple(t for t in self.techniques if t.name != technique.name)
         return replace(self, techniques=(*others, technique))
 
+    def with_knob(self, name: str, value: Value) -> Recipe:
+        """This recipe with one knob, `technique.knob`, at a value; a whole number is stored as a real one where that is
+        what the knob holds, since digests tell them apart.
+
+        Raises AblateError if the recipe does not hold the technique, and for a value that is not legal.
+        """
+        owner, _, knob = name.partition(".")
+        technique = self._technique(owner)
+        if isinstance(getattr(technique, knob), float):
+            value = float(value)
+        return self.with_technique(replace(technique, **{knob: value}))  # type: ignore[type-var]
+
     def without(self, name: str) -> Recipe:
         """This recipe with one technique switched off. Raises AblateError if it does not hold the technique."""
         return self.with_technique(self._technique(name).at("off"))
@@ -123,12 +80,12 @@ class Recipe:
         target, text = target.strip(), text.strip()
         if not equals or not target or not text:
             raise AblateError(
-                f"--set {assignment!r} is not of the form object.field=value; for example dropout.p=0.3 or dropout=off."
+                f"{assignment!r} is not of the form object.field=value; for example dropout.p=0.3 or dropout=off."
             )
         owner, dot, name = target.partition(".")
         owners = ["model", "budget", *(t.name for t in self.techniques)]
         if owner not in owners:
-            raise AblateError(f"--set {assignment}: no object {owner!r}{did_you_mean(owner, owners)}")
+            raise AblateError(f"no object {owner!r}{did_you_mean(owner, owners)}")
         if owner in ("model", "budget"):
             changed = _replaced(getattr(self, owner), owner, name, text)
             return replace(self, **{owner: changed})
@@ -144,6 +101,14 @@ class Recipe:
         for technique in self.techniques:
             flat |= {f"{technique.name}.{k}": getattr(technique, k) for k in technique.knobs()}
         return flat
+
+    def titles(self) -> dict[str, str]:
+        """What its techniques are called in the middle of a sentence, by name."""
+        return {technique.name: technique.title for technique in self.techniques}
+
+    def reasons(self) -> dict[str, ReasonRecord]:
+        """Why its techniques should do what they are said to do, by name."""
+        return {t.name: ReasonRecord(t.reason, t.source) for t in self.techniques}
 
     def canonical(self) -> dict[str, Any]:
         """What the digest is taken of: only what departs from a default, so that nothing added later changes it.

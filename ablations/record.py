@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_ablations.ablations.errors import AblateError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 FORMAT = 1
 """Of everything that is encoded here; files of 0.1.0 have none, and count as 1."""
@@ -149,6 +152,280 @@ class PlanRecord:
     command: str = ""
 
 
+Value = float | int | str
+"""Of a knob, or a level's name."""
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """The recipe that a search starts from: what it is called, its digest, and its knobs by `object.field`."""
+
+    name: str
+    digest: str
+    knobs: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A search as invoked, logged before its first trial."""
+
+    name: str
+    question: str
+    profile: ProfileRecord
+    data: DataRecord
+    epochs: int
+    """How long a trial is trained that is not pruned."""
+    baseline: BaselineRecord
+    seeds: tuple[int, ...]
+    """Those that every trial is trained with."""
+    seed: int
+    """Of what is sampled."""
+    sampler: str
+    pruner: str
+    rungs: tuple[int, ...]
+    """The epochs (or, for `wilcoxon`, the numbers of seeds) after which the pruner is asked."""
+    trials: int
+    """Of each study, before ranges are widened."""
+    pareto: bool
+    at_once: int
+    """Trials asked for before the first of them is reported."""
+    chance: float
+    """The accuracy of guessing."""
+    digest: str
+    """Of all that decides the trials."""
+    model: str = ""
+    budget: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, ReasonRecord] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    command: str = ""
+    baseline_seeds: tuple[int, ...] | None = None
+    """The seeds that chose the baseline, where searches did; None in records of 0.1.0, which do not say."""
+
+
+@dataclass(frozen=True)
+class ParameterRecord:
+    """What a study searched: a range, in which `low` and `high` lie too, or choices."""
+
+    name: str
+    doc: str = ""
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    integer: bool = False
+    choices: tuple[Value, ...] | None = None
+
+
+@dataclass(frozen=True)
+class BestRecord:
+    """The best finished trial of a study, its mean validation accuracy, and what it sampled."""
+
+    trial: int
+    value: float
+    sampled: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class FrontRecord:
+    """A trial that no other of its study beats in both validation accuracy and seconds."""
+
+    trial: int
+    value: float
+    seconds: float
+    sampled: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What became of one study of a search."""
+
+    name: str
+    storage_name: str
+    """What Optuna's storage calls it."""
+    fixed: Mapping[str, Value]
+    """The knobs in which its recipe departs from the baseline."""
+    parameters: tuple[ParameterRecord, ...]
+    sampler: str
+    widened: int
+    """How often its ranges were."""
+    edge: tuple[str, ...]
+    """The parameters whose best value lies at the end of their range."""
+    best: BestRecord | None
+    front: tuple[FrontRecord, ...] = ()
+    """Empty where accuracy alone was asked for."""
+
+
+@dataclass(frozen=True)
+class WinnerRecord:
+    """The best recipe of all studies."""
+
+    study: str
+    trial: int
+    value: float
+    digest: str
+    knobs: Mapping[str, Value]
+    changes: tuple[tuple[str, Value, Value], ...]
+    """The knobs that differ from the baseline's, with their values before and after."""
+
+
+@dataclass(frozen=True)
+class SearchOutcomeRecord:
+    """What a search came to, logged when it has ended."""
+
+    search_digest: str
+    studies: tuple[StudyRecord, ...]
+    winner: WinnerRecord | None
+    """None where no trial came to an end, and where the search keeps its baseline."""
+    retuned: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    """By study, what its best trial sampled, where the search keeps its baseline."""
+
+
+@dataclass(frozen=True)
+class AdoptionRecord:
+    """Where an adopted recipe comes from; all of it is empty for one that a person wrote."""
+
+    search: str = ""
+    search_digest: str = ""
+    mlflow_run: str = ""
+    commit: str = ""
+    profile: str = ""
+    budget: str = ""
+    data: str = ""
+    data_digest: str = ""
+    seeds: tuple[int, ...] = ()
+    """Those that chose it, and those that chose what its search started from."""
+    adopted: str = ""
+    """When."""
+    command: str = ""
+    study: str | None = None
+    trial: int | None = None
+    validation_accuracy: float | None = None
+    """What it reached on the images that chose it; None where the search kept its baseline."""
+
+
+@dataclass(frozen=True)
+class RecipeRecord:
+    """An adopted recipe as its file has it: the knobs of each technique that is on."""
+
+    techniques: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    retuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What to set where a technique is removed."""
+    provenance: AdoptionRecord = field(default_factory=AdoptionRecord)
+
+
+# Demonstrations, galleries, and what produced a run.
+
+
+@dataclass(frozen=True)
+class CheckRecord:
+    """A statement, a number that it leads one to expect, and the number that was found.
+
+    The interval [low, high], either end of which may be missing, is where the number found must lie; where `of_found`
+    is set it is the spread of what was found, a 95 % prediction interval, and the number expected must lie in it.
+    """
+
+    statement: str
+    expected: float
+    found: float
+    low: float | None
+    high: float | None
+    of_found: bool
+    holds: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class LinkRecord:
+    """What a demonstration explains: a plan, one of its arms where a single one is meant, and why."""
+
+    plan: str
+    why: str
+    arm: str = ""
+
+
+@dataclass(frozen=True)
+class DemonstrationRecord:
+    """One chapter of the course; its frames lie beside it as CSV files of these names."""
+
+    name: str
+    title: str
+    question: str
+    idea: str
+    frames: tuple[str, ...]
+    checks: tuple[CheckRecord, ...]
+    links: tuple[LinkRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """A training image as the networks of some arms saw it."""
+
+    pipeline: str
+    """What was done to it; empty for nothing."""
+    arms: tuple[str, ...]
+    """Those that trained on the like."""
+    subject: int
+    """Which image it is of, from 0."""
+    label: str
+    epoch: int
+    """From 1; 0 is the image as it is."""
+    png: str
+    """Base64 text of a PNG file."""
+
+
+@dataclass(frozen=True)
+class GalleryRecord:
+    """Some training images of a plan's first seed; where there are none, `error` says why."""
+
+    seed: int = 0
+    images: tuple[PictureRecord, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ProvenanceRecord:
+    """What produced a run: code, libraries, machine. Nothing in it changes a result; "" is not known."""
+
+    commit: str = ""
+    dirty: str = ""
+    """Whether the checkout had changes: true, false or unknown."""
+    python: str = ""
+    platform: str = ""
+    processor: str = ""
+    device: str = ""
+    workers: str = ""
+    cores: str = ""
+    cifar_ablations: str = ""
+    torch: str = ""
+    torchvision: str = ""
+    mlflow: str = ""
+    numpy: str = ""
+
+
+@dataclass(frozen=True)
+class EnvironmentRecord:
+    """What may change how a training comes out at the same recipe and seed, in the last bits of its sums at least."""
+
+    engine: int
+    """Raised when the engine trains otherwise than before."""
+    instructions: str
+    """The vector instructions of the processor, or the compute capability of the GPU."""
+    threads: int
+    """Over how many threads a sum may be shared out."""
+    torch: str
+    extension: str = ""
+    """The digest of code of the user's own; "" for none."""
+
+
+@dataclass(frozen=True)
+class LockRecord:
+    """Who holds an output folder, and for what."""
+
+    pid: int
+    doing: str
+    since: str
+
+
 Record = TypeVar("Record")
 
 
@@ -180,13 +457,38 @@ def from_values(kind: type[Record], values: Any, where: str) -> Record:
     if not isinstance(written, int) or written > FORMAT:
         raise RecordError(f"{where} has format {written!r}, and this version knows {FORMAT}: a newer version wrote it")
     try:
-        return _adapter(kind).validate_json(json.dumps(values), strict=True)
+        return _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)  # TOML has dates
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        found = "" if first["type"] == "missing" else f", not {str(first['input'])[:80]!r}"
-        what = "is missing" if first["type"] == "missing" else first["msg"][:1].lower() + first["msg"][1:]
-        raise RecordError(f"{where}: the field {name} {what}{found}") from None
+        raise RecordError(f"{where}: the field {_first_of(error)}") from None
+
+
+def _first_of(error: ValidationError, prefix: str = "") -> str:
+    """What is wrong with the first field that is wrong."""
+    first = error.errors(include_url=False)[0]
+    name = prefix + ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name} {first['msg'][:1].lower()}{first['msg'][1:]}, not {str(first['input'])[:80]!r}"
+
+
+def to_tags(record: Any, prefix: str) -> dict[str, str]:
+    """A flat record as a run's tags: prefix and field's name, with `-` for `_`, to the value, unless that is ""."""
+    values = asdict(record)
+    return {prefix + name.replace("_", "-"): str(value) for name, value in values.items() if value != ""}
+
+
+def from_tags(kind: type[Record], tags: Mapping[str, str], prefix: str, where: str) -> Record:
+    """A flat record from a run's tags; where: the run, for the message. Other tags are ignored.
+
+    Raises RecordError for a tag that is missing or does not have its field's type.
+    """
+    from pydantic import ValidationError
+
+    own = {tag.removeprefix(prefix).replace("-", "_"): value for tag, value in tags.items() if tag.startswith(prefix)}
+    try:
+        return _adapter(kind).validate_strings(own)
+    except ValidationError as error:
+        raise RecordError(f"{where}: the tag {_first_of(error, prefix)}") from None
 
 
 ADAPTERS: dict[type[Any], Any] = {}

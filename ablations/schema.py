@@ -26,6 +26,9 @@ DATA = "data"
 DATA_DIGEST = "data_digest"
 STAND_IN = "stand_in"  # "true" when the images are the procedurally drawn ones
 
+REHEARSAL = "rehearsal on drawn images"
+"""What every command, page, verdict and file says of runs on images that a program drew."""
+
 # Tags of a child run.
 ARM = "arm"
 SEED = "seed"
@@ -59,10 +62,7 @@ GROUPED_VIEW = "grouped"
 # Artifacts.
 PLAN_FILE = "plan.json"
 GALLERY_FILE = "gallery.json"
-"""Some training images as a plan's networks saw them: `seed`, and `images`, a list of `pipeline` (what was done to
-them; empty for nothing), `arms` (that trained on the like), `subject` (from 0), `label`, `epoch` (0: as it is) and
-`png` (base64); where they could not be drawn, `error` says why.
-"""
+"""Some training images as a plan's networks saw them: a `record.GalleryRecord`."""
 SEARCH_FILE = "search.json"
 OUTCOME_FILE = "outcome.json"
 DEMONSTRATION_FILE = "demonstration.json"
@@ -139,3 +139,6 @@ STATES = tuple(
 
 # Tags of a parent run that say what produced it: commit, versions, device, … are found by this prefix.
 PROVENANCE = "provenance."
+
+# Tags of a training's run that say in what environment it was trained, as `record.EnvironmentRecord` has it.
+ENVIRONMENT = "environment."

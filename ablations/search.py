@@ -11,15 +11,14 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
-
-Value = float | int | str
+from cifar_ablations.ablations.record import Value
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a trial draws: a knob (`technique.knob`) in a range or of several values, or the level of a `technique`.
+    """What a trial samples: a knob (`technique.knob`) in a range or of several values, or the level of a `technique`.
 
-    With `when`, another parameter's name and values, it is drawn only where that one has one of them; that one must
+    With `when`, another parameter's name and values, it is sampled only where that one has one of them; that one must
     stand before it.
     """
 
@@ -39,9 +38,9 @@ class Parameter:
             assert self.low < self.high, self
             assert not self.log or self.low > 0, self
 
-    def wanted(self, drawn: Mapping[str, Value]) -> bool:
-        """Whether a trial that has drawn these values draws this one too."""
-        return self.when is None or drawn.get(self.when[0]) in self.when[1]
+    def wanted(self, sampled: Mapping[str, Value]) -> bool:
+        """Whether a trial that has sampled these values samples this one too."""
+        return self.when is None or sampled.get(self.when[0]) in self.when[1]
 
     def at_edge(self, value: Value, share: float) -> bool:
         """Whether a value lies within the outer share of the range, on a side on which it could be wider."""
@@ -106,7 +105,7 @@ class Study:
     parameters: tuple[Parameter, ...]
     trials: int
     first: tuple[Mapping[str, Value], ...] = ()
-    """Values that are tried before any is drawn, such as the baseline's own."""
+    """Values that are tried before any is sampled, such as the baseline's own."""
     sampler: str | None = None
     """Where it needs another than the search's, such as `grid`."""
     grid: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
@@ -117,24 +116,27 @@ class Study:
         """The recipe that a trial trains."""
         recipe = self.recipe
         for name, value in values.items():
-            recipe = recipe.set(f"{name}={value!r}" if isinstance(value, float) else f"{name}={value}")
+            if "." in name:
+                recipe = recipe.with_knob(name, value)
+            else:
+                recipe = recipe.with_technique(catalog.techniques()[name].at(str(value)))
         return recipe
 
     def own_values(self) -> dict[str, Value]:
         """The values that its recipe has already, where they are legal; nothing if one is not.
 
-        What is not drawn under a condition is left out.
+        What is not sampled under a condition is left out.
         """
-        knobs, found = self.recipe.knobs(), dict[str, Value]()
+        knobs, values = self.recipe.knobs(), dict[str, Value]()
         for p in self.parameters:
-            if not p.wanted(found):
+            if not p.wanted(values):
                 continue
             value = knobs[p.name] if "." in p.name else self._level(p)
             legal = value in p.choices if p.choices is not None else p.low <= value <= p.high  # type: ignore[operator]
             if not legal:
                 return {}
-            found[p.name] = value
-        return found
+            values[p.name] = value
+        return values
 
     def _level(self, p: Parameter) -> str:
         """The level that stands for what the recipe has of a technique; `on` for settings that have no name."""
@@ -144,23 +146,23 @@ class Study:
 
 @dataclass(frozen=True)
 class Best:
-    """The best finished trial of a study: its number, its objective and what it drew."""
+    """The best finished trial of a study: its number, its objective and what it sampled."""
 
     study: Study
     trial: int
     value: float
-    drawn: Mapping[str, Value]
+    sampled: Mapping[str, Value]
 
     @property
     def recipe(self) -> Recipe:
         """The recipe that it trained."""
-        return self.study.with_values(self.drawn)
+        return self.study.with_values(self.sampled)
 
     @property
     def edges(self) -> tuple[str, ...]:
         """The parameters whose best value lies in the outer tenth of their range."""
         return tuple(
-            p.name for p in self.study.parameters if p.name in self.drawn and p.at_edge(self.drawn[p.name], EDGE)
+            p.name for p in self.study.parameters if p.name in self.sampled and p.at_edge(self.sampled[p.name], EDGE)
         )
 
 
@@ -170,12 +172,12 @@ Rounds = Generator[list[Study], list[Best | None], None]
 """A search: yields the studies that are to be carried out side by side, and is sent the best of each."""
 
 
-def widened(studies: list[Study], found: list[Best | None], more: int, decades: float = 1.0) -> list[Study] | None:
+def widened(studies: list[Study], bests: list[Best | None], more: int, decades: float = 1.0) -> list[Study] | None:
     """All studies with their logarithmic ranges wider on both sides and more trials, if one is best at an edge.
 
     All of them, and equally, so that none gets more attention than the others. None where no best is at an edge.
     """
-    if not any(best and best.edges for best in found):
+    if not any(best and best.edges for best in bests):
         return None
     return [
         replace(

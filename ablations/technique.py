@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.update_rule import UpdateRule
@@ -19,8 +20,6 @@ from cifar_ablations.ablations.update_rule import UpdateRule
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from cifar_ablations.ablations.recipe import Budget, Network
 
 
 class Draws(Protocol):

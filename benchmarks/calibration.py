@@ -20,6 +20,7 @@ from scipy import stats
 from benchmarks import coverage
 from benchmarks.coverage import DISTRIBUTIONS, LONGEST, SEEDS, differences, share
 from cifar_ablations.ablations.plan import LOOKS
+from cifar_ablations.ablations.record import RuleRecord
 from cifar_ablations.reports.inference import sequential, statistics, verdict
 
 FILE = Path(__file__).parent / "CALIBRATION.md"
@@ -65,6 +66,11 @@ class Used:
     at: dict[int, float]
     equivalent: float
     seeds: float
+
+
+def rule(test: str, looks: Sequence[int]) -> RuleRecord:
+    """A plan's rule with such looks."""
+    return RuleRecord(margin=0.005, alpha=ALPHA, test=test, looks=tuple(looks))
 
 
 def p_values(d: np.ndarray, test: str = "paired t") -> np.ndarray:
@@ -128,7 +134,7 @@ def coverages(draws: int, seed: int) -> Iterator[coverage.Coverage]:
 def looked(draws: int, seed: int) -> Iterator[Looked]:
     """Six claims about equal arms with a baseline in common, looked at again and again."""
     for test, looks in WAYS:
-        level = verdict.level({"alpha": ALPHA, "test": test, "looks": looks})
+        level = verdict.level(rule(test, looks))
         d = _claims(np.random.default_rng([seed, 50, len(looks)]), draws, looks[-1])
         p = np.stack([p_values(d[..., :look], test) for look in looks], axis=1)
         least = np.array([min(min(statistics.holm(at_look)) for at_look in draw) for draw in p])
@@ -146,7 +152,7 @@ def decided(d: np.ndarray, test: str, looks: Sequence[int], margin: float) -> tu
 
     Supported stands for either sign; the margin is in the unit of the differences.
     """
-    tests, level = verdict.TESTS[test], verdict.level({"alpha": ALPHA, "test": test, "looks": looks})
+    tests, level = verdict.TESTS[test], verdict.level(rule(test, looks))
     for look in looks:
         if tests.zero_p(d[:look]) < level:
             return verdict.SUPPORTED, look

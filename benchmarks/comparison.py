@@ -17,7 +17,7 @@ from cifar_ablations.study.training.fleet import Member
 CURVE = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 
 MARGIN = 1.2
-"""How much longer than the last time a measurement may take."""
+"""Factor on the last time of a measurement that the next one may take."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass
 class Comparison:
-    """The contenders at one network and batch size, what was measured of them so far, and what there is to say."""
+    """The contenders at one network and batch size, with their rates so far and notes on them."""
 
     size: str
     images_per_run: int
@@ -88,7 +88,7 @@ class Comparison:
         save()
 
     def rows(self) -> list[Row]:
-        """What was measured, contender by contender."""
+        """A row for each contender that was measured."""
         base = self.rates.get(self.contenders[0], {})
         found = []
         for contender in self.contenders:
@@ -99,16 +99,23 @@ class Comparison:
             median = statistics.median(rates.values())
             found.append(
                 Row(
-                    self.size, contender.name, contender.precision, len(rates),
-                    median, min(rates.values()), max(rates.values()),
-                    statistics.median(ratios) if ratios else None, min(ratios, default=None),
-                    max(ratios, default=None), self.images_per_run / median,
+                    size=self.size,
+                    contender=contender.name,
+                    precision=contender.precision,
+                    n=len(rates),
+                    median=median,
+                    lowest=min(rates.values()),
+                    highest=max(rates.values()),
+                    ratio=statistics.median(ratios) if ratios else None,
+                    ratio_lowest=min(ratios, default=None),
+                    ratio_highest=max(ratios, default=None),
+                    seconds_per_run=self.images_per_run / median,
                 )
-            )  # fmt: skip
+            )
         return found
 
     def said(self) -> list[str]:
-        """Sentences about it: what the calls of the workers cost, and the notes."""
+        """The notes as list items of Markdown, after the cost of the calls of the workers."""
         found = list(self.notes)
         if self.calls:
             first = statistics.median(call.first_step for call in self.calls)
@@ -154,7 +161,7 @@ class Curve:
 
 
 def failure(error: Exception) -> str:
-    """What went wrong, in one sentence."""
+    """An error as one sentence: its type and its message."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words[:300] or 'no reason given'}".rstrip(".") + "."
 

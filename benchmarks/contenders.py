@@ -1,4 +1,4 @@
-"""What is timed: the notebook's own loop, one run of the engine, and fleets, all training the notebook's recipe.
+"""The contenders: the notebook's own loop, one run of the engine, and fleets, all training the notebook's recipe.
 
 Every clock starts on an idle device and is read after the device is idle again. What happens only once is not within
 it: the choice of cuDNN's kernels, the capture of CUDA graphs, and start-up fall into an epoch before the timed one.
@@ -20,9 +20,8 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision import transforms
 
 from benchmarks.deadline import Deadline
 from cifar_ablations.ablations import catalog, schema
@@ -34,10 +33,10 @@ from cifar_ablations.study.training.engine import Epoch, Training
 from cifar_ablations.study.training.fleet import Member
 
 WARM_UP_IMAGES = 1_536
-"""What the notebook's loop sees before its timed epoch."""
+"""Of the notebook's loop, before its timed epoch."""
 
 NOT_CAPTURED = "this network cannot be captured"
-"""How the engine's warning begins where it trains on without a CUDA graph; here it is an error."""
+"""The beginning of the engine's warning where it trains on without a CUDA graph; here it is an error."""
 
 MEMBER_STEPS = {"cpu": 16, "cuda": 1_280}
 """Steps of members in a timed epoch of the cost by fleet size, and the fewest steps of a fleet."""
@@ -47,7 +46,10 @@ CURVE_EPOCHS = {"cpu": 2, "cuda": 3}
 
 @dataclass(frozen=True)
 class Contender:
-    """What takes a turn in every repeat; `rate` measures training images per second, and ends at the deadline."""
+    """A way to train, which has a turn in every repeat.
+
+    `rate` measures training images per second; it raises OutOfTimeError at the deadline.
+    """
 
     name: str
     precision: str
@@ -56,19 +58,21 @@ class Contender:
 
 @dataclass(frozen=True)
 class Call:
-    """What a call of the workers cost beside training, and whether a fleet had to be halved to fit."""
+    """The cost of a call of the workers beside training, and whether a fleet was halved to fit into memory."""
 
     first_step: float
-    """Seconds from hiring the workers to the first step."""
+    """Seconds from the start of the workers to the first step."""
     memory: float | None
     """Peak memory in GiB: of the largest worker, or what it takes of the GPU. None where the system does not tell."""
     halved: bool
 
 
-class ImageFiles(torch.utils.data.Dataset):
+class ImageFiles(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """The data set as torchvision's CIFAR10 serves it: a PIL image at a time, through the transforms."""
 
     def __init__(self, data: Dataset, count: int):
+        from torchvision import transforms  # it takes seconds to import, which workers would spend before they start
+
         self._pixels = data.train_images[:count].permute(0, 2, 3, 1).numpy()
         self._labels = data.train_labels[:count].tolist()
         self._transform = transforms.Compose(
@@ -83,7 +87,7 @@ class ImageFiles(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self._transform(Image.fromarray(self._pixels[index])), self._labels[index]
 
 
@@ -245,7 +249,7 @@ def fleets_of_plan(name: str, profile: str, recipe: Recipe, workers: int, size: 
 
 
 def mix(fleets: Sequence[Sequence[Member]]) -> str:
-    """What a plan's fleets are made of, in words."""
+    """The number of trainings, arms and seeds in a plan's fleets, in words."""
     members = [member for fleet in fleets for member in fleet]
     arms, seeds = len({m.digest for m in members}), len({m.seed for m in members})
     return f"{len(members)} trainings of {arms} arms and {seeds} {'seed' if seeds == 1 else 'seeds'}"
@@ -260,7 +264,7 @@ def free_memory(device: torch.device) -> None:
 
 @contextmanager
 def _capture_or_fail() -> Iterator[None]:
-    """Workers hired within it fail where a step cannot be captured: the rate without a graph is another one's."""
+    """Workers started within it fail where a step cannot be captured: the rate without a graph is another one's."""
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = f"error:{NOT_CAPTURED}"
     try:
@@ -281,7 +285,7 @@ def _taken(device: torch.device) -> float:
 
 
 def _peak(device: torch.device, taken: float, known: float | None) -> float | None:
-    """GiB at the peak so far: of the GPU beyond what was taken, or of the largest process that this one has hired."""
+    """GiB at the peak so far: of the GPU beyond what was taken, or of the largest process that this one has started."""
     if device.type == "cuda":
         return max(known or 0.0, _taken(device) - taken)
     found = [] if known is None else [known]

@@ -13,7 +13,7 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment on the monotonic clock, in seconds; without one there is all the time in the world."""
+    """A moment on the monotonic clock, in seconds; by default it never comes."""
 
     at: float = math.inf
 

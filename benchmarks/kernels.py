@@ -1,4 +1,4 @@
-"""Which form of a fleet's layers is fastest: forward and backward of K members, layer by layer.
+"""The fastest form of a fleet's layers is fastest: forward and backward of K members, layer by layer.
 
 `python -m benchmarks.kernels`. The contenders for the network's four convolutions and its hidden layer:
 
@@ -18,15 +18,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.deadline import Deadline
-from benchmarks.results import RESULTS, described, facts, machine, record
+from benchmarks.results import RESULTS, Facts, described, facts, machine, record
 from cifar_ablations.study.training.step import BRANCHES, tune
 
 CONVOLUTIONS = ((3, 64, 32), (64, 128, 16), (128, 256, 8), (256, 256, 4))
@@ -188,7 +189,7 @@ def check(form: Form, layer: Layer) -> None:
 
 
 def cell(form: Form, layer: Layer, repeats: int) -> tuple[str, float | None]:
-    """What the table says of a form, and its seconds, None where it ended in an error or does not apply."""
+    """A form's cell of the table, and its seconds; None where it ended in an error or does not apply."""
     if not applies(form, layer):
         return "", None
     try:
@@ -203,12 +204,12 @@ def cell(form: Form, layer: Layer, repeats: int) -> tuple[str, float | None]:
 
 def measured(
     device: torch.device,
-    about: Mapping[str, str],
+    about: Facts,
     end: Deadline,
     members: Sequence[int] = (),
     batch: int | None = None,
     repeats: int = 7,
-) -> Iterator[tuple[str, list[dict]]]:
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The section and its figures as they grow, layer by layer; ends with what the deadline left out.
 
     members: fleet sizes [default: 8 and 16 on a GPU, 4 without]; batch: images per member [default: 256 or 32].
@@ -227,7 +228,7 @@ def measured(
         "| members | layer | arithmetic | " + " | ".join(forms) + " |",
         "|---" * (len(forms) + 3) + "|",
     ]
-    figures: list[dict] = []
+    figures: list[dict[str, Any]] = []
     left_out = []
     try:
         for dtype in (torch.bfloat16, torch.float32) if on_gpu else (torch.float32,):

@@ -13,6 +13,7 @@ import platform
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import psutil
 from benchmarks.results import RESULTS, record
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.profiles import PROFILES
+from cifar_ablations.ablations.record import ArmRecord, DataRecord, PlanRecord, to_json
 
 PARTS = ("mlflow", "sqlalchemy", "pandas", "matplotlib", "jinja2")
 CLASSES, TEST_IMAGES, EPOCHS, DEPTH = 10, 10_000, 20, 5
@@ -30,24 +32,18 @@ RUNS_AT_ONCE = 200
 """Runs whose rows are inserted together."""
 
 
-def described(runs: int) -> dict[str, Any]:
+def planned(runs: int) -> PlanRecord:
     """The factorial as a real invocation logs it, with seeds for at least so many runs."""
     profile = PROFILES["quick"]
     recipe = catalog.notebook_recipe()
     arms = len(catalog.make_plan("factorial", recipe, profile, (0,)).arms)
     plan = catalog.make_plan("factorial", recipe, profile, tuple(range(-(-runs // arms))))
-    return plan.described() | {
-        "digest": plan.digest(),
-        "profile": {"name": "quick", "summary": "planted"},
-        "model": "none",
-        "budget": f"{EPOCHS} epochs",
-        "data": {"name": "planted", "digest": "0" * 16, "source": "", "stand_in": True,
-                 "classes": [f"class {i}" for i in range(CLASSES)]},
-        "titles": {}, "overrides": [], "command": "",
-    }  # fmt: skip
+    classes = tuple(f"class {i}" for i in range(CLASSES))
+    data = DataRecord("planted", "0" * 16, stand_in=True, classes=classes)
+    return replace(plan.record(profile, data), budget=f"{EPOCHS} epochs")
 
 
-def plant(folder: Path, plan: dict[str, Any]) -> str:
+def plant(folder: Path, plan: PlanRecord) -> str:
     """A store with a finished run of every arm and seed of the plan; returns its tracking URI."""
     from mlflow.store.tracking.dbmodels import models
     from mlflow.tracking import MlflowClient
@@ -56,15 +52,15 @@ def plant(folder: Path, plan: dict[str, Any]) -> str:
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("planted", artifact_location=(folder / "artifacts").as_uri())
-    data = {schema.DATA: "planted", schema.DATA_DIGEST: plan["data"]["digest"], schema.STAND_IN: "true"}
-    shared = {schema.PLAN: plan["name"], schema.PROFILE: "quick", **data}
-    about = {schema.KIND: schema.KIND_PLAN, schema.PLAN_DIGEST: plan["digest"], schema.PROVENANCE + "device": "cpu"}
+    data = {schema.DATA: "planted", schema.DATA_DIGEST: plan.data.digest, schema.STAND_IN: "true"}
+    shared = {schema.PLAN: plan.name, schema.PROFILE: "quick", **data}
+    about = {schema.KIND: schema.KIND_PLAN, schema.PLAN_DIGEST: plan.digest, schema.PROVENANCE + "device": "cpu"}
     parent = client.create_run(experiment, start_time=1_000, tags=shared | about).info.run_id
-    client.log_dict(parent, plan, schema.PLAN_FILE)
+    client.log_dict(parent, to_json(plan), schema.PLAN_FILE)
     client.set_terminated(parent, "FINISHED")
     engine = client._tracking_client.store.engine
     tables = [models.SqlRun, models.SqlTag, models.SqlParam, models.SqlMetric, models.SqlLatestMetric]
-    every = [(arm, seed) for seed in plan["seeds"] for arm in plan["arms"]]
+    every = [(arm, seed) for seed in plan.seeds for arm in plan.arms]
     for start in range(0, len(every), RUNS_AT_ONCE):
         rows: list[list[dict[str, Any]]] = [[] for _ in tables]
         for number, (arm, seed) in enumerate(every[start : start + RUNS_AT_ONCE], start=start):
@@ -77,24 +73,24 @@ def plant(folder: Path, plan: dict[str, Any]) -> str:
 
 
 def _rows(
-    folder: Path, experiment: str, number: int, arm: dict[str, Any], seed: int, shared: dict[str, str], parent: str
+    folder: Path, experiment: str, number: int, arm: ArmRecord, seed: int, shared: dict[str, str], parent: str
 ) -> tuple[list[dict[str, Any]], ...]:
     """Rows of the tables of runs, tags, parameters, metrics and latest metrics, and the file of details."""
     rng = np.random.default_rng([seed, number])
-    used = sum(level != "off" for level in arm["levels"].values())
+    used = sum(level != "off" for level in arm.levels.values())
     accuracy = 0.4 + 0.03 * used + np.random.default_rng(seed).normal(0, 0.01) + rng.normal(0, 0.005)
     run_id, artifacts = f"{number:032x}", folder / "artifacts" / f"{number:032x}" / "artifacts"
     artifacts.mkdir(parents=True)
     _save_details(artifacts / schema.DETAILS_FILE, rng, accuracy)
     run = {
-        "run_uuid": run_id, "name": f"{arm['name']}, seed {seed}", "source_type": "LOCAL", "source_name": "benchmark",
+        "run_uuid": run_id, "name": f"{arm.name}, seed {seed}", "source_type": "LOCAL", "source_name": "benchmark",
         "entry_point_name": "", "user_id": "benchmark", "status": "FINISHED", "start_time": 2_000, "end_time": 3_000,
         "source_version": "", "lifecycle_stage": "active", "artifact_uri": artifacts.as_uri(),
         "experiment_id": int(experiment), "deleted_time": None,
     }  # fmt: skip
     tags = shared | {
-        "mlflow.parentRunId": parent, schema.KIND: schema.KIND_TRAINING, schema.ARM: arm["name"],
-        schema.SEED: str(seed), schema.DIGEST: arm["digest"], schema.OUTCOME: schema.FINISHED,
+        "mlflow.parentRunId": parent, schema.KIND: schema.KIND_TRAINING, schema.ARM: arm.name,
+        schema.SEED: str(seed), schema.DIGEST: arm.digest, schema.OUTCOME: schema.FINISHED,
     }  # fmt: skip
     ends = {name: float(rng.uniform(0, 1)) for name in (*schema.ENDINGS, *schema.STATES)}
     ends |= {schema.TEST_ACCURACY: accuracy, schema.EPOCHS: float(EPOCHS), schema.SECONDS: rng.uniform(20, 40)}
@@ -108,7 +104,7 @@ def _rows(
     return (
         [run],
         [{"key": name, "value": value, "run_uuid": run_id} for name, value in tags.items()],
-        [{"key": name, "value": str(value), "run_uuid": run_id} for name, value in arm["knobs"].items()],
+        [{"key": name, "value": str(value), "run_uuid": run_id} for name, value in arm.knobs.items()],
         metrics,
         [metric for metric in metrics if metric["step"] == EPOCHS],
     )
@@ -124,7 +120,7 @@ def _save_details(path: Path, rng: np.random.Generator, accuracy: float) -> None
 
 def measure(runs: int, repeats: int, folder: Path) -> dict[str, Any]:
     """Write the page of so many planted runs once, and `repeats` times more; times in seconds, the size in MB."""
-    plan = described(runs)
+    plan = planned(runs)
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     if not (folder / "mlflow.db").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +134,7 @@ def measure(runs: int, repeats: int, folder: Path) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
         size = page.stat().st_size
     return {
-        "runs": len(plan["arms"]) * len(plan["seeds"]),
+        "runs": len(plan.arms) * len(plan.seeds),
         "first": seconds[0],
         "more": seconds[1:],
         "size": size / 1e6,

@@ -1,14 +1,15 @@
-"""The file that measured figures are kept in, and what the machine that they come from is called in it."""
+"""The file that measured figures are kept in, and the names in it of the machines that they come from."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from cifar_ablations.study.store.home import write_whole
+from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.ablations.record import ProvenanceRecord
 from cifar_ablations.study.store.provenance import provenance
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -26,37 +27,50 @@ def record(path: Path, title: str, text: str) -> None:
     kept = {section.partition("\n")[0]: section.partition("\n")[2].strip() for section in sections}
     kept[title] = text.strip()
     body = "".join(f"\n## {name}\n\n{content}\n" for name, content in kept.items())
-    write_whole(path, (head.rstrip() + "\n" + body).encode())
+    write_atomically(path, (head.rstrip() + "\n" + body).encode())
 
 
-def facts(device: torch.device, workers: int) -> dict[str, str]:
-    """What `study.store.provenance` knows of code and machine, and of a GPU its memory, driver and libraries."""
-    found = provenance(device, workers)
-    if device.type == "cuda":
-        found["gpu memory"] = f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.0f} GiB"
-        found["driver"] = _driver()
-        found["cuda"] = str(torch.version.cuda)
-        found["cudnn"] = str(torch.backends.cudnn.version())
-    return found
+@dataclass(frozen=True)
+class Facts(ProvenanceRecord):
+    """Code and machine that figures come from; of a GPU its memory, driver and libraries too."""
+
+    gpu_memory: str = ""
+    driver: str = ""
+    cuda: str = ""
+    cudnn: str = ""
 
 
-def machine(facts: Mapping[str, str]) -> str:
-    """What a machine is called in a section's title."""
-    if facts["device"] != "cpu":
-        return facts["device"]
-    return f"{facts['processor']}, {facts['cores']} cores, no GPU".strip()
+def facts(device: torch.device, workers: int) -> Facts:
+    """The facts about this checkout and this machine."""
+    found = Facts(**vars(provenance(device, workers)))
+    if device.type != "cuda":
+        return found
+    return replace(
+        found,
+        gpu_memory=f"{torch.cuda.get_device_properties(device).total_memory / 2**30:.0f} GiB",
+        driver=_driver(),
+        cuda=str(torch.version.cuda),
+        cudnn=str(torch.backends.cudnn.version()),
+    )
 
 
-def described(facts: Mapping[str, str]) -> str:
+def machine(facts: Facts) -> str:
+    """A machine's name in a section's title."""
+    if facts.device != "cpu":
+        return facts.device
+    return f"{facts.processor}, {facts.cores} cores, no GPU".strip()
+
+
+def described(facts: Facts) -> str:
     """The machine and the versions in a line, without a full stop."""
-    processor = f"{facts['processor']}, {facts['cores']} cores"
-    versions = f"Python {facts['python']}, torch {facts['torch']}, torchvision {facts['torchvision']}"
-    if facts["commit"] != "unknown":
-        versions += f", commit {facts['commit'][:7]}{' with changes' if facts['dirty'] == 'true' else ''}"
-    if facts["device"] == "cpu":
-        return f"{processor}, no GPU; {facts['workers']} worker(s); {versions}"
-    gpu = f"{facts['device']}, {facts['gpu memory']}, driver {facts['driver']}"
-    return f"{gpu}, CUDA {facts['cuda']}, cuDNN {facts['cudnn']}; {processor}; {versions}"
+    processor = f"{facts.processor}, {facts.cores} cores"
+    versions = f"Python {facts.python}, torch {facts.torch}, torchvision {facts.torchvision}"
+    if facts.commit != "unknown":
+        versions += f", commit {facts.commit[:7]}{' with changes' if facts.dirty == 'true' else ''}"
+    if facts.device == "cpu":
+        return f"{processor}, no GPU; {facts.workers} worker(s); {versions}"
+    gpu = f"{facts.device}, {facts.gpu_memory}, driver {facts.driver}"
+    return f"{gpu}, CUDA {facts.cuda}, cuDNN {facts.cudnn}; {processor}; {versions}"
 
 
 def _driver() -> str:

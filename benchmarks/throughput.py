@@ -20,7 +20,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,14 +41,16 @@ from benchmarks.contenders import (
     notebook_rate,
 )
 from benchmarks.deadline import Deadline
-from benchmarks.results import RESULTS, described, facts, machine, record
+from benchmarks.results import RESULTS, Facts, described, facts, machine, record
 from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import ProvenanceRecord
 from cifar_ablations.study.data.dataset import DataError, Dataset, load
 from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size, with_precision
 from cifar_ablations.study.execution.workers import default_workers
-from cifar_ablations.study.store.home import Home, write_whole
+from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training.fleet import Member
 
 NOTEBOOK = "notebook's loop"
@@ -64,7 +66,7 @@ COMPARING, CURVES, KERNELS = 0.7, 0.85, 0.95
 
 
 def comparison(profile: str, data: Dataset, device: torch.device, workers: int, images: int | None) -> Comparison:
-    """What is compared at a profile's network and batch size; the most important comes first."""
+    """The contenders at a profile's network and batch size; the most important comes first."""
     recipe = timed_recipe(profile, data, images or TIMED_IMAGES[device.type])
     fleets_recipe = timed_recipe(profile, data, images or FLEET_IMAGES[device.type])
     budget = PROFILES[profile].budget
@@ -108,12 +110,12 @@ def timed_recipe(profile: str, data: Dataset, images: int) -> Recipe:
 
 
 def size_name(recipe: Recipe) -> str:
-    """What a network and batch size are called in the tables."""
+    """A network and batch size as the tables have them."""
     return f"width × {recipe.model.width:g}, batch {recipe.budget.batch_size}"
 
 
 def curves(profile: str, data: Dataset, device: torch.device, images: int | None) -> list[Curve]:
-    """Whose cost by fleet size is measured; the most important comes first."""
+    """The kinds of fleet whose cost by size is measured; the most important comes first."""
     recipe = timed_recipe(profile, data, images or TIMED_IMAGES[device.type])
     size, most = size_name(recipe), CURVE[device.type][-1]
     if device.type == "cpu":
@@ -144,7 +146,7 @@ def _fleet_size(recipe: Recipe, data: Dataset, device: torch.device, notes: list
 
 
 def tracking_share(data: Dataset, workers: int) -> dict[str, float]:
-    """What logging to MLflow costs, with the quick profile's recipe: two fleets of the techniques plan, for real.
+    """The cost of logging to MLflow, with the quick profile's recipe: two fleets of the techniques plan, for real.
 
     Share of the coordinator's processor time in that of all processes; the coordinator does nothing but log and wait.
     """
@@ -159,7 +161,7 @@ def tracking_share(data: Dataset, workers: int) -> dict[str, float]:
         store.experiment(plan.name, data)  # the tables of a fresh store are not made again in every run
         children = _children_seconds()
         own, wall = time.process_time(), time.perf_counter()
-        run(invocation, store, {}, lambda progress: None)
+        run(invocation, store, ProvenanceRecord(), lambda progress: None)
         own, wall = time.process_time() - own, time.perf_counter() - wall
         children = _children_seconds() - children
     return {"coordinator": own, "workers": children, "wall": wall, "share": own / (own + children)}
@@ -172,28 +174,28 @@ def _children_seconds() -> float:
 
 @dataclass
 class Book:
-    """Where figures are written while they come: sections of the results, and all of them raw."""
+    """The files that figures are written to as they come: sections of the results, and all of them raw."""
 
     results: Path
     raw: Path
-    facts: Mapping[str, str]
+    facts: Facts
     figures: dict[str, Any] = field(default_factory=dict)
 
     def write(self, benchmark: str, text: str, figures: Any) -> None:
         """A benchmark's section, and its figures as JSON values."""
         self.figures[benchmark.lower()] = figures
         record(self.results, f"{benchmark}: {machine(self.facts)}", text)
-        write_whole(self.raw, json.dumps({"facts": self.facts, **self.figures}, indent=1).encode())
+        write_atomically(self.raw, json.dumps({"facts": asdict(self.facts), **self.figures}, indent=1).encode())
 
 
 def write_comparisons(book: Book, found: Sequence[Comparison], data: Dataset) -> None:
-    """What was compared so far, as a section."""
+    """The comparisons so far, as a section."""
     rows = [row for one in found for row in one.rows()]
     about = (
         f"{described(book.facts)}; {data.name}. Median (lowest to highest) of n repeats, in which contenders took turns"
     )
     said = [sentence for one in found for sentence in one.said()]
-    if book.facts["device"] != "cpu":
+    if book.facts.device != "cpu":
         about += "; the notebook's fp32 has torch's TF32 in its convolutions, the engine's has none"
     text = "\n\n".join([about + ".", table(rows), "\n".join(said)])
     book.write("Throughput", text, {"rows": [asdict(row) for row in rows], "notes": said})
@@ -211,7 +213,7 @@ def write_curves(book: Book, found: Sequence[Curve], device: torch.device) -> No
 def write_kernels(book: Book, device: torch.device, end: Deadline) -> None:
     """The table of kernels, written as it grows."""
     text = ""
-    figures: list[dict] = []
+    figures: list[dict[str, Any]] = []
     free_memory(device)
     try:
         for text, figures in kernels.measured(device, book.facts, end):
@@ -221,7 +223,7 @@ def write_kernels(book: Book, device: torch.device, end: Deadline) -> None:
 
 
 def write_tracking(book: Book, data: Dataset, workers: int) -> None:
-    """What tracking costs, as a section."""
+    """The cost of tracking, as a section."""
     found = tracking_share(data, workers)
     text = (
         f"{described(book.facts)}. In a real run of 14 trainings of the quick profile ({found['wall']:.0f} s): "

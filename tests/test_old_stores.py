@@ -200,7 +200,7 @@ def test_an_adopted_recipe_is_the_trial_that_it_was(old: OldStore) -> None:
     for setting in settings:
         recipe = recipe.set(setting.removeprefix("--set="))
     found = adopted.read(old.home / "recipes" / "found.toml")
-    (trial,) = (t for t in old.facts["trials"] if t["tags"]["trial"] == str(found.provenance["trial"]))
+    (trial,) = (t for t in old.facts["trials"] if t["tags"]["trial"] == str(found.record.provenance.trial))
     assert found.applied(recipe).digest() == trial["tags"][schema.DIGEST]
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
+from cifar_ablations.ablations.record import ClaimRecord
 
 QUESTION = "Does the suite find a difference where there is none?"
 
@@ -17,10 +16,10 @@ OFFSET = 1_000
 METRICS = (schema.TEST_ACCURACY, schema.GENERALISATION_GAP, schema.TEST_LOSS)
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """Two arms of one recipe on disjoint seeds, and claims that there is no reason to believe."""
     claims = [
-        Claim(
+        ClaimRecord(
             statement=f"The recipe under another name raises {metric(name).title}",
             technique="another name",
             metric=name,
@@ -35,9 +34,9 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
     return Plan(
         name="a-a",
         question=QUESTION,
-        arms=(Arm(ONE, baseline), Arm(OTHER, baseline, seed_offset=OFFSET)),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        arms=(Arm(ONE, asked.baseline), Arm(OTHER, asked.baseline, seed_offset=OFFSET)),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(claims),
         note="Both arms are the same recipe: whatever is supported or refuted here is a false alarm.",
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations import metrics, schema
-from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
+from cifar_ablations.ablations.record import ClaimRecord
 
 QUESTION = "Which of the notebook's statements about training hold here?"
 
@@ -53,8 +52,8 @@ DATA = "data and capacity"
 def _claim(
     statement: str, technique: str, name: str, sign: int, treatment: str, control: str, family: str, notebook: str,
     source: str, *mechanism: str, beyond: tuple[str, str] | None = None, allowed: bool = False,
-) -> Claim:  # fmt: skip
-    return Claim(
+) -> ClaimRecord:  # fmt: skip
+    return ClaimRecord(
         statement, technique, name, sign, treatment, control, family, source, notebook, mechanism, beyond, allowed
     )
 
@@ -68,7 +67,7 @@ DECAY, DROP, AUGMENT = "Weight Decay", "Dropout", "Data Augmentation"
 VANISHING, INIT = "Exploding & Vanishing Gradients", "Weight Initialization"
 RATE, NETWORK = "Learning Rate", "Training Efficient Model"
 
-CLAIMS: tuple[Claim, ...] = (
+CLAIMS: tuple[ClaimRecord, ...] = (
     _claim("Weight decay lowers the generalisation gap", "weight_decay", GAP, -1, FULL, "without weight decay",
            REGULARISATION, DECAY, "Krogh & Hertz 1991", schema.WEIGHT_NORM, schema.TRAIN_ACCURACY),
     _claim("Weight decay makes weights smaller", "weight_decay", schema.WEIGHT_NORM, -1, FULL, "without weight decay",
@@ -128,8 +127,9 @@ CLAIMS: tuple[Claim, ...] = (
 )  # fmt: skip
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """Exactly the arms that the claims compare."""
+    baseline = asked.baseline
     arms = []
     for name, changes in ARMS.items():
         recipe = baseline
@@ -138,6 +138,6 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
         arms.append(Arm(name, recipe))
     assert {name for claim in CLAIMS for name in claim.arms} == set(ARMS)
     return Plan(
-        name="claims", question=QUESTION, arms=tuple(arms), seeds=seeds, rule=Rule(margin=profile.margin),
+        name="claims", question=QUESTION, arms=tuple(arms), seeds=asked.seeds, rule=asked.rule,
         claims=CLAIMS, layout="ledger",
     )  # fmt: skip

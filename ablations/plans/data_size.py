@@ -5,9 +5,8 @@ from __future__ import annotations
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.designs import switched_on, without
 from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
+from cifar_ablations.ablations.record import ClaimRecord
 from cifar_ablations.ablations.techniques.data_size import DataSize
 
 QUESTION = "Do augmentation, dropout and weight decay matter more where there is less training data?"
@@ -17,8 +16,9 @@ SHARES = {"all": 1.0, "a quarter": 1 / 4, "a sixteenth": 1 / 16}
 LEAST = "a sixteenth"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """The full recipe and each regulariser removed, at three sizes of the training set and about the same steps."""
+    baseline = asked.baseline
     regularisers = [t for t in switched_on(baseline) if t.name in REGULARISERS]
     arms, claims = [], []
     for words, share in SHARES.items():
@@ -29,7 +29,7 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
         for t in regularisers:
             verb = "raises" if sign > 0 else "lowers"
             claims.append(
-                Claim(
+                ClaimRecord(
                     statement=f"{t.title.capitalize()} {verb} {metric(name).title} more with {LEAST} of the data",
                     technique=t.name,
                     metric=name,
@@ -43,6 +43,6 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
                 )
             )
     return Plan(
-        name="data-size", question=QUESTION, arms=tuple(arms), seeds=seeds, rule=Rule(margin=profile.margin),
+        name="data-size", question=QUESTION, arms=tuple(arms), seeds=asked.seeds, rule=asked.rule,
         claims=tuple(claims),
     )  # fmt: skip

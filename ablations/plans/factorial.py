@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations.designs import factorial, main_effect_claims, switched_on
-from cifar_ablations.ablations.plan import Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Plan, PlanRequest
 
 QUESTION = "Who contributes what, over every combination of the recipe's techniques?"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """The full factorial; the arms of `techniques` are among its own, and are trained once for both."""
+    baseline = asked.baseline
     arms = factorial(baseline)
     return Plan(
         name="factorial",
         question=QUESTION,
         arms=tuple(arms),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(main_effect_claims(baseline, arms)),
         factors=tuple(t.name for t in switched_on(baseline)),
     )

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations.designs import half_fraction, main_effect_claims, switched_on
-from cifar_ablations.ablations.plan import Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Plan, PlanRequest
 
 QUESTION = "What is each technique worth on average over half of all combinations?"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """The half fraction; a main effect cannot be told from the joint effect of all other techniques."""
+    baseline = asked.baseline
     arms = half_fraction(baseline)
     count = len(switched_on(baseline))
     return Plan(
         name="half-factorial",
         question=QUESTION,
         arms=tuple(arms),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(main_effect_claims(baseline, arms)),
         factors=tuple(t.name for t in switched_on(baseline)),
         note=(

@@ -5,15 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 
 from cifar_ablations.ablations.designs import claims_of, ladder
-from cifar_ablations.ablations.plan import Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Plan, PlanRequest
 
 QUESTION = "How does accuracy grow from the bare recipe to the full one, a technique at a time?"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """The rungs, the full recipe first; each rung is compared with the one below it."""
+    baseline = asked.baseline
     rungs = ladder(baseline)
     claims = []
     for below, above in pairwise(rungs):
@@ -23,8 +22,8 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
         name="ladder",
         question=QUESTION,
         arms=tuple(reversed(rungs)),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(claims),
         note="What a rung adds depends on the order: a technique's step holds for the techniques below it alone.",
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.designs import claims_of
-from cifar_ablations.ablations.plan import Arm, Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
 
 QUESTION = "Which level of a technique is best, everything else as in the full recipe?"
 
@@ -24,8 +22,9 @@ def level_arm(technique: str, level: str) -> str:
     return f"{technique.replace('_', ' ')} {level.replace('_', ' ')}"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...], variant: str) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """The baseline's level first, then the others; each is compared with `off` where something is expected of it."""
+    baseline, variant = asked.baseline, asked.variant
     cls = catalog.techniques()[variant]
     levels = {level: cls.at(level) for level in cls.levels}
     own = next(t for t in baseline.techniques if t.name == variant)
@@ -45,7 +44,7 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...], variant: st
         name=f"levels/{variant}",
         question=f"Which level of {cls.title.removeprefix('another ')} is best, everything else as in the full recipe?",
         arms=tuple(arms),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(claims),
     )

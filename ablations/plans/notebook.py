@@ -5,25 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.plan import Arm, Plan, Reference, Rule
-from cifar_ablations.ablations.profiles import PROFILES, Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
+from cifar_ablations.ablations.profiles import PROFILES
+from cifar_ablations.ablations.record import ReferenceRecord
 
 QUESTION = "Where does the notebook's 78.04 % fall among repetitions of its recipe?"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """One arm that trains on the validation images too, as the notebook does (it holds nothing out)."""
+    baseline = asked.baseline
     budget = baseline.budget
     everything = replace(budget, train_images=budget.train_images + budget.validation_images, validation_images=0)
-    reference = Reference("notebook", schema.TEST_ACCURACY, 0.7804, "the notebook's one printed run, official CIFAR-10")
+    reference = ReferenceRecord(
+        "notebook", schema.TEST_ACCURACY, 0.7804, "the notebook's one printed run, official CIFAR-10"
+    )
     full = PROFILES["full"]
     comparable = (baseline.model, replace(budget, precision=full.budget.precision)) == (full.model, full.budget)
     return Plan(
         name="notebook",
         question=QUESTION,
         arms=(Arm("notebook", replace(baseline, budget=everything)),),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        seeds=asked.seeds,
+        rule=asked.rule,
         references=(reference,) if comparable else (),
     )

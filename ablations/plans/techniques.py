@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations.designs import BARE, FULL, add_one_in, bare, claims_of, leave_one_out, switched_on
-from cifar_ablations.ablations.plan import Arm, Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
 
 QUESTION = "What is each technique worth, removed from the full recipe and added to the bare one?"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """The baseline, each of its techniques removed, the bare recipe, and each technique alone."""
+    baseline = asked.baseline
     removed, alone = leave_one_out(baseline), add_one_in(baseline)
     used = switched_on(baseline)
     claims = claims_of(used, "in the full recipe", [FULL] * len(used), [a.name for a in removed])
@@ -20,7 +19,7 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...]) -> Plan:
         name="techniques",
         question=QUESTION,
         arms=(Arm(FULL, baseline), *removed, Arm(BARE, bare(baseline)), *alone),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(claims),
     )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.designs import by_roadmap, switched_on, without
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.plan import Arm, Claim, Plan, Rule
-from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import ClaimRecord
 from cifar_ablations.ablations.technique import Technique
 
 QUESTION = "Is the tuned recipe better than the notebook's, and where do the points come from?"
@@ -20,24 +18,25 @@ QUESTION = "Is the tuned recipe better than the notebook's, and where do the poi
 NOTEBOOK, TUNED = "notebook's recipe", "tuned recipe"
 
 
-def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...], retuned: Mapping[str, Mapping[str, Any]]) -> Plan:
+def plan(asked: PlanRequest) -> Plan:
     """The notebook's recipe, the tuned one, the way from one to the other a technique at a time, and the tuned one
     without each of its techniques, with the rate that it has and with one of its own where one was found.
 
-    retuned: by technique, what is set where that technique is removed.
+    Raises AblateError where the baseline is the notebook's recipe.
     """
+    baseline = asked.baseline
     notebook = Recipe(baseline.model, baseline.budget, catalog.notebook_recipe().techniques)
     rungs = _roadmap(notebook, baseline)
     arms = [Arm(TUNED, baseline), Arm(NOTEBOOK, notebook), *rungs[1:-1]]
     if baseline == notebook:
-        raise AblateError("the tuned recipe is the notebook's: give another with --baseline, such as one adopted")
+        raise AblateError("the tuned recipe is the notebook's: give another baseline, such as an adopted recipe")
     claims = [_claim("everything", "The tuned recipe is better than the notebook's", TUNED, NOTEBOOK, "overall")]
     for (below, above), technique in zip(pairwise(rungs), _changed(notebook, baseline), strict=True):
         statement = f"Tuning {_name(technique)} pays on its rung"
         claims.append(_claim(technique.name, statement, above.name, below.name, "on the roadmap"))
     removed: list[tuple[Arm, Technique]] = []
     for technique in switched_on(baseline):
-        for words, changes in (("", {}), (", rate found anew", retuned.get(technique.name, {}))):
+        for words, changes in (("", {}), (", rate found anew", asked.retuned.get(technique.name, {}))):
             recipe = baseline.without(technique.name)
             for name, value in changes.items():
                 recipe = recipe.set(f"{name}={value}")
@@ -55,8 +54,8 @@ def plan(baseline: Recipe, profile: Profile, seeds: tuple[int, ...], retuned: Ma
         name="tuned",
         question=QUESTION,
         arms=tuple(arms),
-        seeds=seeds,
-        rule=Rule(margin=profile.margin),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(replace(claim, control=renamed.get(claim.control, claim.control)) for claim in claims),
         note="What a rung of the roadmap adds depends on the order: it holds for the rungs below it alone.",
     )
@@ -82,8 +81,8 @@ def _name(technique: Technique) -> str:
     return technique.name.replace("_", " ")
 
 
-def _claim(technique: str, statement: str, treatment: str, control: str, place: str) -> Claim:
-    return Claim(
+def _claim(technique: str, statement: str, treatment: str, control: str, place: str) -> ClaimRecord:
+    return ClaimRecord(
         statement=statement,
         technique=technique,
         metric=schema.TEST_ACCURACY,

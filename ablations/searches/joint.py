@@ -16,7 +16,7 @@ RATE = "optimizer.rate"
 def search(baseline: Recipe, trials: int) -> Rounds:
     """One study of the optimizer's rate, the schedule's shape, and all techniques with a range, in or out.
 
-    A knob is drawn where its technique is in; a technique whose knobs all have ranges that reach to nothing needs no
+    A knob is sampled where its technique is in; a technique whose knobs all have ranges that reach to nothing needs no
     switch.
     """
     shape = Schedule.knobs()["shape"]

@@ -28,8 +28,8 @@ def search(baseline: Recipe, trials: int) -> Rounds:
             Study(optimizer.kind, recipe, (around(RATE, optimizer.rate, DECADES),), trials, ({RATE: optimizer.rate},))
         )
     for _ in range(WIDENINGS + 1):
-        found = yield studies
-        wider = widened(studies, found, more=max(1, trials // 2))
+        bests = yield studies
+        wider = widened(studies, bests, more=max(1, trials // 2))
         if wider is None or wider[0].widened > WIDENINGS:
             return
         studies = wider

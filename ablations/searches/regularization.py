@@ -11,7 +11,7 @@ DEFAULT_TRIALS = 40
 
 
 def search(baseline: Recipe, trials: int) -> Rounds:
-    """One study; what may be left out altogether is first drawn to be in or out. The baseline itself is tried first."""
+    """One study; what may be left out is first sampled to be in or out. The baseline itself is tried first."""
     parameters = (
         parameter("dropout.p"),
         Parameter("weight_decay", choices=("off", "on"), doc="whether weights decay"),

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.search import Best, Parameter, Rounds, Study, Value, around
+from cifar_ablations.ablations.record import Value
+from cifar_ablations.ablations.search import Best, Parameter, Rounds, Study, around
 
 QUESTION = "How far does the notebook's workflow get: coarse rates, finer rates, one regulariser at a time?"
 
@@ -31,17 +32,17 @@ def search(baseline: Recipe, trials: int) -> Rounds:
         assert spread.low is not None
         assert spread.high is not None
         rates = _between(spread.low, spread.high, trials)
-        (found,) = yield [_grid(name, baseline, spread, rates)]
-        best = _better(best, found)
+        (best_of_grid,) = yield [_grid(name, baseline, spread, rates)]
+        best = _better(best, best_of_grid)
         if best is None:
             return
-        middle, decades = float(best.drawn[RATE]), 2 * decades / max(2, trials - 1) * 0.75
+        middle, decades = float(best.sampled[RATE]), 2 * decades / max(2, trials - 1) * 0.75
     assert best is not None
     for name, values in REGULARISERS:
         numbers = [float(v) for v in values]
         spread = Parameter(name, min(numbers), max(numbers), integer=isinstance(values[0], int))
-        (found,) = yield [_grid(name.partition(".")[0].replace("_", " "), best.recipe, spread, values)]
-        best = _better(best, found) or best
+        (best_of_grid,) = yield [_grid(name.partition(".")[0].replace("_", " "), best.recipe, spread, values)]
+        best = _better(best, best_of_grid) or best
 
 
 def _grid(name: str, recipe: Recipe, spread: Parameter, values: tuple[Value, ...]) -> Study:
@@ -55,7 +56,7 @@ def _between(low: float, high: float, count: int) -> tuple[Value, ...]:
     return tuple(low * (high / low) ** (i / (count - 1)) for i in range(count))
 
 
-def _better(best: Best | None, found: Best | None) -> Best | None:
-    if best is None or found is None:
-        return best or found
-    return found if found.value > best.value else best
+def _better(best: Best | None, other: Best | None) -> Best | None:
+    if best is None or other is None:
+        return best or other
+    return other if other.value > best.value else best

@@ -11,9 +11,13 @@ from torch import nn
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.technique import Technique, knob
 
-MODULES = {
-    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU,
-}  # fmt: skip
+MODULES: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+}
 
 
 @dataclass(frozen=True)

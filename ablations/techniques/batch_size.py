@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.technique import Technique, knob
-
-if TYPE_CHECKING:
-    from cifar_ablations.ablations.recipe import Budget, Network
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,11 @@ class BatchSize(Technique):
         "A small batch's gradient is noisy, which keeps the search moving through saddle points and shallow minima."
     )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "off": {}, "÷4": {"factor": 0.25}, "×4": {"factor": 4.0}, "×16": {"factor": 16.0},
-    }  # fmt: skip
+        "off": {},
+        "÷4": {"factor": 0.25},
+        "×4": {"factor": 4.0},
+        "×16": {"factor": 16.0},
+    }
     mechanism: ClassVar[tuple[str, ...]] = (schema.GRADIENT_NORM, schema.TRAIN_LOSS)
 
     def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.technique import Technique, knob
-
-if TYPE_CHECKING:
-    from cifar_ablations.ablations.recipe import Budget, Network
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,11 @@ class Capacity(Technique):
     source: ClassVar[str] = "Zagoruyko & Komodakis 2016; notebook, 'Regularization and Optimization' (complexity)"
     reason: ClassVar[str] = "The more complicated the network, the more chance it has to overfit."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "off": {}, "÷4": {"factor": 0.25}, "÷2": {"factor": 0.5}, "×2": {"factor": 2.0},
-    }  # fmt: skip
+        "off": {},
+        "÷4": {"factor": 0.25},
+        "÷2": {"factor": 0.5},
+        "×2": {"factor": 2.0},
+    }
     mechanism: ClassVar[tuple[str, ...]] = (schema.TRAIN_ACCURACY, schema.GENERALISATION_GAP)
 
     def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:

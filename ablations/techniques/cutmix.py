@@ -40,9 +40,13 @@ class Cutmix(Technique):
     """Parts of two images in one: the network cannot rely on a single feature. Rectangles are drawn per image."""
 
     alpha: float = knob(
-        0.0, doc="both parameters of the beta distribution of shares; 0 mixes nothing", low=0.0, high=10.0,
-        search=(0.1, 2.0), log=True,
-    )  # fmt: skip
+        0.0,
+        doc="both parameters of the beta distribution of shares; 0 mixes nothing",
+        low=0.0,
+        high=10.0,
+        search=(0.1, 2.0),
+        log=True,
+    )
 
     name: ClassVar[str] = "cutmix"
     title: ClassVar[str] = "CutMix"

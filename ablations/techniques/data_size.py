@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.technique import Technique, knob
-
-if TYPE_CHECKING:
-    from cifar_ablations.ablations.recipe import Budget, Network
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,12 @@ class DataSize(Technique):
     source: ClassVar[str] = "Sun et al. 2017; notebook, 'Data Augmentation' (effective size)"
     reason: ClassVar[str] = "The fewer the images, the sooner a network knows them by heart."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "off": {}, "1/2": {"share": 1 / 2}, "1/4": {"share": 1 / 4}, "1/8": {"share": 1 / 8}, "1/16": {"share": 1 / 16},
-    }  # fmt: skip
+        "off": {},
+        "1/2": {"share": 1 / 2},
+        "1/4": {"share": 1 / 4},
+        "1/8": {"share": 1 / 8},
+        "1/16": {"share": 1 / 16},
+    }
     mechanism: ClassVar[tuple[str, ...]] = (schema.GENERALISATION_GAP,)
 
     def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:

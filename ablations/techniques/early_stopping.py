@@ -11,7 +11,7 @@ from cifar_ablations.ablations.technique import Expectation, Technique, knob
 
 
 def epochs_since_best(losses: Sequence[float]) -> int:
-    """How many epochs ago the lowest loss was reached; the earliest of equals counts."""
+    """The number of epochs since the lowest loss; the earliest of equals counts."""
     return len(losses) - 1 - losses.index(min(losses))
 
 

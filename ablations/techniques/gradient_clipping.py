@@ -16,9 +16,13 @@ class GradientClipping(Technique):
     """One wild batch cannot throw the weights far: gradients keep their direction, and at most this norm."""
 
     max_norm: float = knob(
-        0.0, doc="largest norm of a member's whole gradient; 0 clips nothing", low=0.0, high=1e6, search=(0.1, 10.0),
+        0.0,
+        doc="largest norm of a member's whole gradient; 0 clips nothing",
+        low=0.0,
+        high=1e6,
+        search=(0.1, 10.0),
         log=True,
-    )  # fmt: skip
+    )
 
     name: ClassVar[str] = "gradient_clipping"
     title: ClassVar[str] = "gradient clipping"

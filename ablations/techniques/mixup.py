@@ -31,9 +31,13 @@ class Mixup(Technique):
     """The network is asked to behave linearly between training examples; shares are drawn per image."""
 
     alpha: float = knob(
-        0.0, doc="both parameters of the beta distribution of shares; 0 mixes nothing", low=0.0, high=10.0,
-        search=(0.05, 1.0), log=True,
-    )  # fmt: skip
+        0.0,
+        doc="both parameters of the beta distribution of shares; 0 mixes nothing",
+        low=0.0,
+        high=10.0,
+        search=(0.05, 1.0),
+        log=True,
+    )
 
     name: ClassVar[str] = "mixup"
     title: ClassVar[str] = "mixup"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.reading import details
 from cifar_ablations.reports.wording import phrases
@@ -20,18 +20,18 @@ STRONGEST = 0.5
 """Opacity of a share of one: more would take the contrast from the number in the cell."""
 
 
-def data(arrays: details.Arrays, runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(arrays: details.Arrays, runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """One row per true class and answer: images over all seeds of the first arm, and their `share` of the class's.
 
     A diverged run has no answers and is left out; `n` is the number of runs.
     """
-    arm = plan["arms"][0]["name"]
+    arm = plan.arms[0].name
     ids = runs.loc[runs["arm"] == arm, "run_id"] if "run_id" in runs else ()
     found = [arrays[run_id][details.CONFUSION] for run_id in ids if details.CONFUSION in arrays.get(run_id, {})]
     if not found:
         return pd.DataFrame(columns=COLUMNS)
     total = np.sum(found, axis=0)
-    classes = list(plan.get("data", {}).get("classes") or ())
+    classes = list(plan.data.classes)
     if len(classes) != len(total):
         classes = [f"class {i}" for i in range(len(total))]
     share = total / np.maximum(total.sum(axis=1, keepdims=True), 1)

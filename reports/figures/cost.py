@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import statistics
 from cifar_ablations.reports.wording import phrases
@@ -26,24 +27,23 @@ LINE = 0.19
 LEADER = {"arrowstyle": "-", "color": theme.MUTED, "lw": 0.5, "alpha": 0.7, "shrinkB": 3, "relpos": (0, 0.5)}
 
 
-def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """One row per arm with a run and a cost: mean accuracy with its t interval, in per cent, and the mean cost.
 
     The interval ends at 0 and 100. The cost is `seconds`, or thousands of `images` seen where an arm has no time.
     `named` says which arms bear their name in the figure: all, or where they are many the first arm and those that none
     beats in both.
     """
-    confidence, rows = 1 - plan["rule"]["alpha"], []
-    for arm in plan["arms"]:
-        of_arm = runs[(runs["arm"] == arm["name"]) & runs[schema.TEST_ACCURACY].notna()]
+    confidence, rows = 1 - plan.rule.alpha, []
+    for arm in plan.arms:
+        of_arm = runs[(runs["arm"] == arm.name) & runs[schema.TEST_ACCURACY].notna()]
         if of_arm.empty:
             continue
         mean = statistics.mean_interval(100 * of_arm[schema.TEST_ACCURACY].to_numpy(), confidence)
-        knobs = arm.get("knobs") or {}
-        images = knobs.get("budget.train_images", math.nan) * knobs.get("data_size.share", 1.0)
+        images = arm.knobs.get("budget.train_images", math.nan) * arm.knobs.get("data_size.share", 1.0)
         costs = {"seconds": of_arm[schema.SECONDS].mean(), "images": of_arm[schema.EPOCHS].mean() * images / 1_000}
         low, high = np.clip([mean.low, mean.high], 0, 100)
-        rows.append({"arm": arm["name"], "value": mean.mean, "low": low, "high": high, "n": mean.n, **costs})
+        rows.append({"arm": arm.name, "value": mean.mean, "low": low, "high": high, "n": mean.n, **costs})
     if not rows:
         return pd.DataFrame(columns=COLUMNS)
     frame = pd.DataFrame(rows)

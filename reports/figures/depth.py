@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.reading import details
 from cifar_ablations.reports.wording import phrases
@@ -20,16 +20,16 @@ COLUMNS = ["technique", "treatment", "control", "when", "role", "layer", "middle
 WHEN = dict(zip(details.VARIANCES, ("before training", "after training"), strict=True))
 
 
-def data(arrays: details.Arrays, runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(arrays: details.Arrays, runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """Per claim of `details.deep_claims`, time, side and layer the geometric mean over seeds, and the extreme seeds.
 
     Variances that are not positive and finite are left out. Layers count from 1, in the order in which they act.
     """
     rows: list[dict[str, Any]] = []
     for claim in details.deep_claims(plan):
-        about = {name: claim[name] for name in ("technique", "treatment", "control")}
+        about = {"technique": claim.technique, "treatment": claim.treatment, "control": claim.control}
         for name, when in WHEN.items():
-            for role, arm in (("without", about["control"]), ("with", about["treatment"])):
+            for role, arm in (("without", claim.control), ("with", claim.treatment)):
                 ids = runs.loc[runs["arm"] == arm, "run_id"] if "run_id" in runs else ()
                 found = [arrays[run_id][name] for run_id in ids if name in arrays.get(run_id, {})]
                 for layer, values in enumerate(np.array(found).T, start=1):

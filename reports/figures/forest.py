@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,7 +19,7 @@ COLUMNS = ["metric", "where", "label", "effect", "low", "high", "margin", "verdi
 MARKERS = {"supported": ("o", theme.HAVING), "refuted": ("s", theme.LACKING), "equivalent": ("D", theme.MUTED)}
 
 
-def data(verdicts: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
+def data(verdicts: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """One row per claim with an estimate, columns COLUMNS; effects, limits and the margin in percentage points.
 
     Limits end where a difference can be no larger.

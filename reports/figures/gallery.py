@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from cifar_ablations.ablations.record import GalleryRecord
 from cifar_ablations.reports.figures import images, theme
 from cifar_ablations.reports.wording import phrases
 
@@ -23,17 +24,17 @@ ROW = 0.84
 """Height of a row of images, in inches."""
 
 
-def data(gallery: Mapping[str, Any]) -> pd.DataFrame:
+def data(gallery: GalleryRecord) -> pd.DataFrame:
     """One row per picture, from `load.gallery_of`; epoch 0 is the image as it is, and `arms` are words.
 
     Arms that leave every image as it is are left out: a sentence says as much.
     """
-    frame = pd.DataFrame(gallery.get("images") or [], columns=COLUMNS)
+    frame = pd.DataFrame(list(gallery.images), columns=COLUMNS)
     frame = frame[frame["pipeline"] != ""].reset_index(drop=True)
     return frame.assign(arms=[_named(names) for names in frame["arms"]])
 
 
-def _named(names: list[str]) -> str:
+def _named(names: Sequence[str]) -> str:
     if len(names) <= 2:
         return phrases.listing([f"“{name}”" for name in names])
     return f"“{names[0]}” and {len(names) - 1} arms with the same"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.wording import phrases
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 COLUMNS = ["arm", "train", "test", "n"]
 
 
-def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """One row per arm with a run, in the plan's order: mean accuracies on training and test images, in per cent."""
     known = runs.dropna(subset=[schema.TRAIN_ACCURACY, schema.TEST_ACCURACY])
     means = known.groupby("arm", sort=False)[[schema.TRAIN_ACCURACY, schema.TEST_ACCURACY]].mean() * 100
     counts = known.groupby("arm", sort=False).size()
-    names = [arm["name"] for arm in plan["arms"] if arm["name"] in means.index]
+    names = [arm.name for arm in plan.arms if arm.name in means.index]
     found = means.loc[names].rename(columns={schema.TRAIN_ACCURACY: "train", schema.TEST_ACCURACY: "test"})
     return found.assign(n=counts.reindex(names)).rename_axis("arm").reset_index()[COLUMNS]
 

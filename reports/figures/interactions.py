@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.wording import phrases
 
@@ -19,7 +19,7 @@ STRONGEST = 0.5
 """Opacity of the largest effect: more would take the contrast from the number in the cell."""
 
 
-def data(pairs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(pairs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """One row per pair with a number, from `factorial.interactions`: titles, and effects in percentage points.
 
     `told` is whether Holm's p is below the plan's α, so that the effect is told from none.
@@ -30,7 +30,7 @@ def data(pairs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
             **{side: [phrases.technique_title(plan, name) for name in frame[side]] for side in ("one", "other")},
             **{name: 100 * frame[name].astype(float) for name in ("effect", "low", "high")},
             "p_holm": frame["p_holm"],
-            "told": frame["p_holm"] < plan["rule"]["alpha"],
+            "told": frame["p_holm"] < plan.rule.alpha,
             "n": frame["n"],
         },
         columns=COLUMNS,

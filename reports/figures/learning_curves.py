@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from scipy import stats
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.inference import contrast
 from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ COLUMNS = ["metric", "where", "panel", "role", "arm", "epoch", "mean", "low", "h
 PANELS_PER_ROW = 3
 
 
-def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(curves: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """Per panel, arm and epoch the mean over seeds with its t interval at the plan's level, from `load.curves_of`.
 
     The intervals hold epoch by epoch, not for a whole curve at once; NaN where one seed has no spread.
@@ -36,7 +37,7 @@ def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     metric = schema.VALIDATION_ACCURACY if accuracy else schema.TRAIN_LOSS
     by_epoch = chosen.groupby(["arm", "epoch"], sort=True)["value"].agg(["mean", "sem", "count"]).reset_index()
     by_epoch = by_epoch.rename(columns={"count": "n"})
-    half = by_epoch["sem"] * stats.t.ppf(1 - plan["rule"]["alpha"] / 2, (by_epoch["n"] - 1).clip(lower=1))
+    half = by_epoch["sem"] * stats.t.ppf(1 - plan.rule.alpha / 2, (by_epoch["n"] - 1).clip(lower=1))
     by_epoch = by_epoch.assign(low=by_epoch["mean"] - half, high=by_epoch["mean"] + half)
     if accuracy:
         by_epoch[["mean", "low", "high"]] *= 100
@@ -49,32 +50,31 @@ def data(curves: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def _panels(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    if plan.get("factors"):
+def _panels(plan: PlanRecord) -> list[tuple[str, str, str, str]]:
+    if plan.factors:
         return _removals(plan)
     found: dict[tuple[str, str, str, str], None] = {}
-    for claim in plan["claims"]:
-        ledger = plan.get("layout") == "ledger"
-        panel = claim["treatment"] if ledger else phrases.technique_title(plan, claim["technique"])
-        if ledger and claim["treatment"] == plan["arms"][0]["name"]:
-            panel = f"against {claim['control']}"
-        for role, side in (("without", "control"), ("with", "treatment")):
-            found[phrases.where(claim), panel, role, claim[side]] = None
+    for claim in plan.claims:
+        ledger = plan.layout == "ledger"
+        panel = claim.treatment if ledger else phrases.technique_title(plan, claim.technique)
+        if ledger and claim.treatment == plan.arms[0].name:
+            panel = f"against {claim.control}"
+        for role, arm in (("without", claim.control), ("with", claim.treatment)):
+            found[contrast.where(claim), panel, role, arm] = None
     if not found:
-        return [("", arm["name"], "with", arm["name"]) for arm in plan["arms"]]
+        return [("", arm.name, "with", arm.name) for arm in plan.arms]
     return list(found)
 
 
-def _removals(plan: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def _removals(plan: PlanRecord) -> list[tuple[str, str, str, str]]:
     """A factorial has too many arms for a panel each: the full combination, and what it is without each technique."""
-    factors = set(plan["factors"])
+    factors = set(plan.factors)
     by_used = {
-        frozenset(name for name in factors if arm["levels"].get(name, "off") != "off"): arm["name"]
-        for arm in plan["arms"]
+        frozenset(name for name in factors if arm.levels.get(name, "off") != "off"): arm.name for arm in plan.arms
     }
     full = by_used[frozenset(factors)]
     found = []
-    for name in plan["factors"]:
+    for name in plan.factors:
         if lacking := by_used.get(frozenset(factors - {name})):
             title = phrases.technique_title(plan, name)
             found += [("in the full recipe", title, "without", lacking), ("in the full recipe", title, "with", full)]

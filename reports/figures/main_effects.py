@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import paired, theme
 from cifar_ablations.reports.wording import phrases, tables
 
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 COLUMNS = ["label", "seed", "lacking", "having"]
 
 
-def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """One row per factor and seed that has every arm: mean test accuracy without and with it, in per cent."""
-    used = {
-        arm["name"]: {name for name in plan["factors"] if arm["levels"].get(name, "off") != "off"}
-        for arm in plan["arms"]
-    }
+    used = {arm.name: {name for name in plan.factors if arm.levels.get(name, "off") != "off"} for arm in plan.arms}
     known = runs[runs["arm"].isin(list(used))]
     table = known.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=list(used)).dropna()
     parts = []
-    for name in plan["factors"]:
+    for name in plan.factors:
         having = [arm for arm, factors in used.items() if name in factors]
         sides = {"lacking": table.drop(columns=having).mean(axis=1), "having": table[having].mean(axis=1)}
         label = phrases.technique_title(plan, name)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import mechanisms
 from cifar_ablations.reports.wording import phrases, tables
@@ -22,7 +22,7 @@ ABREAST = 2
 """Panels side by side."""
 
 
-def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """One row per comparison, mechanism metric and seed that has a number in both arms, columns COLUMNS.
 
     A comparison stands once per technique, with every metric that a claim of the technique names. Shares are in per
@@ -31,18 +31,18 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     compared = mechanisms.comparisons(plan)
     named: dict[str, dict[str, None]] = {}
     for one in compared:
-        named.setdefault(one["technique"], {}).update(dict.fromkeys(one["mechanism"]))
+        named.setdefault(one.technique, {}).update(dict.fromkeys(one.mechanism))
     values = mechanisms.by_arm(runs, dict.fromkeys(name for names in named.values() for name in names))
     parts = []
     for one in compared:
-        for name in named[one["technique"]]:
+        for name in named[one.technique]:
             both = mechanisms.pairs(one, values[name]) if name in values else pd.DataFrame()
             if both.empty:
                 continue
             if metric(name).share:
                 both *= 100
-            about = {"technique": one["technique"], "metric": name, "panel": one["label"]}
-            sides = {"treatment": one["treatment"], "control": one["control"]}
+            about = {"technique": one.technique, "metric": name, "panel": one.label}
+            sides = {"treatment": one.treatment, "control": one.control}
             parts.append(both.reset_index().assign(**about, **sides))
     return tables.stacked(parts, COLUMNS)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import contrast
 from cifar_ablations.reports.wording import phrases, tables
@@ -23,23 +23,23 @@ SLOTS = 6
 """Comparisons side by side; more begin a new row."""
 
 
-def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """One row per comparison that a claim on test accuracy makes and seed that has both sides, in per cent.
 
     A comparison stands once. Claims about means over arms or about differences beyond others are left out: their
     sides are no runs.
     """
     parts, seen = [], set()
-    for claim in plan["claims"]:
-        sides = (claim["treatment"], claim["control"])
-        if claim["metric"] != schema.TEST_ACCURACY or claim.get("over") or claim.get("beyond") or sides in seen:
+    for claim in plan.claims:
+        sides = (claim.treatment, claim.control)
+        if claim.metric != schema.TEST_ACCURACY or claim.over or claim.beyond or sides in seen:
             continue
         seen.add(sides)
         found = contrast.sides(claim, runs)
         pairs = 100 * pd.DataFrame({"lacking": found.control, "having": found.treatment}).dropna()
-        ledger = plan.get("layout") == "ledger"
-        label = f"{sides[1]} → {sides[0]}" if ledger else phrases.technique_title(plan, claim["technique"])
-        where = "" if ledger else phrases.where(claim)
+        ledger = plan.layout == "ledger"
+        label = f"{sides[1]} → {sides[0]}" if ledger else phrases.technique_title(plan, claim.technique)
+        where = "" if ledger else contrast.where(claim)
         about = {"where": where, "label": label, "treatment": sides[0], "control": sides[1]}
         parts.append(pairs.rename_axis("seed").reset_index().assign(**about))
     return tables.stacked(parts, COLUMNS)

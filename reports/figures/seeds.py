@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import statistics
 from cifar_ablations.reports.wording import phrases
@@ -21,7 +21,7 @@ MANY_ARMS = 20
 """Of more, the lines stand closer."""
 
 
-def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """Rows of kind 'seed', 'diverged' (a seed that counts at chance), 'mean' and 'reference'; values in per cent.
 
     `seed` is -1 but for seeds; `low` and `high` bound the t interval of a mean and end at 0 and 100;
@@ -29,22 +29,22 @@ def data(runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     blank = {"seed": -1, "low": float("nan"), "high": float("nan"), "label": ""}
-    for arm in plan["arms"]:
-        of_arm = runs[(runs["arm"] == arm["name"]) & runs[schema.TEST_ACCURACY].notna()]
+    for arm in plan.arms:
+        of_arm = runs[(runs["arm"] == arm.name) & runs[schema.TEST_ACCURACY].notna()]
         for run in of_arm.to_dict("records"):
             kind = "seed" if run["converged"] else "diverged"
             value = 100 * run[schema.TEST_ACCURACY]
-            rows.append(blank | {"arm": arm["name"], "kind": kind, "seed": run["seed"], "value": value})
+            rows.append(blank | {"arm": arm.name, "kind": kind, "seed": run["seed"], "value": value})
         if not of_arm.empty:
             accuracy = 100 * of_arm[schema.TEST_ACCURACY].to_numpy()
-            mean = statistics.mean_interval(accuracy, 1 - plan["rule"]["alpha"])
+            mean = statistics.mean_interval(accuracy, 1 - plan.rule.alpha)
             low, high = np.clip([mean.low, mean.high], 0, 100)
             limits = {"value": mean.mean, "low": low, "high": high}
-            rows.append(blank | {"arm": arm["name"], "kind": "mean"} | limits)
-    for reference in plan["references"]:
-        if reference["metric"] == schema.TEST_ACCURACY:
-            value = {"value": 100 * reference["value"], "label": reference["source"]}
-            rows.append(blank | {"arm": reference["arm"], "kind": "reference"} | value)
+            rows.append(blank | {"arm": arm.name, "kind": "mean"} | limits)
+    for reference in plan.references:
+        if reference.metric == schema.TEST_ACCURACY:
+            value = {"value": 100 * reference.value, "label": reference.source}
+            rows.append(blank | {"arm": reference.arm, "kind": "reference"} | value)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import factorial
 from cifar_ablations.reports.wording import phrases
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = ["kind", "label", "value", "low", "high", "start", "end", "n"]
 
 
-def data(contributions: pd.DataFrame, plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+def data(contributions: pd.DataFrame, plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """A row 'bare', a row 'technique' per factor, the most valuable first, and a row 'full'; in per cent and points.
 
     contributions: of `factorial.contributions` to test accuracy. `value` is a Shapley value with its interval, or the
@@ -26,7 +26,7 @@ def data(contributions: pd.DataFrame, plan: Mapping[str, Any], runs: pd.DataFram
     is the full recipe's mean. No rows where the design has no Shapley values or no seed has every arm.
     """
     found = factorial.cells(plan, runs, schema.TEST_ACCURACY)
-    bare, full = frozenset[str](), frozenset(plan["factors"])
+    bare, full = frozenset[str](), frozenset(plan.factors)
     if not len(found.values) or bare not in found.used or contributions["shapley"].isna().any():
         return pd.DataFrame(columns=COLUMNS)
     means = {used: 100 * float(found.values[:, found.used.index(used)].mean()) for used in (bare, full)}

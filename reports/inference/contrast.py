@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.metrics import metric
-
-Claim = Mapping[str, Any]
+from cifar_ablations.ablations.record import ClaimRecord
 
 
 @dataclass(frozen=True)
@@ -24,13 +22,18 @@ class Sides:
     control: pd.Series
 
 
-def weights(claim: Claim) -> dict[str, float]:
+def where(claim: ClaimRecord) -> str:
+    """What surrounds the technique in a claim, such as 'in the full recipe': the family without its metric."""
+    return claim.family.removeprefix(metric(claim.metric).title).strip()
+
+
+def weights(claim: ClaimRecord) -> dict[str, float]:
     """The arms that a claim compares, with their weights: +1 and -1 for two arms."""
-    if claim.get("over"):
-        return {name: float(weight) for name, weight in claim["over"]}
-    pairs = [(claim["treatment"], 1.0), (claim["control"], -1.0)]
-    if claim.get("beyond"):
-        also, without = claim["beyond"]
+    if claim.over:
+        return dict(claim.over)
+    pairs = [(claim.treatment, 1.0), (claim.control, -1.0)]
+    if claim.beyond:
+        also, without = claim.beyond
         pairs += [(also, -1.0), (without, 1.0)]
     total: dict[str, float] = {}
     for name, weight in pairs:
@@ -38,15 +41,15 @@ def weights(claim: Claim) -> dict[str, float]:
     return total
 
 
-def arms(claim: Claim) -> tuple[list[str], list[str]]:
+def arms(claim: ClaimRecord) -> tuple[list[str], list[str]]:
     """The names of the arms on the side with the technique, and on the side without it."""
-    if claim.get("over"):
+    if claim.over:
         named = weights(claim)
         return [n for n, w in named.items() if w > 0], [n for n, w in named.items() if w < 0]
-    return [claim["treatment"]], [claim["control"]]
+    return [claim.treatment], [claim.control]
 
 
-def reach(claim: Claim) -> float:
+def reach(claim: ClaimRecord) -> float:
     """The largest difference of a share that a claim can be about: 1, or more where it adds up several differences.
 
     A gap could fall from 1 to -1; one below zero is no more than noise, and a change of it counts as at most 1 too.
@@ -54,43 +57,45 @@ def reach(claim: Claim) -> float:
     return sum(weight for weight in weights(claim).values() if weight > 0)
 
 
-def possible(claim: Claim, control: float) -> float:
+def possible(claim: ClaimRecord, control: float) -> float:
     """The largest difference that a claim's metric allows from a control at its mean, in the metric's own unit.
 
     control: the mean of the side without the technique, as in `sides`; NaN where it is not known, and then the whole
     range is allowed. Infinite for a metric without bounds.
     """
-    low, high = metric(claim["metric"]).bounds
+    low, high = metric(claim.metric).bounds
     if math.isinf(high):
         return math.inf
-    if claim.get("beyond"):  # each side is a difference itself
+    if claim.beyond:  # each side is a difference itself
         low, high = low - high, high - low
     known = high - low if math.isnan(control) else max(control - low, high - control)
     return min(known, reach(claim))
 
 
-def sides(claim: Claim, runs: pd.DataFrame) -> Sides:
+def sides(claim: ClaimRecord, runs: pd.DataFrame) -> Sides:
     """The claim's metric on both sides, by seed; NaN where an arm lacks the seed.
 
     Where the claim is about a difference beyond another one, the sides are those two differences.
     """
-    name = claim["metric"]
-    if claim.get("over"):
+    name = claim.metric
+    if claim.over:
         return Sides(*(_weighted(runs, weights(claim), name, sign) for sign in (1, -1)))
-    treatment, control = (_values(runs, claim[side], name) for side in ("treatment", "control"))
-    if claim.get("beyond"):
-        also, without = (_values(runs, arm, name) for arm in claim["beyond"])
+    treatment, control = (_values(runs, arm, name) for arm in (claim.treatment, claim.control))
+    if claim.beyond:
+        also, without = (_values(runs, arm, name) for arm in claim.beyond)
         return Sides(treatment - control, also - without)
     return Sides(treatment, control)
 
 
-def by_image(claim: Claim, runs: pd.DataFrame, seeds: pd.Index, answers: Mapping[str, np.ndarray]) -> np.ndarray | None:
+def by_image(
+    claim: ClaimRecord, runs: pd.DataFrame, seeds: pd.Index, answers: Mapping[str, np.ndarray]
+) -> np.ndarray | None:
     """The claim's difference of right answers, float32 [seeds, test images]; its mean is the difference in accuracy.
 
     answers: by run id, bool [test images], which images were answered rightly. A diverged run has none and counts as
     guessing, evenly over all images, as in its accuracy. None for another metric, or where an answer is missing.
     """
-    if claim["metric"] != schema.TEST_ACCURACY:
+    if claim.metric != schema.TEST_ACCURACY:
         return None
     sizes = {len(right) for right in answers.values()}
     if len(sizes) != 1:

@@ -7,7 +7,7 @@ pooled over arms.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import statistics
 
 Used = frozenset[str]
@@ -28,11 +29,10 @@ class Cells:
     values: np.ndarray
 
 
-def cells(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> Cells:
+def cells(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> Cells:
     """The metric in every arm of a plan, for the seeds that have all of them."""
     used = {
-        arm["name"]: frozenset(name for name in plan["factors"] if arm["levels"].get(name, "off") != "off")
-        for arm in plan["arms"]
+        arm.name: frozenset(name for name in plan.factors if arm.levels.get(name, "off") != "off") for arm in plan.arms
     }
     known = runs[runs["arm"].isin(list(used))]
     table = known.pivot(index="seed", columns="arm", values=metric).reindex(columns=list(used)).dropna()
@@ -68,15 +68,15 @@ def shapley(factor: str, factors: Sequence[str], combinations_: Sequence[Used]) 
     return weights
 
 
-def contributions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def contributions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per factor: its Shapley value and its main effect, mean over seeds with limits of the t interval, and
     what it is worth last (removed from the full combination) and first (added to the empty one).
 
     Columns `shapley` and `main`, each also with `_low` and `_high`, `main_p`, `main_p_holm`, `last`, `first`, `n`. NaN
     where the design does not tell: a half fraction has no Shapley values.
     """
-    found, confidence = cells(plan, runs, metric), 1 - plan["rule"]["alpha"]
-    factors: list[str] = plan["factors"]
+    found, confidence = cells(plan, runs, metric), 1 - plan.rule.alpha
+    factors = plan.factors
     full, rows = len(set(found.used)) == 2 ** len(factors), []
     everything, nothing = frozenset(factors), frozenset[str]()
     for factor in factors:
@@ -102,11 +102,11 @@ def contributions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> p
     return frame.assign(main_p_holm=statistics.holm(frame["main_p"].to_list()))
 
 
-def interactions(plan: Mapping[str, Any], runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def interactions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per pair of factors: `effect` with `low`, `high`, `p` and `p_holm`, over all pairs as one family."""
-    table, confidence = cells(plan, runs, metric), 1 - plan["rule"]["alpha"]
+    table, confidence = cells(plan, runs, metric), 1 - plan.rule.alpha
     rows: list[dict[str, Any]] = []
-    for one, other in combinations(plan["factors"], 2):
+    for one, other in combinations(plan.factors, 2):
         values = table.values @ interaction(one, other, table.used)
         found = statistics.mean_interval(values, confidence)
         rows.append(

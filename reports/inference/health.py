@@ -7,13 +7,12 @@ loss only says whether more was to come: augmentation, label smoothing and mixup
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.reading import load
 
 LEARNED = 0.75
@@ -96,22 +95,21 @@ def guesses(accuracy: float, chance: float) -> bool:
     return accuracy < chance + min(share * chance, most)
 
 
-def of_plan(plan: Mapping[str, Any], runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[Health]:
+def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> list[Health]:
     """One entry per arm of the plan, in its order.
 
     runs: of `load.runs_of`; curves: of `load.curves_of` with the metrics CURVES; without them trends are not known.
     """
     chance, found = load.chance(plan), []
     ends = _ends(curves) if curves is not None else pd.DataFrame(columns=["fall", "rate_left"])
-    for arm in plan["arms"]:
-        of_arm = runs[runs["arm"] == arm["name"]]
+    for arm in plan.arms:
+        of_arm = runs[runs["arm"] == arm.name]
         converged = of_arm[of_arm["converged"].astype(bool)]
         accuracy = converged[schema.TRAIN_ACCURACY].dropna() if schema.TRAIN_ACCURACY in converged else pd.Series()
-        mine = ends.reindex([(arm["name"], seed) for seed in converged["seed"]])
-        levels = arm.get("levels") or {}
+        mine = ends.reindex([(arm.name, seed) for seed in converged["seed"]])
         found.append(
             Health(
-                arm=arm["name"],
+                arm=arm.name,
                 n=len(of_arm),
                 diverged=len(of_arm) - len(converged),
                 stopped=int((converged["outcome"] == schema.STOPPED).sum()),
@@ -121,7 +119,7 @@ def of_plan(plan: Mapping[str, Any], runs: pd.DataFrame, curves: pd.DataFrame | 
                 chance=chance,
                 fall=float(mine["fall"].mean()),
                 rate_left=float(mine["rate_left"].mean()),
-                soft=any(levels.get(name, "off") != "off" for name in SOFT_LABELS),
+                soft=any(arm.levels.get(name, "off") != "off" for name in SOFT_LABELS),
             )
         )
     return found

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
 from cifar_ablations.reports.inference import contrast, statistics
-from cifar_ablations.reports.wording import phrases
 
 COLUMNS = ["technique", "comparison", "metric", "named", "n", "lacking", "having", "difference", "low", "high"]
 MEASURED = (
@@ -25,27 +26,46 @@ HUGE = 1e100
 """What is larger is an infinity, of which a database keeps its largest number."""
 
 
-def comparisons(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each comparison of a technique's claims once, with all `mechanism` metrics that any of them names.
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides that claims of a technique compare."""
 
-    `label` says in words which it is: where the technique was looked at, or else which arms are compared.
-    """
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for claim in plan["claims"]:
-        key = (claim["technique"], claim["treatment"], claim["control"])
-        by_arms = plan.get("layout") == "ledger" or claim.get("beyond")
-        place = "" if by_arms else phrases.where(claim)
-        label = place or f"{claim['treatment']} / {claim['control']}"
-        one = found.setdefault(key, {**claim, "beyond": None, "label": label, "mechanism": ()})
-        one["mechanism"] = tuple(dict.fromkeys((*one["mechanism"], *(claim.get("mechanism") or ()))))
+    technique: str
+    treatment: str
+    control: str
+    label: str
+    """In words which it is: where the technique was looked at, or else which arms are compared."""
+    mechanism: tuple[str, ...]
+    """All metrics that any of the claims names."""
+    weights: Mapping[str, float]
+    """Of arms by name: above zero on the side with the technique, below on the side without it."""
+
+
+def comparisons(plan: PlanRecord) -> list[Comparison]:
+    """Each comparison of a technique's claims once."""
+    found: dict[tuple[str, str, str], list[ClaimRecord]] = {}
+    for claim in plan.claims:
+        found.setdefault((claim.technique, claim.treatment, claim.control), []).append(claim)
+    places = {
+        key: "" if plan.layout == "ledger" or claims[0].beyond else contrast.where(claims[0])
+        for key, claims in found.items()
+    }
     # Two comparisons in one place are told apart by their arms.
-    for technique in {one["technique"] for one in found.values()}:
-        of_technique = [one for one in found.values() if one["technique"] == technique]
-        labels = [one["label"] for one in of_technique]
-        for one in of_technique:
-            if labels.count(one["label"]) > 1:
-                one["label"] = f"{one['treatment']} / {one['control']}"
-    return list(found.values())
+    taken = Counter((technique, place) for (technique, _, _), place in places.items())
+    compared = []
+    for key, claims in found.items():
+        (technique, treatment, control), place = key, places[key]
+        compared.append(
+            Comparison(
+                technique,
+                treatment,
+                control,
+                label=place if place and taken[technique, place] == 1 else f"{treatment} / {control}",
+                mechanism=tuple(dict.fromkeys(name for claim in claims for name in claim.mechanism)),
+                weights=contrast.weights(replace(claims[0], beyond=None)),
+            )
+        )
+    return compared
 
 
 def by_arm(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -58,40 +78,39 @@ def by_arm(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     return {name: table.where(table.abs() < HUGE) for name, table in tables.items()}
 
 
-def pairs(comparison: Mapping[str, Any], values: pd.DataFrame) -> pd.DataFrame:
+def pairs(comparison: Comparison, values: pd.DataFrame) -> pd.DataFrame:
     """A metric on both sides of a comparison, columns `having` and `lacking` by seed, of the seeds that have both.
 
     values: of `by_arm`.
     """
-    weights = contrast.weights(comparison)
-    if not all(arm in values for arm in weights):
+    if not all(arm in values for arm in comparison.weights):
         return pd.DataFrame(columns=["having", "lacking"])
     sides = {}
     for side, sign in (("having", 1), ("lacking", -1)):
-        named = {arm: abs(weight) for arm, weight in weights.items() if weight * sign > 0}
+        named = {arm: abs(weight) for arm, weight in comparison.weights.items() if weight * sign > 0}
         sides[side] = values[list(named)].to_numpy() @ list(named.values())  # NaN where an arm lacks the seed
     return pd.DataFrame(sides, index=values.index).dropna()
 
 
-def table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+def table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """One row per technique, comparison and metric with a number in both arms, columns COLUMNS.
 
     `named`: whether the technique is said to act through the metric. Of seeds in which both arms converged. `low` and
     `high` bound the paired t interval of the mean difference, in the metric's own unit. Nothing was claimed of these,
     and nothing is concluded.
     """
-    confidence, rows, compared = 1 - plan["rule"]["alpha"], [], comparisons(plan)
-    values = by_arm(runs, dict.fromkeys((*(name for one in compared for name in one["mechanism"]), *MEASURED)))
+    confidence, rows, compared = 1 - plan.rule.alpha, [], comparisons(plan)
+    values = by_arm(runs, dict.fromkeys((*(name for one in compared for name in one.mechanism), *MEASURED)))
     for one in compared:
-        for name in dict.fromkeys((*one["mechanism"], *MEASURED)):
+        for name in dict.fromkeys((*one.mechanism, *MEASURED)):
             both = pairs(one, values[name]) if name in values else pd.DataFrame()
             if both.empty:
                 continue
             found = statistics.mean_interval((both["having"] - both["lacking"]).to_numpy(), confidence)
             rows.append(
                 {
-                    "technique": one["technique"], "comparison": one["label"], "metric": name,
-                    "named": name in one["mechanism"], "n": found.n, "lacking": both["lacking"].mean(),
+                    "technique": one.technique, "comparison": one.label, "metric": name,
+                    "named": name in one.mechanism, "n": found.n, "lacking": both["lacking"].mean(),
                     "having": both["having"].mean(), "difference": found.mean, "low": found.low, "high": found.high,
                 }
             )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,15 @@ import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.record import ClaimRecord, PlanRecord, RuleRecord
 from cifar_ablations.reports.inference import contrast, sequential, statistics
-from cifar_ablations.reports.wording import phrases
+from cifar_ablations.reports.reading import load
 
 SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE = "supported", "refuted", "equivalent", "inconclusive"
 VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
+TOO_FEW, ALL_DIVERGED, NO_SPREAD = "too few seeds", "all diverged", "no spread"
+NOT_REACHED = "look not reached"
+"""With the three before it: why a claim is inconclusive whatever the size of its effect."""
 POWER = 0.8
 
 
@@ -45,68 +49,61 @@ TESTS = {
 """By the names that a plan's rule uses."""
 
 
-def level(rule: Mapping[str, Any]) -> float:
+def level(rule: RuleRecord) -> float:
     """The level at which each claim is tested: the rule's α, shared out evenly (Bonferroni) over its planned looks.
 
     An e-process may be looked at as often as one likes, so there each look has the whole α.
     """
-    looks = rule.get("looks") or ()
-    return rule["alpha"] / max(1, len(looks)) if rule["test"] == "paired t" else rule["alpha"]
+    return rule.alpha / max(1, len(rule.looks)) if rule.test == "paired t" else rule.alpha
 
 
-def looks_taken(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[int]:
+def looks_taken(plan: PlanRecord, runs: pd.DataFrame) -> list[int]:
     """The planned looks, as numbers of seeds, that the runs suffice for: every arm has all of those seeds."""
     have = set(zip(runs["arm"], runs["seed"], strict=True))
-    names = [arm["name"] for arm in plan["arms"]]
     return [
         look
-        for look in plan["rule"].get("looks") or ()
-        if all((name, seed) in have for seed in plan["seeds"][:look] for name in names)
+        for look in plan.rule.looks
+        if all((arm.name, seed) in have for seed in plan.seeds[:look] for arm in plan.arms)
     ]
 
 
-def judge(plan: Mapping[str, Any], runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
+def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
     """One row per claim of the plan, in its order, from the frame of `load.runs_of`.
 
     Differences, spreads, limits and the margin are fractions. `p_holm` and `tost_p_holm` are corrected over all claims
     of the family, those without data included. `detectable` is the effect that n seeds find with 80 % probability,
     and `seeds_needed` how many find one of the size of the margin, both at the upper 95 % χ² limit of the spread;
     `possible` is the largest difference that the metric allows from the control's mean, and `reach` from any control.
-    `scope` says what the arms were trained with, and `rehearsal` whether on drawn images.
-    `images_low` and `images_high` bound the difference for new seeds and new test images, from which images were
-    answered rightly (`answers`, by run id); NaN without them. `reason` says why an inconclusive verdict is not a matter
-    of size.
+    `rehearsal` says whether the arms were trained on drawn images. `images_low` and `images_high` bound the difference
+    for new seeds and new test images, from which images were answered rightly (`answers`, by run id); NaN without
+    them. `reason` is TOO_FEW, ALL_DIVERGED, NO_SPREAD or NOT_REACHED where an inconclusive verdict is not a matter of
+    size, else empty.
 
     Where the rule plans looks, each is judged on its seeds alone, at `level`; a claim keeps the verdict of the first
     look that decides it, with that look's numbers, and `look` says which it was. Raises AblateError for a rule that is
     not known.
     """
-    rule = plan["rule"]
-    if rule["test"] not in TESTS or rule["correction"] != "holm":
+    rule = plan.rule
+    if rule.test not in TESTS or rule.correction != "holm":
         raise AblateError(
-            f"plan {plan['name']!r} asks for test {rule['test']!r} and correction {rule['correction']!r}; "
+            f"plan {plan.name!r} asks for test {rule.test!r} and correction {rule.correction!r}; "
             f"this report knows the tests {', '.join(map(repr, TESTS))} and the correction 'holm'"
         )
-    if not plan["claims"]:
+    if not plan.claims:
         return pd.DataFrame()
-    if not rule.get("looks"):
-        frame = _judged(plan, runs, answers).assign(look=math.nan)
-    else:
-        frame = _at_looks(plan, runs, answers)
-    frame["sentence"] = [phrases.verdict_sentence(row) for row in frame.to_dict("records")]
-    return frame
+    if not rule.looks:
+        return _judged(plan, runs, answers).assign(look=math.nan)
+    return _at_looks(plan, runs, answers)
 
 
-def _at_looks(plan: Mapping[str, Any], runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None) -> pd.DataFrame:
+def _at_looks(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None) -> pd.DataFrame:
     looks = looks_taken(plan, runs)
     if not looks:
-        first = plan["rule"]["looks"][0]
-        frame = _judged(plan, runs, answers).assign(look=math.nan, verdict=INCONCLUSIVE, negligible=False)
-        frame["reason"] = f"the first look, at {first} seeds, has not been reached"
-        return frame
+        frame = _judged(plan, runs, answers)
+        return frame.assign(look=math.nan, verdict=INCONCLUSIVE, negligible=False, reason=NOT_REACHED)
     decided: dict[int, pd.Series] = {}
     for look in looks:
-        frame = _judged(plan, runs[runs["seed"].isin(plan["seeds"][:look])], answers).assign(look=float(look))
+        frame = _judged(plan, runs[runs["seed"].isin(plan.seeds[:look])], answers).assign(look=float(look))
         for index, row in frame.iterrows():
             if index not in decided or decided[index]["verdict"] == INCONCLUSIVE:
                 decided[index] = row  # type: ignore[index]
@@ -115,24 +112,24 @@ def _at_looks(plan: Mapping[str, Any], runs: pd.DataFrame, answers: Mapping[str,
     return frame
 
 
-def _judged(plan: Mapping[str, Any], runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None) -> pd.DataFrame:
+def _judged(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None) -> pd.DataFrame:
     """Every claim on all of the given runs."""
-    frame = pd.DataFrame([_compare(claim, plan, runs, answers or {}) for claim in plan["claims"]])
+    frame = pd.DataFrame([_compare(claim, plan, runs, answers or {}) for claim in plan.claims])
     for raw, adjusted in (("p", "p_holm"), ("tost_p", "tost_p_holm")):
         for _, p in frame.groupby("family", sort=False)[raw]:
             frame.loc[p.index, adjusted] = statistics.holm(p.to_list())
-    decided = [_decide(row, level(plan["rule"])) for row in frame.to_dict("records")]
+    decided = [_decide(row, level(plan.rule)) for row in frame.to_dict("records")]
     frame["verdict"] = [verdict for verdict, _ in decided]
     frame["negligible"] = [negligible for _, negligible in decided]
     return frame
 
 
 def _compare(
-    claim: Mapping[str, Any], plan: Mapping[str, Any], runs: pd.DataFrame, answers: Mapping[str, np.ndarray]
+    claim: ClaimRecord, plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    rule, alpha, test = plan["rule"], level(plan["rule"]), TESTS[plan["rule"]["test"]]
+    rule, alpha, test = plan.rule, level(plan.rule), TESTS[plan.rule.test]
     # A margin is a difference of shares; what would not matter in a norm or a loss nobody has said.
-    margin = rule["margin"] if metric(claim["metric"]).share else math.nan
+    margin = rule.margin if metric(claim.metric).share else math.nan
     sides = contrast.sides(claim, runs)
     found = statistics.paired(sides.treatment, sides.control, 1 - alpha)
     differences = statistics.differences(sides.treatment, sides.control)
@@ -141,7 +138,7 @@ def _compare(
     having, lacking = (
         statistics.mean_interval(side[shared].to_numpy(), 1 - alpha) for side in (sides.treatment, sides.control)
     )
-    allowed = claim["sign"] * margin if claim.get("allowed") else 0.0
+    allowed = claim.sign * margin if claim.allowed else 0.0
     diverged = [
         int((~runs.loc[runs["arm"].isin(names) & runs["seed"].isin(shared), "converged"]).sum())
         for names in contrast.arms(claim)
@@ -150,24 +147,24 @@ def _compare(
     detectable = statistics.minimum_detectable_effect(found.n, alpha, POWER, test.critical) * spread
     decidable = spread > 0 and margin > 0
     needed = statistics.seeds_needed(margin / spread, alpha, POWER, test.critical) if decidable else None
-    improved, improved_low, improved_high = statistics.improvement(claim["sign"] * d, 1 - alpha)
-    if rule["test"] != "paired t":  # these intervals hold for a number of seeds fixed in advance
+    improved, improved_low, improved_high = statistics.improvement(claim.sign * d, 1 - alpha)
+    if rule.test != "paired t":  # these intervals hold for a number of seeds fixed in advance
         improved_low = improved_high = math.nan
         answers = {}
     by_image = contrast.by_image(claim, runs, shared, answers) if answers and len(shared) else None
     wide = None if by_image is None else statistics.two_way_interval(by_image, 1 - alpha)
     return {
-        "technique": claim["technique"],
-        "statement": claim["statement"],
-        "metric": claim["metric"],
-        "where": phrases.where(claim),
-        "family": claim["family"],
-        "sign": claim["sign"],
-        "treatment": claim["treatment"],
-        "control": claim["control"],
-        "source": claim["source"],
+        "technique": claim.technique,
+        "statement": claim.statement,
+        "metric": claim.metric,
+        "where": contrast.where(claim),
+        "family": claim.family,
+        "sign": claim.sign,
+        "treatment": claim.treatment,
+        "control": claim.control,
+        "source": claim.source,
         "n": found.n,
-        "planned": len(plan["seeds"]),
+        "planned": len(plan.seeds),
         "level": alpha,
         "exploratory": _exploratory(plan, found.n),
         "treatment_mean": having.mean,
@@ -188,8 +185,8 @@ def _compare(
         "improved_high": improved_high,
         "margin": margin,
         "allowed": allowed,
-        "mechanism": tuple(claim.get("mechanism") or ()),
-        "notebook": claim.get("notebook", ""),
+        "mechanism": claim.mechanism,
+        "notebook": claim.notebook,
         "p": test.zero_p(d + allowed),
         "sign_flip_p": found.sign_flip_p,
         "tost_p": test.equivalence_p(d, margin) if margin > 0 else math.nan,
@@ -197,33 +194,29 @@ def _compare(
         "possible": contrast.possible(claim, lacking.mean),
         "reach": contrast.reach(claim),
         "seeds_needed": math.nan if needed is None else needed,
-        "scope": phrases.scope(plan, list(contrast.weights(claim))),
-        "rehearsal": phrases.rehearsal(plan),
-        "reason": _reason(claim["metric"], found, len(plan["seeds"]), diverged),
+        "rehearsal": load.rehearsal(plan),
+        "reason": _reason(found, diverged),
     }
 
 
-def _exploratory(plan: Mapping[str, Any], n: int) -> bool:
+def _exploratory(plan: PlanRecord, n: int) -> bool:
     """Whether there are fewer seeds than a confirmation takes, or than were planned: then this is a glance in between.
 
     Planned looks are no such glances: their level is corrected for them.
     """
-    least, planned = plan["rule"]["confirmatory_seeds"], len(plan["seeds"])
-    return planned < least if plan["rule"].get("looks") else n < max(least, planned)
+    least, planned = plan.rule.confirmatory_seeds, len(plan.seeds)
+    return planned < least if plan.rule.looks else n < max(least, planned)
 
 
-def _reason(named: str, found: statistics.Paired, planned: int, diverged: Sequence[int]) -> str:
+def _reason(found: statistics.Paired, diverged: Sequence[int]) -> str:
     if found.n < 2:
-        return f"not enough seeds yet ({found.n} of {planned} paired)"
+        return TOO_FEW
     if min(diverged) == found.n:
-        return f"every run of both arms diverged ({found.n} seeds)"
-    if found.sd == 0:
-        same = phrases.difference(named, found.mean)
-        return f"the difference is {same} on each of {found.n} seeds, so no test applies"
-    return ""
+        return ALL_DIVERGED
+    return NO_SPREAD if found.sd == 0 else ""
 
 
-def _decide(row: phrases.Row, alpha: float) -> tuple[str, bool]:
+def _decide(row: Mapping[Hashable, Any], alpha: float) -> tuple[str, bool]:
     """The verdict and whether it is real but negligible. A NaN p-value is no evidence of anything."""
     differs, same = row["p_holm"] < alpha, row["tost_p_holm"] < alpha
     if differs:

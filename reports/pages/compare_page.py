@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,22 +38,21 @@ def side(asked: str, default_uri: str) -> Side:
     """
     place, mark, name = asked.rpartition("#")
     uri = _uri(place) if mark else default_uri
-    found = load.invocations(uri)
+    unreadable: list[str] = []
+    found = load.invocations(uri, unreadable)
     chosen = [one for one in found if one.name == name]
     if not chosen and len(name) >= 6:
         chosen = [one for one in found if one.run_id.startswith(name)]
     if not chosen:
         names = sorted({one.name for one in found})
         where = place or "this store"
-        raise AblateError(f"--compare: no plan and no parent run {name!r} in {where}{_near(name, names)}")
+        near = did_you_mean(name, names) if names else ": no plan has been invoked there."
+        left_out = rendering.left_out(unreadable)
+        raise AblateError(f"--compare: no plan and no parent run {name!r} in {where}{near}{left_out}")
     client = load.connect(uri)
     runs = load.with_epochs_to_target(client, load.runs_of(client, chosen[0].plan), chosen[0].plan)
     verdicts = registration.with_exploratory(verdict.judge(chosen[0].plan, runs), chosen[0], runs, found)
-    return Side(asked, chosen[0], runs, verdicts)
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    return did_you_mean(name, names) if names else ": no plan has been invoked there."
+    return Side(asked, chosen[0], runs, phrases.with_sentences(chosen[0].plan, verdicts))
 
 
 def _uri(place: str) -> str:
@@ -81,12 +80,10 @@ def facts(one: Side, other: Side) -> list[dict[str, Any]]:
     rows = {
         "invoked": [f"{s.invocation.started:%Y-%m-%d %H:%M} UTC" for s in (one, other)],
         "plan": [s.invocation.digest for s in (one, other)],
-        "data": [
-            phrases.data_line(s.invocation.data_name, s.invocation.data_digest, s.invocation.plan) for s in (one, other)
-        ],
+        "data": [phrases.data_line(s.invocation.plan.data, s.invocation.plan.budget) for s in (one, other)],
         "profile": [s.invocation.profile for s in (one, other)],
-        "network": [s.invocation.plan.get("model", "") for s in (one, other)],
-        "budget": [s.invocation.plan.get("budget", "") for s in (one, other)],
+        "network": [s.invocation.plan.model for s in (one, other)],
+        "budget": [s.invocation.plan.budget for s in (one, other)],
         "changed settings": [", ".join(s.invocation.overrides) or "none" for s in (one, other)],
         "runs with a result": [str(len(s.runs)) for s in (one, other)],
     }
@@ -102,8 +99,8 @@ def arms(one: Side, other: Side) -> pd.DataFrame:
     `how` says from what: `same runs` or `some runs shared`, which is no comparison and has no interval; `paired` by
     seed where both trained the same recipe on the same images with the same seeds; else `Welch`.
     """
-    confidence = 1 - one.invocation.plan["rule"]["alpha"]
-    digests = [{arm["name"]: arm["digest"] for arm in s.invocation.plan["arms"]} for s in (one, other)]
+    confidence = 1 - one.invocation.plan.rule.alpha
+    digests = [{arm.name: arm.digest for arm in s.invocation.plan.arms} for s in (one, other)]
     rows = []
     for name in digests[0]:
         if name not in digests[1]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
+
 if TYPE_CHECKING:
-    from cifar_ablations.reports.reading import details
+    from cifar_ablations.reports.pages.findings import Findings
 
 MANY_ARMS = 20
 """Of more arms, what would list every one is left out or folded."""
@@ -17,67 +19,63 @@ Drawing = tuple[Any, pd.DataFrame]
 """A module of `reports.figures` and what it draws."""
 
 
-def of_plan(
-    plan: Mapping[str, Any],
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    verdicts: pd.DataFrame,
-    arrays: details.Arrays,
-    kept: Mapping[str, Any],
-) -> dict[str, Drawing]:
+def of_plan(found: Findings) -> dict[str, Drawing]:
     """By name, the figures of a plan; learning curves, seeds and the forest say so themselves where nothing is there.
 
     Those of a technique's mechanism are named by `mechanism_name`.
-    runs, verdicts: the frames of `load.runs_of` and `verdict.judge`; curves: of `load.curves_of`; arrays: of
-    `details.arrays_of`; kept: of `load.gallery_of`.
     """
-    from cifar_ablations.reports.figures import confusion, cost, forest, gallery, gap, learning_curves, paired, seeds
+    from cifar_ablations.reports.figures import forest, learning_curves, seeds
 
-    found: dict[str, Drawing] = {
-        "curves": (learning_curves, learning_curves.data(curves, plan)),
-        "seeds": (seeds, seeds.data(runs, plan)),
+    plan = found.plan
+    made: dict[str, Drawing] = {
+        "curves": (learning_curves, learning_curves.data(found.curves, plan)),
+        "seeds": (seeds, seeds.data(found.runs, plan)),
     }
-    if plan["claims"] and plan.get("layout") != "ledger":
-        found["forest"] = (forest, forest.data(verdicts, plan.get("titles", {})))
-    others: dict[str, Drawing] = {
+    if plan.claims and plan.layout != "ledger":
+        made["forest"] = (forest, forest.data(found.verdicts, plan.titles))
+    others = _of_runs(found) | _of_mechanisms(found) | (_of_factorial(found) if plan.factors else {})
+    return made | {name: (room, data) for name, (room, data) in others.items() if not data.empty}
+
+
+def _of_runs(found: Findings) -> dict[str, Drawing]:
+    from cifar_ablations.reports.figures import confusion, cost, gallery, gap, paired
+
+    plan, runs = found.plan, found.runs
+    made: dict[str, Drawing] = {
         "paired": (paired, paired.data(runs, plan)),
         "cost": (cost, cost.data(runs, plan)),
-        "gallery": (gallery, gallery.data(kept)),
-        "confusion": (confusion, confusion.data(arrays, runs, plan)),
+        "gallery": (gallery, gallery.data(found.gallery)),
+        "confusion": (confusion, confusion.data(found.arrays, runs, plan)),
     }
-    if len(plan["arms"]) <= MANY_ARMS:
-        others["gap"] = (gap, gap.data(runs, plan))
-    others |= _of_mechanisms(plan, runs, arrays)
-    return found | {name: (room, data) for name, (room, data) in others.items() if not data.empty}
+    if len(plan.arms) <= MANY_ARMS:
+        made["gap"] = (gap, gap.data(runs, plan))
+    return made
 
 
-def _of_mechanisms(plan: Mapping[str, Any], runs: pd.DataFrame, arrays: details.Arrays) -> dict[str, Drawing]:
+def _of_mechanisms(found: Findings) -> dict[str, Drawing]:
     from cifar_ablations.reports.figures import depth, mechanism
 
-    found: dict[str, Drawing] = {}
+    plan, made = found.plan, {}
     for kind, room, data in (
-        ("mechanism", mechanism, mechanism.data(runs, plan)),
-        ("depth", depth, depth.data(arrays, runs, plan)),
+        ("mechanism", mechanism, mechanism.data(found.runs, plan)),
+        ("depth", depth, depth.data(found.arrays, found.runs, plan)),
     ):
         for technique, rows in data.groupby("technique", sort=False):
-            found[mechanism_name(plan, kind, str(technique))] = (room, rows)
-    return found
+            made[mechanism_name(plan, kind, str(technique))] = (room, rows)
+    return made
 
 
-def mechanism_name(plan: Mapping[str, Any], kind: str, technique: str) -> str:
+def mechanism_name(plan: PlanRecord, kind: str, technique: str) -> str:
     """What a technique's figure is called; by number, since a name out of the store may hold anything."""
-    return f"{kind}-{list(dict.fromkeys(claim['technique'] for claim in plan['claims'])).index(technique) + 1}"
+    return f"{kind}-{list(dict.fromkeys(claim.technique for claim in plan.claims)).index(technique) + 1}"
 
 
-def of_factorial(
-    plan: Mapping[str, Any], runs: pd.DataFrame, contributions: pd.DataFrame, pairs: pd.DataFrame
-) -> dict[str, Drawing]:
-    """By name, the figures of a factorial, from `factorial.contributions` to test accuracy and its interactions."""
+def _of_factorial(found: Findings) -> dict[str, Drawing]:
     from cifar_ablations.reports.figures import interactions, main_effects, waterfall
 
-    found: dict[str, Drawing] = {
-        "waterfall": (waterfall, waterfall.data(contributions, plan, runs)),
+    plan, runs, shares = found.plan, found.runs, found.contributions[schema.TEST_ACCURACY]
+    return {
+        "waterfall": (waterfall, waterfall.data(shares, plan, runs)),
         "main_effects": (main_effects, main_effects.data(runs, plan)),
-        "interactions": (interactions, interactions.data(pairs, plan)),
+        "interactions": (interactions, interactions.data(found.interactions, plan)),
     }
-    return {name: (room, data) for name, (room, data) in found.items() if not data.empty}

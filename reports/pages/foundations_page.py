@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pkgutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import (
+    CheckRecord,
+    DemonstrationRecord,
+    LinkRecord,
+    ProvenanceRecord,
+    RecordError,
+    from_json,
+    from_tags,
+    to_tags,
+)
 from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.reading import load
 
@@ -34,39 +42,44 @@ class Chapter:
 
     run_id: str
     seconds: float
-    record: dict[str, Any]
+    record: DemonstrationRecord
     frames: dict[str, pd.DataFrame]
-
-    @property
-    def name(self) -> str:
-        """The demonstration's name."""
-        return self.record["name"]
 
     @property
     def holding(self) -> int:
         """How many of its checks hold."""
-        return sum(check["holds"] for check in self.record["checks"])
+        return sum(check.holds for check in self.record.checks)
+
+
+@dataclass(frozen=True)
+class Course:
+    """A run of the demonstrations: its parent run, its chapters in order, and a sentence for each it cannot show."""
+
+    parent: Run
+    chapters: list[Chapter]
+    unreadable: list[str]
 
 
 def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str | None = None) -> list[Path]:
     """Write the page of the newest finished run of the demonstrations, or of the newest with any; returns it.
 
     `ui_address` is where MLflow's UI answers (a tracking server is its own). The file appears whole or not at all. A
-    store without demonstrations gets no page. Raises AblateError where the store does not exist, and for a `ui_address`
-    that is not http or https.
+    store without demonstrations gets no page; of a demonstration that cannot be read, the page says so. Raises
+    AblateError where the store does not exist, and for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     client = load.connect(tracking_uri)
-    found = _newest(client)
-    if found is None:
+    course = _newest(client)
+    if course is None:
         return []
-    parent, chapters = found
-    checks = sum(len(chapter.record["checks"]) for chapter in chapters)
+    parent, chapters = course.parent, course.chapters
+    checks = sum(len(chapter.record.checks) for chapter in chapters)
     environment = rendering.environment()
     words = (expected, spread_of_seeds, quantity, command)
     environment.globals |= {word.__name__: word for word in words}
     html = environment.get_template("foundations.html.j2").render(
         chapters=[_rendered(chapter) for chapter in chapters],
+        unreadable=course.unreadable,
         seed=parent.data.tags.get(schema.SEED, "0"),
         experiment=parent.info.experiment_id,
         run_id=parent.info.run_id,
@@ -75,11 +88,7 @@ def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str
         seconds=sum(chapter.seconds for chapter in chapters),
         checks=checks,
         holding=sum(chapter.holding for chapter in chapters),
-        provenance={
-            key.removeprefix(schema.PROVENANCE): value
-            for key, value in sorted(parent.data.tags.items())
-            if key.startswith(schema.PROVENANCE)
-        },
+        provenance=to_tags(from_tags(ProvenanceRecord, parent.data.tags, schema.PROVENANCE, parent.info.run_id), ""),
         address=address,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,33 +97,59 @@ def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str
     return [path]
 
 
-def _newest(client: MlflowClient) -> tuple[Run, list[Chapter]] | None:
-    """The parent run to show and its chapters in the order of the course."""
+def _newest(client: MlflowClient) -> Course | None:
+    """The run of the demonstrations to show."""
     parents = load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATIONS}'")
     children: dict[str, list[Run]] = {}
     for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATION}'"):
         children.setdefault(run.data.tags.get(load.PARENT, ""), []).append(run)
     order = sorted(parents, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), reverse=True)
     for parent in order:
-        runs = sorted(children.get(parent.info.run_id, []), key=lambda run: run.info.start_time)
-        if chapters := [chapter for run in runs if (chapter := _chapter(client, run)) is not None]:
-            return parent, chapters
+        course = _course(client, parent, children.get(parent.info.run_id, []))
+        if course.chapters or course.unreadable:
+            return course
     return None
 
 
+def _course(client: MlflowClient, parent: Run, runs: list[Run]) -> Course:
+    chapters, unreadable = [], []
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        try:
+            chapter = _chapter(client, run)
+        except RecordError as error:
+            unreadable.append(str(error))
+            continue
+        chapters += [chapter] if chapter is not None else []
+    return Course(parent, chapters, unreadable)
+
+
 def _chapter(client: MlflowClient, run: Run) -> Chapter | None:
-    """A demonstration's run as a chapter; None for one that was stopped before it was written."""
+    """A demonstration's run as a chapter; None for one that was stopped before it was written.
+
+    Raises RecordError for one that was written and cannot be read.
+    """
     from mlflow.exceptions import MlflowException
 
+    name = run.data.tags.get(schema.DEMONSTRATION, "?")
+    where = f"{schema.DEMONSTRATION_FILE} of “{name}” (run {run.info.run_id})"
     with tempfile.TemporaryDirectory() as folder:
         try:
-            record = Path(client.download_artifacts(run.info.run_id, schema.DEMONSTRATION_FILE, folder))
-            described = json.loads(record.read_text(encoding="utf-8"))
+            path = Path(client.download_artifacts(run.info.run_id, schema.DEMONSTRATION_FILE, folder))
+            record = from_json(DemonstrationRecord, path.read_bytes(), where)
             frames = Path(client.download_artifacts(run.info.run_id, schema.FRAMES_FOLDER, folder))
-            found = {name: pd.read_csv(frames / f"{name}.csv") for name in described["frames"]}
-        except (MlflowException, OSError):
-            return None
-    return Chapter(run.info.run_id, run.data.metrics.get(schema.SECONDS, math.nan), described, found)
+            found = {frame: _frame(frames / f"{frame}.csv", record.name) for frame in record.frames}
+        except (MlflowException, OSError) as error:
+            if run.info.status != "FINISHED":
+                return None
+            raise RecordError(f"the files of “{name}” (run {run.info.run_id}) are missing ({error})") from error
+    return Chapter(run.info.run_id, run.data.metrics.get(schema.SECONDS, math.nan), record, found)
+
+
+def _frame(path: Path, demonstration: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:  # what pandas raises for a file that is no table
+        raise RecordError(f"{path.name} of “{demonstration}” is not a table ({error})") from error
 
 
 def figure_modules() -> dict[str, ModuleType]:
@@ -132,13 +167,15 @@ def figure_modules() -> dict[str, ModuleType]:
 def _rendered(chapter: Chapter) -> dict[str, Any]:
     """A chapter as the template takes it: figures are drawn where this version has some for its demonstration."""
     figures = []
-    if module := figure_modules().get(chapter.name):
+    name = chapter.record.name
+    if module := figure_modules().get(name):
         for part, caption in module.PARTS.items():
             data = module.data(chapter.frames, part)
-            drawn = rendering.drawn(f"{chapter.name}-{part}", module.draw(data, part), module.describe(data, part))
+            drawn = rendering.drawn(f"{name}-{part}", module.draw(data, part), module.describe(data, part))
             figures.append(drawn | {"caption": caption})
     answers = chapter.frames.get("answers")
-    return chapter.record | {
+    return {
+        "record": chapter.record,
         "run_id": chapter.run_id,
         "holding": chapter.holding,
         "seconds": chapter.seconds,
@@ -161,10 +198,10 @@ def quantity(value: float | None) -> str:
     return f"{mantissa} · 10{digits}".replace("-", "−")
 
 
-def expected(check: Mapping[str, Any]) -> tuple[str, str]:
+def expected(check: CheckRecord) -> tuple[str, str]:
     """What a check's number should be, and how far it may be off; a range alone where it is not about one number."""
-    low, high, middle = check["low"], check["high"], check["expected"]
-    if check["of_found"]:
+    low, high, middle = check.low, check.high, check.expected
+    if check.of_found:
         return quantity(middle), ""
     if low is None or high is None:
         return f"at most {quantity(high)}" if low is None else f"at least {quantity(low)}", ""
@@ -176,11 +213,11 @@ def expected(check: Mapping[str, Any]) -> tuple[str, str]:
     return f"{quantity(low)} to {quantity(high)}", ""
 
 
-def spread_of_seeds(check: Mapping[str, Any]) -> str:
+def spread_of_seeds(check: CheckRecord) -> str:
     """The prediction interval of what was found."""
-    return f"95 % of seeds: {quantity(check['low'])} to {quantity(check['high'])}"
+    return f"95 % of seeds: {quantity(check.low)} to {quantity(check.high)}"
 
 
-def command(link: Mapping[str, Any]) -> str:
+def command(link: LinkRecord) -> str:
     """What to call to see a link's plan."""
-    return f"make ablate PLAN={link['plan']}"
+    return f"make ablate PLAN={link.plan}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import contrast, statistics, verdict
 from cifar_ablations.reports.reading import load
 
@@ -23,24 +22,24 @@ class Pilot:
     possible: float
 
 
-def undecided_claims(tracking_uri: str, plan: Mapping[str, Any]) -> int:
-    """How many claims of a plan (as logged) the runs in the store leave inconclusive."""
+def undecided_claims(tracking_uri: str, plan: PlanRecord) -> int:
+    """How many claims of a plan the runs in the store leave inconclusive."""
     client = load.connect(tracking_uri)
     runs = load.with_epochs_to_target(client, load.runs_of(client, plan), plan)
     verdicts = verdict.judge(plan, runs)
     return 0 if verdicts.empty else int((verdicts["verdict"] == verdict.INCONCLUSIVE).sum())
 
 
-def pilot_spreads(tracking_uri: str, plan: Mapping[str, Any]) -> dict[str, Pilot]:
+def pilot_spreads(tracking_uri: str, plan: PlanRecord) -> dict[str, Pilot]:
     """Per claim on test accuracy, by its statement, how much its paired differences vary and how large one can be.
 
     From all seeds that the store has both sides of, planned or not; claims with fewer than two are left out.
     """
     client = load.connect(tracking_uri)
-    runs = load.runs_of(client, {**plan, "seeds": None})
+    runs = load.runs_of(client, plan, every_seed=True)
     spreads = {}
-    for claim in plan["claims"]:
-        if claim["metric"] != schema.TEST_ACCURACY:
+    for claim in plan.claims:
+        if claim.metric != schema.TEST_ACCURACY:
             continue
         sides = contrast.sides(claim, runs)
         differences = statistics.differences(sides.treatment, sides.control)
@@ -48,5 +47,5 @@ def pilot_spreads(tracking_uri: str, plan: Mapping[str, Any]) -> dict[str, Pilot
         limit = statistics.upper_limit_of_sd(found.std, found.n)
         if limit > 0:
             control = float(sides.control[differences.index].mean())
-            spreads[claim["statement"]] = Pilot(limit, contrast.possible(claim, control))
+            spreads[claim.statement] = Pilot(limit, contrast.possible(claim, control))
     return spreads

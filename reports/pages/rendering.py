@@ -9,16 +9,19 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.reports.wording import phrases
+from cifar_ablations.ablations.schema import REHEARSAL
+from cifar_ablations.reports.inference import registration
+from cifar_ablations.reports.reading.load import Logged
+from cifar_ablations.reports.wording import answer, phrases
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 UI_ADDRESS = "http://127.0.0.1:5000"
+
+Asked = TypeVar("Asked", bound=Logged[Any])
 
 
 def address_of(tracking_uri: str, asked: str | None) -> str:
@@ -53,10 +58,10 @@ def environment() -> Environment:
         phrases.verdict_label, phrases.duration, phrases.sentence_case, phrases.listing, phrases.metric_title,
         phrases.number, phrases.amount, phrases.count, phrases.detectable, phrases.spread, phrases.difference,
         phrases.limits, phrases.looks_taken, phrases.epochs, phrases.share_interval, phrases.std_interval,
-        phrases.data_line, sort_key,
+        phrases.data_line, answer.of_changes, sort_key,
     )  # fmt: skip
     found.globals |= {word.__name__: word for word in words}
-    found.globals |= {"sort_script": sort_script(), "REHEARSAL": phrases.REHEARSAL}
+    found.globals |= {"sort_script": sort_script(), "REHEARSAL": REHEARSAL}
     return found
 
 
@@ -99,9 +104,33 @@ def when(milliseconds: float) -> str:
     return "" if pd.isna(milliseconds) else f"{pd.Timestamp(milliseconds, unit='ms'):%Y-%m-%d %H:%M} UTC"
 
 
+def left_out(unreadable: Sequence[str]) -> str:
+    """What of a store could not be read, from `load.invocations`, as the end of a message."""
+    return "".join(f"; left out: {sentence}" for sentence in unreadable)
+
+
 def slug(text: str) -> str:
     """A text as a part of a file's name."""
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def newest(found: Sequence[Asked]) -> dict[str, Asked]:
+    """The newest invocation of each question by file stem; the newer of two with one name keeps the plain one.
+
+    found: newest first.
+    """
+    by_question: dict[Hashable, Asked] = {}
+    for invocation in found:
+        by_question.setdefault(registration.question(invocation), invocation)
+    stems: dict[str, Asked] = {}
+    for invocation in by_question.values():
+        stem = slug(f"{invocation.name}-{invocation.data_name}-{invocation.profile}")
+        if invocation.overrides:
+            stem += "-" + hashlib.sha256("\n".join(sorted(invocation.overrides)).encode()).hexdigest()[:6]
+        if stem in stems:
+            stem += "-" + slug(invocation.data_digest)[:8]
+        stems.setdefault(stem, invocation)
+    return stems
 
 
 def csv(frame: pd.DataFrame) -> bytes:

@@ -36,33 +36,41 @@ def write_search_reports(
     search: str | None = None,
     digest: str | None = None,
     ui_address: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write a page and a CSV file of trials for the newest invocation of each search; returns the pages, newest first.
 
     A search is a name on a data set, in a profile, with given overrides; `search` (a name) and `digest` (of a search
-    as invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). Files
-    appear whole or not at all. A store without searches gets no page. Raises AblateError where the store does not
+    as invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
+    given which searches of the store cannot be read. Files appear whole or not at all. A store without searches gets no page. Raises AblateError where the store does not
     exist, for a search that was never invoked, and for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
-    found = searches.searches(tracking_uri)
+    unreadable: list[str] = []
+    found = searches.searches(tracking_uri, unreadable)
     names = sorted({one.name for one in found})
     if search is not None and search not in names:
         hint = did_you_mean(search, names) if names else ": no search has run in this store. Start with `ablate tune`."
-        raise AblateError(f"no trials of a search {search!r}{hint}")
+        raise AblateError("\n".join([f"no trials of a search {search!r}{hint}", *unreadable]))
+    if tell is not None:
+        for sentence in unreadable:
+            tell(f"Left out: {sentence}.")
     if not found:
         return []
     client, template = load.connect(tracking_uri), _template()
     invoked = load.invocations(tracking_uri)
     folder.mkdir(parents=True, exist_ok=True)
     asked = {registration.question(one) for one in found if digest in (None, one.digest)}
-    by_id = {one.run_id: one for one in found}
     pages = []
-    for stem, newest in registration.newest(found).items():
-        one = by_id[newest.run_id]
+    for stem, one in rendering.newest(found).items():
         if search in (None, one.name) and registration.question(one) in asked:
             with rendering.uncollected():
-                pages.append(_write(client, template, folder, f"search-{stem}", one, invoked, address))
+                shown, table = _content(client, one, invoked)
+                name = f"search-{stem}"
+                csv = f"{name}-trials.csv"
+                rendering.replace(folder / csv, rendering.csv(table))
+                html = template.render(**shown, address=address, csv=csv)
+                pages.append(rendering.write_html(folder / f"{name}.html", html))
     return pages
 
 
@@ -73,10 +81,10 @@ def _template() -> Template:
     return environment.get_template("search.html.j2")
 
 
-def _write(
-    client: MlflowClient, template: Template, folder: Path, stem: str,
-    search: Search, invoked: Sequence[Invocation], address: str,
-) -> Path:  # fmt: skip
+def _content(
+    client: MlflowClient, search: Search, invoked: Sequence[Invocation]
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What the template shows of a search, and the table of its trials."""
     from cifar_ablations.reports.figures import search_budget, search_importance, search_parallel, search_rungs
 
     trials = searches.trials_of(client, search)
@@ -85,33 +93,29 @@ def _write(
     rungs = searches.rungs_of(client, trials)
     importances = search_importance.data(trials, studies)
     table = searches.study_table(studies, trials)
-    csv = f"{stem}-trials.csv"
-    rendering.replace(folder / csv, rendering.csv(searches.trial_table(search, trials, rungs)))
-    html = template.render(
-        search=search,
-        record=search.plan,
-        status=_status(search, trials, table),
-        latest=rendering.when(trials["ended"].max()),
-        answer=answer(search, studies, trials),
-        changes=_changes(search, studies),
-        tested=_tested(client, search, table, invoked),
-        studies=[row | {"about": study} for study, row in zip(studies, table.to_dict("records"), strict=True)],
-        docs=_docs(studies),
-        figures=_figures(client, search, studies, trials, importances),
-        importances=search_importance.table(importances),
-        compared=search_rungs.compared(rungs, trials, _rungs(search)),
-        fairness=fairness(search, studies, table),
-        trials=trials.to_dict("records"),
-        parameters=list(dict.fromkeys(p.name for study in studies for p in study.parameters)),
-        fronts=[row | {"study": study.name} for study in studies for row in study.front],
-        conditional=_conditional(studies, trials),
-        most=search_parallel.MOST_PARAMETERS,
-        expected=any(study.sampler in search_budget.INDEPENDENT for study in studies),
-        address=address,
-        csv=csv,
-        grouped_view=schema.GROUPED_VIEW,
-    )
-    return rendering.write_html(folder / f"{stem}.html", html)
+    shown = {
+        "search": search,
+        "record": search.plan,
+        "status": _status(search, trials, table),
+        "latest": rendering.when(trials["ended"].max()),
+        "answer": answer(search, studies, trials),
+        "changes": _changes(search, studies),
+        "tested": _tested(client, search, table, invoked),
+        "studies": [row | {"about": study} for study, row in zip(studies, table.to_dict("records"), strict=True)],
+        "docs": _docs(studies),
+        "figures": _figures(client, search, studies, trials, importances),
+        "importances": search_importance.table(importances),
+        "compared": search_rungs.compared(rungs, trials, _rungs(search)),
+        "fairness": fairness(search, studies, table),
+        "trials": trials.to_dict("records"),
+        "parameters": list(dict.fromkeys(p.name for study in studies for p in study.parameters)),
+        "fronts": [(study.name, trial) for study in studies for trial in study.front],
+        "conditional": _conditional(studies, trials),
+        "most": search_parallel.MOST_PARAMETERS,
+        "expected": any(study.sampler in search_budget.INDEPENDENT for study in studies),
+        "grouped_view": schema.GROUPED_VIEW,
+    }
+    return shown, searches.trial_table(search, trials, rungs)
 
 
 def setting(value: Any) -> str:
@@ -163,19 +167,19 @@ def answer(search: Search, studies: Sequence[Study], trials: pd.DataFrame) -> li
     if best is None:
         return []
     if winner:
-        value, study = winner["value"], winner["study"]
-        named = f"The best recipe is that of trial {winner['trial']} of {study}"
-        moved = [f"{name} from {setting(old)} to {setting(new)}" for name, old, new in winner.get("changes") or ()]
-        baseline = _baseline(search)
+        value, study = winner.value, winner.study
+        named = f"The best recipe is that of trial {winner.trial} of {study}"
+        moved = [f"{name} from {setting(old)} to {setting(new)}" for name, old, new in winner.changes]
+        baseline = search.plan.baseline.name
         what = f"Against {baseline} it changes {phrases.listing(moved)}." if moved else f"It is {baseline} unchanged."
     else:
         value, study = best["value"], best["study"]
         start = "So far the" if search.outcome is None else "The"
         named = f"{start} best recipe is that of trial {best['trial']} of {study}"
-        drawn = knobs(next(searches.drawn(s, best) for s in studies if s.name == study))
-        what = f"It has {phrases.listing(drawn)}." if drawn else ""
-    seeds = [str(seed) for seed in search.plan.get("seeds", ())]
-    with_seeds = f", with {'seed' if len(seeds) == 1 else 'seeds'} {phrases.listing(seeds)}" if seeds else ""
+        sampled = knobs(next(searches.sampled_by(s, best) for s in studies if s.name == study))
+        what = f"It has {phrases.listing(sampled)}." if sampled else ""
+    seeds = [str(seed) for seed in search.plan.seeds]
+    with_seeds = f", with {'seed' if len(seeds) == 1 else 'seeds'} {phrases.listing(seeds)}"
     sentences = [
         f"{named}, with a validation accuracy of {phrases.percent(value)} %. {what}".rstrip(),
         _retuned(search),
@@ -188,24 +192,20 @@ def answer(search: Search, studies: Sequence[Study], trials: pd.DataFrame) -> li
     return [sentence for sentence in sentences if sentence]
 
 
-def _baseline(search: Search) -> str:
-    return (search.plan.get("baseline") or {}).get("name") or "the baseline"
-
-
 def _retuned(search: Search) -> str:
     """What a search that keeps the baseline has found for each of its studies."""
-    found = (search.outcome or {}).get("retuned") or {}
-    parts = [f"{study}: {phrases.listing(knobs(values))}" for study, values in found.items()]
-    return f"The search keeps {_baseline(search)} and finds, by study, {'; '.join(parts)}." if parts else ""
+    retuned = search.outcome.retuned if search.outcome else {}
+    parts = [f"{study}: {phrases.listing(knobs(values))}" for study, values in retuned.items()]
+    return f"The search keeps {search.plan.baseline.name} and finds, by study, {'; '.join(parts)}." if parts else ""
 
 
 def _unchanged(search: Search, trials: pd.DataFrame, best: float) -> str:
     """What the baseline came to as a trial, where it is not the best one."""
-    complete = searches.complete(trials)
-    own = complete[complete["digest"] == (search.plan.get("baseline") or {}).get("digest")].to_dict("records")
+    complete, baseline = searches.complete(trials), search.plan.baseline
+    own = complete[complete["digest"] == baseline.digest].to_dict("records")
     if not own or own[0]["value"] == best:
         return ""
-    named = f"{phrases.sentence_case(_baseline(search))} itself, trial {own[0]['trial']} of {own[0]['study']},"
+    named = f"{phrases.sentence_case(baseline.name)} itself, trial {own[0]['trial']} of {own[0]['study']},"
     return f"{named} has {phrases.percent(own[0]['value'])} %."
 
 
@@ -223,11 +223,12 @@ def _docs(studies: Sequence[Study]) -> dict[str, str]:
 
 
 def _changes(search: Search, studies: Sequence[Study]) -> list[dict[str, Any]]:
-    docs = _docs(studies)
-    titles = search.plan.get("titles") or {}
+    if search.winner is None:
+        return []
+    docs, titles = _docs(studies), search.plan.titles
     return [
         {"knob": name, "doc": docs.get(name) or titles.get(name.partition(".")[0], ""), "old": old, "new": new}
-        for name, old, new in (search.winner or {}).get("changes") or []
+        for name, old, new in search.winner.changes
     ]
 
 
@@ -246,25 +247,24 @@ def _tested(
     ]
     if not plans:
         return None
-    digests = {search.winner["digest"]} if search.winner else set(table["digest"].dropna())
-    own = [one for one in plans if digests & {arm["digest"] for arm in one.plan["arms"]}]
+    digests = {search.winner.digest} if search.winner else set(table["digest"].dropna())
+    own = [one for one in plans if digests & {arm.digest for arm in one.plan.arms}]
     chosen = (own or plans)[0]
     runs = load.with_epochs_to_target(client, load.runs_of(client, chosen.plan), chosen.plan)
-    verdicts = verdict.judge(chosen.plan, runs)
+    verdicts = phrases.with_sentences(chosen.plan, verdict.judge(chosen.plan, runs))
     verdicts = registration.with_exploratory(verdicts, chosen, runs, invoked)
-    shared = sorted(set(chosen.plan["seeds"]) & set(search.plan.get("seeds", ())))
     return {
         "digest": chosen.digest,
         "own": bool(own),
-        "seeds": list(chosen.plan["seeds"]),
-        "shared": shared,
+        "seeds": chosen.plan.seeds,
+        "shared": sorted(set(chosen.plan.seeds) & set(search.plan.seeds)),
         "verdicts": verdicts.to_dict("records"),
     }
 
 
 def _rungs(search: Search) -> list[int]:
     """The epochs at which trials were compared; a pruner that counts seeds has none."""
-    return [] if search.plan.get("pruner") == "wilcoxon" else list(search.plan.get("rungs") or ())
+    return [] if search.plan.pruner == "wilcoxon" else list(search.plan.rungs)
 
 
 def _conditional(studies: Sequence[Study], trials: pd.DataFrame) -> list[str]:
@@ -280,8 +280,8 @@ def _conditional(studies: Sequence[Study], trials: pd.DataFrame) -> list[str]:
 
 def fairness(search: Search, studies: Sequence[Study], table: pd.DataFrame) -> list[str]:
     """Whether the studies had the same chances, and what differs."""
-    pruner, each = search.plan.get("pruner") or "none", f"up to {search.plan.get('epochs', '–')} epochs"
-    how = f"sampler {search.plan.get('sampler', '–')}, pruner {pruner}"
+    each = f"up to {search.plan.epochs} epochs"
+    how = f"sampler {search.plan.sampler}, pruner {search.plan.pruner}"
     if len(studies) < 2:
         return [f"There is one study, with {how}: nothing had to be shared out. Every trial had {each}."]
     same, different = [f"trials of {each}", how], []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
 from cifar_ablations.reports.reading import load
 
 if TYPE_CHECKING:
@@ -24,20 +25,20 @@ DEEP = {"initialisation", "activation"}
 """Techniques that are about what happens to a signal on its way through the layers."""
 
 
-def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: Mapping[str, Any]) -> Arrays:
+def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord) -> Arrays:
     """What a plan's page shows of its runs' details, each file opened once; what is not there is left out.
 
     Which images were answered rightly, of every run where the plan claims anything; the confusion matrix, of the first
     arm; variances by depth, of the arms of `deep_claims`.
     """
-    deep = {claim[side] for claim in deep_claims(plan) for side in ("treatment", "control")}
+    deep = {arm for claim in deep_claims(plan) for arm in (claim.treatment, claim.control)}
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         arms_of = runs.groupby("run_id", sort=False)["arm"].agg(set)
         for run_id, place in runs[["run_id", "artifacts"]].drop_duplicates("run_id").itertuples(index=False):
             arms = arms_of[run_id]
-            names = [CORRECT] if plan["claims"] else []
-            names += [CONFUSION] if plan["arms"][0]["name"] in arms else []
+            names = [CORRECT] if plan.claims else []
+            names += [CONFUSION] if plan.arms[0].name in arms else []
             names += VARIANCES if arms & deep else []
             found[run_id] = _read(client, run_id, place, folder, names) if names else {}
     return found
@@ -56,10 +57,10 @@ def answers(arrays: Arrays) -> dict[str, np.ndarray]:
     return {run_id: kept[CORRECT] for run_id, kept in arrays.items() if CORRECT in kept}
 
 
-def deep_claims(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def deep_claims(plan: PlanRecord) -> list[ClaimRecord]:
     """The plan's comparisons of two arms that are about the depth of the network, each once."""
-    compared: dict[tuple[str, str, str], Mapping[str, Any]] = {}
-    for claim in plan["claims"]:
-        if claim["technique"] in DEEP and not claim.get("over"):
-            compared.setdefault((claim["technique"], claim["treatment"], claim["control"]), claim)
+    compared: dict[tuple[str, str, str], ClaimRecord] = {}
+    for claim in plan.claims:
+        if claim.technique in DEEP and not claim.over:
+            compared.setdefault((claim.technique, claim.treatment, claim.control), claim)
     return list(compared.values())

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import record, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
+from cifar_ablations.ablations.record import GalleryRecord, PlanRecord, RecordError, SearchRecord
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,51 +35,54 @@ METRIC_COLUMNS = [*schema.ENDINGS, *schema.STATES, *schema.CURVES]
 CURVE_COLUMNS = ["arm", "seed", "epoch", "metric", "value"]
 
 
+Asked = TypeVar("Asked", bound=PlanRecord | SearchRecord)
+
+
 @dataclass(frozen=True)
-class Invocation:
-    """One invocation of a plan: the parent run's tags and the plan it fixed before its first run."""
+class Logged(Generic[Asked]):
+    """One invocation of a plan or a search: the parent run's tags, and what it fixed before its first run."""
 
     run_id: str
     experiment_id: str
     started: datetime
     running: bool
     tags: dict[str, str]
-    plan: dict[str, Any]
+    plan: Asked
 
     @property
     def name(self) -> str:
-        """The plan's name."""
-        return self.plan["name"]
+        """The name of the plan or the search."""
+        return self.plan.name
 
     @property
     def digest(self) -> str:
-        """The hash of all that the plan fixes."""
-        return self.plan.get("digest") or self.tags.get(schema.PLAN_DIGEST, "")
+        """The hash of all that it fixes."""
+        return self.plan.digest
 
     @property
     def profile(self) -> str:
         """The profile's name."""
-        return self.tags.get(schema.PROFILE) or self.plan.get("profile", {}).get("name", "")
+        return self.plan.profile.name
 
     @property
     def data_name(self) -> str:
         """The data set's name."""
-        return self.plan.get("data", {}).get("name") or self.tags.get(schema.DATA, "")
+        return self.plan.data.name
 
     @property
     def data_digest(self) -> str:
         """The hash of the images and labels."""
-        return self.tags.get(schema.DATA_DIGEST) or self.plan.get("data", {}).get("digest", "")
+        return self.plan.data.digest
 
     @property
     def stand_in(self) -> bool:
         """Whether the images are the procedurally drawn ones."""
-        return bool(self.plan.get("data", {}).get("stand_in"))
+        return self.plan.data.stand_in
 
     @property
     def overrides(self) -> tuple[str, ...]:
         """What the command changed of the recipe, such as 'dropout.p=0.3'."""
-        return tuple(self.plan.get("overrides") or ())
+        return self.plan.overrides
 
     @property
     def chance(self) -> float:
@@ -96,6 +99,11 @@ class Invocation:
         }
 
 
+@dataclass(frozen=True)
+class Invocation(Logged[PlanRecord]):
+    """One invocation of a plan."""
+
+
 def connect(tracking_uri: str) -> MlflowClient:
     """A client of an existing store. Raises AblateError where a SQLite file is named that does not exist."""
     path, _, _ = tracking_uri.removeprefix("sqlite:///").partition("?")
@@ -106,14 +114,22 @@ def connect(tracking_uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri)
 
 
-def invocations(tracking_uri: str) -> list[Invocation]:
+def invocations(tracking_uri: str, unreadable: list[str] | None = None) -> list[Invocation]:
     """Every invocation of every plan, newest first. One that stopped before it logged its plan is left out.
 
-    Raises AblateError where a SQLite store does not exist yet.
+    One whose plan cannot be read is left out too, and a sentence that says why is appended to `unreadable`. Raises
+    AblateError where a SQLite store does not exist yet.
     """
     client = connect(tracking_uri)
-    parents = search(client, f"tags.{schema.KIND} = '{schema.KIND_PLAN}'")
-    found = [invocation for run in parents if (invocation := _invocation(client, run)) is not None]
+    found = []
+    for run in search(client, f"tags.{schema.KIND} = '{schema.KIND_PLAN}'"):
+        try:
+            invocation = _invocation(client, run)
+        except RecordError as error:
+            if unreadable is not None:
+                unreadable.append(str(error))
+            continue
+        found += [invocation] if invocation is not None else []
     return sorted(found, key=lambda invocation: (invocation.started, invocation.run_id), reverse=True)
 
 
@@ -125,7 +141,8 @@ def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
             path = client.download_artifacts(run.info.run_id, schema.PLAN_FILE, folder)
         except (MlflowException, OSError):
             return None
-        plan = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_bytes()
+    plan = record.from_json(PlanRecord, text, f"{schema.PLAN_FILE} of run {run.info.run_id}")
     return Invocation(
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
@@ -136,40 +153,52 @@ def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
     )
 
 
-def with_kind_of_data(asked: dict[str, Any], tags: Mapping[str, str]) -> dict[str, Any]:
-    """A plan or search as logged, whose `data` says that images were drawn also where its run's tags alone do."""
+def with_kind_of_data(plan: PlanRecord, tags: Mapping[str, str]) -> PlanRecord:
+    """A plan as logged, whose `data` says that images were drawn also where its run's tags alone do."""
     if tags.get(schema.STAND_IN) != "true":
-        return asked
-    return asked | {"data": asked.get("data", {}) | {"stand_in": True}}
+        return plan
+    return replace(plan, data=replace(plan.data, stand_in=True))
 
 
-def gallery_of(client: MlflowClient, invocation: Invocation) -> dict[str, Any]:
-    """What some training images looked like, as `schema.GALLERY_FILE` has it; empty where nothing was kept."""
+def rehearsal(plan: PlanRecord | SearchRecord) -> bool:
+    """Whether a plan's images were drawn by a program."""
+    return plan.data.stand_in
+
+
+def data_kind(plan: PlanRecord | SearchRecord) -> str:
+    """What a plan's runs were trained on, in a word or three: for a column of a file."""
+    return schema.REHEARSAL if rehearsal(plan) else "images"
+
+
+def gallery_of(client: MlflowClient, invocation: Invocation) -> GalleryRecord:
+    """What some training images looked like; no images where nothing was kept, and an error where it cannot be read."""
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
             if all(found.path != schema.GALLERY_FILE for found in client.list_artifacts(invocation.run_id)):
-                return {}
-            path = client.download_artifacts(invocation.run_id, schema.GALLERY_FILE, folder)
-            return json.loads(Path(path).read_text(encoding="utf-8"))
-        except (MlflowException, OSError, ValueError):  # not there, or not whole
-            return {}
+                return GalleryRecord()
+            path = Path(client.download_artifacts(invocation.run_id, schema.GALLERY_FILE, folder))
+            where = f"{schema.GALLERY_FILE} of run {invocation.run_id}"
+            return record.from_json(GalleryRecord, path.read_bytes(), where)
+        except (MlflowException, OSError):
+            return GalleryRecord()
+        except RecordError as error:
+            return GalleryRecord(error=str(error))
 
 
-def matching_runs(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame:
+def matching_runs(client: MlflowClient, plan: PlanRecord, every_seed: bool = False) -> pd.DataFrame:
     """Every training of the plan's arms, seeds and data, whatever became of it and whichever invocation made it.
 
-    plan: as logged, with `data` in it; where its `seeds` are None, all seeds there are. Columns RUN_COLUMNS
-    and METRIC_COLUMNS, in the order of the plan; `outcome` is "" while a run is training. `seed` is the plan's: an arm
-    with a `seed_offset` was trained with that much more.
+    every_seed: of all seeds there are, planned or not. Columns RUN_COLUMNS and METRIC_COLUMNS, in the order of the
+    plan; `outcome` is "" while a run is training. `seed` is the plan's: an arm with a `seed_offset` was trained with
+    that much more.
     """
-    arms, data_digest = plan["arms"], plan["data"]["digest"]
+    data_digest, planned = plan.data.digest, set(plan.seeds)
     # Two arms may be the same recipe under two names: both get the run.
     named: dict[str, list[tuple[str, int]]] = {}
-    for arm in arms:
-        named.setdefault(arm["digest"], []).append((arm["name"], arm.get("seed_offset", 0)))
-    seeds = None if plan["seeds"] is None else {int(seed) for seed in plan["seeds"]}
+    for arm in plan.arms:
+        named.setdefault(arm.digest, []).append((arm.name, arm.seed_offset))
     rows = []
     for run in search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", data_digest):
         tags = run.data.tags
@@ -190,27 +219,27 @@ def matching_runs(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame
         rows += [
             {"arm": name, "seed": trained_seed - offset, **about, **ending}
             for name, offset in named.get(digest, ())
-            if (trained_seed >= offset if seeds is None else trained_seed - offset in seeds)
+            if (trained_seed >= offset if every_seed else trained_seed - offset in planned)
         ]
     frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *METRIC_COLUMNS])
     frame = frame.astype(dict.fromkeys([*METRIC_COLUMNS, "ended"], float) | {"seed": int, "converged": bool})
-    order = {arm["name"]: i for i, arm in enumerate(arms)}
+    order = {arm.name: i for i, arm in enumerate(plan.arms)}
     frame = frame.sort_values(["arm", "seed", "ended", "run_id"], key=lambda c: c.map(order) if c.name == "arm" else c)
     return frame.reset_index(drop=True)
 
 
-def runs_of(client: MlflowClient, plan: Mapping[str, Any]) -> pd.DataFrame:
+def runs_of(client: MlflowClient, plan: PlanRecord, every_seed: bool = False) -> pd.DataFrame:
     """One row per (arm, seed) with a result: the earliest, where a run was trained twice.
 
-    Columns as `matching_runs`. Accuracies and the gap are fractions. A diverged run counts as guessing: accuracy
-    1 / classes and gap 0 (intention to treat); `converged` tells it from the others.
+    Columns and `every_seed` as in `matching_runs`. Accuracies and the gap are fractions. A diverged run counts as
+    guessing: accuracy 1 / classes and gap 0 (intention to treat); `converged` tells it from the others.
     """
-    return results_among(matching_runs(client, plan), chance(plan))
+    return results_among(matching_runs(client, plan, every_seed), chance(plan))
 
 
-def chance(plan: Mapping[str, Any]) -> float:
-    """The accuracy of guessing on a plan's data."""
-    return 1 / (len(plan.get("data", {}).get("classes") or ()) or 10)
+def chance(plan: PlanRecord | SearchRecord) -> float:
+    """The accuracy of guessing on a plan's (or a search's) data."""
+    return 1 / (len(plan.data.classes) or 10)
 
 
 def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
@@ -223,17 +252,17 @@ def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
     return done
 
 
-def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """The runs with the first epoch whose validation accuracy reached the plan's target, and whether one did.
 
     One that never did counts as one epoch more than the longest run of its arm had; a run that held nothing out has
     NaN. The columns are left out where no claim of the plan asks for it.
     """
-    asked = [name for claim in plan["claims"] for name in (claim["metric"], *(claim.get("mechanism") or ()))]
+    asked = [name for claim in plan.claims for name in (claim.metric, *claim.mechanism)]
     if EPOCHS_TO_TARGET not in asked or runs.empty:
         return runs
     curves = curves_of(client, runs, [schema.VALIDATION_ACCURACY])
-    there = curves[curves["value"] >= plan["rule"]["target"]].groupby(["arm", "seed"])["epoch"].min()
+    there = curves[curves["value"] >= plan.rule.target].groupby(["arm", "seed"])["epoch"].min()
     known = curves.groupby(["arm", "seed"])["epoch"].max()
     missed = known.groupby("arm").transform("max") + 1
     epochs = there.reindex(known.index)

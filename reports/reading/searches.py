@@ -7,15 +7,25 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import (
+    FrontRecord,
+    Record,
+    RecordError,
+    SearchOutcomeRecord,
+    SearchRecord,
+    StudyRecord,
+    Value,
+    WinnerRecord,
+    from_json,
+)
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.reading.load import Invocation
-from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -29,23 +39,18 @@ COUNTED = (*schema.RESULTS, schema.PRUNED)
 
 
 @dataclass(frozen=True)
-class Search(Invocation):
+class Search(load.Logged[SearchRecord]):
     """One invocation of a search: `plan` is what it fixed before its first trial, `outcome` what it came to.
 
     There is no outcome before the search has ended.
     """
 
-    outcome: dict[str, Any] | None = None
+    outcome: SearchOutcomeRecord | None = None
 
     @property
-    def digest(self) -> str:
-        """The hash of all that the search fixes."""
-        return self.plan.get("digest") or self.tags.get(schema.SEARCH_DIGEST, "")
-
-    @property
-    def winner(self) -> dict[str, Any] | None:
+    def winner(self) -> WinnerRecord | None:
         """The best recipe of all studies, where the search has ended with one."""
-        return (self.outcome or {}).get("winner")
+        return self.outcome.winner if self.outcome else None
 
 
 @dataclass(frozen=True)
@@ -87,47 +92,55 @@ class Study:
 
     name: str
     parameters: list[Parameter]
-    fixed: dict[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Value] = field(default_factory=dict)
     widened: int | None = None
-    edge: list[str] | None = None
+    edge: tuple[str, ...] | None = None
     sampler: str = ""
-    front: list[dict[str, Any]] = field(default_factory=list)
+    front: tuple[FrontRecord, ...] = ()
 
 
-def searches(tracking_uri: str) -> list[Search]:
+def searches(tracking_uri: str, unreadable: list[str] | None = None) -> list[Search]:
     """Every invocation of every search, newest first. One that stopped before it logged what it asks is left out.
 
-    A resumed search has the outcome of whichever of its invocations ended it. Raises AblateError where a SQLite store
-    does not exist yet.
+    One that cannot be read is left out too, and a sentence that says why is appended to `unreadable`. A resumed search
+    has the outcome of whichever of its invocations ended it. Raises AblateError where a SQLite store does not exist.
     """
     client = load.connect(tracking_uri)
     found = []
     for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_SEARCH}'"):
-        plan = _artifact(client, run.info.run_id, schema.SEARCH_FILE)
-        if plan is not None:
-            about = {
-                "run_id": run.info.run_id,
-                "experiment_id": run.info.experiment_id,
-                "started": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC").to_pydatetime(),
-                "running": run.info.status == "RUNNING",
-                "tags": dict(run.data.tags),
-            }
-            plan = load.with_kind_of_data(plan, run.data.tags)
-            found.append(Search(plan=plan, outcome=_artifact(client, run.info.run_id, schema.OUTCOME_FILE), **about))
+        try:
+            asked = _artifact(client, run.info.run_id, SearchRecord, schema.SEARCH_FILE)
+            outcome = _artifact(client, run.info.run_id, SearchOutcomeRecord, schema.OUTCOME_FILE)
+        except RecordError as error:
+            if unreadable is not None:
+                unreadable.append(str(error))
+            continue
+        if asked is not None:
+            found.append(
+                Search(
+                    run_id=run.info.run_id,
+                    experiment_id=run.info.experiment_id,
+                    started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                    running=run.info.status == "RUNNING",
+                    tags=dict(run.data.tags),
+                    plan=asked,
+                    outcome=outcome,
+                )
+            )
     found.sort(key=lambda search: (search.started, search.run_id), reverse=True)
     outcomes = {(s.digest, s.data_digest): s.outcome for s in reversed(found) if s.outcome is not None}
     return [replace(s, outcome=outcomes.get((s.digest, s.data_digest))) for s in found]
 
 
-def _artifact(client: MlflowClient, run_id: str, name: str) -> dict[str, Any] | None:
+def _artifact(client: MlflowClient, run_id: str, kind: type[Record], name: str) -> Record | None:
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            path = client.download_artifacts(run_id, name, folder)
+            text = Path(client.download_artifacts(run_id, name, folder)).read_bytes()
         except (MlflowException, OSError):
             return None
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+    return from_json(kind, text, f"{name} of run {run_id}")
 
 
 def trials_of(client: MlflowClient, search: Search) -> pd.DataFrame:
@@ -149,13 +162,13 @@ def trials_of(client: MlflowClient, search: Search) -> pd.DataFrame:
             continue
         outcome, metrics = tags.get(schema.OUTCOME, ""), run.data.metrics
         # Of several seeds some may have diverged; the objective has counted those as guessing.
-        reached = metrics.get(schema.OBJECTIVE, search.chance if outcome == schema.DIVERGED else None)
+        reached = metrics.get(schema.OBJECTIVE, search.plan.chance if outcome == schema.DIVERGED else None)
         value = reached if outcome in schema.RESULTS else None
         last = metrics.get(schema.VALIDATION_ACCURACY) if reached is None else reached
         about = tags.get(schema.STUDY, ""), number, outcome, value, last
         costs = metrics.get(schema.SECONDS), metrics.get(schema.EPOCHS)
-        found = tags.get(schema.DIGEST, ""), run.info.run_id, run.info.experiment_id, run.info.end_time
-        rows.append((*about, *costs, *found))
+        place = tags.get(schema.DIGEST, ""), run.info.run_id, run.info.experiment_id, run.info.end_time
+        rows.append((*about, *costs, *place))
         sampled.append({k: v for k, v in json.loads(tags.get(schema.SAMPLED, "{}")).items() if k not in TRIAL_COLUMNS})
     frame = pd.DataFrame(rows, columns=TRIAL_COLUMNS)
     frame = frame.astype(dict.fromkeys(["value", "last", "seconds", "epochs", "ended"], float) | {"trial": int})
@@ -176,8 +189,8 @@ def complete(trials: pd.DataFrame) -> pd.DataFrame:
 
 def best_of(trials: pd.DataFrame) -> dict[Any, Any] | None:
     """The complete trial with the highest value, the earliest of several; None where there is none."""
-    found = complete(trials)
-    return None if found.empty else found.iloc[int(found["value"].argmax())].to_dict()
+    ended = complete(trials)
+    return None if ended.empty else ended.iloc[int(ended["value"].argmax())].to_dict()
 
 
 def in_order(trials: pd.DataFrame) -> pd.DataFrame:
@@ -205,8 +218,8 @@ def by_study(trials: pd.DataFrame, studies: Sequence[Study]) -> pd.DataFrame:
 
 def _curves(client: MlflowClient, trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     keyed = counted(trials)[["study", "trial", "run_id"]].rename(columns={"study": "arm", "trial": "seed"})
-    found = load.curves_of(client, keyed, [metric]).rename(columns={"arm": "study", "seed": "trial"})
-    return found[CURVE_COLUMNS]
+    curves = load.curves_of(client, keyed, [metric]).rename(columns={"arm": "study", "seed": "trial"})
+    return curves[CURVE_COLUMNS]
 
 
 def curves_of(client: MlflowClient, trials: pd.DataFrame) -> pd.DataFrame:
@@ -215,42 +228,40 @@ def curves_of(client: MlflowClient, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def rungs_of(client: MlflowClient, trials: pd.DataFrame) -> pd.DataFrame:
-    """What the pruner was told at each rung, columns CURVE_COLUMNS; `epoch` is the rung."""
+    """What was reported to the pruner at each rung, columns CURVE_COLUMNS; `epoch` is the rung."""
     return _curves(client, trials, schema.RUNG)
 
 
 def studies_of(search: Search, trials: pd.DataFrame) -> list[Study]:
     """The studies, as the search's outcome names them; what it does not name is derived from the trials."""
-    named = (search.outcome or {}).get("studies", [])
-    default = search.plan.get("sampler") or ""
-    known = [_study(record, default) for record in named]
+    known = [_study(record) for record in search.outcome.studies] if search.outcome else []
     names = [study.name for study in known]
     # A study that the outcome does not name comes where its first trial does.
     rest = trials[~trials["study"].isin(names)].sort_values(["ended", "study"], kind="stable")["study"].unique()
-    return known + [_derived(name, trials[trials["study"] == name], default) for name in rest]
+    return known + [_derived(name, trials[trials["study"] == name], search.plan.sampler) for name in rest]
 
 
-def _study(record: Mapping[str, Any], sampler: str) -> Study:
+def _study(record: StudyRecord) -> Study:
     parameters = [
         Parameter(
-            name=p["name"],
-            low=math.nan if p.get("low") is None else float(p["low"]),
-            high=math.nan if p.get("high") is None else float(p["high"]),
-            log=bool(p.get("log")),
-            choices=tuple(str(choice) for choice in p.get("choices") or ()),
-            doc=p.get("doc", ""),
+            name=p.name,
+            low=math.nan if p.low is None else p.low,
+            high=math.nan if p.high is None else p.high,
+            log=p.log,
+            choices=tuple(str(choice) for choice in p.choices or ()),
+            doc=p.doc,
         )
-        for p in record["parameters"]
+        for p in record.parameters
     ]
     searched = {p.name for p in parameters}
     return Study(
-        name=record["name"],
+        name=record.name,
         parameters=parameters,
-        fixed={name: value for name, value in (record.get("fixed") or {}).items() if name not in searched},
-        widened=record.get("widened") or 0,
-        edge=list(record.get("edge") or ()),
-        sampler=record.get("sampler") or sampler,
-        front=list(record.get("front") or ()),
+        fixed={name: value for name, value in record.fixed.items() if name not in searched},
+        widened=record.widened,
+        edge=record.edge,
+        sampler=record.sampler,
+        front=record.front,
     )
 
 
@@ -270,10 +281,10 @@ def _derived(name: str, trials: pd.DataFrame, sampler: str) -> Study:
     return Study(name, parameters, sampler=sampler)
 
 
-def drawn(study: Study, trial: Mapping[Any, Any]) -> dict[str, Any]:
+def sampled_by(study: Study, trial: Mapping[Any, Any]) -> dict[str, Any]:
     """What a trial has sampled of its study's parameters, in their order."""
-    found = {p.name: trial.get(p.name) for p in study.parameters}
-    return {name: value for name, value in found.items() if not pd.isna(value)}
+    values = {p.name: trial.get(p.name) for p in study.parameters}
+    return {name: value for name, value in values.items() if not pd.isna(value)}
 
 
 STUDY_COLUMNS = [
@@ -297,7 +308,7 @@ def study_table(studies: Sequence[Study], trials: pd.DataFrame) -> pd.DataFrame:
                 "study": study.name,
                 "best": best.get("value", math.nan),
                 **{key: best.get(key) for key in ("trial", "digest", "run_id", "experiment_id")},
-                "sampled": drawn(study, best),
+                "sampled": sampled_by(study, best),
                 "counted": len(mine),
                 "finished": int(ended.reindex(schema.CONVERGED).sum()),
                 "pruned": int(ended.get(schema.PRUNED, 0)),
@@ -319,5 +330,5 @@ def trial_table(search: Search, trials: pd.DataFrame, rungs: pd.DataFrame) -> pd
         search=search.name,
         search_digest=search.digest,
         data=search.data_name,
-        data_kind=phrases.data_kind(search.plan),
+        data_kind=load.data_kind(search.plan),
     )

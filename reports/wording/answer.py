@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.reports.inference import health, statistics, verdict
+from cifar_ablations.ablations.record import PlanRecord
+from cifar_ablations.reports.inference import health, registration, statistics, verdict
 from cifar_ablations.reports.inference.health import Health
+from cifar_ablations.reports.inference.registration import Change
 from cifar_ablations.reports.wording import phrases
 
 
-def headlines(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[str]:
+def headlines(plan: PlanRecord, verdicts: pd.DataFrame) -> list[str]:
     """One sentence per place: which techniques raise the accuracy, which lower it, and which remain open."""
     if verdicts.empty:
         return []
@@ -25,7 +28,7 @@ def headlines(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[str]:
     ]
 
 
-def _headline(plan: Mapping[str, Any], place: str, rows: list[Any]) -> str:
+def _headline(plan: PlanRecord, place: str, rows: list[Any]) -> str:
     raising: list[str] = []
     lowering: list[str] = []
     same: list[str] = []
@@ -46,7 +49,7 @@ def _headline(plan: Mapping[str, Any], place: str, rows: list[Any]) -> str:
         for titles, words, rest in (
             (raising, ("raises", "raise"), "test accuracy"),
             (lowering, ("lowers", "lower"), "test accuracy"),
-            (same, ("changes", "change"), f"it by less than {phrases.margin(plan['rule']['margin'])}"),
+            (same, ("changes", "change"), f"it by less than {phrases.margin(plan.rule.margin)}"),
         )
         if titles
     ]
@@ -56,7 +59,7 @@ def _headline(plan: Mapping[str, Any], place: str, rows: list[Any]) -> str:
     return start + "; ".join(parts) + "."
 
 
-def of_ledger(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[str]:
+def of_ledger(plan: PlanRecord, verdicts: pd.DataFrame) -> list[str]:
     """How many of a plan's statements came out in which way, and which did not hold."""
     if verdicts.empty:
         return []
@@ -84,7 +87,7 @@ def mechanism(row: phrases.Row, runs: pd.DataFrame) -> list[str]:
     return clauses
 
 
-def by_technique(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> list[dict[str, Any]]:
+def by_technique(plan: PlanRecord, verdicts: pd.DataFrame) -> list[dict[str, Any]]:
     """Per technique its title and findings: clause, verdict and the full sentence, accuracy first."""
     answers = []
     for technique in verdicts["technique"].unique() if not verdicts.empty else ():
@@ -113,28 +116,28 @@ def statements(verdicts: pd.DataFrame, technique: str) -> list[dict[str, Any]]:
     ]
 
 
-def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
+def strength(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
     """How much these seeds can say: exploratory or confirmatory, and what effect they can find at all."""
     if verdicts.empty or verdicts["n"].max() < 2:
         return ""
-    rule, n = plan["rule"], verdicts["n"]
+    rule, n = plan.rule, verdicts["n"]
     count = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
     if "late" in verdicts and verdicts["late"].any():
         text = (
             f"Exploratory: {int(verdicts['late'].sum())} of {phrases.count(len(verdicts), 'claim')} came, with their "
             f"rule, after results had been seen; {count} paired seeds."
         )
-    elif n.min() < len(plan["seeds"]) and not rule.get("looks"):
-        text = f"Preliminary: {count} of {len(plan['seeds'])} paired seeds so far."
+    elif n.min() < len(plan.seeds) and not rule.looks:
+        text = f"Preliminary: {count} of {len(plan.seeds)} paired seeds so far."
     elif verdicts["exploratory"].any():
         text = (
-            f"Exploratory: {count} paired seeds, fewer than the {rule['confirmatory_seeds']} that this plan asks for "
+            f"Exploratory: {count} paired seeds, fewer than the {rule.confirmatory_seeds} that this plan asks for "
             "before an answer counts as confirmed."
         )
-    elif rule.get("looks"):
+    elif rule.looks:
         text = f"{count} paired seeds; the plan's looks are corrected for."
     else:
-        text = f"{count} paired seeds, at least the {rule['confirmatory_seeds']} that this plan asks for."
+        text = f"{count} paired seeds, at least the {rule.confirmatory_seeds} that this plan asks for."
     compared = verdicts[(verdicts["metric"] == schema.TEST_ACCURACY) & verdicts["detectable"].notna()]
     if compared.empty:
         return text
@@ -147,35 +150,35 @@ def strength(plan: Mapping[str, Any], verdicts: pd.DataFrame) -> str:
         "95 % limit of the spread seen"
     )
     text += f"; {beyond}" if beyond else ""
-    if min(detectable) > rule["margin"]:
-        text += f"; a change the size of the margin, {100 * rule['margin']:g} pp, is out of their reach"
+    if min(detectable) > rule.margin:
+        text += f"; a change the size of the margin, {100 * rule.margin:g} pp, is out of their reach"
     return text + "."
 
 
-def of_references(plan: Mapping[str, Any], runs: pd.DataFrame) -> list[str]:
+def of_references(plan: PlanRecord, runs: pd.DataFrame) -> list[str]:
     """Where each published value falls among the runs of its arm, by the t prediction interval of one more run."""
-    confidence = 1 - plan["rule"]["alpha"]
+    confidence = 1 - plan.rule.alpha
     sentences = []
-    for reference in plan["references"]:
-        values = runs.loc[runs["arm"] == reference["arm"], reference["metric"]].dropna().to_numpy()
-        value = f"{phrases.percent(reference['value'])} % ({reference['source']})"
+    for reference in plan.references:
+        values = runs.loc[runs["arm"] == reference.arm, reference.metric].dropna().to_numpy()
+        value = f"{phrases.percent(reference.value)} % ({reference.source})"
         if len(values) < 2:
-            sentences.append(f"The reference {value} cannot be placed yet: {len(values)} of {len(plan['seeds'])} runs.")
+            sentences.append(f"The reference {value} cannot be placed yet: {len(values)} of {len(plan.seeds)} runs.")
             continue
         low, high = statistics.prediction_interval(values, confidence)
-        inside = low <= reference["value"] <= high
+        inside = low <= reference.value <= high
         sentences.append(
             f"The reference {value} falls {'inside' if inside else 'outside'} the range "
             f"{phrases.share_interval(low, high)} in which one more run is expected with {100 * confidence:g} % "
             "probability; "
-            f"{int((values > reference['value']).sum())} of {len(values)} seeds lie above it."
+            f"{int((values > reference.value).sum())} of {len(values)} seeds lie above it."
         )
     return sentences
 
 
-def of_arms(plan: Mapping[str, Any], arms: pd.DataFrame) -> list[str]:
+def of_arms(plan: PlanRecord, arms: pd.DataFrame) -> list[str]:
     """Where a plan claims nothing: what each of its arms reaches, from `tables.arm_table`."""
-    if plan["claims"]:
+    if plan.claims:
         return []
     return [
         f"{phrases.sentence_case(row['arm'])}: test accuracy "
@@ -197,11 +200,57 @@ def of_divergence(arms: pd.DataFrame, chance: float) -> str:
     return f"Diverged: {phrases.listing(parts)}. {counted}"
 
 
+SOURCES = {"commit": "commits", "device": "devices", "torch": "versions of torch"}
+
+
+def of_sources(sources: Mapping[str, Counter[str]]) -> list[str]:
+    """What differed between the invocations that trained the runs of a page, by what it is, with its runs counted."""
+    sentences = []
+    for key, counts in sources.items():
+        if len(counts) > 1:
+            shares = phrases.listing([f"{value[:40]} ({count} runs)" for value, count in counts.most_common()])
+            sentences.append(f"The runs come from {len(counts)} {SOURCES[key]}: {shares}.")
+    return sentences
+
+
+RULE = {
+    "margin": "the margin", "alpha": "α", "test": "the test", "correction": "the correction",
+    "confirmatory_seeds": "the seeds that confirm", "target": "the target accuracy", "looks": "the looks",
+}  # fmt: skip
+
+
+def of_changes(changes: Sequence[Change]) -> list[str]:
+    """What bears on the verdicts and differs between two plans, a clause each."""
+    clauses = []
+    for change in changes:
+        match change:
+            case Change(registration.SEEDS, before=tuple(before), now=tuple(now)):
+                clauses.append(f"seeds {_seeds(before)}, now {_seeds(now)}")
+            case Change(registration.RULE, name, before, now):
+                clauses.append(f"{RULE[name]} {_said(before)}, now {_said(now)}")
+            case Change(kind, gone=gone, added=added):
+                for names, became in ((gone, "dropped"), (added, "added")):
+                    if names:
+                        listed = phrases.listing(names[:5])
+                        clauses.append(f"{phrases.count(len(names), kind)} {became} ({listed})")
+    return clauses
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
+
+
+def _said(value: object) -> str:
+    if not value:
+        return "none"
+    return phrases.listing([str(part) for part in value]) if isinstance(value, tuple) else str(value)
+
+
 APART = 0.1
 """How far an arm's training accuracy must lie below the first arm's to be named."""
 
 
-def of_health(plan: Mapping[str, Any], arms: Sequence[Health]) -> list[str]:
+def of_health(plan: PlanRecord, arms: Sequence[Health]) -> list[str]:
     """Whether the plan's first arm has learned its training images, and where arms differ much, which learned least.
 
     arms: of `health.of_plan`. Nothing before the first result.

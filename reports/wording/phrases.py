@@ -11,50 +11,40 @@ from typing import Any
 import pandas as pd
 
 from cifar_ablations.ablations.metrics import metric
+from cifar_ablations.ablations.record import DataRecord, PlanRecord
+from cifar_ablations.ablations.schema import REHEARSAL
+from cifar_ablations.reports.inference import contrast, verdict
 
 # A row of a frame, by column.
 Row = Mapping[Any, Any]
 
-REHEARSAL = "rehearsal on drawn images"
-"""What every page, verdict and file says of runs on images that a program drew."""
 NOTHING_FINDABLE = "nothing this plan could find"
 """In place of an effect that would have to be larger than the metric allows."""
 
 
-def rehearsal(plan: Mapping[str, Any]) -> bool:
-    """Whether a plan's (or a search's) images were drawn by a program."""
-    return bool(plan.get("data", {}).get("stand_in"))
+def data_line(data: DataRecord, budget: str) -> str:
+    """What was trained on: the name of the images, their digest, how many and of what, as far as the store says it.
 
-
-def data_kind(plan: Mapping[str, Any]) -> str:
-    """What a plan's runs were trained on, in a word or three: for a column of a file."""
-    return REHEARSAL if rehearsal(plan) else "images"
-
-
-def data_line(name: str, digest: str, plan: Mapping[str, Any]) -> str:
-    """What a plan (or a search), as logged, was trained on: the name of the images, their digest, how many and of what.
-
-    As far as the store says it.
+    budget: in words, as a plan (or a search) has it.
     """
-    parts = [name, REHEARSAL] if rehearsal(plan) else [name]
-    parts += [f"digest {digest}"] if digest else []
-    classes = plan.get("data", {}).get("classes") or ()
-    parts += [count(len(classes), "class", "classes")] if classes else []
-    images = re.search(r"[\d,]+ training images", plan.get("budget") or "")
+    parts = [data.name, REHEARSAL] if data.stand_in else [data.name]
+    parts += [f"digest {data.digest}"] if data.digest else []
+    parts += [count(len(data.classes), "class", "classes")] if data.classes else []
+    images = re.search(r"[\d,]+ training images", budget)
     parts += [images[0]] if images else []
     return ", ".join(parts)
 
 
-def scope(plan: Mapping[str, Any], arms: Sequence[str] = ()) -> str:
+def scope(plan: PlanRecord, arms: Sequence[str] = ()) -> str:
     """What the named arms (or all) were trained with, 'in 12 epochs on 4,000 images'.
 
-    plan: as logged. Where arms have different shares of the images, the steps that they have in common stand in place
-    of the epochs. 'at this budget' where a store does not say.
+    Where arms have different shares of the images, the steps that they have in common stand in place of the epochs.
+    'at this budget' where a store does not say.
     """
-    knobs = [arm.get("knobs") or {} for arm in plan.get("arms", ()) if not arms or arm["name"] in arms]
+    knobs = [arm.knobs for arm in plan.arms if not arms or arm.name in arms]
     known = [k for k in knobs if "budget.epochs" in k and "budget.train_images" in k]
     if not known:
-        found = re.search(r"([\d,]+) training images.* (\d+) epochs", plan.get("budget") or "")
+        found = re.search(r"([\d,]+) training images.* (\d+) epochs", plan.budget)
         return f"in {count(int(found[2]), 'epoch')} on {found[1]} images" if found else "at this budget"
     shares = [float(k.get("data_size.share", 1.0)) for k in known]
     images = [max(1, round(k["budget.train_images"] * share)) for k, share in zip(known, shares, strict=True)]
@@ -77,14 +67,9 @@ def metric_title(name: str) -> str:
     return metric(name).title
 
 
-def where(claim: Mapping[str, Any]) -> str:
-    """What surrounds the technique in a claim, such as 'in the full recipe': the family without its metric."""
-    return claim["family"].removeprefix(metric_title(claim["metric"])).strip()
-
-
-def technique_title(plan: Mapping[str, Any], technique: str) -> str:
+def technique_title(plan: PlanRecord, technique: str) -> str:
     """What a technique is called in the middle of a sentence."""
-    return plan.get("titles", {}).get(technique, technique.replace("_", " "))
+    return plan.titles.get(technique, technique.replace("_", " "))
 
 
 def sentence_case(text: str) -> str:
@@ -214,8 +199,34 @@ def verdict_label(row: Row) -> str:
     return f"{row['verdict'].upper()}{negligible}{' · rehearsal' if row['rehearsal'] else ''}"
 
 
+def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `verdict.judge` in words, which other phrases ask for.
+
+    `scope` is what a claim's arms were trained with, `obstacle` the reason in words, and `sentence` all of it in one.
+    """
+    if verdicts.empty:
+        return verdicts
+    found = verdicts.assign(
+        scope=[scope(plan, list(contrast.weights(claim))) for claim in plan.claims],
+        obstacle=[_obstacle(row, plan.rule.looks) for row in verdicts.to_dict("records")],
+    )
+    return found.assign(sentence=[verdict_sentence(row) for row in found.to_dict("records")])
+
+
+def _obstacle(row: Row, looks: Sequence[int]) -> str:
+    """Why a row of `verdict.judge` is inconclusive whatever the size of its effect; nothing where that is not so."""
+    if row["reason"] == verdict.TOO_FEW:
+        return f"not enough seeds yet ({row['n']} of {row['planned']} paired)"
+    if row["reason"] == verdict.ALL_DIVERGED:
+        return f"every run of both arms diverged ({row['n']} seeds)"
+    if row["reason"] == verdict.NO_SPREAD:
+        same = difference(row["metric"], row["difference"])
+        return f"the difference is {same} on each of {row['n']} seeds, so no test applies"
+    return f"the first look, at {looks[0]} seeds, has not been reached" if row["reason"] else ""
+
+
 def verdict_sentence(row: Row) -> str:
-    """A row of `verdict.judge` as one sentence: verdict, numbers, and what they hold for."""
+    """A row of `with_sentences` as one sentence: verdict, numbers, and what they hold for."""
     label, found = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
     holds = row["scope"] + (f"; {REHEARSAL}" if row["rehearsal"] else "")
     if row["verdict"] in ("supported", "refuted"):
@@ -228,8 +239,8 @@ def verdict_sentence(row: Row) -> str:
     if row["verdict"] == "equivalent":
         within = margin(row["margin"])
         return f"{label} within {within} (not 'no effect'): {found}, Holm p {p_value(row['tost_p_holm'])}; {holds}."
-    if row["reason"]:
-        return f"{label}: {row['reason']}{f'; {REHEARSAL}' if row['rehearsal'] else ''}."
+    if row["obstacle"]:
+        return f"{label}: {row['obstacle']}{f'; {REHEARSAL}' if row['rehearsal'] else ''}."
     return f"{label}: {found}, {holds}; {resolution(row)}."
 
 
@@ -275,7 +286,7 @@ def resolution(row: Row) -> str:
 
 
 def finding(row: Row) -> str:
-    """A row of `verdict.judge` as a clause about 'it', the technique."""
+    """A row of `with_sentences` as a clause about 'it', the technique."""
     place, what = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
     if row["allowed"] and row["verdict"] in ("supported", "refuted"):
         kept = "keeps" if row["verdict"] == "supported" else "does not keep"
@@ -288,8 +299,8 @@ def finding(row: Row) -> str:
         return f"{place}{verb} {what}: {effect(row)}{against}{little}"
     if row["verdict"] == "equivalent":
         return f"{place}leaves {what} within {margin(row['margin'])}: {effect(row)}"
-    if row["reason"]:
-        return f"{place}has no answer yet on {what}: {row['reason']}"
+    if row["obstacle"]:
+        return f"{place}has no answer yet on {what}: {row['obstacle']}"
     # An interval clear of zero beside "inconclusive" would look like a mistake.
     corrected = "" if row["low"] <= 0 <= row["high"] else f", p {p_value(row['p_holm'])} after Holm's correction"
     return f"{place}has an unresolved effect on {what}: {effect(row)}{corrected}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
+from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
 from cifar_ablations.reports.inference import contrast, health, statistics
+from cifar_ablations.reports.reading import load
 from cifar_ablations.reports.wording import phrases
 
 VERDICT_COLUMNS = [
@@ -58,23 +60,18 @@ VERDICT_COLUMNS = [
 ]
 
 
-def verdict_table(verdicts: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def verdict_table(verdicts: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """The verdicts with the budget they hold for. Accuracies, gaps and differences are fractions, not per cent."""
     table = verdicts.reindex(columns=VERDICT_COLUMNS)
-    return table.assign(
-        budget=plan.get("budget", ""),
-        model=plan.get("model", ""),
-        data=plan.get("data", {}).get("name", ""),
-        plan_digest=plan.get("digest", ""),
-    )
+    return table.assign(budget=plan.budget, model=plan.model, data=plan.data.name, plan_digest=plan.digest)
 
 
-def labelled(table: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+def labelled(table: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """A table as a file keeps it: every row says whether it is a rehearsal on drawn images."""
-    return table.assign(data_kind=phrases.data_kind(plan))
+    return table.assign(data_kind=load.data_kind(plan))
 
 
-def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+def arm_table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """One row per arm of the plan, in its order, from the frame of `load.runs_of`; NaN where there is no run yet.
 
     Accuracies and gaps are fractions; `seconds` is the mean training time of a run; `low` and `high` bound the t
@@ -85,10 +82,10 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
     rank in accuracy among the arms, 1 the best, over the seeds that have all of them. Where the runs know of epochs to
     a target: the `reached` share, and the median of `epochs_to_target` over runs, infinite where half missed it.
     """
-    confidence = 1 - plan["rule"]["alpha"]
+    confidence = 1 - plan.rule.alpha
     rows, ranks = [], mean_ranks(plan, runs)
-    for arm, trained in zip(plan["arms"], health.of_plan(plan, runs), strict=True):
-        of_arm = runs[runs["arm"] == arm["name"]]
+    for arm, trained in zip(plan.arms, health.of_plan(plan, runs), strict=True):
+        of_arm = runs[runs["arm"] == arm.name]
         accuracy = statistics.mean_interval(of_arm[schema.TEST_ACCURACY].dropna().to_numpy(), confidence)
         gap = statistics.mean_interval(of_arm[schema.GENERALISATION_GAP].dropna().to_numpy(), confidence)
         spread = statistics.sd_interval(accuracy.std, accuracy.n, confidence)
@@ -96,9 +93,9 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
         low, high = statistics.proportion_interval(diverged, len(of_arm), confidence)
         rows.append(
             {
-                "arm": arm["name"],
+                "arm": arm.name,
                 "n": len(of_arm),
-                "planned": len(plan["seeds"]),
+                "planned": len(plan.seeds),
                 "accuracy": accuracy.mean,
                 "accuracy_std": accuracy.std,
                 "low": accuracy.low,
@@ -108,7 +105,7 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "train_accuracy": trained.accuracy,
                 "train_std": trained.std,
                 "fit": trained.fit,
-                "rank": ranks.get(arm["name"], math.nan),
+                "rank": ranks.get(arm.name, math.nan),
                 "gap": gap.mean,
                 "gap_std": gap.std,
                 "diverged": diverged,
@@ -117,7 +114,7 @@ def arm_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
                 "converged_accuracy": of_arm.loc[of_arm["converged"], schema.TEST_ACCURACY].mean(),
                 "seconds": of_arm[schema.SECONDS].mean(),
                 **_target(of_arm),
-                "digest": arm["digest"],
+                "digest": arm.digest,
             }
         )
     return pd.DataFrame(rows)
@@ -139,33 +136,33 @@ def stacked(parts: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
     return pd.concat(found, ignore_index=True)[list(columns)] if found else pd.DataFrame(columns=list(columns))
 
 
-def mean_ranks(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.Series:
+def mean_ranks(plan: PlanRecord, runs: pd.DataFrame) -> pd.Series:
     """The mean rank of each arm in test accuracy, 1 the best, over the seeds that have every arm."""
-    names = [arm["name"] for arm in plan["arms"]]
+    names = [arm.name for arm in plan.arms]
     table = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=names).dropna()
     return table.rank(axis=1, ascending=False).mean()
 
 
-def alike(plan: Mapping[str, Any], runs: pd.DataFrame) -> dict[str, float]:
+def alike(plan: PlanRecord, runs: pd.DataFrame) -> dict[str, float]:
     """Friedman's test that a plan's arms rank alike: `arms`, `seeds`, `chi2`, `f` and `p`."""
-    names = [arm["name"] for arm in plan["arms"]]
+    names = [arm.name for arm in plan.arms]
     seeds = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=names).dropna()
     found = statistics.friedman(mean_ranks(plan, runs).to_numpy(), len(seeds))
     return {"arms": len(names), "seeds": len(seeds), "chi2": found.chi2, "f": found.f, "p": found.p}
 
 
-def surroundings(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+def surroundings(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """What each technique is worth within the full recipe less what it is worth alone: a sign of interactions.
 
     One row per technique of which the plan claims something about test accuracy between two arms in two places:
     `within` and `alone` (the first and the second place), their `difference` with `low` and `high`, over seeds that
     have all four arms. Not a verdict: nothing was claimed of it.
     """
-    confidence, rows = 1 - plan["rule"]["alpha"], []
-    by_technique: dict[str, list[Mapping[str, Any]]] = {}
-    for claim in plan["claims"]:
-        if claim["metric"] == schema.TEST_ACCURACY and not claim.get("over") and not claim.get("beyond"):
-            by_technique.setdefault(claim["technique"], []).append(claim)
+    confidence, rows = 1 - plan.rule.alpha, []
+    by_technique: dict[str, list[ClaimRecord]] = {}
+    for claim in plan.claims:
+        if claim.metric == schema.TEST_ACCURACY and not claim.over and not claim.beyond:
+            by_technique.setdefault(claim.technique, []).append(claim)
     for technique, claims in by_technique.items():
         if len(claims) != 2:
             continue
@@ -175,19 +172,19 @@ def surroundings(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
         means = [float(both[i].mean()) if len(both) else math.nan for i in (0, 1)]
         rows.append(
             {
-                "technique": technique, "places": tuple(phrases.where(claim) for claim in claims), "n": found.n,
+                "technique": technique, "places": tuple(contrast.where(claim) for claim in claims), "n": found.n,
                 "within": means[0], "alone": means[1], "difference": found.mean, "low": found.low, "high": found.high,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def run_table(plan: Mapping[str, Any], runs: pd.DataFrame) -> pd.DataFrame:
+def run_table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """One tidy row per run: arm, seed, the level of every technique, outcome, every metric, and where it is stored.
 
     Accuracies and gaps are fractions; a diverged run has them at chance and zero, as the verdicts count it.
     """
-    levels = pd.DataFrame({arm["name"]: arm["levels"] for arm in plan["arms"]}).T.add_prefix("level_")
+    levels = pd.DataFrame({arm.name: arm.levels for arm in plan.arms}).T.add_prefix("level_")
     named = runs.drop(columns="artifacts", errors="ignore").rename(columns=lambda name: name.replace("/", "_"))
     first = [name for name in ("arm", "seed", "outcome", "converged") if name in named]
     return named[first].join(levels, on="arm").join(named.drop(columns=first))
@@ -210,7 +207,7 @@ def short_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Claim", "Seeds", "Difference", "p (Holm)", "Verdict"])
 
 
-NOTE = f"{phrases.sentence_case(phrases.REHEARSAL)}: nothing here is a result on photographs."
+NOTE = f"{phrases.sentence_case(schema.REHEARSAL)}: nothing here is a result on photographs."
 """Stands in the tables of text that a rehearsal writes."""
 
 

@@ -20,6 +20,7 @@ from cifar_ablations.ablations.errors import AblateError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cifar_ablations.study.commands.arguments import Asked
     from cifar_ablations.study.data.dataset import Dataset
     from cifar_ablations.study.execution.runner import Invocation
     from cifar_ablations.study.store.home import Home
@@ -92,32 +93,44 @@ def options(
     """What stands before a command."""
 
 
+def _of_a_plan(act: Callable[[Asked], None]) -> Callable[..., None]:
+    """A command that does something about a plan, from what is asked for on the command line."""
+
+    def command(
+        plan: PlanName = "techniques",
+        profile: ProfileName = None,
+        seeds: Seeds = None,
+        first_seed: FirstSeed = 0,
+        baseline: Baseline = None,
+        settings: Settings = None,
+        data: Data = None,
+        device: Device = None,
+        workers: Workers = None,
+    ) -> None:
+        with _errors():
+            from cifar_ablations.study.commands.arguments import Asked
+
+            changes = tuple(settings or ())
+            act(Asked(plan, profile, seeds, first_seed, baseline, changes, data, device, workers))
+
+    command.__doc__ = act.__doc__
+    return command
+
+
 @app.command("run")
-def run_command(
-    plan: PlanName = "techniques",
-    profile: ProfileName = None,
-    seeds: Seeds = None,
-    first_seed: FirstSeed = 0,
-    baseline: Baseline = None,
-    settings: Settings = None,
-    data: Data = None,
-    device: Device = None,
-    workers: Workers = None,
-) -> None:
+@_of_a_plan
+def run_command(asked: Asked) -> None:
     """Train what a plan still misses, and write its report."""
-    with _errors():
-        from cifar_ablations.study.store.home import Home
+    from cifar_ablations.study.commands.arguments import invocation_of
+    from cifar_ablations.study.store.home import Home
 
-        home = Home()
-        with home.locked(f"running plan {plan}", say):
-            from cifar_ablations.study.commands.arguments import invocation_of
-
-            asked = (plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
-            invocation = invocation_of(home, *asked, say)
-            failed = _run(home, invocation)
-            _say_rehearsal(invocation.data, data)
-            if failed:
-                raise typer.Exit(1)
+    home = Home()
+    with home.locked(f"running plan {asked.plan}", say):
+        invocation = invocation_of(home, asked, say)
+        failed = _run(home, invocation)
+        _say_rehearsal(invocation.data, asked.data)
+        if failed:
+            raise typer.Exit(1)
 
 
 def _run(home: Home, invocation: Invocation) -> bool:
@@ -134,7 +147,7 @@ def _run(home: Home, invocation: Invocation) -> bool:
     ended = store.reconcile()
     if ended:
         say(f"Closed {ended} training{'s' * (ended > 1)} that an earlier call left unfinished.")
-    left = invocation.missing(store.results(invocation.data))
+    left = invocation.missing(store.results(invocation.data, invocation.environment()))
     missing, behind = len(left), len(epochs_behind(invocation, home.checkpoints, left))
     total, plan = len(invocation.members()), invocation.plan
     up_to = "up to " if plan.rule.looks else ""
@@ -149,10 +162,10 @@ def _run(home: Home, invocation: Invocation) -> bool:
     )
     began = time.perf_counter()
     facts = provenance(invocation.device, invocation.workers)
-    described = invocation.described()
+    record = invocation.record()
 
     def enough() -> bool:
-        left = undecided_claims(store.uri, described)
+        left = undecided_claims(store.uri, record)
         say(f"  {len(plan.claims) - left} of {len(plan.claims)} claims decided")
         return left == 0
 
@@ -165,7 +178,7 @@ def _run(home: Home, invocation: Invocation) -> bool:
     for name, why in done.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
     for page in write_reports(store.uri, home.reports, plan=plan.name, digest=plan.digest(), tell=say):
-        store.attach(described, page)
+        store.attach(record, page)
         say(f"Report: {home.shown(page)}")
     write_index(store.uri, home.reports)
     say("All runs: make ui (or: ablate ui)")
@@ -184,39 +197,28 @@ def list_command() -> None:
 
 
 @app.command("plan")
-def plan_command(
-    plan: PlanName = "techniques",
-    profile: ProfileName = None,
-    seeds: Seeds = None,
-    first_seed: FirstSeed = 0,
-    baseline: Baseline = None,
-    settings: Settings = None,
-    data: Data = None,
-    device: Device = None,
-    workers: Workers = None,
-) -> None:
+@_of_a_plan
+def plan_command(asked: Asked) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
-    with _errors():
-        from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
-        from cifar_ablations.study.commands.arguments import invocation_of
-        from cifar_ablations.study.commands.show import show_plan
-        from cifar_ablations.study.execution.runner import estimated_seconds
-        from cifar_ablations.study.store.home import Home
-        from cifar_ablations.study.store.tracking import open_store
+    from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
+    from cifar_ablations.study.commands.arguments import invocation_of
+    from cifar_ablations.study.commands.show import show_plan
+    from cifar_ablations.study.execution.runner import estimated_seconds
+    from cifar_ablations.study.store.home import Home
+    from cifar_ablations.study.store.tracking import open_store
 
-        home = Home()
-        asked = (plan, profile, seeds, first_seed, baseline, settings, data, device, workers)
-        invocation = invocation_of(home, *asked, say)
-        done: set[tuple[str, int]] = set()
-        spreads: dict[str, Pilot] = {}
-        if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
-            store = open_store(home)
-            done = store.results(invocation.data)
-            if done:
-                spreads = pilot_spreads(store.uri, invocation.described())
-        seconds = estimated_seconds(invocation, list(invocation.missing(done)))
-        show_plan(invocation, done, seconds, spreads)
-        _say_rehearsal(invocation.data, data)
+    home = Home()
+    invocation = invocation_of(home, asked, say)
+    done: set[tuple[str, int]] = set()
+    spreads: dict[str, Pilot] = {}
+    if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
+        store = open_store(home)
+        done = store.results(invocation.data, invocation.environment())
+        if done:
+            spreads = pilot_spreads(store.uri, invocation.record())
+    seconds = estimated_seconds(invocation, list(invocation.missing(done)))
+    show_plan(invocation, done, seconds, spreads)
+    _say_rehearsal(invocation.data, asked.data)
 
 
 @app.command("tune")
@@ -251,13 +253,13 @@ def tune_command(
         home = Home()
         with nullcontext() if dry_run else home.locked(f"tuning {search}", say):
             from cifar_ablations.study.commands.arguments import place_of
-            from cifar_ablations.study.commands.tune import asked_for, dry, tune
+            from cifar_ablations.study.commands.tune import SearchRequest, dry, search_invocation, tune
 
             place, size, crew = place_of(device, profile, workers)
-            invocation = asked_for(
-                home, search, size, place, crew, trials, sampler, pruner, seed, seeds, pareto, baseline,
-                settings or [], data, say,
-            )  # fmt: skip
+            request = SearchRequest(
+                search, size, place, crew, trials, sampler, pruner, seed, seeds, pareto, baseline, settings or [], data
+            )
+            invocation = search_invocation(home, request, say)
             failed = False
             if dry_run:
                 dry(invocation, say)
@@ -365,9 +367,9 @@ def _write_pages(home: Home, plan: str | None) -> list[Path]:
         from cifar_ablations.ablations import catalog
 
         catalog.plan_module(plan)
-    pages = write_reports(home.tracking_uri, home.reports, plan=plan)
+    pages = write_reports(home.tracking_uri, home.reports, plan=plan, tell=tell)
     if plan is None:
-        pages += write_search_reports(home.tracking_uri, home.reports)
+        pages += write_search_reports(home.tracking_uri, home.reports, tell=tell)
         pages += write_foundations_report(home.tracking_uri, home.reports)
     if not pages:
         raise AblateError("no runs yet: nothing has been asked of this store. Start with `make ablate`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,49 +13,59 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.plan import LOOKS, with_looks
 from cifar_ablations.ablations.profiles import Profile
-from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of
+from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of, settings_named
 from cifar_ablations.study.data.dataset import load
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.execution.workers import default_workers
 from cifar_ablations.study.store.home import Home
 
 
-def invocation_of(
-    home: Home,
-    plan: str,
-    profile: str | None,
-    seeds: str | None,
-    first_seed: int,
-    baseline: str | None,
-    settings: Sequence[str] | None,
-    data: str | None,
-    device: str | None,
-    workers: int | None,
-    say: Callable[[str], None],
-) -> Invocation:
-    """What the arguments of a plan ask for. Raises AblateError, in a sentence, for what cannot be."""
-    catalog.plan_module(plan)
-    place, size, crew = place_of(device, profile, workers)
-    count, looks = _seeds(seeds, size.seeds)
-    if first_seed < 0:
-        raise AblateError(f"--first-seed must be at least 0, not {first_seed}")
-    adopted = adopted_recipe(home, baseline)
-    recipe = baseline_recipe(size, adopted, settings or [], place)
-    retuned = adopted.retuned if adopted else {}
-    made = catalog.make_plan(plan, recipe, size, tuple(range(first_seed, first_seed + count)), retuned)
+@dataclass(frozen=True)
+class Asked:
+    """A plan as the command line asks for it; None for what is left to the defaults."""
+
+    plan: str
+    profile: str | None = None
+    seeds: str | None = None
+    """A number, or one of LOOKS."""
+    first_seed: int = 0
+    baseline: str | None = None
+    """An adopted recipe, by name or file."""
+    settings: tuple[str, ...] = ()
+    """Changes of the baseline, as `object.field=value`."""
+    data: str | None = None
+    device: str | None = None
+    workers: int | None = None
+
+    def command(self, profile: str, seeds: str) -> str:
+        """The command that asks for the same, with this profile and these seeds."""
+        words = ["ablate", "run", self.plan, "--profile", profile, "--seeds", seeds]
+        words += ["--first-seed", str(self.first_seed)] if self.first_seed else []
+        words += ["--baseline", self.baseline] if self.baseline is not None else []
+        for setting in self.settings:
+            words += ["--set", setting]
+        return " ".join(words)
+
+
+def invocation_of(home: Home, asked: Asked, say: Callable[[str], None]) -> Invocation:
+    """What is asked for, its data loaded. Raises AblateError, in a sentence, for what cannot be."""
+    catalog.plan_module(asked.plan)
+    place, size, crew = place_of(asked.device, asked.profile, asked.workers)
+    count, looks = _seeds(asked.seeds, size.seeds)
+    if asked.first_seed < 0:
+        raise AblateError(f"--first-seed must be at least 0, not {asked.first_seed}")
+    adopted = adopted_recipe(home, asked.baseline)
+    recipe = baseline_recipe(size, adopted, asked.settings, place)
+    seeds = tuple(range(asked.first_seed, asked.first_seed + count))
+    made = catalog.make_plan(asked.plan, recipe, size, seeds, adopted.record.retuned if adopted else {})
     if looks is not None:
         made = with_looks(made, looks)
     _check_seeds(made.seeds, adopted)
-    loaded = load(data, home.data, say=say)
-    command = ["ablate", "run", plan, "--profile", size.name, "--seeds", looks or str(count)]
-    if first_seed:
-        command += ["--first-seed", str(first_seed)]
-    if baseline is not None:
-        command += ["--baseline", baseline]
-    for setting in settings or []:
-        command += ["--set", setting]
-    invocation = Invocation(made, size, loaded, place, crew, overrides_of(adopted, settings or []), " ".join(command))
-    invocation.check()
+    loaded = load(asked.data, home.data, say=say)
+    overrides, command = overrides_of(adopted, asked.settings), asked.command(size.name, looks or str(count))
+    invocation = Invocation(made, size, loaded, place, crew, overrides, command)
+    with settings_named():
+        invocation.check()
     return invocation
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.adopted import Adopted, find, read
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.execution.sizing import with_precision
@@ -21,18 +23,33 @@ def adopted_recipe(home: Home, name: str | None) -> Adopted | None:
 
 
 def baseline_recipe(size: Profile, adopted: Adopted | None, settings: Sequence[str], device: torch.device) -> Recipe:
-    """The notebook's recipe or the adopted one, with settings applied, and an arithmetic that suits the device."""
+    """The notebook's recipe or the adopted one, with settings applied, and an arithmetic that suits the device.
+
+    Raises AblateError for a setting that cannot be.
+    """
     recipe = size.apply(catalog.notebook_recipe())
     if adopted is not None:
         recipe = adopted.applied(recipe)
     for setting in settings:
-        recipe = recipe.set(setting)
+        try:
+            recipe = recipe.set(setting)
+        except AblateError as error:
+            raise AblateError(f"--set {setting}: {error}") from None
     return with_precision(recipe, device)
+
+
+@contextmanager
+def settings_named() -> Iterator[None]:
+    """Adds to what is found wrong with a recipe within how its settings are changed."""
+    try:
+        yield
+    except AblateError as error:
+        raise AblateError(f"{str(error).removesuffix('.')} (--set changes a setting)") from error
 
 
 def overrides_of(adopted: Adopted | None, settings: Sequence[str]) -> tuple[str, ...]:
     """What was changed of the notebook's recipe, as the report names it: an adopted recipe by name and content."""
     if adopted is None:
         return tuple(settings)
-    content = repr((sorted(adopted.techniques.items()), sorted(adopted.retuned.items())))
+    content = repr((sorted(adopted.record.techniques.items()), sorted(adopted.record.retuned.items())))
     return (f"baseline={adopted.name} ({hashlib.sha256(content.encode()).hexdigest()[:6]})", *settings)

@@ -45,7 +45,7 @@ def run_foundations(
             seconds = time.perf_counter() - started
             with tempfile.TemporaryDirectory() as folder:
                 _write_frames(Path(folder), found.frames)
-                log.demonstration(experiment, parent, seed, found.described(), Path(folder), seconds)
+                log.demonstration(experiment, parent, seed, found.record(), Path(folder), seconds)
             missed = [check for check in found.checks if not check.holds]
             total, failing = total + len(found.checks), failing + len(missed)
             say(f"{name}: {len(found.checks) - len(missed)} of {len(found.checks)} checks hold ({seconds:.1f} s)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import groupby
 from math import isinf
 from statistics import median
@@ -198,7 +197,7 @@ def _resolution(plan: Plan, spreads: Mapping[str, Pilot]) -> Iterator[str]:
 
     if not plan.claims:
         return
-    alpha, margin, critical = level(asdict(plan.rule)), plan.rule.margin, TESTS[plan.rule.test].critical
+    alpha, margin, critical = level(plan.rule), plan.rule.margin, TESTS[plan.rule.test].critical
     if plan.rule.looks:
         yield (
             f"Looks after {', '.join(map(str, plan.rule.looks))} seeds, each at {100 * alpha:.3g} %; training stops "

@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import PARTIAL, opened_atomically, sync_folder, write_atomically
 from cifar_ablations.study.data import official_files
 from cifar_ablations.study.data.image_archive import SIDE, DataError, Images, read_archive, read_folder, reason, stamps
 
@@ -33,11 +35,9 @@ SYNTHETIC = "synthetic"
 META_FILE = "meta.json"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1  # raise it when what is written into a cache entry changes
-PARTIAL = ".partial-"  # begins the name of a folder that is still being written
 PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
 DOWNLOAD_LOCK = "download.lock"
 NAMES = "cifar10, cifar100 or synthetic"
-REHEARSAL = "rehearsal on drawn images"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Dataset:
     digest: str
     """16 hexadecimal digits (SHA-256) of the class names, labels and pixels."""
     source: str
-    """Where it came from, as a sentence for humans."""
+    """Its origin, as a sentence."""
     stand_in: bool
     """True for the procedurally drawn images alone."""
     classes: tuple[str, ...]
@@ -75,7 +75,7 @@ class Dataset:
 
 
 def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
-    """The data set at `source`, or the best that can be had without one; `say` hears what it is, and what led to it.
+    """The data set at `source`, or the best that can be had without one; `say` gets progress and `opening`'s line.
 
     A source is a path, or a name: `cifar10` and `cifar100` are downloaded once, `synthetic` are the drawn images.
     Without a source: CIFAR-10, if the cache holds the official files or they can be downloaded, else the drawn images.
@@ -126,8 +126,8 @@ def _cached_or_downloaded(name: str, cache: Path, say: Callable[[str], None]) ->
 
 
 def opening(dataset: Dataset, source: str | Path | None = None) -> str:
-    """What is trained on, in a line that stands before all else; source: what was asked for."""
-    title = REHEARSAL if dataset.stand_in else official_files.TITLES.get(dataset.name, dataset.name)
+    """A line that names the data set, to stand before all else; source: as it was asked for."""
+    title = schema.REHEARSAL if dataset.stand_in else official_files.TITLES.get(dataset.name, dataset.name)
     counts = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
     line = f"Data: {title}, {counts}, digest {dataset.digest}"
     if not dataset.stand_in or source == SYNTHETIC:
@@ -136,15 +136,15 @@ def opening(dataset: Dataset, source: str | Path | None = None) -> str:
 
 
 def closing(dataset: Dataset, source: str | Path | None = None) -> str | None:
-    """The last line of what was done with drawn images; None for other ones. source: what was asked for."""
+    """The last line of a command on drawn images; None for other ones. source: as it was asked for."""
     if not dataset.stand_in:
         return None
-    line = f"A {REHEARSAL}: what is found is not about photographs."
+    line = f"A {schema.REHEARSAL}: what is found is not about photographs."
     return line if source == SYNTHETIC else f"{line} {_advice()}"
 
 
 def option(source: str | Path | None) -> str:
-    """What a command that is suggested must say to get the same data, with a space before it."""
+    """The option that gives another command the same data, with a space before it; empty where none was given."""
     return f" --data {shlex.quote(str(source))}" if source else ""
 
 
@@ -153,7 +153,7 @@ def _advice() -> str:
 
 
 def _program() -> str:
-    """What a person types to call this program."""
+    """This program's name as a person types it."""
     called = Path(sys.argv[0])
     on_path = shutil.which("ablate")
     if called.stem != "ablate" or (on_path and Path(on_path).resolve() == called.resolve()):
@@ -197,9 +197,11 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
     try:
         with _partial_folder(entry.parent) as partial:
             for array in ARRAYS:
-                np.save(partial / f"{array}.npy", np.ascontiguousarray(getattr(images, array)))
-            (partial / META_FILE).write_text(json.dumps(meta, indent=1), "utf-8")
+                with opened_atomically(partial / f"{array}.npy") as file:
+                    np.save(file, np.ascontiguousarray(getattr(images, array)))
+            write_atomically(partial / META_FILE, json.dumps(meta, indent=1).encode())
             _move_into_place(partial, entry)
+            sync_folder(entry.parent)
     except OSError as error:
         raise _unwritable(entry, error) from error
     return open_cached(entry)
@@ -275,7 +277,7 @@ def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Datas
 
 
 def _stamps(source: Path, official: tuple[str, Path] | None) -> Iterable[str]:
-    """What tells, without reading it, whether a source has changed."""
+    """Lines that change when the source does; its contents are not read."""
     if official:
         return official_files.stamps(*official)
     if source.is_dir():
@@ -308,7 +310,7 @@ def _named(name: str, cache: Path) -> Dataset | None:
 
 @contextlib.contextmanager
 def _download_lock(cache: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Two processes must not write one partial file; the second waits, saying so."""
+    """Held by one process at a time, since two must not write one partial file; the second waits, saying so."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(cache / DOWNLOAD_LOCK)

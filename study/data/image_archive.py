@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,12 +29,13 @@ another class, as with digits and letters."""
 LAYOUT = "train/<class>/… and test/<class>/… images"
 # Only these are tried, so that a stray file never reaches a decoder that starts other programs.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\x00": lzma.open,
-    b"\x5d\x00\x00": lzma.open,
+DECOMPRESSORS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"\x5d\x00\x00": lzma.LZMAFile,
 }
+"""By the first bytes of a file."""
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, NotImplementedError)
 
 
@@ -109,13 +110,13 @@ def stamps(folder: Path) -> Iterator[str]:
                 yield f"{name} {status[name].st_size} {status[name].st_mtime_ns}"
 
 
-def tar_stream(path: Path) -> IO[bytes]:
+def tar_stream(path: Path) -> io.BufferedIOBase:
     """The decompressed bytes of a tar archive; reading raises EOFError where the compressed data is cut short."""
     with path.open("rb") as file:
         start = file.read(8)
     for magic, opener in DECOMPRESSORS.items():
         if start.startswith(magic):
-            return opener(path, "rb")
+            return opener(path)
     return path.open("rb")
 
 
@@ -162,7 +163,7 @@ def _tar_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 class _Tail:
     """A stream that remembers the last block read from it."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
         self._last = b""
 
@@ -185,7 +186,7 @@ def _is_junk(parts: tuple[str, ...]) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, on one line and without a full stop."""
+    """An exception's message on one line, without a full stop."""
     text = (isinstance(error, OSError) and error.strerror) or str(error)
     return re.sub(r"\s+", " ", text).strip().rstrip(".") or type(error).__name__
 

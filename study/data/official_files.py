@@ -42,11 +42,11 @@ MEGABYTE = 10**6
 
 
 class DownloadError(DataError):
-    """Official files that cannot be had from the network, here and now."""
+    """Official files that could not be downloaded; the message names the cause."""
 
 
 def find(source: Path) -> tuple[str, Path] | None:
-    """Which data set's official folder the source is or holds, and the folder that holds it."""
+    """The data set whose official folder the source is or holds, and the folder above that one; None for other ones."""
     for name, folder in FOLDERS.items():
         if source.name == folder:
             return name, source.parent
@@ -56,7 +56,7 @@ def find(source: Path) -> tuple[str, Path] | None:
 
 
 def located(name: str, source: Path) -> Path:
-    """The official archive of a data set, or its folder, that the source is; or the folder that the source holds.
+    """The path of a data set's official archive or folder: the source itself, or the folder in it.
 
     An archive is recognised by its MD5 sum; the files of a folder are checked by `read`. Raises DataError, which says
     what the source is instead.
@@ -174,13 +174,13 @@ def _fetch(address: str, part: Path, what: str, say: Callable[[str], None], sile
     with response:
         done = start if response.status == 206 else 0
         total = None if response.length is None else done + response.length
-        told = time.monotonic()
+        reported = time.monotonic()
         with part.open("ab" if done else "wb") as file:
             while (total is None or done < total) and (block := response.read1(BLOCK)):
                 file.write(block)
                 done += len(block)
-                if time.monotonic() - told >= PROGRESS_SECONDS:
-                    told = time.monotonic()
+                if time.monotonic() - reported >= PROGRESS_SECONDS:
+                    reported = time.monotonic()
                     say(f"  {done // MEGABYTE}{f' of {total // MEGABYTE}' if total else ''} MB")
     if total is not None and done < total:
         raise ConnectionError(f"cut after {done / MEGABYTE:.3g} of {total / MEGABYTE:.3g} MB; the next call goes on")
@@ -191,17 +191,17 @@ def _opened(request: Request, seconds: float) -> Any:
 
     In a thread, since the look-up of a host's name has no time limit of its own, and each of its addresses a new one.
     """
-    answer: SimpleQueue[Any] = SimpleQueue()
+    responses: SimpleQueue[Any] = SimpleQueue()
 
     def ask() -> None:
         try:
-            answer.put(urlopen(request, timeout=seconds))
+            responses.put(urlopen(request, timeout=seconds))
         except Exception as error:  # raised again by who asked
-            answer.put(error)
+            responses.put(error)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        found = answer.get(timeout=seconds)
+        found = responses.get(timeout=seconds)
     except Empty:
         raise TimeoutError from None
     if isinstance(found, Exception):

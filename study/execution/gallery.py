@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from PIL import Image
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from cifar_ablations.ablations.plan import Arm
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import GalleryRecord, PictureRecord
 from cifar_ablations.ablations.technique import Technique, fills
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.engine import split
@@ -31,24 +31,22 @@ AMONG = 32
 CPU = torch.device("cpu")
 
 
-def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> dict[str, Any]:
-    """The first training images of a seed as every kind of input pipeline among the arms shows them, as JSON values.
+def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> GalleryRecord:
+    """The first training images of a seed as every kind of input pipeline among the arms shows them.
 
     They are computed by the steps' own code from the steps' own draws, so that they are what the first arm of each
-    pipeline is trained on with that seed. As `schema.GALLERY_FILE` has it.
+    pipeline is trained on with that seed.
     """
     piped: dict[str, list[Arm]] = {}
     for arm in arms:
         piped.setdefault(pipeline(arm.recipe), []).append(arm)
     subjects = MANY if len(piped) <= 2 else FEW
-    return {
-        "seed": seed,
-        "images": [
-            {"pipeline": name, "arms": [arm.name for arm in alike], **image}
-            for name, alike in piped.items()
-            for image in _images(Member(alike[0].recipe, seed + alike[0].seed_offset), data, subjects)
-        ],
-    }
+    pictures = [
+        picture
+        for name, alike in piped.items()
+        for picture in _pictures(name, alike, Member(alike[0].recipe, seed + alike[0].seed_offset), data, subjects)
+    ]
+    return GalleryRecord(seed, tuple(pictures))
 
 
 def pipeline(recipe: Recipe) -> str:
@@ -75,16 +73,16 @@ def _setting(technique: Technique) -> str:
     return ", ".join(f"{name} {getattr(technique, name)}" for name in changed)
 
 
-def _images(member: Member, data: Dataset, subjects: int) -> list[dict[str, Any]]:
+def _pictures(name: str, alike: Sequence[Arm], member: Member, data: Dataset, subjects: int) -> Iterator[PictureRecord]:
+    """The pictures of a pipeline, as a member of the first of its arms gets them."""
+    names = tuple(arm.name for arm in alike)
     chosen, _ = split(len(data.train_labels), member)
-    found = []
     for subject, index in enumerate(_of_many_classes(chosen[:AMONG].tolist(), data, subjects)):
-        about = {"subject": subject, "label": data.classes[int(data.train_labels[index])]}
-        found.append(about | {"epoch": 0, "png": png(data.train_images[index])})
+        label = data.classes[int(data.train_labels[index])]
+        yield PictureRecord(name, names, subject, label, 0, png(data.train_images[index]))
         for epoch in range(min(VISITS, member.recipe.sized.budget.epochs)):
             if (image := seen(member, data, index, epoch)) is not None:
-                found.append(about | {"epoch": epoch + 1, "png": png(image)})
-    return found
+                yield PictureRecord(name, names, subject, label, epoch + 1, png(image))
 
 
 def _of_many_classes(indices: list[int], data: Dataset, count: int) -> list[int]:

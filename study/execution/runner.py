@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,11 +14,28 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import (
+    DataRecord,
+    EnvironmentRecord,
+    GalleryRecord,
+    PlanRecord,
+    ProvenanceRecord,
+)
 from cifar_ablations.ablations.technique import fills
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import gallery
 from cifar_ablations.study.execution.sizing import fleet_size
-from cifar_ablations.study.execution.workers import PATIENCE, Crew, Done, Failed, Patience, Stalled, Started
+from cifar_ablations.study.execution.workers import (
+    PATIENCE,
+    Crew,
+    Done,
+    Failed,
+    Patience,
+    Stalled,
+    Started,
+    threads_each,
+)
+from cifar_ablations.study.store.provenance import environment
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.training import checkpoint, model
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, Training, same_shape, split
@@ -38,15 +54,13 @@ class Invocation:
     overrides: tuple[str, ...] = ()
     command: str = ""
 
-    def described(self) -> dict[str, Any]:
-        """What is logged before the first training, as JSON values."""
-        baseline = self.plan.arms[0].recipe
-        return {
-            **self.plan.described(),
-            "digest": self.plan.digest(),
-            **surroundings(self.profile, baseline, self.data, self.overrides),
-            "command": self.command,
-        }
+    def record(self) -> PlanRecord:
+        """What is logged before the first training."""
+        return self.plan.record(self.profile, data_record(self.data), self.overrides, self.command)
+
+    def environment(self) -> EnvironmentRecord:
+        """Where and how its trainings are computed."""
+        return environment(self.device, threads_each(self.workers) or torch.get_num_threads())
 
     def members(self) -> dict[Member, str]:
         """Every training of the plan, seeds outermost, with its arm's name. Arms of one recipe are one training."""
@@ -80,23 +94,9 @@ class Invocation:
         return {m: arm for m, arm in members.items() if (m.recipe.digest(), m.seed) not in done}
 
 
-def surroundings(profile: Profile, baseline: Recipe, data: Dataset, overrides: Sequence[str]) -> dict[str, Any]:
-    """What plans and searches log of their size, data and techniques, as JSON values."""
-    return {
-        "profile": {"name": profile.name, "summary": profile.summary},
-        "model": f"{baseline.model.name} network, width × {baseline.model.width:g}",
-        "budget": str(baseline.budget),
-        "data": {
-            "name": data.name,
-            "digest": data.digest,
-            "source": data.source,
-            "stand_in": data.stand_in,
-            "classes": list(data.classes),
-        },
-        "titles": {t.name: t.title for t in baseline.techniques},
-        "reasons": {t.name: {"text": t.reason, "source": t.source} for t in baseline.techniques},
-        "overrides": list(overrides),
-    }
+def data_record(data: Dataset) -> DataRecord:
+    """What plans and searches log of their data."""
+    return DataRecord(data.name, data.digest, data.source, data.stand_in, tuple(data.classes))
 
 
 def check_recipe(recipe: Recipe, data: Dataset) -> None:
@@ -112,7 +112,7 @@ def _check_validation(recipe: Recipe) -> None:
         if fills(technique, "stop") and not technique.is_off and not recipe.sized.budget.validation_images:
             raise AblateError(
                 f"{technique.name} watches the loss on validation images, and budget.validation_images is 0 here; "
-                f"--set {technique.name}=off, or choose a plan that holds some out"
+                f"set {technique.name}=off, or choose a plan that holds some out"
             )
 
 
@@ -121,7 +121,7 @@ def _check_mirroring(recipe: Recipe, data: Dataset) -> None:
         if technique.mirrors and not data.mirror_safe:
             raise AblateError(
                 f"{technique.name} mirrors images, and {data.name} declares that this changes their labels "
-                f"(mirror_safe = false); --set {technique.name}.flip=0, or {technique.name}=off"
+                f"(mirror_safe = false); set {technique.name}.flip=0, or {technique.name}=off"
             )
 
 
@@ -143,7 +143,7 @@ class Progress:
 def run(
     invocation: Invocation,
     store: Store,
-    facts: dict[str, str],
+    facts: ProvenanceRecord,
     show: Callable[[Progress], None],
     stopped: Callable[[], bool] = lambda: False,
     save_every: float = 20.0,
@@ -159,21 +159,21 @@ def run(
 
     Where the plan has looks, `enough` is asked after each whether the later ones are needed.
     """
-    described = invocation.described()
+    plan, here = invocation.record(), invocation.environment()
     progress = Progress()
     parent = experiment = ""
     assert invocation.data.folder is not None, "workers open the data set from its folder"
     crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers, patience)
     try:
         for look in invocation.looks:
-            done = store.results(invocation.data)
+            done = store.results(invocation.data, here)
             checkpoint.clean(store.home.checkpoints, invocation.data.digest, done)
             missing = invocation.missing(done, look)
-            if not parent and (missing or not store.invoked(described["digest"], invocation.data)):
+            if not parent and (missing or not store.invoked(plan.digest, invocation.data)):
                 experiment = store.experiment(invocation.plan.name, invocation.data)
-                parent = store.open_invocation(experiment, described, facts, _gallery(invocation))
+                parent = store.open_invocation(experiment, plan, facts, _gallery(invocation))
             if missing:
-                place = Place(store, experiment, parent, described)
+                place = Place(store, experiment, parent, plan, here)
                 _train(invocation, missing, place, crew, progress, show, stopped, save_every)
             if progress.failed or (look < invocation.looks[-1] and enough()):
                 break
@@ -184,12 +184,12 @@ def run(
     finally:
         crew.close()
     if parent:
-        checkpoint.clean(store.home.checkpoints, invocation.data.digest, store.results(invocation.data))
+        checkpoint.clean(store.home.checkpoints, invocation.data.digest, store.results(invocation.data, here))
         store.close_invocation(parent, len(progress.failed))
     return progress
 
 
-def _gallery(invocation: Invocation) -> dict[str, Any]:
+def _gallery(invocation: Invocation) -> GalleryRecord:
     """What the plan's networks will see, or why that could not be drawn: pictures must not keep a plan from its runs,
     and a technique that raises an error is reported by its own trainings, which leaves the others theirs.
     """
@@ -197,17 +197,18 @@ def _gallery(invocation: Invocation) -> dict[str, Any]:
     try:
         return gallery.of_arms(invocation.plan.arms, seed, invocation.data)
     except Exception as error:
-        return {"seed": seed, "images": [], "error": f"{type(error).__name__}: {error}"}
+        return GalleryRecord(seed, error=f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an invocation's runs are logged."""
+    """Where an invocation's runs are logged, and what all of them say of themselves."""
 
     store: Store
     experiment: str
     parent: str
-    described: dict[str, Any]
+    plan: PlanRecord
+    environment: EnvironmentRecord
 
 
 def _train(
@@ -235,8 +236,9 @@ def _train(
             if isinstance(event, Started):
                 for member in event.members:
                     in_flight[member] = store.start(
-                        place.experiment, place.parent, members[member], member, place.described, invocation.data
-                    )
+                        place.experiment, place.parent, members[member], member, place.plan, invocation.data,
+                        place.environment,
+                    )  # fmt: skip
             elif isinstance(event, Epoch):
                 store.epoch(in_flight[event.member], event)
                 if event.epoch > reached.get(event.member, 0):

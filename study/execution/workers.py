@@ -128,6 +128,11 @@ def default_workers(device: torch.device) -> int:
     return os.cpu_count() or 1
 
 
+def threads_each(workers: int) -> int | None:
+    """How many threads each of so many worker processes has; None for torch's own choice."""
+    return 1 if workers > 1 else None
+
+
 def train_fleets(
     fleets: Sequence[Sequence[Member]],
     data_folder: Path,
@@ -144,7 +149,7 @@ class Crew:
     """Worker processes that stay while fleets come and go. They are hired when they are first needed."""
 
     def __init__(self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE):
-        self._task = _Task(data_folder, device, 1 if workers > 1 else None)
+        self._task = _Task(data_folder, device, threads_each(workers))
         self._size = workers
         self._patience = patience
         self._idle: list[_Worker] = []

@@ -8,13 +8,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.ablations.techniques.augmentation import Augmentation, crop_and_flip, rotate
 from cifar_ablations.study.data.synthetic import CLASSES, draw
 from cifar_ablations.study.execution.gallery import png
 from cifar_ablations.study.foundations.demonstration import (
     CLOSED_FORM,
     Demonstration,
-    Link,
     between,
     near,
     prints,
@@ -128,9 +128,11 @@ def run(seed: int) -> Demonstration:
         },
         checks=checks,
         links=(
-            Link("claims", "augmentation against the generalisation gap, and for accuracy", "without augmentation"),
-            Link("claims", "worth more where there is less data", "an eighth, without augmentation"),
-            Link("levels/augmentation", "crop, flip, rotation, colour and cutout, one by one"),
+            LinkRecord(
+                "claims", "augmentation against the generalisation gap, and for accuracy", "without augmentation"
+            ),
+            LinkRecord("claims", "worth more where there is less data", "an eighth, without augmentation"),
+            LinkRecord("levels/augmentation", "crop, flip, rotation, colour and cutout, one by one"),
         ),
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.record import CheckRecord, DemonstrationRecord, LinkRecord
 
 CLOSED_FORM = "closed form"
 THEORY = "theory"
@@ -26,25 +27,7 @@ def says(what: str) -> str:
     return f"notebook says: {what}"
 
 
-@dataclass(frozen=True)
-class Check:
-    """A statement, a number that it leads one to expect, and the number that was found.
-
-    The interval [low, high], either end of which may be missing, is where the number found must lie; where `of_found`
-    is set it is the spread of what was found, a 95 % prediction interval, and the number expected must lie in it.
-    """
-
-    statement: str
-    expected: float
-    found: float
-    low: float | None
-    high: float | None
-    of_found: bool
-    holds: bool
-    source: str
-
-
-def near(statement: str, expected: Any, found: Any, tolerance: Any, source: str = CLOSED_FORM) -> Check:
+def near(statement: str, expected: Any, found: Any, tolerance: Any, source: str = CLOSED_FORM) -> CheckRecord:
     """A check that holds where found is within the tolerance of expected; never where it is not a number.
 
     Values may be of any type that float() takes, such as tensors of one element.
@@ -55,18 +38,18 @@ def near(statement: str, expected: Any, found: Any, tolerance: Any, source: str 
 
 def between(
     statement: str, expected: Any, found: Any, low: Any | None, high: Any | None, source: str = THEORY
-) -> Check:
+) -> CheckRecord:
     """A check that holds where found lies between the two; None leaves a side open."""
     expected, found = float(expected), float(found)
     low, high = (None if end is None else float(end) for end in (low, high))
-    return Check(statement, expected, found, low, high, False, _inside(found, low, high), source)
+    return CheckRecord(statement, expected, found, low, high, False, _inside(found, low, high), source)
 
 
-def predicted(statement: str, expected: float, draws: Sequence[float] | np.ndarray, source: str) -> Check:
+def predicted(statement: str, expected: float, draws: Sequence[float] | np.ndarray, source: str) -> CheckRecord:
     """A check that holds where expected, a single draw of somebody else's, lies in the prediction interval of draws."""
     low, high = prediction_interval(draws)
     inside = _inside(float(expected), low, high)
-    return Check(statement, float(expected), float(np.median(draws)), low, high, True, inside, source)
+    return CheckRecord(statement, float(expected), float(np.median(draws)), low, high, True, inside, source)
 
 
 def farthest(values: Iterable[Any], middle: float = 1.0) -> float:
@@ -92,15 +75,6 @@ def _inside(value: float, low: float | None, high: float | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Link:
-    """What a demonstration explains: a plan, one of its arms where a single one is meant, and why."""
-
-    plan: str
-    why: str
-    arm: str = ""
-
-
-@dataclass(frozen=True)
 class Demonstration:
     """One chapter of the course. idea: two to four sentences; frames: tidy, by name."""
 
@@ -109,17 +83,11 @@ class Demonstration:
     question: str
     idea: str
     frames: Mapping[str, pd.DataFrame]
-    checks: tuple[Check, ...]
-    links: tuple[Link, ...]
+    checks: tuple[CheckRecord, ...]
+    links: tuple[LinkRecord, ...]
 
-    def described(self) -> dict[str, Any]:
-        """All but the frames, of which only the names, for JSON."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "question": self.question,
-            "idea": self.idea,
-            "frames": list(self.frames),
-            "checks": [asdict(check) for check in self.checks],
-            "links": [asdict(link) for link in self.links],
-        }
+    def record(self) -> DemonstrationRecord:
+        """All of it but the frames, of which only the names."""
+        return DemonstrationRecord(
+            self.name, self.title, self.question, self.idea, tuple(self.frames), self.checks, self.links
+        )

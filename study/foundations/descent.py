@@ -12,9 +12,10 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from cifar_ablations.ablations.record import CheckRecord, LinkRecord
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.ablations.update_rule import UpdateRule
-from cifar_ablations.study.foundations.demonstration import Check, Demonstration, Link, between, farthest, near, says
+from cifar_ablations.study.foundations.demonstration import Demonstration, between, farthest, near, says
 from cifar_ablations.study.foundations.paths import descend
 
 NAME = "descent"
@@ -110,10 +111,10 @@ def run(seed: int) -> Demonstration:
         frames={"paths": pd.concat(rows, ignore_index=True), "curves": _curves()},
         checks=(*_plain(paths), *_averaged(paths), *_adaptive(paths)),
         links=(
-            Link("claims", "momentum against plain SGD, epochs to a target", "SGD with momentum"),
-            Link("claims", "Adam without its bias correction", "Adam without bias correction"),
-            Link("levels/optimizer", "every optimizer of the engine"),
-            Link("learning-rate-sweep", "how large a rate the network bears"),
+            LinkRecord("claims", "momentum against plain SGD, epochs to a target", "SGD with momentum"),
+            LinkRecord("claims", "Adam without its bias correction", "Adam without bias correction"),
+            LinkRecord("levels/optimizer", "every optimizer of the engine"),
+            LinkRecord("learning-rate-sweep", "how large a rate the network bears"),
         ),
     )
 
@@ -127,7 +128,7 @@ def _drawn(walk: Walk, path: np.ndarray) -> pd.DataFrame:
 Paths = dict[tuple[str, str], np.ndarray]
 
 
-def _plain(paths: Paths) -> list[Check]:
+def _plain(paths: Paths) -> list[CheckRecord]:
     deviation = max(
         np.abs(paths["square", f"rate {rate:g}"] - 1.5 * (1 - 2 * rate) ** np.arange(11)).max() for rate in RATES
     )
@@ -160,7 +161,7 @@ def largest_stable(at: float, precision: float = 0.001) -> float:
     return float(rates[(ends - at).abs() < 1e-3].max())
 
 
-def _averaged(paths: Paths) -> list[Check]:
+def _averaged(paths: Paths) -> list[CheckRecord]:
     summed = max(
         np.abs(
             paths["momentum", f"β = {b:g}"]
@@ -181,7 +182,7 @@ def _averaged(paths: Paths) -> list[Check]:
     ]  # fmt: skip
 
 
-def _adaptive(paths: Paths) -> list[Check]:
+def _adaptive(paths: Paths) -> list[CheckRecord]:
     first = {figure: paths[figure, "β₁ = 0.9, β₂ = 0.9"] for figure in ("adam", "adam_corrected")}
     steps = np.abs(np.diff(paths["rmsprop", "γ = 0"]))
     deviation = max(np.abs(paths[walk.figure, walk.label] - written_out(walk)).max() for walk in WALKS)

@@ -7,15 +7,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from cifar_ablations.ablations.record import CheckRecord, LinkRecord
 from cifar_ablations.ablations.techniques.dropout import Dropout, inverted_mask
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.foundations.demonstration import (
     CLOSED_FORM,
     THEORY,
-    Check,
     Demonstration,
-    Link,
     between,
     farthest,
     near,
@@ -72,9 +71,9 @@ def run(seed: int) -> Demonstration:
         frames={"mask": _one_mask(seed), "masks": shares, "doubt": doubt, "examples": network},
         checks=tuple(checks),
         links=(
-            Link("claims", "dropout against the generalisation gap on images", "without dropout"),
-            Link("claims", "too much dropout costs accuracy", "dropout 0.7"),
-            Link("levels/dropout", "p from 0.1 to 0.7"),
+            LinkRecord("claims", "dropout against the generalisation gap on images", "without dropout"),
+            LinkRecord("claims", "too much dropout costs accuracy", "dropout 0.7"),
+            LinkRecord("levels/dropout", "p from 0.1 to 0.7"),
         ),
     )
 
@@ -86,10 +85,10 @@ def _one_mask(seed: int) -> pd.DataFrame:
     return pd.DataFrame({"unit": range(1, 7), "before": x, "dropped": x * (mask > 0), "after": x * mask})
 
 
-def _expectations(seed: int) -> tuple[pd.DataFrame, list[Check]]:
+def _expectations(seed: int) -> tuple[pd.DataFrame, list[CheckRecord]]:
     """Mean, variance and share of zeros of many masks, the engine's and torch's, by probability."""
     rows: list[dict[str, float | str]] = []
-    checks: list[Check] = []
+    checks: list[CheckRecord] = []
     for p in PROBABILITIES:
         ours = Dropout(p=p).mask((DRAWS,), StepDraws.named(CPU, seed, "foundations", NAME, "many", f"{p:g}"))
         assert ours is not None

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cifar_ablations.ablations.record import CheckRecord, LinkRecord
 from cifar_ablations.ablations.techniques.dropout import inverted_mask
 from cifar_ablations.ablations.techniques.initialisation import SCHEMES
 from cifar_ablations.ablations.techniques.shuffling import Shuffling
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.foundations.demonstration import (
     CLOSED_FORM,
-    Check,
     Demonstration,
-    Link,
     between,
     farthest,
     near,
@@ -60,9 +59,9 @@ def run(seed: int) -> Demonstration:
         frames={"answers": _answers(), "scaling": scaling, "orders": order, "directions": directions},
         checks=checks,
         links=(
-            Link("learning-rate-sweep", "three rates or more, and dropout and weight decay at the best one"),
-            Link("levels/shuffling", "orders of the training images, on the network"),
-            Link("levels/initialisation", "weights made for the way forward, on the network"),
+            LinkRecord("learning-rate-sweep", "three rates or more, and dropout and weight decay at the best one"),
+            LinkRecord("levels/shuffling", "orders of the training images, on the network"),
+            LinkRecord("levels/initialisation", "weights made for the way forward, on the network"),
         ),
     )
 
@@ -103,7 +102,7 @@ def _scaling(seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _of_scaling(frame: pd.DataFrame) -> list[Check]:
+def _of_scaling(frame: pd.DataFrame) -> list[CheckRecord]:
     by_p = frame.pivot(index="p", columns="how", values="share")
     ratio = by_p[UNSCALED].to_numpy() / (1 - by_p.index.to_numpy())
     return [
@@ -152,7 +151,7 @@ def _train(x: Tensor, labels: Tensor, order: Tensor) -> Tensor:
     return matrix
 
 
-def _of_orders(frame: pd.DataFrame, spread: float) -> list[Check]:
+def _of_orders(frame: pd.DataFrame, spread: float) -> list[CheckRecord]:
     means = frame.groupby("order")["accuracy"].mean()
     return [
         near("Why not shuffle for the test? Accuracy over 50 orders of the test examples: highest less lowest", 0,
@@ -181,7 +180,7 @@ def _directions(seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _of_directions(frame: pd.DataFrame) -> list[Check]:
+def _of_directions(frame: pd.DataFrame) -> list[CheckRecord]:
     means = frame.groupby(["weights", "way"])[["factor", "theory"]].mean().to_dict("index")
     words = {
         ("1 / inputs", "forward"): "Made for the way forward, weights keep signals",
@@ -200,7 +199,7 @@ def _of_directions(frame: pd.DataFrame) -> list[Check]:
     ]  # fmt: skip
 
 
-def _two_sums(seed: int) -> Check:
+def _two_sums(seed: int) -> CheckRecord:
     """The penalty by tensor and element, and as half the squared norm of one long vector."""
     with seeded(seed, "foundations", NAME, "sums"):
         layer = torch.nn.Linear(200, 1)

@@ -10,12 +10,12 @@ import torch
 from scipy.special import digamma
 from torch import Tensor, nn
 
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.ablations.techniques.activation import Activation
 from cifar_ablations.ablations.techniques.initialisation import SCHEMES
 from cifar_ablations.study.foundations.demonstration import (
     THEORY,
     Demonstration,
-    Link,
     between,
     near,
     predicted,
@@ -102,9 +102,9 @@ def run(seed: int) -> Demonstration:
         frames={"products": products, "activations": activations, "gradients": gradients},
         checks=checks,
         links=(
-            Link("claims", "gradients at the first layer of the network under sigmoid", "sigmoid"),
-            Link("claims", "weights from N(0, 1) in the network", "weights from N(0, 1)"),
-            Link("levels/activation", "every activation function"),
+            LinkRecord("claims", "gradients at the first layer of the network under sigmoid", "sigmoid"),
+            LinkRecord("claims", "weights from N(0, 1) in the network", "weights from N(0, 1)"),
+            LinkRecord("levels/activation", "every activation function"),
         ),
     )
 

@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.foundations.demonstration import (
     CLOSED_FORM,
     THEORY,
     Demonstration,
-    Link,
     between,
     near,
     predicted,
@@ -215,9 +215,9 @@ def run(seed: int) -> Demonstration:
         frames=frames,
         checks=checks,
         links=(
-            Link("claims", "weight decay against the generalisation gap on images", "without weight decay"),
-            Link("claims", "a penalty that is too strong underfits", "much weight decay"),
-            Link("levels/weight_decay", "every strength, through the gradient or beside it"),
+            LinkRecord("claims", "weight decay against the generalisation gap on images", "without weight decay"),
+            LinkRecord("claims", "a penalty that is too strong underfits", "much weight decay"),
+            LinkRecord("levels/weight_decay", "every strength, through the gradient or beside it"),
         ),
     )
 

@@ -10,8 +10,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.ablations.update_rule import UpdateRule
-from cifar_ablations.study.foundations.demonstration import Demonstration, Link, between, near, says
+from cifar_ablations.study.foundations.demonstration import Demonstration, between, near, says
 from cifar_ablations.study.foundations.paths import descend
 
 NAME = "landscapes"
@@ -113,8 +114,8 @@ def run(seed: int) -> Demonstration:
         },
         checks=checks,
         links=(
-            Link("learning-rate-sweep", "how large a step the network's own landscape bears"),
-            Link("levels/batch_size", "noise that pushes off ridges"),
+            LinkRecord("learning-rate-sweep", "how large a step the network's own landscape bears"),
+            LinkRecord("levels/batch_size", "noise that pushes off ridges"),
         ),
     )
 

@@ -7,9 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.ablations.techniques.schedule import Schedule, warmup_cosine
 from cifar_ablations.ablations.update_rule import UpdateRule
-from cifar_ablations.study.foundations.demonstration import Demonstration, Link, between, farthest, near, prints, says
+from cifar_ablations.study.foundations.demonstration import Demonstration, between, farthest, near, prints, says
 from cifar_ablations.study.foundations.paths import descend
 from cifar_ablations.study.training.randomness import key
 
@@ -84,9 +85,9 @@ def run(seed: int) -> Demonstration:
         },
         checks=checks,
         links=(
-            Link("claims", "decay for the final accuracy", "constant rate"),
-            Link("claims", "warm-up at a high rate", "three times the rate, warm-up and cosine"),
-            Link("levels/schedule", "every schedule of the engine"),
+            LinkRecord("claims", "decay for the final accuracy", "constant rate"),
+            LinkRecord("claims", "warm-up at a high rate", "three times the rate, warm-up and cosine"),
+            LinkRecord("levels/schedule", "every schedule of the engine"),
         ),
     )  # fmt: skip
 

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.foundations.demonstration import (
     CLOSED_FORM,
     THEORY,
     Demonstration,
-    Link,
     between,
     farthest,
     near,
@@ -111,9 +111,9 @@ def run(seed: int) -> Demonstration:
         frames={"noise": noise, "training": training, "escapes": escapes},
         checks=checks,
         links=(
-            Link("levels/batch_size", "batch sizes at the same number of epochs"),
-            Link("claims", "batches that are no fair sample", "sorted by class"),
-            Link("levels/schedule", "how a falling rate takes the noise away"),
+            LinkRecord("levels/batch_size", "batch sizes at the same number of epochs"),
+            LinkRecord("claims", "batches that are no fair sample", "sorted by class"),
+            LinkRecord("levels/schedule", "how a falling rate takes the noise away"),
         ),
     )
 

@@ -11,8 +11,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.ablations.techniques.initialisation import SCHEMES
-from cifar_ablations.study.foundations.demonstration import Demonstration, Link, between, near, predicted, prints, says
+from cifar_ablations.study.foundations.demonstration import Demonstration, between, near, predicted, prints, says
 from cifar_ablations.study.training.randomness import key, seeded
 
 NAME = "variance"
@@ -89,9 +90,9 @@ def run(seed: int) -> Demonstration:
         frames={"fan_in": _spread(measured), "printed": printed, "depth": depth},
         checks=checks,
         links=(
-            Link("claims", "the variance through the network that is trained", "torch's default initialisation"),
-            Link("claims", "Xavier's weights under ReLU", "Xavier initialisation"),
-            Link("levels/initialisation", "every initialisation of the engine"),
+            LinkRecord("claims", "the variance through the network that is trained", "torch's default initialisation"),
+            LinkRecord("claims", "Xavier's weights under ReLU", "Xavier initialisation"),
+            LinkRecord("levels/initialisation", "every initialisation of the engine"),
         ),
     )
 

@@ -1,1 +1,1 @@
-"""Searches: rounds of Optuna studies, asked and told by one coordinator."""
+"""Searches: rounds of Optuna studies, whose trials one coordinator asks for, trains and reports."""

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe, digest_of
+from cifar_ablations.ablations.record import BaselineRecord, SearchRecord
 from cifar_ablations.ablations.search import Study
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution.runner import surroundings
-from cifar_ablations.study.search.optuna_study import KEPT, Settings
+from cifar_ablations.study.execution.runner import data_record
+from cifar_ablations.study.execution.workers import PATIENCE, Patience
+from cifar_ablations.study.search.optuna_study import REDUCTION_FACTOR, Settings
 
 FIRST_TUNING_SEED = 100_000
 """Seeds that choose are never seeds that confirm; plans count from 0."""
 
 AT_ONCE = {"cpu": 8, "cuda": 32}
-"""Trials asked before the first of them is told: it decides what is drawn, so the number of workers must not."""
+"""Trials asked for before the first is reported: it decides what is sampled, so the number of workers must not."""
 
 LEAST_AT_ONCE = 2
 """Of each study, however many there are: what a rung leaves must still fill the workers."""
-
-
-DECISIVE = ("name", "epochs", "seeds", "seed", "sampler", "pruner", "rungs", "trials", "pareto", "at_once")
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,11 @@ class SearchInvocation:
     seeds_per_trial: int = 1
     pareto: bool = False
     baseline_name: str = "the notebook's recipe"
+    baseline_seeds: tuple[int, ...] = ()
+    """The seeds that chose the baseline, where it was an adopted recipe."""
     overrides: tuple[str, ...] = ()
     command: str = ""
+    patience: Patience = PATIENCE
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -74,7 +75,7 @@ class SearchInvocation:
         rungs, rung = [], max(1, -(-self.epochs // 4))
         while rung < self.epochs:
             rungs.append(rung)
-            rung *= KEPT
+            rung *= REDUCTION_FACTOR
         return tuple(rungs)
 
     def stages(self) -> list[tuple[tuple[int, ...], int]]:
@@ -83,31 +84,40 @@ class SearchInvocation:
             return [(self.seeds[: count + 1], self.epochs) for count in range(self.seeds_per_trial)]
         return [(self.seeds, epoch) for epoch in (*self.rungs, self.epochs)]
 
-    def described(self) -> dict[str, Any]:
-        """What is logged before the first trial, as JSON values."""
-        described = {
-            "name": self.name,
-            "question": catalog.search_module(self.name).QUESTION,
-            **surroundings(self.profile, self.baseline, self.data, self.overrides),
-            "epochs": self.epochs,
-            "baseline": {
-                "name": self.baseline_name,
-                "digest": self.baseline.digest(),
-                "knobs": self.baseline.knobs(),
-            },
-            "seeds": list(self.seeds),
-            "seed": self.seed,
-            "sampler": self.sampler,
-            "pruner": self.pruner,
-            "rungs": list(self.rungs),
-            "trials": self.trials,
-            "pareto": self.pareto,
-            "at_once": AT_ONCE[self.device.type],
-            "chance": 1 / len(self.data.classes),
-        }
+    def record(self) -> SearchRecord:
+        """What is logged before the first trial."""
+        rungs, at_once = self.rungs, AT_ONCE[self.device.type]
         # What decides the trials, and not how things are called or where they lie.
-        fixed = {k: described[k] for k in DECISIVE} | {"data": self.data.digest, "recipe": self.baseline.digest()}
-        return {**described, "digest": digest_of(fixed), "command": self.command}
+        fixed = {
+            "name": self.name, "epochs": self.epochs, "seeds": self.seeds, "seed": self.seed, "sampler": self.sampler,
+            "pruner": self.pruner, "rungs": rungs, "trials": self.trials, "pareto": self.pareto, "at_once": at_once,
+            "data": self.data.digest, "recipe": self.baseline.digest(),
+        }  # fmt: skip
+        return SearchRecord(
+            name=self.name,
+            question=catalog.search_module(self.name).QUESTION,
+            profile=self.profile.record(),
+            data=data_record(self.data),
+            model=str(self.baseline.model),
+            budget=str(self.baseline.budget),
+            titles=self.baseline.titles(),
+            reasons=self.baseline.reasons(),
+            overrides=self.overrides,
+            epochs=self.epochs,
+            baseline=BaselineRecord(self.baseline_name, self.baseline.digest(), self.baseline.knobs()),
+            seeds=self.seeds,
+            seed=self.seed,
+            sampler=self.sampler,
+            pruner=self.pruner,
+            rungs=rungs,
+            trials=self.trials,
+            pareto=self.pareto,
+            at_once=at_once,
+            chance=1 / len(self.data.classes),
+            digest=digest_of(fixed),
+            command=self.command,
+            baseline_seeds=self.baseline_seeds,
+        )
 
 
 def studies_of(invocation: SearchInvocation) -> list[Study]:

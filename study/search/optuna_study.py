@@ -1,7 +1,7 @@
-"""Optuna's side of a search: studies in a storage, samplers and pruners by name, trials asked and told.
+"""Optuna's side of a search: studies in a storage, samplers and pruners by name, trials asked for and reported.
 
-One coordinator asks and tells; workers never see Optuna. What a trial draws depends on nothing but the search's seed,
-the trial's place and what was told before it, so that an interrupted study goes on as if it had not been.
+One coordinator does both; workers never see Optuna. What a trial samples depends on nothing but the search's seed, the
+trial's place and what was reported before it, so that an interrupted study goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -26,12 +26,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
-from cifar_ablations.ablations.search import Best, Parameter, Study, Value
+from cifar_ablations.ablations.record import FrontRecord, Value
+from cifar_ablations.ablations.search import Best, Parameter, Study
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("halving", "median", "hyperband", "wilcoxon", "none")
 
-KEPT = 2
+REDUCTION_FACTOR = 2
 """One in so many trials goes on from a rung to the next, which is so many times as long."""
 
 PLACE, COORDINATOR, RUN, ERROR, ENDED = "place", "coordinator", "mlflow_run", "error", "ended"
@@ -82,15 +83,15 @@ class Settings:
     """Whether trials are also to be short: two objectives, accuracy and seconds."""
 
 
-class Tuned:
+class OptunaStudy:
     """An Optuna study that carries out one of a search's."""
 
     def __init__(self, storage: BaseStorage, name: str, study: Study, settings: Settings):
         if (study.sampler or settings.sampler) == "grid":
-            # Queued, not drawn: Optuna's grid sampler loses track of the points of trials that are tried again.
+            # Queued, not sampled: Optuna's grid sampler loses track of the points of trials that are tried again.
             points = _grid(study)
             study = replace(study, first=tuple(points[: study.trials]), trials=min(study.trials, len(points)))
-        self.study, self.settings = study, settings
+        self.definition, self.settings = study, settings
         directions = [StudyDirection.MAXIMIZE, *([StudyDirection.MINIMIZE] if settings.pareto else [])]
         self._optuna = optuna.create_study(
             storage=storage, study_name=name, directions=directions, load_if_exists=True, pruner=_pruner(settings)
@@ -111,17 +112,17 @@ class Tuned:
 
     def missing(self) -> int:
         """How many are still to come."""
-        return max(0, self.study.trials - self.counted())
+        return max(0, self.definition.trials - self.counted())
 
     def due(self, at_once: int) -> int:
-        """How many trials to ask before any of them is told.
+        """How many trials to ask for before any of them is reported.
 
         No more than complete a batch, so that after an interruption batches fall where they would have fallen.
         """
         return min(self.missing(), at_once - self.counted() % at_once)
 
-    def recover(self, is_gone: Any) -> list[FrozenTrial]:
-        """Fail the trials whose coordinator is gone, and queue what they drew; returns them.
+    def recover(self, is_gone: Callable[[str | None], bool]) -> list[FrozenTrial]:
+        """Fail the trials whose coordinator is gone, and queue what they sampled; returns them.
 
         is_gone: whether a coordinator, by its tag, no longer runs; None for a trial that does not say.
         """
@@ -134,38 +135,38 @@ class Tuned:
             self._optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         waiting = [t.system_attrs.get("fixed_params") for t in self.trials() if t.state == TrialState.WAITING]
         for trial in stale:
-            drawn = trial.params or trial.system_attrs.get("fixed_params", {})
-            if drawn and drawn not in waiting:
-                self._optuna.enqueue_trial(drawn)
+            sampled = trial.params or trial.system_attrs.get("fixed_params", {})
+            if sampled and sampled not in waiting:
+                self._optuna.enqueue_trial(sampled)
         return stale
 
     def ask(self, coordinator: str) -> Trial:
-        """The next trial, its values drawn."""
+        """The next trial, its values sampled."""
         asked = [t for t in self.trials() if t.state == TrialState.RUNNING or _counts(t)]
         if not self.trials():
-            for values in self.study.first:
+            for values in self.definition.first:
                 self._optuna.enqueue_trial(dict(values))
-        self._optuna.sampler = _sampler(self.study, self.settings, self.name, len(asked))
+        self._optuna.sampler = _sampler(self.definition, self.settings, self.name, len(asked))
         trial = self._optuna.ask()
         trial.set_user_attr(COORDINATOR, coordinator)
         trial.set_user_attr(PLACE, len(asked))
-        drawn: dict[str, Value] = {}
-        for parameter in self.study.parameters:
-            if parameter.wanted(drawn):
-                drawn[parameter.name] = _suggest(trial, parameter)
+        sampled: dict[str, Value] = {}
+        for parameter in self.definition.parameters:
+            if parameter.wanted(sampled):
+                sampled[parameter.name] = _suggest(trial, parameter)
         return trial
 
     def complete(self, trial: Trial, accuracy: float, seconds: float, outcome: str = schema.FINISHED) -> None:
-        """Tell what a trial reached, and as what it ended."""
+        """Report what a trial reached, and as what it ended."""
         trial.set_user_attr(ENDED, outcome)
         self._optuna.tell(trial, [accuracy, seconds] if self.settings.pareto else accuracy)
 
     def prune(self, trial: Trial) -> None:
-        """Tell that a trial was ended by the pruner."""
+        """Report that a trial was ended by the pruner."""
         self._optuna.tell(trial, state=TrialState.PRUNED)
 
     def fail(self, trial: Trial, why: str | None) -> None:
-        """Tell that a trial has no result: for good where something went wrong, else to be asked again."""
+        """Report that a trial has no result: for good where something went wrong, else to be asked again."""
         if why is not None:
             trial.set_user_attr(ERROR, why[-1_000:])
         self._optuna.tell(trial, state=TrialState.FAIL)
@@ -178,26 +179,24 @@ class Tuned:
         if not finished:
             return None
         top = max(finished, key=lambda t: (t.values[0], -t.number))
-        return Best(self.study, top.number, top.values[0], top.params)
+        return Best(self.definition, top.number, top.values[0], top.params)
 
-    def told(self) -> list[tuple[FrozenTrial, str, float]]:
+    def reported(self) -> list[tuple[FrozenTrial, str, float]]:
         """The trials that have come to an end, with what they ended as and where they stood, as the store has it."""
-        found = []
+        ended = []
         for trial in self.trials():
             if trial.state == TrialState.COMPLETE:
-                found.append((trial, trial.user_attrs.get(ENDED, schema.FINISHED), trial.values[0]))
+                ended.append((trial, trial.user_attrs.get(ENDED, schema.FINISHED), trial.values[0]))
             elif trial.state == TrialState.PRUNED and trial.intermediate_values:
-                found.append((trial, schema.PRUNED, trial.intermediate_values[max(trial.intermediate_values)]))
-        return found
+                ended.append((trial, schema.PRUNED, trial.intermediate_values[max(trial.intermediate_values)]))
+        return ended
 
-    def front(self) -> list[dict[str, Any]]:
+    def front(self) -> tuple[FrontRecord, ...]:
         """The trials that no other beats in both objectives; empty where there is one objective."""
         if not self.settings.pareto:
-            return []
-        return [
-            {"trial": t.number, "value": t.values[0], "seconds": t.values[1], "sampled": t.params}
-            for t in sorted(self._optuna.best_trials, key=lambda t: t.number)
-        ]
+            return ()
+        best = sorted(self._optuna.best_trials, key=lambda t: t.number)
+        return tuple(FrontRecord(t.number, t.values[0], t.values[1], t.params) for t in best)
 
 
 def _counts(trial: FrozenTrial) -> bool:
@@ -263,12 +262,12 @@ def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
     first = settings.rungs[0]
     match settings.pruner:
         case "halving":
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=KEPT)
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION_FACTOR)
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=4)
         case "hyperband":
             return optuna.pruners.HyperbandPruner(
-                min_resource=first, max_resource=settings.epochs, reduction_factor=KEPT
+                min_resource=first, max_resource=settings.epochs, reduction_factor=REDUCTION_FACTOR
             )
         case "wilcoxon":
             with _experimental():

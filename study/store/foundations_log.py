@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Param
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import DemonstrationRecord, ProvenanceRecord, to_json, to_tags
 from cifar_ablations.study.store.tracking import Store, metrics_at
 
 FOUNDATIONS = "foundations"
@@ -21,15 +20,15 @@ class FoundationsLog:
     def __init__(self, store: Store):
         self._store = store
 
-    def open(self, seed: int, facts: Mapping[str, str]) -> tuple[str, str]:
+    def open(self, seed: int, facts: ProvenanceRecord) -> tuple[str, str]:
         """The ids of the demonstrations' experiment and of a new parent run for all of them with one seed."""
         experiment = self._experiment()
         tags = {
             schema.KIND: schema.KIND_FOUNDATIONS,
             schema.SEED: str(seed),
-            **{schema.PROVENANCE + name: value for name, value in facts.items()},
+            **to_tags(facts, schema.PROVENANCE),
         }
-        return experiment, self._store.create_run(experiment, f"foundations, seed {seed}", tags, facts)
+        return experiment, self._store.create_run(experiment, f"foundations, seed {seed}", tags)
 
     def _experiment(self) -> str:
         found = self._store.client.get_experiment_by_name(FOUNDATIONS)
@@ -44,22 +43,22 @@ class FoundationsLog:
         return found.experiment_id
 
     def demonstration(
-        self, experiment: str, parent: str, seed: int, described: Mapping[str, Any], files: Path, seconds: float
+        self, experiment: str, parent: str, seed: int, record: DemonstrationRecord, files: Path, seconds: float
     ) -> str:
         """The id of a new, ended child run with a demonstration: files is a folder with its frames."""
         tags = {
             "mlflow.parentRunId": parent,
             schema.KIND: schema.KIND_FOUNDATION,
-            schema.DEMONSTRATION: described["name"],
+            schema.DEMONSTRATION: record.name,
             schema.SEED: str(seed),
-            "mlflow.note.content": f"**{described['question']}**\n\n{described['idea']}",
+            "mlflow.note.content": f"**{record.question}**\n\n{record.idea}",
         }
-        run_id = self._store.create_run(experiment, described["name"], tags, {})
-        holds = [float(check["holds"]) for check in described["checks"]]
+        run_id = self._store.create_run(experiment, record.name, tags)
+        holds = [float(check.holds) for check in record.checks]
         metrics = {f"{schema.CHECK}{i}": value for i, value in enumerate(holds, start=1)}
         metrics |= {schema.CHECKS_HOLDING: sum(holds), schema.SECONDS: seconds}
         self._store.client.log_batch(run_id, metrics=metrics_at(metrics, 0), params=[Param("seed", str(seed))])
-        self._store.client.log_dict(run_id, dict(described), schema.DEMONSTRATION_FILE)
+        self._store.client.log_dict(run_id, to_json(record), schema.DEMONSTRATION_FILE)
         self._store.client.log_artifacts(run_id, str(files), schema.FRAMES_FOLDER)
         self._store.client.set_terminated(run_id, "FINISHED")
         return run_id

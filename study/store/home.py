@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
+
+from cifar_ablations.ablations.record import LockRecord, RecordError, from_json, to_json
 
 
 class Home:
@@ -76,31 +77,16 @@ class Home:
             )
             lock.acquire(poll_interval=0.5)
         try:
-            about = {"pid": os.getpid(), "doing": doing, "since": time.strftime("%H:%M:%S")}
-            note.write_text(json.dumps(about))
+            note.write_text(json.dumps(to_json(LockRecord(os.getpid(), doing, time.strftime("%H:%M:%S")))))
             yield
         finally:
             note.unlink(missing_ok=True)
             lock.release()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _holder(note: Path) -> str:
     try:
-        about = json.loads(note.read_text())
-        return f"Another ablate (process {about['pid']}, {about['doing']}, since {about['since']})"
-    except (OSError, ValueError, KeyError):
+        about = from_json(LockRecord, note.read_bytes(), note.name)
+    except (OSError, RecordError):  # not written yet, or half of it
         return "Another ablate"
+    return f"Another ablate (process {about.pid}, {about.doing}, since {about.since})"

@@ -1,4 +1,4 @@
-"""What produced a run: code, libraries, machine."""
+"""What produced a run: code, libraries, machine; and of these, what may change the last bits of its results."""
 
 from __future__ import annotations
 
@@ -11,23 +11,46 @@ from pathlib import Path
 
 import torch
 
+from cifar_ablations.ablations.record import EnvironmentRecord, ProvenanceRecord
 
-def provenance(device: torch.device, workers: int) -> dict[str, str]:
-    """Facts for the tags of an invocation; nothing in it changes a result."""
+ENGINE = 1
+"""To be raised when a training, at the same recipe and seed, comes out otherwise than before."""
+
+
+def provenance(device: torch.device, workers: int) -> ProvenanceRecord:
+    """What is written on an invocation's run."""
     commit, dirty = _commit()
-    facts = {
-        "commit": commit,
-        "dirty": dirty,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "workers": str(workers),
-        "cores": str(os.cpu_count()),
-    }
-    for package in ("cifar-ablations", "torch", "torchvision", "mlflow", "numpy"):
-        facts[package] = _version(package)
-    return facts
+    return ProvenanceRecord(
+        commit=commit,
+        dirty=dirty,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=processor(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        workers=str(workers),
+        cores=str(os.cpu_count()),
+        cifar_ablations=_version("cifar-ablations"),
+        torch=_version("torch"),
+        torchvision=_version("torchvision"),
+        mlflow=_version("mlflow"),
+        numpy=_version("numpy"),
+    )
+
+
+def environment(device: torch.device, threads: int) -> EnvironmentRecord:
+    """What is written on a training's run; threads: of the process that trains it."""
+    return EnvironmentRecord(
+        engine=ENGINE,
+        instructions=_instructions(device),
+        threads=threads,
+        torch=torch.__version__,
+    )
+
+
+def _instructions(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _version(package: str) -> str:

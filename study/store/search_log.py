@@ -5,19 +5,47 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import (
+    ProvenanceRecord,
+    SearchOutcomeRecord,
+    SearchRecord,
+    Value,
+    from_json,
+    to_json,
+    to_tags,
+)
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.tracking import Store, data_tags, metrics_at
 
 SEARCH_VIEW = views.grouped(schema.KIND_TRIAL, schema.STUDY, (schema.OBJECTIVE, schema.EPOCHS, schema.SECONDS))
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run that carries a search, in its experiment."""
+
+    experiment: str
+    run_id: str
+    record: SearchRecord
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A search that has ended: what was asked, what it came to, and the run and the commit that it ended in."""
+
+    asked: SearchRecord
+    outcome: SearchOutcomeRecord
+    run_id: str
+    commit: str
 
 
 class SearchLog:
@@ -30,49 +58,32 @@ class SearchLog:
         """The id of the experiment that holds the trials of a search on a data set."""
         return self._store.experiment(f"search {name}", data, SEARCH_VIEW)
 
-    def open(self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str]) -> str:
-        """The id of a new parent run that carries the search: to be called before the first trial."""
+    def open(self, experiment: str, record: SearchRecord, facts: ProvenanceRecord) -> Parent:
+        """A new parent run that carries the search: to be called before the first trial."""
         tags = {
+            **_tags(record),
             schema.KIND: schema.KIND_SEARCH,
-            schema.SEARCH: described["name"],
-            schema.SEARCH_DIGEST: described["digest"],
-            schema.PROFILE: described["profile"]["name"],
-            "mlflow.note.content": f"**{described['question']}**\n\n{described['model']}; {described['budget']}.",
-            **data_tags(described["data"]),
-            **{schema.PROVENANCE + name: value for name, value in facts.items()},
+            "mlflow.note.content": f"**{record.question}**\n\n{record.model}; {record.budget}.",
+            **to_tags(facts, schema.PROVENANCE),
         }
-        run_id = self._store.create_run(
-            experiment, f"{described['name']} ({described['profile']['name']})", tags, facts
-        )
-        self._store.client.log_dict(run_id, dict(described), schema.SEARCH_FILE)
-        return run_id
+        run_id = self._store.create_run(experiment, f"{record.name} ({record.profile.name})", tags)
+        self._store.client.log_dict(run_id, to_json(record), schema.SEARCH_FILE)
+        return Parent(experiment, run_id, record)
 
-    def start_trial(
-        self,
-        experiment: str,
-        parent: str,
-        described: Mapping[str, Any],
-        study: str,
-        number: int,
-        drawn: Mapping[str, Any],
-        recipe: Recipe,
-    ) -> str:
+    def start_trial(self, parent: Parent, study: str, number: int, sampled: Mapping[str, Value], recipe: Recipe) -> str:
         """The id of a new child run for one trial, with all its knobs."""
         tags = {
-            "mlflow.parentRunId": parent,
+            **_tags(parent.record),
+            "mlflow.parentRunId": parent.run_id,
             schema.KIND: schema.KIND_TRIAL,
-            schema.SEARCH: described["name"],
-            schema.SEARCH_DIGEST: described["digest"],
-            schema.PROFILE: described["profile"]["name"],
             schema.STUDY: study,
             schema.TRIAL: str(number),
-            schema.SAMPLED: json.dumps(dict(drawn)),
+            schema.SAMPLED: json.dumps(dict(sampled)),
             schema.DIGEST: recipe.digest(),
-            **data_tags(described["data"]),
         }
-        run_id = self._store.create_run(experiment, f"{study}, trial {number}", tags, {})
+        run_id = self._store.create_run(parent.experiment, f"{study}, trial {number}", tags)
         params = [Param(name, str(value)) for name, value in recipe.knobs().items()]
-        seeds = ", ".join(map(str, described["seeds"]))
+        seeds = ", ".join(map(str, parent.record.seeds))
         self._store.client.log_batch(run_id, params=[*params, Param("seeds", seeds)])
         return run_id
 
@@ -87,10 +98,10 @@ class SearchLog:
         status = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED"}.get(outcome, "FINISHED")
         self._store.client.set_terminated(run_id, status)
 
-    def close(self, run_id: str, outcome: Mapping[str, Any], failures: bool) -> None:
+    def close(self, parent: Parent, outcome: SearchOutcomeRecord, failures: bool) -> None:
         """Write what a search found and end its parent run."""
-        self._store.client.log_dict(run_id, dict(outcome), schema.OUTCOME_FILE)
-        self._store.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
+        self._store.client.log_dict(parent.run_id, to_json(outcome), schema.OUTCOME_FILE)
+        self._store.client.set_terminated(parent.run_id, "FAILED" if failures else "FINISHED")
 
     def has_ended(self, search_digest: str) -> bool:
         """Whether a call of this very search came to its end."""
@@ -109,21 +120,36 @@ class SearchLog:
         )
         return {run.info.run_id for run in runs}
 
-    def found(self, search: str, data: Dataset) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]] | None:
-        """The newest ended search of that name on this data: as it was asked, what it found, and its parent's tags."""
+    def newest_ended(self, search: str, data: Dataset) -> Ended | None:
+        """The newest search of that name on this data that has ended. Raises RecordError where it cannot be read."""
         runs = self._store.search_runs(
             f"tags.{schema.KIND} = '{schema.KIND_SEARCH}' and tags.{schema.SEARCH} = '{search}' "
             f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         )
         for run in sorted(runs, key=lambda r: r.info.start_time, reverse=True):
+            run_id = run.info.run_id
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    paths = [
-                        self._store.client.download_artifacts(run.info.run_id, name, folder)
+                    asked, outcome = (
+                        Path(self._store.client.download_artifacts(run_id, name, folder)).read_bytes()
                         for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE)
-                    ]
+                    )
                 except (MlflowException, OSError):
                     continue  # was stopped before it had an outcome
-                asked, outcome = (json.loads(Path(path).read_text(encoding="utf-8")) for path in paths)
-            return asked, outcome, {"run_id": run.info.run_id, **run.data.tags}
+            return Ended(
+                from_json(SearchRecord, asked, f"{schema.SEARCH_FILE} of run {run_id}"),
+                from_json(SearchOutcomeRecord, outcome, f"{schema.OUTCOME_FILE} of run {run_id}"),
+                run_id,
+                run.data.tags.get(schema.PROVENANCE + "commit", "unknown"),
+            )
         return None
+
+
+def _tags(record: SearchRecord) -> dict[str, str]:
+    """What every run of a search says of it."""
+    return {
+        schema.SEARCH: record.name,
+        schema.SEARCH_DIGEST: record.digest,
+        schema.PROFILE: record.profile.name,
+        **data_tags(record.data),
+    }

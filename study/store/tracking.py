@@ -14,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,24 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import (
+    DataRecord,
+    EnvironmentRecord,
+    GalleryRecord,
+    PlanRecord,
+    ProvenanceRecord,
+    RecordError,
+    from_tags,
+    to_json,
+    to_tags,
+)
+from cifar_ablations.ablations.training_key import TrainingKey, same_training
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.provenance import user
 from cifar_ablations.study.training.engine import Epoch, Outcome
+from cifar_ablations.study.training.fleet import Member
 
 COORDINATOR = "coordinator"
 """Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
@@ -82,15 +96,18 @@ class Store:
             location = (self.home.artifacts / f"{plan.replace('/', '-')}-{data.name}-{data.digest[:8]}").as_uri()
         return self.client.create_experiment(name, artifact_location=location, tags=tags)
 
-    def results(self, data: Dataset) -> set[tuple[str, int]]:
-        """(recipe digest, seed) of every training on this data set that ended with a result, in any experiment."""
+    def results(self, data: Dataset, environment: EnvironmentRecord) -> set[tuple[str, int]]:
+        """(recipe digest, seed) of every training that has ended with a result, in any experiment, and that need not be
+        done again on this data set in this environment: `same_training` decides.
+        """
         found = set()
         for run in self.search_runs(
             f"tags.{schema.KIND} = '{schema.KIND_TRAINING}' and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         ):
-            tags = run.data.tags
-            if tags.get(schema.OUTCOME) in schema.RESULTS:
-                found.add((tags[schema.DIGEST], int(tags[schema.SEED])))
+            if run.data.tags.get(schema.OUTCOME) in schema.RESULTS:
+                done = training_key(run.data.tags)
+                if same_training(done, replace(done, data=data.digest, environment=environment)):
+                    found.add((done.recipe, done.seed))
         return found
 
     def invoked(self, plan_digest: str, data: Dataset) -> bool:
@@ -120,44 +137,44 @@ class Store:
         return ended
 
     def open_invocation(
-        self, experiment: str, described: Mapping[str, Any], facts: Mapping[str, str], gallery: Mapping[str, Any]
+        self, experiment: str, plan: PlanRecord, facts: ProvenanceRecord, gallery: GalleryRecord
     ) -> str:
         """The id of a new parent run that carries the plan: to be called before the first training.
 
-        gallery: what some training images will look like, as `schema.GALLERY_FILE` has it.
+        gallery: what some training images will look like.
         """
-        data = described["data"]
         tags = {
             schema.KIND: schema.KIND_PLAN,
-            schema.PLAN: described["name"],
-            schema.PROFILE: described["profile"]["name"],
-            "mlflow.note.content": _note(described),
-            **data_tags(data),
-            **{schema.PROVENANCE + name: value for name, value in facts.items()},
+            schema.PLAN: plan.name,
+            schema.PROFILE: plan.profile.name,
+            "mlflow.note.content": _note(plan),
+            **data_tags(plan.data),
+            **to_tags(facts, schema.PROVENANCE),
         }
-        run_id = self.create_run(experiment, f"{described['name']} ({described['profile']['name']})", tags, facts)
-        self.client.log_dict(run_id, dict(described), schema.PLAN_FILE)
-        self.client.log_dict(run_id, dict(gallery), schema.GALLERY_FILE)
+        run_id = self.create_run(experiment, f"{plan.name} ({plan.profile.name})", tags)
+        self.client.log_dict(run_id, to_json(plan), schema.PLAN_FILE)
+        self.client.log_dict(run_id, to_json(gallery), schema.GALLERY_FILE)
         # Last: by this tag the plan is known to have been logged whole.
-        self.client.set_tag(run_id, schema.PLAN_DIGEST, described["digest"])
+        self.client.set_tag(run_id, schema.PLAN_DIGEST, plan.digest)
         return run_id
 
     def start(
-        self, experiment: str, parent: str, arm: str, member: Any, described: Mapping[str, Any], data: Dataset
-    ) -> str:
-        """The id of a new child run for one training, with its knobs and its data set."""
-        digest = member.recipe.digest()
+        self, experiment: str, parent: str, arm: str, member: Member, plan: PlanRecord, data: Dataset,
+        environment: EnvironmentRecord,
+    ) -> str:  # fmt: skip
+        """The id of a new child run for one training, with its knobs, its data set, and where it is trained."""
         tags = {
             "mlflow.parentRunId": parent,
             schema.KIND: schema.KIND_TRAINING,
-            schema.PLAN: described["name"],
-            schema.PROFILE: described["profile"]["name"],
+            schema.PLAN: plan.name,
+            schema.PROFILE: plan.profile.name,
             schema.ARM: arm,
             schema.SEED: str(member.seed),
-            schema.DIGEST: digest,
-            **data_tags(described["data"]),
+            schema.DIGEST: member.recipe.digest(),
+            **data_tags(plan.data),
+            **to_tags(environment, schema.ENVIRONMENT),
         }
-        run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags, {})
+        run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags)
         params = [Param(name, str(value)) for name, value in member.recipe.knobs().items()]
         self.client.log_batch(run_id, params=[*params, Param("seed", str(member.seed))])
         tracked = TrackedDataset(
@@ -203,17 +220,17 @@ class Store:
         """End the parent run of an invocation that went through."""
         self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
 
-    def attach(self, described: Mapping[str, Any], page: Path) -> None:
+    def attach(self, plan: PlanRecord, page: Path) -> None:
         """Put a plan's report beside its newest parent run, where MLflow's UI shows it."""
         runs = self.search_runs(
-            f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{described['digest']}' "
-            f"and tags.{schema.DATA_DIGEST} = '{described['data']['digest']}'"
+            f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{plan.digest}' "
+            f"and tags.{schema.DATA_DIGEST} = '{plan.data.digest}'"
         )
         if runs:
             newest = max(runs, key=lambda run: run.info.start_time)
             self.client.log_artifact(newest.info.run_id, str(page))
 
-    def create_run(self, experiment: str, name: str, tags: Mapping[str, str], facts: Mapping[str, str]) -> str:
+    def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new run, with its tags and what every run says of itself."""
         everyone = {
             COORDINATOR: self._me,
@@ -221,8 +238,9 @@ class Store:
             "mlflow.source.name": "ablate",
             "mlflow.source.type": "LOCAL",
         }
-        if facts.get("commit", "unknown") != "unknown":
-            everyone["mlflow.source.git.commit"] = facts["commit"]
+        commit = tags.get(schema.PROVENANCE + "commit", "unknown")
+        if commit != "unknown":
+            everyone["mlflow.source.git.commit"] = commit
         return self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info.run_id
 
     def search_runs(self, filter_string: str) -> list[Any]:
@@ -267,22 +285,31 @@ def metrics_at(values: Mapping[str, float], step: int) -> list[Metric]:
     return [Metric(name, value, now, step) for name, value in values.items()]
 
 
-def data_tags(data: Mapping[str, Any]) -> dict[str, str]:
-    """What a run says of its data, described as a plan or search logs it."""
+def data_tags(data: DataRecord) -> dict[str, str]:
+    """What a run says of its data."""
     return {
-        schema.DATA: data["name"],
-        schema.DATA_DIGEST: data["digest"],
-        schema.STAND_IN: str(data["stand_in"]).lower(),
+        schema.DATA: data.name,
+        schema.DATA_DIGEST: data.digest,
+        schema.STAND_IN: str(data.stand_in).lower(),
     }
 
 
-def _note(described: Mapping[str, Any]) -> str:
+def training_key(tags: Mapping[str, str]) -> TrainingKey:
+    """What the training of a run with these tags was; its environment is None where they do not say it whole."""
+    try:
+        environment = from_tags(EnvironmentRecord, tags, schema.ENVIRONMENT, "a run")
+    except RecordError:  # runs of 0.1.0 have none
+        environment = None
+    return TrainingKey(tags[schema.DIGEST], int(tags[schema.SEED]), tags[schema.DATA_DIGEST], environment)
+
+
+def _note(plan: PlanRecord) -> str:
     """Markdown that MLflow's UI shows on the parent run."""
-    lines = [f"**{described['question']}**", "", f"{described['model']}; {described['budget']}.", ""]
-    if described["data"]["stand_in"]:
-        lines += ["**Rehearsal on drawn images: nothing here is about photographs.**", ""]
-    lines += [f"- {claim['statement']}" for claim in described["claims"]]
-    return "\n".join([*lines, "", f"Plan `{described['digest']}`, fixed before the first training."])
+    lines = [f"**{plan.question}**", "", f"{plan.model}; {plan.budget}.", ""]
+    if plan.data.stand_in:
+        lines += [f"**{schema.REHEARSAL.capitalize()}: nothing here is about photographs.**", ""]
+    lines += [f"- {claim.statement}" for claim in plan.claims]
+    return "\n".join([*lines, "", f"Plan `{plan.digest}`, fixed before the first training."])
 
 
 def _boot() -> str:

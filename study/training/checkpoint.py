@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cifar_ablations.ablations.files import PARTIAL, opened_atomically
 from cifar_ablations.study.training.fleet import Member
 
 FORMAT = 1  # raise it when what is written, or what it means, changes
@@ -32,19 +31,19 @@ Identity = tuple[str, int]
 
 
 def identity(member: Member) -> Identity:
-    """What a member is called on disk."""
+    """A member's name on disk."""
     return member.digest, member.seed
 
 
 @dataclass(frozen=True)
 class Saved:
-    """Where a member is found: in which file, at which row of its arrays, after how many epochs."""
+    """A member on disk: its file, its row of the file's arrays, and the epochs that it has behind it."""
 
     path: Path
     row: int
     epoch: int
     about: Mapping[str, Any]
-    """What was stored about the member beside its arrays."""
+    """JSON values about the member: `seconds`, `history`, `layers`."""
 
     def take(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The member's row of every array of its file, and what it has alone (`own.<row>.*`)."""
@@ -66,7 +65,7 @@ def path_of(folder: Path, members: Iterable[Member], data_digest: str) -> Path:
 
 
 def place(device: torch.device) -> dict[str, str]:
-    """What must be equal for a run to go on bitwise: the build of torch and the kind of device."""
+    """The build of torch and the kind of device, both of which must be the same for a run to go on bitwise."""
     return {"torch": torch.__version__, "device": device.type}
 
 
@@ -77,21 +76,12 @@ def save(
     members: Sequence[Member],
     about: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a fleet's file: whole or not at all, also if the power goes. arrays: [K, …], or named own.<row>.<name>."""
+    """Write a fleet's file, whole or not at all; arrays: [K, …], or named own.<row>.<name>; about: JSON values."""
     described = [{"identity": identity(m), **a} for m, a in zip(members, about, strict=True)]
     text = json.dumps({"format": FORMAT, "members": described, **meta})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            named: dict[str, Any] = {META: np.frombuffer(text.encode(), np.uint8), **arrays}
-            np.savez(file, **named)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    named: dict[str, Any] = {META: np.frombuffer(text.encode(), np.uint8), **arrays}
+    with opened_atomically(path) as file:
+        np.savez(file, **named)
 
 
 def find(folder: Path, data_digest: str, device: torch.device) -> dict[Identity, Saved]:
@@ -126,7 +116,7 @@ def clean(folder: Path, data_digest: str, done: Iterable[Identity]) -> None:
             meta["data"] == data_digest and all(tuple(about["identity"]) in done for about in meta["members"])
         ):
             forget(path)
-    for path in folder.glob(".partial-*"):
+    for path in folder.glob(f"{PARTIAL}*"):
         with contextlib.suppress(OSError):
             path.unlink()
 

@@ -26,11 +26,11 @@ ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU)
 
 
 def probe(network: nn.Module, images: Tensor, targets: Tensor) -> dict[str, np.ndarray]:
-    """What goes forward and backward through a network in evaluation mode, without changing it.
+    """Statistics of one forward and backward pass through a network in evaluation mode, which stays as it is.
 
     images: normalised [B, 3, H, W]; targets: int64 [B]. Per activation function, in the order in which they act:
-    `variance` of what goes into it, `mean` of what comes out, `dead`, the share of its units (channels) that are at or
-    below zero for every image. Per weight tensor: `gradient`, the root mean square of its elements' gradients.
+    `variance` of its input, `mean` of its output, `dead`, the share of its units (channels) that are at or below zero
+    for every image. Per weight tensor: `gradient`, the root mean square of its elements' gradients.
     """
     variances, means, dead = [], [], []
 
@@ -57,8 +57,9 @@ def probe(network: nn.Module, images: Tensor, targets: Tensor) -> dict[str, np.n
 
 
 def of_probe(found: Mapping[str, np.ndarray], prefix: str) -> dict[str, float]:
-    """Metrics of the start (`initial/`) or the end (`final/`), from `probe`; those that a network has nothing for are
-    left out.
+    """Metrics from what `probe` gave, named by a prefix: `initial/` or `final/`.
+
+    Those of activation functions are left out for a network without any, and what is not finite is.
 
     The variance's ratio is that of the last activation function's input to the first one's, the gradient's that of the
     first weights to the last ones', both as powers of ten: 0 is even, negative is vanishing along the way.
@@ -103,22 +104,22 @@ def by_layer(fleet: Fleet, before: Tensor) -> Tensor:
     return torch.stack(rows, dim=2)
 
 
-def of_answers(logits: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-    """How sure and how right a network is: metrics, and the confusion matrix, int64 [classes, classes], truth by row.
+def of_predictions(logits: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
+    """Entropy and calibration error of predictions, and their confusion matrix, int64 [classes, classes], truth by row.
 
     logits: [N, classes]; targets: int64 [N]. The entropy of the predictions is in nats; the expected calibration error
     (Guo et al. 2017) is the mean distance of confidence and accuracy over equally wide bins of confidence, weighted by
-    the answers in each.
+    the predictions in each.
     """
     classes = logits.shape[1]
     log_probabilities = F.log_softmax(logits.double(), dim=1)
     entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
-    confidence, answered = log_probabilities.exp().max(dim=1)
-    correct = (answered == targets).double()
+    confidence, predicted = log_probabilities.exp().max(dim=1)
+    correct = (predicted == targets).double()
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     zeros = torch.zeros(BINS, dtype=torch.float64, device=logits.device)
     error = (zeros.index_add(0, bins, confidence) - zeros.index_add(0, bins, correct)).abs().sum() / len(targets)
-    confusion = torch.bincount(targets * classes + answered, minlength=classes**2)
+    confusion = torch.bincount(targets * classes + predicted, minlength=classes**2)
     numbers = torch.cat([torch.stack([entropy, error]), confusion.double()]).cpu().numpy()
     metrics = {schema.ENTROPY: float(numbers[0]), schema.CALIBRATION_ERROR: float(numbers[1])}
     return metrics, numbers[2:].astype(np.int64).reshape(classes, classes)
@@ -127,6 +128,10 @@ def of_answers(logits: Tensor, targets: Tensor) -> tuple[dict[str, float], np.nd
 def as_arrays(
     names: Sequence[str], epochs: Sequence[Sequence[Sequence[float]]], initial: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What is kept of a run beside its metrics: `layers` (names), `by_layer` [epochs, 3, layers], `initial/…`."""
+    """The arrays that a run's details begin with: `layers`, `by_layer` and `initial/…` of `schema.DETAILS_FILE`.
+
+    names: of the weight tensors; epochs: per epoch three rows of a number per weight tensor, as `by_layer` has them;
+    initial: what `probe` gave of the untrained network.
+    """
     found = {f"initial/{name}": values for name, values in initial.items()}
     return found | {"layers": np.array(names), "by_layer": np.array(epochs, dtype=np.float32)}

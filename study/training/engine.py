@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import fills
@@ -26,7 +27,7 @@ from cifar_ablations.study.training import checkpoint, diagnostics, evaluation
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.optimizer import Updater
 from cifar_ablations.study.training.randomness import permutation
-from cifar_ablations.study.training.step import Stepper, autocast, normalise, take, tune
+from cifar_ablations.study.training.step import Stepper, autocast, normalize, take, tune
 
 CLEAN_TRAIN_IMAGES = 10_000
 """Training accuracy without augmentation is measured on at most this many of a run's own training images."""
@@ -34,18 +35,21 @@ CLEAN_TRAIN_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one member did in one epoch (counted from 1): metrics by their names in the store."""
+    """The end of one member's epoch (counted from 1), with metrics by their names in the store."""
 
     member: Member
     epoch: int
     metrics: dict[str, float]
     past: bool = False
-    """It was trained before the fleet was taken up from a checkpoint, and is only told again."""
+    """It was trained before the fleet was taken up from a checkpoint, and is only reported again."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training ended as: finished, stopped early or diverged; `details` as `schema.DETAILS_FILE` has them."""
+    """The end of a member's training: finished, stopped early or diverged.
+
+    metrics by their names in the store; details: arrays as `schema.DETAILS_FILE` has them.
+    """
 
     member: Member
     outcome: str
@@ -71,14 +75,14 @@ WHOLE = Extent()
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where fleets are saved, and how many seconds pass at least between two times."""
+    """The folder that fleets are saved in, and the fewest seconds between two times."""
 
     folder: Path
     seconds: float
 
 
-def same_shape(recipe: Recipe) -> tuple:
-    """What members must share to be trained in one fleet."""
+def same_shape(recipe: Recipe) -> Sized:
+    """The network and budget of a recipe, which all members of a fleet must share."""
     return recipe.sized
 
 
@@ -102,21 +106,22 @@ def train(
     A fleet that does not fit into the GPU's memory is halved until it does, and its halves trained in turn.
     `tick` is called after every step and every batch that is evaluated, as a sign of life; it must cost nothing.
     """
-    told: dict[Member, int] = dict.fromkeys(members, 0)
+    reported: dict[Member, int] = dict.fromkeys(members, 0)
+    """The last epoch of members that have no outcome yet."""
 
-    def tell(event: Epoch | Outcome) -> None:
+    def report_once(event: Epoch | Outcome) -> None:
         if isinstance(event, Outcome):
-            del told[event.member]
-        elif event.epoch <= told[event.member]:
+            del reported[event.member]
+        elif event.epoch <= reported[event.member]:
             return  # trained again after the fleet was halved
         else:
-            told[event.member] = event.epoch
+            reported[event.member] = event.epoch
         report(event)
 
     waiting = [list(members)]
     while waiting:
-        fleet = [m for m in waiting.pop(0) if m in told]
-        if fleet and not _fits(partial(_train_together, fleet, data, device, tell, checkpoints, extent, tick)):
+        fleet = [m for m in waiting.pop(0) if m in reported]
+        if fleet and not _fits(partial(_train_together, fleet, data, device, report_once, checkpoints, extent, tick)):
             if len(fleet) == 1:
                 raise MemoryError(
                     f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}"
@@ -168,7 +173,10 @@ def _train_together(
 
 
 class Training:
-    """A fleet in training: its images, its matrices, and how far it has come."""
+    """A fleet in training: its images, its matrices, and the epochs and seconds it has behind it.
+
+    Members share network and budget, at a precision that is decided. tick: as in `train`.
+    """
 
     def __init__(
         self,
@@ -180,7 +188,7 @@ class Training:
     ):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
         assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
-        # Members whose rule is adaptive come first, as the updater wants them.
+        # Members whose rule is adaptive come first, as the optimizer wants them.
         members = sorted(members, key=lambda m: not m.recipe.update_rule().adaptive)
         self.budget = members[0].recipe.sized.budget
         tune(device)
@@ -190,8 +198,8 @@ class Training:
         self.fleet = Fleet(members, len(data.classes), device)
         rules = [m.recipe.update_rule() for m in members]
         rates = torch.stack([learning_rates(m.recipe) for m in members], dim=1)
-        self.updater = Updater(self.fleet.weights, rules, rates)
-        self._stepper = Stepper(self.fleet, self.updater, self.data, device)
+        self.optimizer = Updater(self.fleet.weights, rules, rates)
+        self._stepper = Stepper(self.fleet, self.optimizer, self.data, device)
         self._splits = {m.seed: split(len(data.train_labels), m) for m in members}
         self._history: dict[Member, list[dict[str, float]]] = {m: [] for m in members}
         self._layers: dict[Member, list[list[list[float]]]] = {m: [] for m in members}
@@ -226,7 +234,7 @@ class Training:
         for row, member in enumerate(members):
             metrics = {
                 schema.TRAIN_LOSS: loss[row] / self.budget.train_images,
-                schema.LEARNING_RATE: float(self.updater.rates[self.epoch * steps - 1, row]),
+                schema.LEARNING_RATE: float(self.optimizer.rates[self.epoch * steps - 1, row]),
                 schema.GRADIENT_NORM: norm[row] / steps,
                 schema.WEIGHT_NORM: weight_norm[row],
                 schema.UPDATE_RATIO: update_ratio[row],
@@ -268,10 +276,10 @@ class Training:
         if not stopping or not self.budget.validation_images:
             return False
         losses = [metrics[schema.VALIDATION_LOSS] for metrics in self._history[member]]
-        answers = [t.stop(losses) for t in stopping]
-        if any(answer is not None for answer in answers) and losses.index(min(losses)) == len(losses) - 1:
+        decisions = [t.stop(losses) for t in stopping]
+        if any(decision is not None for decision in decisions) and losses.index(min(losses)) == len(losses) - 1:
             self._best[member] = {name: matrix[row].clone() for name, matrix in self.fleet.state().items()}
-        return any(answers)
+        return any(decisions)
 
     def _leave(self, leaving: Sequence[int]) -> None:
         if not leaving:
@@ -279,11 +287,11 @@ class Training:
         staying = [row for row in range(len(self.fleet.members)) if row not in leaving]
         self.fleet.keep(staying)
         if staying:
-            self.updater.keep(staying)
-            self._stepper = Stepper(self.fleet, self.updater, self.data, self.device)
+            self.optimizer.keep(staying)
+            self._stepper = Stepper(self.fleet, self.optimizer, self.data, self.device)
 
     def outcomes(self, rows: Iterable[int], outcome: str) -> list[Outcome]:
-        """The endings of members, by row: the one reading of the test set, if they are tested at all."""
+        """The outcomes of members, by row, on the test images if they are tested: the one time that those are read."""
         rows = list(rows)
         if not rows:
             return []
@@ -295,14 +303,10 @@ class Training:
         if not self._tested:
             known_of_all = {schema.SECONDS: self.seconds, schema.EPOCHS: float(self.epoch)}
             return [Outcome(self.fleet.members[row], outcome, self.epoch, dict(known_of_all)) for row in rows]
-        test = (
-            permutation(len(self.data.test_labels), "test images")
-            .to(self.device)[: self.budget.test_images]
-            .sort()
-            .values
-        )
+        drawn = permutation(len(self.data.test_labels), "test images")[: self.budget.test_images]
+        test = drawn.sort().values.to(self.device)
         members = [self.fleet.members[row] for row in rows]
-        logits = evaluation.answers(
+        logits = evaluation.predict(
             self.fleet, rows, self.data.test_images, dict.fromkeys(self._splits, test), self._stepper.scales, self._tick
         )
         targets = self.data.test_labels[test]
@@ -310,7 +314,7 @@ class Training:
         known = {seed: train[:CLEAN_TRAIN_IMAGES] for seed, (train, _) in self._splits.items()}
         on_train = self._scores(rows, known)
         final = [self._probe(row) for row in rows]
-        answered = [diagnostics.of_answers(a, targets) for a in logits]
+        predictions = [diagnostics.of_predictions(of_member, targets) for of_member in logits]
         seconds = self.seconds + (time.perf_counter() - began) / len(rows)
         return [
             Outcome(
@@ -325,7 +329,7 @@ class Training:
                     schema.SECONDS: seconds,
                     schema.EPOCHS: float(self.epoch),
                     schema.FIRST_EPOCH_LOSS: self._history[member][0][schema.TRAIN_LOSS],
-                    **sureness,
+                    **calibration,
                     **diagnostics.of_probe(self._initial[member], schema.INITIAL),
                     **diagnostics.of_probe(probed, schema.FINAL),
                 },
@@ -336,17 +340,17 @@ class Training:
                     **self._details(member),
                 },
             )
-            for member, tested, trained, probed, (sureness, confusion) in zip(
-                members, on_test, on_train, final, answered, strict=True
+            for member, tested, trained, probed, (calibration, confusion) in zip(
+                members, on_test, on_train, final, predictions, strict=True
             )
         ]
 
     def _probe(self, row: int) -> dict[str, np.ndarray]:
-        """A member's network looked into, in evaluation mode, on the first of its seed's training images."""
+        """`diagnostics.probe` of a member's network, by row, on the first of its seed's training images."""
         member, network = self.fleet.members[row], self.fleet.networks[row]
         network.train(False)
         chosen = self._splits[member.seed][0][: diagnostics.PROBE_IMAGES].to(self.device)
-        images = normalise(take(self.data.train_images, chosen), *self._stepper.scales[member])
+        images = normalize(take(self.data.train_images, chosen), *self._stepper.scales[member])
         with autocast(self.budget.precision, self.device):
             return diagnostics.probe(network, images, self.data.train_labels[chosen])
 
@@ -358,7 +362,7 @@ class Training:
         """Write the fleet as it stands at the end of an epoch."""
         if not self.fleet.members:
             return
-        state = self.fleet.state() | self.updater.state()
+        state = self.fleet.state() | self.optimizer.state()
         arrays = {name: matrix.cpu().numpy() for name, matrix in state.items()}
         for row, member in enumerate(self.fleet.members):
             for name, values in self._best.get(member, {}).items():
@@ -385,7 +389,7 @@ class Training:
             rows = [f.take(files[f.path]) for f in known]
         except checkpoint.READ_ERRORS:
             return []
-        state = self.fleet.state() | self.updater.state()
+        state = self.fleet.state() | self.optimizer.state()
         if any(row[name].shape != matrix[0].shape for row in rows for name, matrix in state.items()):
             return []
         for index, (member, row, where) in enumerate(zip(members, rows, known, strict=True)):
@@ -430,8 +434,8 @@ class Training:
         return self._scores(range(len(self.fleet.members)), held_out)
 
     def _scores(self, rows: Sequence[int], chosen: Mapping[int, Tensor]) -> list[evaluation.Score]:
-        """Members, by row, on those of the data set's training images that are chosen for their seeds."""
-        logits = evaluation.answers(self.fleet, rows, self.data.train_images, chosen, self._stepper.scales, self._tick)
+        """Scores of members, by row, on the training images that are chosen for their seeds, int64 [N] on the CPU."""
+        logits = evaluation.predict(self.fleet, rows, self.data.train_images, chosen, self._stepper.scales, self._tick)
         targets = [self.data.train_labels[chosen[self.fleet.members[row].seed].to(self.device)] for row in rows]
         return evaluation.scores(logits, targets)
 
@@ -447,7 +451,7 @@ def split(size: int, member: Member) -> tuple[Tensor, Tensor]:
         raise AblateError(
             f"budget.train_images ({budget.train_images:,}) and budget.validation_images "
             f"({budget.validation_images:,}) together exceed the {size:,} training images of this data set; "
-            "lower one of them with --set."
+            "lower one of them."
         )
     order = permutation(size, member.seed, "split")
     return order[: budget.train_images], order[size - budget.validation_images :]

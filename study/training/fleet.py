@@ -101,7 +101,7 @@ class Fleet:
         self._bind()
 
     def state(self) -> dict[str, Tensor]:
-        """What training changes, [K, …] each: the matrices themselves, not copies."""
+        """Weights and buffers, [K, …] each: the matrices themselves, not copies."""
         return {"weights": self.weights} | {f"buffers.{d}".replace("torch.", ""): m for d, m in self.buffers.items()}
 
     def train(self, training: bool) -> None:
@@ -132,7 +132,7 @@ def initialised(member: Member, classes: int) -> nn.Module:
 
 
 def _layout(named: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[int, int]]:
-    """Where each tensor lies in a row: name to (start, size)."""
+    """Each tensor's name to its (start, size) in a row."""
     places, start = {}, 0
     for name, tensor in named:
         places[name] = (start, tensor.numel())

@@ -1,4 +1,4 @@
-"""Networks by name, and the place in them where dropout may act."""
+"""Networks by name, and the sites in them at which dropout may act."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
-from cifar_ablations.ablations.recipe import Network, Recipe
+from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import fills
 
 MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
@@ -22,7 +23,7 @@ MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 
 
 class DropoutSite(nn.Module):
-    """Where activations may be dropped: multiplies them by `mask` [B, *shape] in training, and else does nothing."""
+    """Multiplies activations [B, *shape] by `mask`, of their shape, in training; does nothing else."""
 
     def __init__(self, *shape: int):
         super().__init__()
@@ -65,7 +66,8 @@ class NotebookNetwork(nn.Module):
             assert convolution.bias is not None
             x = activation(x + convolution.bias.to(x.dtype)[:, None, None])
         x = x.flatten(1)
-        return self.classifier(self.dropout(last(self.hidden(x))))
+        logits: Tensor = self.classifier(self.dropout(last(self.hidden(x))))
+        return logits
 
 
 class _ConvolutionNorm(nn.Sequential):
@@ -84,7 +86,8 @@ class _Residual(nn.Module):
         self.body = nn.Sequential(_ConvolutionNorm(channels, channels), _ConvolutionNorm(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        change: Tensor = self.body(x)
+        return x + change
 
 
 class ResNet9(nn.Module):
@@ -108,7 +111,8 @@ class ResNet9(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of normalised images [B, 3, 32, 32]; Page scales them by 1/8."""
-        return 0.125 * self.classifier(self.dropout(self.features(x)))
+        logits: Tensor = self.classifier(self.dropout(self.features(x)))
+        return 0.125 * logits
 
 
 NETWORKS: dict[str, Callable[[float, int], nn.Module]] = {"notebook": NotebookNetwork, "resnet9": ResNet9}
@@ -161,7 +165,7 @@ def check(recipe: Recipe, classes: int) -> None:
     if masking and not any(isinstance(m, DropoutSite) for m in network.modules()):
         raise AblateError(
             f"model.name={name} has no {DropoutSite.__module__}.DropoutSite, so {masking[0]} would do nothing; "
-            f"put one in, or --set {masking[0]}=off"
+            f"put one in, or set {masking[0]}=off"
         )
 
 
@@ -171,7 +175,7 @@ def _factory(path: str) -> Callable[[float, int], nn.Module]:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        found = getattr(import_module(module_name), attribute)
+        found: Callable[[float, int], nn.Module] = getattr(import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         raise AblateError(f"model.name={path}: no module {error.name!r} in this folder or environment") from error
     except AttributeError as error:

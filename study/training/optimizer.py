@@ -88,7 +88,7 @@ class Updater:
             weights[a:].addcmul_(direction[a:], sizes[a:])
 
     def state(self) -> dict[str, Tensor]:
-        """What steps leave behind, [K, P] each: the matrices themselves, not copies."""
+        """First and second moments, [K, P] each: the matrices themselves, not copies."""
         return {"first": self.first, "second": self.second}
 
     def keep(self, rows: Sequence[int]) -> None:

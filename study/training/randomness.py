@@ -38,7 +38,7 @@ def permutation(size: int, *name: int | str) -> Tensor:
 def seeded(*name: int | str) -> Iterator[None]:
     """torch's global CPU generator, seeded by a name within the block and restored after it."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(*name))
+        torch.default_generator.manual_seed(key(*name))  # torch.manual_seed would seed a GPU's too, for good
         yield
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -26,6 +26,12 @@ from cifar_ablations.study.training.randomness import StepDraws, halves, permuta
 BRANCHES = 8
 """CUDA streams over which the members of a fleet are spread: parallel branches of the captured graph."""
 
+Shared = tuple[int, tuple[Technique, ...]]
+"""A seed and techniques: members that agree on them share images."""
+
+Slot = tuple[int | str, ...]
+"""The name of a draw, to be completed by the step's number."""
+
 WARM_UPS = 3
 """Steps taken and undone before a capture, so that libraries have chosen their kernels."""
 
@@ -33,12 +39,12 @@ WARM_UPS = 3
 class Stepper:
     """Takes the steps of a fleet; one is made anew whenever members leave, since their matrices move.
 
-    losses and norms, float64 [K]: sums over the
-    steps since `begin` of the loss times the batch's size and of the gradient's norm.
+    losses and norms, float64 [K]: sums over the steps since `begin` of the loss times the batch's size and of the
+    gradient's norm.
     """
 
-    def __init__(self, fleet: Fleet, updater: Updater, data: Dataset, device: torch.device):
-        self.fleet, self.updater, self.data, self.device = fleet, updater, data, device
+    def __init__(self, fleet: Fleet, optimizer: Updater, data: Dataset, device: torch.device):
+        self.fleet, self.optimizer, self.data, self.device = fleet, optimizer, data, device
         members = fleet.members
         self.budget = members[0].recipe.sized.budget
         self._visits = {_order_of(m): m for m in members}
@@ -87,7 +93,7 @@ class Stepper:
     def _step(self, size: int) -> None:
         self._set_gradients(size)
         self.norms += torch.linalg.vector_norm(self.fleet.gradients, dim=1)
-        self.updater.step(self._number, self.fleet.weights, self.fleet.gradients)
+        self.optimizer.step(self._number, self.fleet.weights, self.fleet.gradients)
         self._number += 1
         self._within += 1
 
@@ -97,7 +103,7 @@ class Stepper:
         draws = {name: keys[slot] for slot, name in enumerate(self._slots)}
         positions = self._within * self.budget.batch_size + self._ramp[:size]
         chosen = {visit: self._orders[row].index_select(0, positions) for row, visit in enumerate(self._visits)}
-        batches: dict[tuple, tuple[Tensor, Tensor]] = {}
+        batches: dict[Shared, tuple[Tensor, Tensor]] = {}
         for member, network in zip(self.fleet.members, self.fleet.networks, strict=True):
             shared = _batch_of(member)
             if shared not in batches:
@@ -118,7 +124,7 @@ class Stepper:
         self._join()
         self.losses += torch.stack(losses).double() * size
 
-    def _batch(self, chosen: Tensor, member: Member, draws: Mapping[tuple, Tensor]) -> tuple[Tensor, Tensor]:
+    def _batch(self, chosen: Tensor, member: Member, draws: Mapping[Slot, Tensor]) -> tuple[Tensor, Tensor]:
         def drawn(technique: Technique) -> StepDraws:
             return StepDraws(draws[member.seed, technique.name])
 
@@ -145,9 +151,10 @@ class Stepper:
     def _capture(self, size: int) -> None:
         """Capture a step at one batch size. Whatever the steps that warm up change is put back."""
         state = [
-            *self.fleet.state().values(), *self.updater.state().values(),
-            self._number, self._within, self.losses, self.norms,
-        ]  # fmt: skip
+            *self.fleet.state().values(),
+            *self.optimizer.state().values(),
+            *(self._number, self._within, self.losses, self.norms),
+        ]
         before = [tensor.clone() for tensor in state]
         aside = torch.cuda.Stream(self.device)
         aside.wait_stream(torch.cuda.current_stream(self.device))
@@ -184,7 +191,7 @@ def tune(device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def autocast(precision: str, device: torch.device):
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The arithmetic of forward passes: convolutions and matrix products in bf16, or nothing special for fp32."""
     if precision == "bf16":
         # A cache of cast weights would outlive the step that a graph captures.
@@ -192,7 +199,7 @@ def autocast(precision: str, device: torch.device):
     return nullcontext()
 
 
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 images [B, 3, H, W] as float32, in units of the data set's spread: torchvision's ToTensor and Normalize.
 
     Operation by operation the same, hence bitwise equal; mean and std are [3, 1, 1].
@@ -207,23 +214,26 @@ def batch(
     scale: tuple[Tensor, Tensor],
     drawn: Callable[[Technique], StepDraws],
 ) -> tuple[Tensor, Tensor]:
-    """What a network is trained on in one step: normalised images [B, 3, H, W] and class probabilities [B, classes].
+    """The input and targets of one step: normalised images [B, 3, H, W] and class probabilities [B, classes].
 
     images: uint8 [B, 3, H, W], as they are in the data set; targets: one-hot [B, classes]; scale: as `scales` has it;
     drawn: the draws of a technique at this step.
     """
-    for technique in _filling(recipe, "augment"):
+    for technique in _overriding(recipe, "augment"):
         images = technique.augment(images, drawn(technique))
-    images = normalise(images, *scale)
-    for technique in _filling(recipe, "mix"):
+    images = normalize(images, *scale)
+    for technique in _overriding(recipe, "mix"):
         images, targets = technique.mix(images, targets, drawn(technique))
     return images, targets
 
 
 def order(member: Member, images: Tensor, labels: Tensor, epoch: int) -> Tensor:
-    """In which order a member visits its training images in an epoch (from 0), int64 [images] on the CPU."""
+    """A member's training images in the order of their visits in an epoch (from 0), int64 [images] on the CPU.
+
+    images: int64, its training images; labels: int64, of all images of the data set.
+    """
     shuffled = images[permutation(len(images), member.seed, "order", epoch)]
-    if techniques := _filling(member.recipe, "order"):
+    if techniques := _overriding(member.recipe, "order"):
         first = images[permutation(len(images), member.seed, "order", 0)]
         for technique in techniques:
             shuffled = technique.order(shuffled, first, labels)
@@ -236,11 +246,11 @@ def take(images: Tensor, chosen: Tensor) -> Tensor:
 
 
 def scales(members: Iterable[Member], data: Dataset, device: torch.device) -> dict[Member, tuple[Tensor, Tensor]]:
-    """What each member's images are normalised with: mean and standard deviation, float32 [3, 1, 1]."""
-    made: dict[tuple, tuple[Tensor, Tensor]] = {}  # one pair for all that share it
+    """Each member's mean and standard deviation, float32 [3, 1, 1], with which its images are normalised."""
+    made: dict[tuple[Technique, ...], tuple[Tensor, Tensor]] = {}  # one pair for all that share it
     found = {}
     for member in members:
-        techniques = _filling(member.recipe, "standardise")
+        techniques = _overriding(member.recipe, "standardise")
         if techniques not in made:
             mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (data.mean, data.std))
             for technique in techniques:
@@ -250,46 +260,46 @@ def scales(members: Iterable[Member], data: Dataset, device: torch.device) -> di
     return found
 
 
-def _filling(recipe: Recipe, *hooks: str) -> tuple[Technique, ...]:
+def _overriding(recipe: Recipe, *hooks: str) -> tuple[Technique, ...]:
     return tuple(t for t in recipe.techniques if any(fills(t, hook) for hook in hooks))
 
 
-def _batch_of(member: Member) -> tuple:
+def _batch_of(member: Member) -> Shared:
     """Members that agree on this are trained on the very same batches."""
-    return member.seed, _filling(member.recipe, "order", "augment", "standardise", "mix")
+    return member.seed, _overriding(member.recipe, "order", "augment", "standardise", "mix")
 
 
-def _order_of(member: Member) -> tuple:
+def _order_of(member: Member) -> Shared:
     """Members that agree on this visit the training images in the same order."""
-    return member.seed, _filling(member.recipe, "order")
+    return member.seed, _overriding(member.recipe, "order")
 
 
 def _sites(network: torch.nn.Module) -> list[tuple[str, DropoutSite]]:
     return [(name, module) for name, module in network.named_modules() if isinstance(module, DropoutSite)]
 
 
-def _slots(fleet: Fleet) -> list[tuple]:
-    """The names of all draws of a step, each to be completed by the step's number.
+def _slots(fleet: Fleet) -> list[Slot]:
+    """The names of all draws of a step.
 
     Batches are drawn by seed, so that arms of one seed see the same crops; masks by member, so that members are masked
     independently of each other.
     """
-    slots: dict[tuple, None] = {}
+    slots: dict[Slot, None] = {}
     for member, network in zip(fleet.members, fleet.networks, strict=True):
-        for technique in _filling(member.recipe, "augment", "mix"):
+        for technique in _overriding(member.recipe, "augment", "mix"):
             slots[member.seed, technique.name] = None
-        for technique in _filling(member.recipe, "mask"):
+        for technique in _overriding(member.recipe, "mask"):
             for site, _ in _sites(network):
                 slots[_mask_slot(member, technique, site)] = None
     return list(slots)
 
 
-def _mask_slot(member: Member, technique: Technique, site: str) -> tuple:
+def _mask_slot(member: Member, technique: Technique, site: str) -> Slot:
     return member.seed, member.digest, technique.name, site
 
 
-def _set_masks(member: Member, network: torch.nn.Module, size: int, draws: Mapping[tuple, Tensor]) -> None:
-    masking = _filling(member.recipe, "mask")
+def _set_masks(member: Member, network: torch.nn.Module, size: int, draws: Mapping[Slot, Tensor]) -> None:
+    masking = _overriding(member.recipe, "mask")
     for name, site in _sites(network) if masking else ():
         site.mask = None
         for technique in masking:

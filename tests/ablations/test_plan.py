@@ -152,6 +152,5 @@ def test_looks_are_part_of_what_a_plan_fixes(way: str) -> None:
     fixed = _plan("techniques", profile("quick"), seeds=(7,))
     plan = with_looks(fixed, way)
     assert plan.seeds == tuple(range(7, 7 + plan.rule.looks[-1]))
-    assert plan.described()["rule"]["looks"] == list(plan.rule.looks)
     assert plan.digest() != fixed.digest()
     assert (plan.arms, plan.claims, plan.rule.margin) == (fixed.arms, fixed.claims, fixed.rule.margin)

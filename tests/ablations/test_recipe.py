@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -81,6 +83,14 @@ def test_setting_is_the_same_as_building() -> None:
 def test_a_mistaken_setting_gets_one_helpful_sentence(setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         catalog.notebook_recipe().set(setting)
+
+
+def test_a_technique_is_known_without_a_recipe() -> None:
+    """Recipes are made of techniques, and neither way back."""
+    code = (
+        "import sys, cifar_ablations.ablations.technique; sys.exit('cifar_ablations.ablations.recipe' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_technique_says_why_it_should_work() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
+import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cifar_ablations.ablations import adopted, catalog
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord
 from cifar_ablations.ablations.search import Best, Parameter, Study, around, parameter, widened
 
 
@@ -39,21 +40,21 @@ def test_every_search_asks_and_its_trials_can_be_trained(name: str, baseline: Re
     studies = next(rounds)
     for _ in range(12):
         assert len({study.name for study in studies}) == len(studies)
-        found = []
+        bests = []
         for study in studies:
             for values in study.first:
                 assert study.with_values(values).digest()
-            drawn: dict = {}
+            sampled: dict = {}
             for p in study.parameters:
-                if p.wanted(drawn):
-                    drawn[p.name] = study.grid[p.name][-1] if study.grid else _middle(p)
-            recipe = study.with_values(drawn)
-            assert {name: recipe.knobs()[name] for name in drawn if "." in name} == {
-                name: pytest.approx(value) for name, value in drawn.items() if "." in name
+                if p.wanted(sampled):
+                    sampled[p.name] = study.grid[p.name][-1] if study.grid else _middle(p)
+            recipe = study.with_values(sampled)
+            assert {name: recipe.knobs()[name] for name in sampled if "." in name} == {
+                name: pytest.approx(value) for name, value in sampled.items() if "." in name
             }
-            found.append(Best(study, 0, 0.5, drawn))
+            bests.append(Best(study, 0, 0.5, sampled))
         try:
-            studies = rounds.send(found)
+            studies = rounds.send(bests)
         except StopIteration:
             return
     raise AssertionError("the search does not end")
@@ -112,7 +113,7 @@ def test_ranges_come_from_the_knobs_and_a_knob_without_one_says_so() -> None:
         parameter("dropot.p")
 
 
-def test_what_depends_on_another_is_drawn_only_with_it(baseline: Recipe) -> None:
+def test_what_depends_on_another_is_sampled_only_with_it(baseline: Recipe) -> None:
     (study,) = next(catalog.search_module("regularization").search(baseline, 8))
     by_name = {p.name: p for p in study.parameters}
     assert by_name["mixup.alpha"].wanted({"mixup": "on"})
@@ -135,15 +136,56 @@ def test_a_recipe_comes_back_from_its_file(rate: float, p: float, padding: int, 
     for setting in (f"optimizer.rate={rate!r}", f"dropout.p={p!r}", f"augmentation.padding={padding}"):
         recipe = recipe.set(setting)
     recipe = recipe.set(f"schedule.shape={shape}")
-    written = adopted.adopted_from(
-        "found", recipe, {"dropout": {"optimizer.rate": rate}}, {"seeds": [1, 2], "a": 'x"y'}
-    )
-    content = tomllib.loads(written.as_toml())
-    again = adopted.Adopted("found", content["techniques"], content["retuned"], content["provenance"])
-    assert again.applied(profile("quick").apply(catalog.notebook_recipe())) == recipe
-    assert again.retuned == {"dropout": {"optimizer.rate": rate}}
+    provenance = AdoptionRecord(search="joint", seeds=(1, 2), command='x"y')
+    written = adopted.adopted_from("found", recipe, {"dropout": {"optimizer.rate": rate}}, provenance)
+    again = _read_back(written)
+    assert again == written
     assert again.seeds == (1, 2)
-    assert content["provenance"]["a"] == 'x"y'
+    assert again.applied(profile("quick").apply(catalog.notebook_recipe())) == recipe
+
+
+def _read_back(written: adopted.Adopted) -> adopted.Adopted:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{written.name}.toml"
+        path.write_bytes(written.as_toml().encode())
+        return adopted.read(path)
+
+
+@given(
+    names=st.lists(st.text(), min_size=3, max_size=3),
+    value=st.text() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False),
+)
+@example(names=["a.b", "ä", "\x7f"], value="\x7f\t\n\x00\\\"'\u2028")
+@example(names=["", "two words", '"""'], value="'''")
+def test_any_text_comes_back_from_its_file(names: list[str], value: str | int | float) -> None:
+    title, study, knob = names
+    record = RecipeRecord({title: {knob: value}}, {study: {knob: value}}, AdoptionRecord(command=title + str(value)))
+    written = adopted.Adopted("found", record)
+    assert _read_back(written) == written
+    assert repr(_read_back(written)) == repr(written), "a whole number and a real one are told apart"
+
+
+def test_the_file_is_written_as_it_always_was() -> None:
+    recipe = profile("quick").apply(catalog.notebook_recipe()).set("optimizer.rate=0.00001").set("mixup=on")
+    text = adopted.adopted_from("mine", recipe, {}, AdoptionRecord(search="joint", seeds=(7, 8), trial=3)).as_toml()
+    head, *tables = text.split("\n\n")
+    assert head == "# mine: adopted from a search; see [provenance]."
+    assert '[techniques.optimizer]\nkind = "adam"\nrate = 1e-05' in tables
+    assert tables[-1].startswith('[provenance]\nsearch = "joint"\n')
+    assert "\nseeds = [7, 8]\n" in tables[-1]
+    assert tables[-1].endswith("\ntrial = 3\n"), "what a search did not say is left out"
+    assert not [table for table in tables if table.startswith("[retuned")]
+
+
+@given(st.floats(1e-7, 10.0), st.integers(0, 16))
+def test_values_reach_a_recipe_as_they_were_sampled(rate: float, padding: int) -> None:
+    recipe = catalog.notebook_recipe()
+    study = Study("s", recipe, (), 1)
+    values = {"optimizer.rate": rate, "dropout.p": 0, "augmentation.padding": padding, "mixup": "on"}
+    trained = study.with_values(values)
+    typed = recipe.set(f"optimizer.rate={rate!r}").set("dropout.p=0").set(f"augmentation.padding={padding}")
+    assert repr(trained) == repr(typed.set("mixup=on"))
+    assert trained.digest() == typed.set("mixup=on").digest()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +195,7 @@ def test_a_recipe_comes_back_from_its_file(rate: float, p: float, padding: int, 
         ("[techniques.dropout]\nq = 0.5", "dropout has no knob 'q'"),
         ("[techniques.dropout]\np = 1.5", "dropout.p must lie between 0 and 0.95, not at 1.5"),
         ("[technique.dropout]\np = 0.5", "no section 'technique'; did you mean techniques?"),
-        ("[techniques]\ndropout = 0.5", "hold a table per technique"),
+        ("[techniques]\ndropout = 0.5", "the field techniques.dropout input should be an object, not '0.5'"),
         ("techniques = ", "cannot be read as a recipe"),
     ],
 )

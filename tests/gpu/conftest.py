@@ -50,9 +50,9 @@ def trained(tiny_data) -> Trained:
     """Trains members on a device; returns each one's epochs and, last, its outcome."""
 
     def run(members: list[Member], device: torch.device) -> dict[Member, list[Epoch | Outcome]]:
-        told: dict[Member, list[Epoch | Outcome]] = {member: [] for member in members}
-        train(members, tiny_data, device, lambda event: told[event.member].append(event))
-        return told
+        reported: dict[Member, list[Epoch | Outcome]] = {member: [] for member in members}
+        train(members, tiny_data, device, lambda event: reported[event.member].append(event))
+        return reported
 
     return run
 

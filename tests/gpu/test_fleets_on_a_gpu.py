@@ -57,8 +57,8 @@ def test_every_technique_agrees_with_a_cpu(mixed: list[Member], device: torch.de
     for member in mixed:
         assert _losses(here[member]) == pytest.approx(_losses(on_cpu[member]), rel=2e-2)
         first = [
-            {name: value for name, value in told[member][-1].metrics.items() if name.startswith(schema.INITIAL)}
-            for told in (on_cpu, here)
+            {name: value for name, value in reported[member][-1].metrics.items() if name.startswith(schema.INITIAL)}
+            for reported in (on_cpu, here)
         ]
         assert first[0]
         assert first[1] == pytest.approx(first[0], rel=2e-2, abs=2e-2)
@@ -85,7 +85,7 @@ def test_a_run_goes_on_from_its_checkpoint(
     second = Training(members, tiny_data, device)
     past = second.go_on(checkpoint.find(tmp_path, tiny_data.digest, device))
     assert {(event.member, event.epoch) for event in past} == {(member, 1) for member in members}
-    before, after = ({**t.fleet.state(), **t.updater.state()} for t in (first, second))
+    before, after = ({**t.fleet.state(), **t.optimizer.state()} for t in (first, second))
     assert all(torch.equal(after[name], matrix) for name, matrix in before.items())
     later = [event for _ in range(2) for event in second.run_epoch()]
     for member in members:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from scipy import stats
 
 from benchmarks import calibration, coverage
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import ArmRecord
 from cifar_ablations.reports.inference import factorial, statistics, verdict
 
 DRAWS = pytest.mark.parametrize("draws", [200, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -72,16 +75,13 @@ def test_a_t_interval_looked_at_again_and_again_does_not_hold_all_along():
     assert (abs(means) <= halves).all(axis=0).mean() < 0.8
 
 
-def test_effects_of_a_factorial_are_planted_as_the_report_computes_them():
+def test_effects_of_a_factorial_are_planted_as_the_report_computes_them(plan):
     names = {used: "+".join(sorted(used)) or "bare" for used in coverage.USED}
-    plan = {
-        "arms": [
-            {"name": name, "levels": {f: "on" if f in used else "off" for f in coverage.FACTORS}}
-            for used, name in names.items()
-        ],
-        "factors": list(coverage.FACTORS),
-        "rule": {"alpha": 0.05},
-    }
+    arms = [
+        ArmRecord(name, f"{i:016x}", levels={f: "on" if f in used else "off" for f in coverage.FACTORS})
+        for i, (used, name) in enumerate(names.items())
+    ]
+    plan = replace(plan, arms=tuple(arms), factors=coverage.FACTORS)
     runs = pd.DataFrame(
         [
             {"arm": name, "seed": seed, schema.TEST_ACCURACY: coverage.worth(used) + seed}
@@ -133,9 +133,8 @@ def test_large_effects_are_decided_at_the_first_looks(draws):
 @pytest.mark.parametrize("effect", [0.0, 1.0, 2.5])
 def test_what_is_simulated_of_the_looks_is_what_a_report_judges(plan, way, effect):
     test, looks = way
-    claim = plan["claims"][0]
-    plan |= {"seeds": list(range(looks[-1])), "claims": [claim], "arms": plan["arms"][:2]}
-    plan["rule"] |= {"test": test, "looks": list(looks), "margin": 0.01}
+    claim, rule = plan.claims[0], replace(plan.rule, test=test, looks=looks, margin=0.01)
+    plan = replace(plan, seeds=tuple(range(looks[-1])), claims=(claim,), arms=plan.arms[:2], rule=rule)
     for seed in range(2):
         d = 0.01 * (effect + np.random.default_rng(seed).standard_normal(looks[-1]))
         rows = [
@@ -143,10 +142,10 @@ def test_what_is_simulated_of_the_looks_is_what_a_report_judges(plan, way, effec
                 "arm": arm,
                 "seed": s,
                 "converged": True,
-                schema.TEST_ACCURACY: 0.5 + (d[s] if arm == claim["treatment"] else 0),
+                schema.TEST_ACCURACY: 0.5 + (d[s] if arm == claim.treatment else 0),
             }
-            for arm in (claim["treatment"], claim["control"])
-            for s in plan["seeds"]
+            for arm in (claim.treatment, claim.control)
+            for s in plan.seeds
         ]
         row = verdict.judge(plan, pd.DataFrame(rows)).iloc[0]
         expected, look = calibration.decided(d, test, looks, 0.01)

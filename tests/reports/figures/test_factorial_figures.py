@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import pandas as pd
 import pytest
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import ArmRecord
 from cifar_ablations.reports.figures import interactions, main_effects, theme, waterfall
 from cifar_ablations.reports.inference import factorial
 from cifar_ablations.reports.pages import drawings, plan_page
 
-FACTORS = ["a", "b", "c"]
+FACTORS = ("a", "b", "c")
 USED = [frozenset(s) for size in (3, 2, 1, 0) for s in combinations(FACTORS, size)]
 WORTH = {"a": 0.05, "b": -0.02, "c": 0.001}
 
@@ -28,35 +30,30 @@ def name_of(used):
 
 @pytest.fixture
 def crossed(plan):
-    arms = [
-        {
-            "name": name_of(u),
-            "digest": f"{i:016x}",
-            "knobs": {},
-            "levels": {f: "on" if f in u else "off" for f in "abc"},
-        }
+    arms = tuple(
+        ArmRecord(name_of(u), f"{i:016x}", levels={f: "on" if f in u else "off" for f in "abc"})
         for i, u in enumerate(USED, start=1)
-    ]
+    )
     titles = {"a": "the first <technique>", "b": "second", "c": "third"}
-    claims = [
-        plan["claims"][0] | {
-            "technique": factor, "treatment": f"with {factor}", "control": f"without {factor}",
-            "family": "test accuracy on average", "over": [[name_of(u), 0.25 if factor in u else -0.25] for u in USED],
-        }
+    claims = tuple(
+        replace(
+            plan.claims[0], technique=factor, treatment=f"with {factor}", control=f"without {factor}",
+            family="test accuracy on average", over=tuple((name_of(u), 0.25 if factor in u else -0.25) for u in USED),
+        )
         for factor in FACTORS
-    ]  # fmt: skip
-    return plan | {"arms": arms, "factors": FACTORS, "claims": claims, "references": [], "titles": titles}
+    )  # fmt: skip
+    return replace(plan, arms=arms, factors=FACTORS, claims=claims, references=(), titles=titles)
 
 
 @pytest.fixture
 def crossed_runs(crossed):
     rows = []
-    for seed in crossed["seeds"]:
+    for seed in crossed.seeds:
         rng = np.random.default_rng(seed)
-        for arm, used in zip(crossed["arms"], USED, strict=True):
+        for arm, used in zip(crossed.arms, USED, strict=True):
             accuracy = 0.5 + sum(WORTH[f] for f in used) + 0.03 * ({"a", "b"} <= used) + rng.normal(0, 0.002)
             endings = dict.fromkeys(schema.ENDINGS, 1.0)
-            about = {"arm": arm["name"], "seed": seed, "digest": arm["digest"], "outcome": schema.FINISHED}
+            about = {"arm": arm.name, "seed": seed, "digest": arm.digest, "outcome": schema.FINISHED}
             rows.append({**about, "converged": True, **endings, schema.TEST_ACCURACY: accuracy})
     return pd.DataFrame(rows)
 
@@ -75,13 +72,13 @@ def test_a_waterfall_goes_from_the_bare_recipe_to_the_full_one(crossed, crossed_
     assert data["end"].iloc[-2] == pytest.approx(whole["full recipe"]), "the bars add up"
     assert bars["value"].is_monotonic_decreasing
     expected = (100 * parts.set_index("factor")[["shapley", "shapley_low", "shapley_high"]]).loc[["a", "c", "b"]]
-    assert bars["label"].to_list() == [crossed["titles"][f] for f in ("a", "c", "b")]
+    assert bars["label"].to_list() == [crossed.titles[f] for f in ("a", "c", "b")]
     np.testing.assert_allclose(bars[["value", "low", "high"]], expected)
     assert set(data["n"]) == {5}
 
 
 def test_a_half_fraction_has_no_waterfall(crossed, crossed_runs):
-    half = crossed | {"arms": [arm for arm, used in zip(crossed["arms"], USED, strict=True) if len(used) % 2]}
+    half = replace(crossed, arms=tuple(arm for arm, u in zip(crossed.arms, USED, strict=True) if len(u) % 2))
     parts = factorial.contributions(half, crossed_runs, schema.TEST_ACCURACY)
     assert waterfall.data(parts, half, crossed_runs).empty
     assert len(main_effects.data(crossed_runs, half)) == 3 * 6
@@ -94,7 +91,8 @@ def test_interactions_are_greyed_by_holms_p(crossed, crossed_runs):
     assert data["told"].to_list() == (pairs["p_holm"] < 0.05).to_list()
     told = data.set_index(["one", "other"])["told"]
     assert told["the first <technique>", "second"]
-    assert interactions.data(pairs, crossed | {"rule": crossed["rule"] | {"alpha": 0.0}})["told"].sum() == 0
+    strictest = replace(crossed, rule=replace(crossed.rule, alpha=0.0))
+    assert interactions.data(pairs, strictest)["told"].sum() == 0
     svg = theme.svg(interactions.draw(data), "x")
     assert svg.count(f"fill: var(--figure-grid, {theme.GRID})") == int((~data["told"]).sum())
     assert "the first <technique> and second" in interactions.describe(data)
@@ -104,7 +102,7 @@ def test_main_effects_are_means_over_arms_of_a_seed(crossed, crossed_runs):
     data = main_effects.data(crossed_runs, crossed)
     table = crossed_runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY) * 100
     for factor in FACTORS:
-        rows = data[data["label"] == crossed["titles"][factor]].set_index("seed")
+        rows = data[data["label"] == crossed.titles[factor]].set_index("seed")
         having = [name_of(used) for used in USED if factor in used]
         np.testing.assert_allclose(rows["having"], table[having].mean(axis=1))
         np.testing.assert_allclose(rows["lacking"], table.drop(columns=having).mean(axis=1))
@@ -141,7 +139,7 @@ def test_a_factorials_page(crossed, crossed_runs, tmp_path, monkeypatch, many):
     monkeypatch.setattr(drawings, "MANY_ARMS", many)
     writer = Writer(tmp_path)
     experiment = writer.experiment("crossed")
-    small = crossed | {"seeds": [0, 1]}
+    small = replace(crossed, seeds=(0, 1))
     parent = writer.invoke(experiment, small)
     for row in crossed_runs[crossed_runs["seed"] < 2].to_dict("records"):
         writer.train(experiment, parent, small, row)

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,9 +27,9 @@ def curves(runs):
 
 def test_forest_data(plan, runs):
     verdicts = verdict.judge(plan, runs)
-    data = forest.data(verdicts, plan["titles"])
+    data = forest.data(verdicts, plan.titles)
     np.testing.assert_allclose(data[["effect", "low", "high"]], 100 * verdicts[["difference", "low", "high"]])
-    assert data["label"].to_list() == ["dropout", "dropout", plan["titles"]["hostile"], "dropout"]
+    assert data["label"].to_list() == ["dropout", "dropout", plan.titles["hostile"], "dropout"]
     assert data["where"].to_list() == ["in the full recipe"] * 3 + ["on its own"]
     assert set(data["margin"]) == {0.5}
     nothing = verdict.judge(plan, runs.iloc[:0])
@@ -60,11 +61,11 @@ def test_seeds_data(plan, runs):
 
 
 def test_mechanism_data(plan, runs):
-    claims = [claim | {"mechanism": (schema.TRAIN_ACCURACY, schema.SECONDS)} for claim in plan["claims"]]
-    data = mechanism.data(runs, plan | {"claims": claims})
+    claims = tuple(replace(claim, mechanism=(schema.TRAIN_ACCURACY, schema.SECONDS)) for claim in plan.claims)
+    data = mechanism.data(runs, replace(plan, claims=claims))
     rows = data[(data["metric"] == schema.TRAIN_ACCURACY) & (data["treatment"] == "full recipe")]
     rows = rows[rows["control"] == "without dropout"]
-    assert rows["seed"].to_list() == plan["seeds"], "once, though two claims compare these arms"
+    assert tuple(rows["seed"]) == plan.seeds, "once, though two claims compare these arms"
     for column, arm in (("having", "full recipe"), ("lacking", "without dropout")):
         expected = 100 * runs.loc[(runs["arm"] == arm) & runs["converged"], schema.TRAIN_ACCURACY]
         np.testing.assert_allclose(rows[column], expected)
@@ -76,16 +77,16 @@ def test_paired_data(plan, runs):
     data = paired.data(runs, plan)
     accuracy = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY) * 100
     assert data.groupby(["where", "label"], sort=False).size().to_dict() == {
-        ("in the full recipe", "dropout"): 6, ("in the full recipe", plan["titles"]["hostile"]): 6,
+        ("in the full recipe", "dropout"): 6, ("in the full recipe", plan.titles["hostile"]): 6,
         ("on its own", "dropout"): 5,
     }  # fmt: skip
     rows = data[(data["label"] == "dropout") & (data["where"] == "in the full recipe")].set_index("seed")
     np.testing.assert_allclose(rows["having"], accuracy["full recipe"])
     np.testing.assert_allclose(rows["lacking"], accuracy["without dropout"])
     assert "dropout in the full recipe: higher in 6 of 6 seeds" in paired.describe(data)
-    over = [claim | {"over": [["full recipe", 1.0], ["bare recipe", -1.0]]} for claim in plan["claims"]]
-    assert paired.data(runs, plan | {"claims": over}).empty
-    ledger = paired.data(runs, plan | {"layout": "ledger"})
+    over = tuple(replace(claim, over=(("full recipe", 1.0), ("bare recipe", -1.0))) for claim in plan.claims)
+    assert paired.data(runs, replace(plan, claims=over)).empty
+    ledger = paired.data(runs, replace(plan, layout="ledger"))
     assert set(ledger["where"]) == {""}
     assert ledger["label"].iloc[0] == "without dropout → full recipe"
 
@@ -104,9 +105,9 @@ def test_cost_data(plan, runs):
 
 def test_cost_counts_images_where_an_arm_has_no_time(plan, runs):
     runs.loc[runs["arm"] == "bare recipe", schema.SECONDS] = np.nan
-    assert cost.data(runs, plan)["arm"].to_list() == [a["name"] for a in plan["arms"] if a["name"] != "bare recipe"]
-    arms = [arm | {"knobs": {"budget.train_images": 4_000, "data_size.share": 0.5}} for arm in plan["arms"]]
-    data = cost.data(runs, plan | {"arms": arms})
+    assert cost.data(runs, plan)["arm"].to_list() == [a.name for a in plan.arms if a.name != "bare recipe"]
+    knobs = {"budget.train_images": 4_000, "data_size.share": 0.5}
+    data = cost.data(runs, replace(plan, arms=tuple(replace(arm, knobs=knobs) for arm in plan.arms)))
     assert set(data["unit"]) == {"images"}
     assert data["cost"].to_list() == [6.0] * 5, "three epochs of two thousand"
     assert "full recipe: 70" in cost.describe(data)
@@ -143,24 +144,21 @@ def test_learning_curves_data(plan, curves):
 
 
 def test_learning_curves_without_validation_or_claims(plan, curves):
-    alone = plan | {"claims": [], "arms": plan["arms"][:1]}
+    alone = replace(plan, claims=(), arms=plan.arms[:1])
     data = learning_curves.data(curves[curves["metric"] == schema.TRAIN_LOSS], alone)
     assert set(data["metric"]) == {schema.TRAIN_LOSS}
     assert data["mean"].to_list() == pytest.approx([3.5, 4.5, 5.5])
 
 
 def drawn(plan, runs, curves):
-    verdicts, claims = verdict.judge(plan, runs), plan["claims"]
+    explained = replace(plan, claims=tuple(replace(c, mechanism=(schema.TRAIN_ACCURACY,)) for c in plan.claims))
     return [
-        (forest, forest.data(verdicts, plan["titles"])),
+        (forest, forest.data(verdict.judge(plan, runs), plan.titles)),
         (seeds, seeds.data(runs, plan)),
         (paired, paired.data(runs, plan)),
         (cost, cost.data(runs, plan)),
         (learning_curves, learning_curves.data(curves, plan)),
-        (
-            mechanism,
-            mechanism.data(runs, plan | {"claims": [c | {"mechanism": (schema.TRAIN_ACCURACY,)} for c in claims]}),
-        ),
+        (mechanism, mechanism.data(runs, explained)),
     ]
 
 

@@ -27,8 +27,8 @@ EPOCHS, RUNGS, CHANCE = 12, [3, 6], 0.1
 RATE, DROPOUT, SHAPE = "optimizer.rate", "dropout.p", "schedule.shape"
 
 RATES = [
-    Study("sgd", [Parameter(RATE, 0.003, 0.3, True, doc="the learning rate")], {"optimizer.kind": "sgd"}, 1, [RATE]),
-    Study(HOSTILE, [Parameter(RATE, 3e-4, 0.03, True)], {}, 1, []),
+    Study("sgd", [Parameter(RATE, 0.003, 0.3, True, doc="the learning rate")], {"optimizer.kind": "sgd"}, 1, (RATE,)),
+    Study(HOSTILE, [Parameter(RATE, 3e-4, 0.03, True)], {}, 1, ()),
 ]
 JOINT = [
     Study(
@@ -40,7 +40,7 @@ JOINT = [
         ],
         {},
         0,
-        [],
+        (),
         sampler="random",
     )
 ]

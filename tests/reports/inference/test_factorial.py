@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, permutations
 
 import numpy as np
@@ -15,8 +16,10 @@ from scipy import stats
 
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.designs import factorial, half_fraction, ladder, leave_two_out, switched_on
+from cifar_ablations.ablations.record import ArmRecord
 from cifar_ablations.reports.inference import factorial as report
 from cifar_ablations.reports.inference import verdict
+from tests.reports.conftest import small_plan
 
 FACTORS = ["a", "b", "c", "d"]
 EVERY = [frozenset(s) for size in range(5) for s in combinations(FACTORS, size)]
@@ -25,10 +28,10 @@ games = hnp.arrays(np.float64, 16, elements=st.floats(-10, 10))
 
 def plan_of(used, factors=FACTORS):
     arms = [
-        {"name": "+".join(sorted(u)) or "bare", "levels": {f: "on" if f in u else "off" for f in factors}} for u in used
+        ArmRecord("+".join(sorted(u)) or "bare", f"{i:016x}", levels={f: "on" if f in u else "off" for f in factors})
+        for i, u in enumerate(used)
     ]
-    rule = {"alpha": 0.05, "margin": 0.005, "test": "paired t", "correction": "holm", "confirmatory_seeds": 10}
-    return {"arms": arms, "factors": factors, "rule": rule, "claims": [], "seeds": list(range(6)), "name": "factorial"}
+    return replace(small_plan(), arms=tuple(arms), factors=tuple(factors), claims=(), seeds=tuple(range(6)))
 
 
 def runs_of(values, used):
@@ -143,22 +146,22 @@ def test_incomplete_seeds_are_left_out_and_a_half_fraction_has_no_shapley_value(
 def test_a_claim_about_a_mean_over_arms_is_the_main_effect():
     recipe = catalog.notebook_recipe()
     made = catalog.make_plan("factorial", recipe, catalog_profile(), tuple(range(6)))
-    described = made.described() | {"titles": {}}
+    plan = made.record(catalog_profile(), small_plan().data)
     rng = np.random.default_rng(4)
     runs = pd.DataFrame(
         [
             {
-                "arm": arm["name"], "seed": seed, "converged": True, "outcome": schema.FINISHED,
+                "arm": arm.name, "seed": seed, "converged": True, "outcome": schema.FINISHED,
                 schema.TEST_ACCURACY: rng.normal(), schema.GENERALISATION_GAP: rng.normal(),
             }
-            for arm in described["arms"]
+            for arm in plan.arms
             for seed in range(6)
         ]
     )  # fmt: skip
-    verdicts = verdict.judge(described, runs)
-    effects = report.contributions(described, runs, schema.TEST_ACCURACY).set_index("factor")
+    verdicts = verdict.judge(plan, runs)
+    effects = report.contributions(plan, runs, schema.TEST_ACCURACY).set_index("factor")
     accuracy = verdicts[verdicts["metric"] == schema.TEST_ACCURACY].set_index("technique")
-    for name in described["factors"]:
+    for name in plan.factors:
         assert accuracy.loc[name, "difference"] == pytest.approx(effects.loc[name, "main"])
         assert accuracy.loc[name, "p"] == pytest.approx(effects.loc[name, "main_p"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -182,7 +181,7 @@ def test_the_arm_that_learned_least_is_named_where_it_differs_much(plan):
 def test_the_table_of_arms_says_who_has_learned(plan, runs):
     runs.loc[runs["arm"] == "only dropout", schema.TRAIN_ACCURACY] = 0.11
     runs.loc[runs["arm"] == "full recipe", schema.TRAIN_ACCURACY] = 0.9
-    runs.loc[runs["arm"].isin([plan["arms"][2]["name"], "bare recipe"]), schema.TRAIN_ACCURACY] = 0.6
+    runs.loc[runs["arm"].isin([plan.arms[2].name, "bare recipe"]), schema.TRAIN_ACCURACY] = 0.6
     runs.loc[runs["arm"] == "without dropout", ["converged", "outcome"]] = [False, schema.DIVERGED]
     table = tables.arm_table(plan, runs).set_index("arm")
     assert table["fit"].to_list() == [
@@ -198,7 +197,7 @@ def unlearned(tmp_path_factory):
     from mlflow.entities import Metric
 
     folder = tmp_path_factory.mktemp("unlearned")
-    writer, plan = Writer(folder), copy.deepcopy(small_plan())
+    writer, plan = Writer(folder), small_plan()
     experiment = writer.experiment("first")
     parent = writer.invoke(experiment, plan, started=1_000)
     frame = planted_runs(plan)

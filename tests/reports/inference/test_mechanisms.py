@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from PIL import Image
 from scipy import stats
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import GalleryRecord, PictureRecord, ReasonRecord
 from cifar_ablations.reports.figures import gallery, gap, images, theme
 from cifar_ablations.reports.inference import mechanisms
 from cifar_ablations.reports.pages import plan_page
@@ -27,15 +29,14 @@ def picture(value):
 def kept():
     """Two pipelines that change images, one of them with a hostile name, and one that does not."""
     rows = []
-    for first, pipeline, arms in ((0, "augmentation", ["full recipe", "without dropout", "x"]), (100, HOSTILE, ["y"])):
+    for first, pipeline, arms in ((0, "augmentation", ("full recipe", "without dropout", "x")), (100, HOSTILE, ("y",))):
         for subject in (0, 1):
             rows += [
-                {"pipeline": pipeline, "arms": arms, "subject": subject, "label": f"class {subject}", "epoch": epoch,
-                 "png": picture(first + 10 * subject + epoch)}
+                PictureRecord(pipeline, arms, subject, f"class {subject}", epoch, picture(first + 10 * subject + epoch))
                 for epoch in range(4)
-            ]  # fmt: skip
-    rows += [rows[0] | {"pipeline": "", "arms": ["bare recipe"], "epoch": epoch} for epoch in range(4)]
-    return {"seed": 0, "images": rows}
+            ]
+    rows += [replace(rows[0], pipeline="", arms=("bare recipe",), epoch=epoch) for epoch in range(4)]
+    return GalleryRecord(0, tuple(rows))
 
 
 def test_the_gallery_leaves_out_what_changes_nothing(kept):
@@ -43,8 +44,8 @@ def test_the_gallery_leaves_out_what_changes_nothing(kept):
     assert data["pipeline"].unique().tolist() == ["augmentation", HOSTILE]
     assert data["arms"].unique().tolist() == ["“full recipe” and 2 arms with the same", "“y”"]
     assert len(data) == 16
-    assert gallery.data({}).empty
-    assert gallery.data({"seed": 0, "images": kept["images"][-4:]}).empty
+    assert gallery.data(GalleryRecord()).empty
+    assert gallery.data(GalleryRecord(0, kept.images[-4:])).empty
 
 
 def test_a_gallery_places_its_pictures_pixel_by_pixel(kept):
@@ -68,8 +69,8 @@ def test_a_gallery_places_its_pictures_pixel_by_pixel(kept):
 
 
 def test_a_visit_that_was_not_leaves_a_gap(kept):
-    rows = [row for row in kept["images"] if (row["epoch"], row["subject"]) != (2, 0)]
-    data = gallery.data({"seed": 0, "images": rows})
+    rows = tuple(row for row in kept.images if (row.epoch, row.subject) != (2, 0))
+    data = gallery.data(GalleryRecord(0, rows))
     (shown,) = gallery.draw(data).axes[0].images
     left = 2 * (32 + gallery.GAP) + gallery.LEAD
     canvas = np.asarray(shown.get_array())
@@ -79,7 +80,7 @@ def test_a_visit_that_was_not_leaves_a_gap(kept):
 
 def test_gap_data(plan, runs):
     data = gap.data(runs, plan).set_index("arm")
-    assert list(data.index) == [arm["name"] for arm in plan["arms"]]
+    assert list(data.index) == [arm.name for arm in plan.arms]
     expected = runs.groupby("arm")[[schema.TRAIN_ACCURACY, schema.TEST_ACCURACY]].mean() * 100
     np.testing.assert_allclose(data["train"], expected[schema.TRAIN_ACCURACY].reindex(data.index))
     np.testing.assert_allclose(data["test"], expected[schema.TEST_ACCURACY].reindex(data.index))
@@ -92,9 +93,9 @@ def test_gap_data(plan, runs):
 
 
 def test_the_inside_of_a_comparison_is_a_paired_interval(plan, runs):
-    claims = [claim | {"mechanism": (schema.ENTROPY,)} for claim in plan["claims"]]
+    claims = tuple(replace(claim, mechanism=(schema.ENTROPY,)) for claim in plan.claims)
     runs[schema.ENTROPY] = np.random.default_rng(0).normal(1, 0.1, len(runs))
-    table = mechanisms.table(plan | {"claims": claims}, runs)
+    table = mechanisms.table(replace(plan, claims=claims), runs)
     assert table.columns.tolist() == mechanisms.COLUMNS
     by_arm = runs[runs["converged"]].pivot(index="seed", columns="arm", values=schema.ENTROPY)
     rows = table[table["metric"] == schema.ENTROPY].set_index(["technique", "comparison"])
@@ -117,9 +118,9 @@ def test_the_inside_of_a_comparison_is_a_paired_interval(plan, runs):
 
 
 def test_the_inside_of_a_factorial_is_of_all_its_arms(plan, runs):
-    over = [["full recipe", 0.5], ["without dropout", 0.5], ["bare recipe", -1.0]]
-    claim = plan["claims"][0] | {"over": over, "treatment": "with dropout", "control": "without dropout, anywhere"}
-    table = mechanisms.table(plan | {"claims": [claim]}, runs)
+    over = (("full recipe", 0.5), ("without dropout", 0.5), ("bare recipe", -1.0))
+    claim = replace(plan.claims[0], over=over, treatment="with dropout", control="without dropout, anywhere")
+    table = mechanisms.table(replace(plan, claims=(claim,)), runs)
     found = table[table["metric"] == schema.TRAIN_ACCURACY].iloc[0]
     by_arm = (
         runs[runs["converged"]]
@@ -133,24 +134,23 @@ def test_the_inside_of_a_factorial_is_of_all_its_arms(plan, runs):
 
 
 def test_comparisons_in_one_place_are_told_apart_by_their_arms(plan):
-    one, other = plan["claims"][0], plan["claims"][0] | {"treatment": "bare recipe"}
-    labels = [c["label"] for c in mechanisms.comparisons(plan | {"claims": [one, other]})]
+    one, other = plan.claims[0], replace(plan.claims[0], treatment="bare recipe")
+    labels = [c.label for c in mechanisms.comparisons(replace(plan, claims=(one, other)))]
     assert labels == ["full recipe / without dropout", "bare recipe / without dropout"]
-    more = mechanisms.comparisons(plan | {"claims": [one | {"beyond": ["bare recipe", "only dropout"]}]})
-    assert more[0]["label"] == "full recipe / without dropout", "the numbers are of these two alone"
-    ledger = mechanisms.comparisons(plan | {"layout": "ledger"})
-    assert ledger[0]["label"] == "full recipe / without dropout"
+    more = mechanisms.comparisons(replace(plan, claims=(replace(one, beyond=("bare recipe", "only dropout")),)))
+    assert more[0].label == "full recipe / without dropout", "the numbers are of these two alone"
+    ledger = mechanisms.comparisons(replace(plan, layout="ledger"))
+    assert ledger[0].label == "full recipe / without dropout"
 
 
 def test_the_page_sets_claims_beside_what_was_seen(plan, runs, kept, tmp_path):
-    reason = {"text": "Because of <noise>", "source": "Author & Author 2014"}
-    claims = [claim | {"mechanism": (schema.ENTROPY,)} for claim in plan["claims"]]
-    claims[2]["technique"] = HOSTILE + r' "\d'
-    plan = plan | {"claims": claims, "reasons": {"dropout": reason}}
+    reason = ReasonRecord("Because of <noise>", "Author & Author 2014")
+    claims = [replace(claim, mechanism=(schema.ENTROPY,)) for claim in plan.claims]
+    claims[2] = replace(claims[2], technique=HOSTILE + r' "\d')
+    plan = replace(plan, claims=tuple(claims), reasons={"dropout": reason})
     writer = Writer(tmp_path)
     experiment = writer.experiment("first")
-    parent = writer.invoke(experiment, plan)
-    writer.client.log_dict(parent, kept, schema.GALLERY_FILE)
+    parent = writer.invoke(experiment, plan, gallery=kept)
     for row in runs.to_dict("records"):
         writer.train(experiment, parent, plan, row)
     (path,) = plan_page.write_reports(writer.uri, tmp_path / "pages")
@@ -162,7 +162,7 @@ def test_the_page_sets_claims_beside_what_was_seen(plan, runs, kept, tmp_path):
     assert len(shown) == 2, "an image per pipeline that changes anything"
     assert all(a["xlink:href"].startswith("data:image/png") for a in shown)
     table = pd.read_csv(path.with_name(f"{path.stem}-mechanisms.csv"))
-    assert table["technique"].unique().tolist() == ["dropout", claims[2]["technique"]]
+    assert table["technique"].unique().tolist() == ["dropout", claims[2].technique]
     assert len(parsed.all("script")) == 1
     grouped = f"/runs?workflowType=machine_learning&viewStateShareKey={schema.GROUPED_VIEW}"
     assert any(a.get("href", "").endswith(grouped) for a in parsed.all("a"))
@@ -170,7 +170,6 @@ def test_the_page_sets_claims_beside_what_was_seen(plan, runs, kept, tmp_path):
 
 def test_the_page_says_why_there_are_no_pictures(plan, tmp_path):
     writer = Writer(tmp_path)
-    parent = writer.invoke(writer.experiment("first"), plan)
-    writer.client.log_dict(parent, {"seed": 0, "images": [], "error": f"ValueError: {HOSTILE}"}, schema.GALLERY_FILE)
+    writer.invoke(writer.experiment("first"), plan, gallery=GalleryRecord(error=f"ValueError: {HOSTILE}"))
     (path,) = plan_page.write_reports(writer.uri, tmp_path / "pages")
     assert f"Could not be drawn: ValueError: {HOSTILE}" in Parsed(path.read_text(encoding="utf-8")).text

@@ -59,16 +59,16 @@ MUTATIONS = {
     ),
     "signs of the weights swapped": (
         "contrast",
-        '(claim["treatment"], 1.0), (claim["control"], -1.0)',
-        '(claim["treatment"], -1.0), (claim["control"], 1.0)',
+        "(claim.treatment, 1.0), (claim.control, -1.0)",
+        "(claim.treatment, -1.0), (claim.control, 1.0)",
         "registration",
     ),
     "diverged runs dropped from the images": ("contrast", "weight * accuracy", "0.0", "registration"),
     "sign of a claim ignored": ("verdict", '* row["sign"] > 0', "> 0", "verdict"),
     "allowance left out": ("verdict", "test.zero_p(d + allowed)", "test.zero_p(d)", "verdict"),
-    "level not shared out over the looks": ("verdict", "max(1, len(looks))", "1", "registration"),
-    "looks at all the seeds": ("verdict", 'isin(plan["seeds"][:look])', 'isin(plan["seeds"])', "registration"),
-    "looks that wait for nobody": ("verdict", "if all((name, seed)", "if any((name, seed)", "registration"),
+    "level not shared out over the looks": ("verdict", "max(1, len(rule.looks))", "1", "registration"),
+    "looks at all the seeds": ("verdict", "isin(plan.seeds[:look])", "isin(plan.seeds)", "registration"),
+    "looks that wait for nobody": ("verdict", "if all((arm.name, seed)", "if any((arm.name, seed)", "registration"),
     "images of a verdict at another level": (
         "verdict",
         "two_way_interval(by_image, 1 - alpha)",
@@ -85,8 +85,8 @@ MUTATIONS = {
     ),
     "late by margin or seeds overlooked": (
         "registration",
-        ", weighed, rule, list(plan",
-        ", weighed, list(plan",
+        "tuple(weighed), plan.rule, plan",
+        "tuple(weighed), plan",
         "registration",
     ),
     "late without results": ("registration", "if _seen_since(other, invocation, runs)", "if True", "registration"),
@@ -120,7 +120,7 @@ MUTATIONS = {
 def copied(folder: Path) -> Path:
     """The code that reports are tested with; without what the tests of trainings need."""
     no_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for package in ("ablations", "reports", "benchmarks", "study"):
+    for package in ("cifar_ablations", "ablations", "reports", "benchmarks", "study"):
         shutil.copytree(ROOT / package, folder / package, symlinks=True, ignore=no_caches)
     (folder / "tests" / "reports" / "inference").mkdir(parents=True)
     shutil.copy(ROOT / "tests" / "reports" / "conftest.py", folder / "tests" / "reports")

@@ -1,6 +1,7 @@
 """Verdicts of planted effects, their corrections, and how they are worded."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,15 @@ def frame(plan, values):
 
 
 def one_claim(plan, seeds=12, sign=1):
-    claim = plan["claims"][0] | {"sign": sign}
-    return plan | {"claims": [claim], "seeds": list(range(seeds))}
+    return of_claims(plan, replace(plan.claims[0], sign=sign), seeds=seeds)
+
+
+def of_claims(plan, *claims, seeds=12):
+    return replace(plan, claims=claims, seeds=tuple(range(seeds)))
+
+
+def worded(plan, runs):
+    return phrases.with_sentences(plan, verdict.judge(plan, runs))
 
 
 WOBBLE = 0.001 * np.array([1, -1, 2, -2, 0, 1, -1, 2, -2, 0, 1, -1])
@@ -37,7 +45,7 @@ WOBBLE = 0.001 * np.array([1, -1, 2, -2, 0, 1, -1, 2, -2, 0, 1, -1])
 def judged(plan, effect, spread=1.0, sign=1, n=12):
     control = 0.7 + 0.02 * np.sin(np.arange(n))
     runs = frame(plan, {"full recipe": control + effect + spread * WOBBLE[:n], "without dropout": control})
-    return verdict.judge(one_claim(plan, sign=sign), runs).iloc[0]
+    return worded(one_claim(plan, sign=sign), runs).iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -95,10 +103,10 @@ def test_holm_decides(plan):
     control = 0.7 + 0.01 * np.cos(np.arange(12))
     effect = stats.t.ppf(1 - 0.035 / 2, 11) * WOBBLE.std(ddof=1) / math.sqrt(12)
     nearly = control + effect + WOBBLE - WOBBLE.mean()
-    runs = frame(plan, {"full recipe": nearly, "without dropout": control, plan["arms"][2]["name"]: control})
-    tight = one_claim(plan) | {"rule": plan["rule"] | {"margin": 1e-6}}
+    runs = frame(plan, {"full recipe": nearly, "without dropout": control, plan.arms[2].name: control})
+    tight = replace(one_claim(plan), rule=replace(plan.rule, margin=1e-6))
     assert verdict.judge(tight, runs)["verdict"].to_list() == ["supported"]
-    both = tight | {"claims": [plan["claims"][0], plan["claims"][2] | {"sign": -1}]}
+    both = replace(tight, claims=(plan.claims[0], replace(plan.claims[2], sign=-1)))
     assert verdict.judge(both, runs)["p"].to_list() == pytest.approx([0.035, 0.035])
     assert verdict.judge(both, runs)["verdict"].to_list() == ["inconclusive", "inconclusive"]
 
@@ -128,29 +136,32 @@ def test_not_enough_seeds(plan, n):
     runs = frame(plan, {"full recipe": [0.7, 0.8], "without dropout": [0.6] * n + [None]})
     if n == 0:
         runs = runs.iloc[:0]
-    row = verdict.judge(one_claim(plan), runs).iloc[0]
-    assert row["sentence"] == f"INCONCLUSIVE: not enough seeds yet ({n} of 12 paired)."
-    assert answer.headlines(plan, verdict.judge(one_claim(plan), runs)) == [
+    found = worded(one_claim(plan), runs)
+    assert found.iloc[0]["reason"] == verdict.TOO_FEW
+    assert found.iloc[0]["sentence"] == f"INCONCLUSIVE: not enough seeds yet ({n} of 12 paired)."
+    assert answer.headlines(plan, found) == [
         "In the full recipe, no technique has a resolved effect on test accuracy yet (1 claim)."
     ]
 
 
 def test_no_spread_is_no_verdict(plan):
     runs = frame(plan, {"full recipe": [0.7, 0.72], "without dropout": [0.6, 0.62]})
-    row = verdict.judge(one_claim(plan, 2), runs).iloc[0]
+    row = worded(one_claim(plan, 2), runs).iloc[0]
+    assert row["reason"] == verdict.NO_SPREAD
     assert row["sentence"] == "INCONCLUSIVE: the difference is +10.00 pp on each of 2 seeds, so no test applies."
     assert row[["low", "high", "p", "detectable", "seeds_needed"]].isna().all()
 
 
 def test_all_diverged_is_no_verdict(plan):
     runs = frame(plan, {"full recipe": [0.1] * 3, "without dropout": [0.1] * 3}).assign(converged=False)
-    row = verdict.judge(one_claim(plan, 3), runs).iloc[0]
-    assert (row["verdict"], row["reason"]) == ("inconclusive", "every run of both arms diverged (3 seeds)")
+    row = worded(one_claim(plan, 3), runs).iloc[0]
+    assert (row["verdict"], row["reason"]) == ("inconclusive", verdict.ALL_DIVERGED)
+    assert row["sentence"] == "INCONCLUSIVE: every run of both arms diverged (3 seeds)."
 
 
 def test_unknown_rule_is_refused(plan, runs):
     with pytest.raises(ValueError, match=r"'techniques' asks for test 'Welch'"):
-        verdict.judge(plan | {"rule": plan["rule"] | {"test": "Welch"}}, runs)
+        verdict.judge(replace(plan, rule=replace(plan.rule, test="Welch")), runs)
 
 
 def test_arm_table_in_plain_pandas(plan, runs):
@@ -170,7 +181,7 @@ def test_arm_table_in_plain_pandas(plan, runs):
 
 
 def test_headline_and_strength(plan, runs):
-    verdicts = verdict.judge(plan, runs)
+    verdicts = worded(plan, runs)
     headlines = answer.headlines(plan, verdicts)
     assert headlines[0].startswith("In the full recipe, dropout raises test accuracy; ")
     assert headlines[1] == "On its own, no technique has a resolved effect on test accuracy yet (1 claim)."
@@ -188,8 +199,8 @@ def test_reference_falls_inside_or_outside(plan, runs):
     values = runs.loc[runs["arm"] == "full recipe", schema.TEST_ACCURACY]
     half = stats.t.ppf(0.975, 5) * values.std() * math.sqrt(1 + 1 / 6)
     for value, word in ((values.mean() + 0.9 * half, "inside"), (values.mean() - 1.1 * half, "outside")):
-        reference = plan["references"][0] | {"value": value}
-        (sentence,) = answer.of_references(plan | {"references": [reference]}, runs)
+        reference = replace(plan.references[0], value=value)
+        (sentence,) = answer.of_references(replace(plan, references=(reference,)), runs)
         assert f"falls {word} the range {phrases.interval(values.mean() - half, values.mean() + half)}" in sentence
         assert f"{(values > value).sum()} of 6 seeds lie above it" in sentence
     (sentence,) = answer.of_references(plan, runs[runs["seed"] == 0])
@@ -206,7 +217,7 @@ def test_numbers_in_words():
 
 
 def test_a_claim_about_a_norm_is_judged_in_its_own_unit_and_has_no_margin(plan):
-    claim = plan["claims"][0] | {"metric": schema.WEIGHT_NORM, "sign": -1}
+    claim = replace(plan.claims[0], metric=schema.WEIGHT_NORM, sign=-1)
     control = 40 + np.arange(12.0)
     runs = pd.concat(
         [
@@ -214,7 +225,7 @@ def test_a_claim_about_a_norm_is_judged_in_its_own_unit_and_has_no_margin(plan):
             frame(plan, {"without dropout": [0.5] * 12}).assign(**{schema.WEIGHT_NORM: control}),
         ]
     )
-    row = verdict.judge(plan | {"claims": [claim], "seeds": list(range(12))}, runs).iloc[0]
+    row = worded(of_claims(plan, claim), runs).iloc[0]
     assert row["verdict"] == "supported"
     assert math.isnan(row["margin"])
     assert math.isnan(row["tost_p"])
@@ -226,13 +237,13 @@ def test_a_claim_about_a_norm_is_judged_in_its_own_unit_and_has_no_margin(plan):
 
 
 def test_a_difference_of_differences(plan):
-    claim = plan["claims"][0] | {"beyond": ["only dropout", "bare recipe"]}
+    claim = replace(plan.claims[0], beyond=("only dropout", "bare recipe"))
     base = 0.5 + 0.01 * np.arange(12)
     values = {
         "full recipe": base + 0.08 + WOBBLE, "without dropout": base, "only dropout": base + 0.03 - WOBBLE,
         "bare recipe": base,
     }  # fmt: skip
-    row = verdict.judge(plan | {"claims": [claim], "seeds": list(range(12))}, frame(plan, values)).iloc[0]
+    row = verdict.judge(of_claims(plan, claim), frame(plan, values)).iloc[0]
     assert row["difference"] == pytest.approx(0.05)
     assert row["p"] == pytest.approx(stats.ttest_1samp(0.05 + 2 * WOBBLE, 0).pvalue)
     assert row["verdict"] == "supported"
@@ -242,10 +253,10 @@ def test_a_difference_of_differences(plan):
     ("loss", "expected"), [(0.0, "supported"), (0.002, "supported"), (0.02, "refuted"), (0.005, "inconclusive")]
 )
 def test_a_claim_that_nothing_is_lost_allows_the_margin(plan, loss, expected):
-    claim = plan["claims"][0] | {"allowed": True}
+    claim = replace(plan.claims[0], allowed=True)
     control = 0.7 + 0.02 * np.sin(np.arange(12))
     runs = frame(plan, {"full recipe": control - loss + WOBBLE, "without dropout": control})
-    row = verdict.judge(plan | {"claims": [claim], "seeds": list(range(12))}, runs).iloc[0]
+    row = worded(of_claims(plan, claim), runs).iloc[0]
     assert row["p"] == pytest.approx(stats.ttest_1samp(0.005 - loss + WOBBLE, 0).pvalue)
     assert row["verdict"] == expected
     if expected == "supported":

@@ -1,24 +1,24 @@
 """Two invocations side by side, and the index that leads to every page."""
 
-import copy
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.reports.inference import statistics as st
 from cifar_ablations.reports.pages import compare_page, index_page, plan_page
+from tests.reports.conftest import Writer
 
 
 @pytest.fixture(scope="module")
 def elsewhere(written, tmp_path_factory):
     """Another store with the same plan and seeds, trained again: each run a little better, dropout without effect."""
-    from tests.reports.conftest import Writer
-
     folder = tmp_path_factory.mktemp("elsewhere")
-    writer, plan = Writer(folder), copy.deepcopy(written.plan)
+    writer, plan = Writer(folder), written.plan
     experiment = writer.experiment("again")
     parent = writer.invoke(experiment, plan, started=7_000, commit="3333333", device="gpu")
     runs = written.runs.copy()
@@ -53,6 +53,10 @@ def test_two_stores_are_paired_by_seed_and_told_apart(written, elsewhere, tmp_pa
     text = compare_page.write_comparison(one, other, tmp_path).read_text()
     assert "<script" not in text
     assert "of 4 verdicts" in text
+    assert "The plans differ" not in text
+    fewer = replace(other.invocation, plan=replace(other.invocation.plan, seeds=(0, 1)))
+    text = compare_page.write_comparison(one, replace(other, invocation=fewer), tmp_path).read_text()
+    assert "The plans differ: seeds 0 to 5, now 0 to 1." in text
 
 
 def test_shared_runs_are_no_comparison(written):
@@ -99,3 +103,25 @@ def test_the_index_links_what_is_there_and_says_what_is_not(written, tmp_path):
     assert "no page yet" not in text
     assert "../drawn &lt;shapes&gt;" in text
     assert "5 arms, 6 seeds" in text
+    assert "Left out" not in text
+
+
+def test_what_cannot_be_read_is_said_and_stops_no_page(plan, runs, tmp_path):
+    writer = Writer(tmp_path)
+    experiment = writer.experiment("one")
+    parent = writer.invoke(experiment, plan)
+    for row in runs.to_dict("records"):
+        writer.train(experiment, parent, plan, row)
+    broken = writer.invoke(experiment, replace(plan, name="<broken>"), started=2_000)
+    writer.client.log_text(broken, '{"name": "<bro', schema.PLAN_FILE)
+    (page,) = plan_page.write_reports(writer.uri, tmp_path / "reports")
+    assert page.name == "techniques-cifar10-quick.html"
+    text = index_page.write_index(writer.uri, tmp_path / "reports").read_text()
+    assert text.count("Left out: ") == 1
+    assert f"Left out: plan.json of run {broken} is not whole JSON" in text
+    assert f'href="{page.name}"' in text
+    left_out = f"'<broken>'.*; left out: plan.json of run {broken} is not whole JSON"
+    with pytest.raises(AblateError, match=f"no runs of a plan {left_out}"):
+        plan_page.write_reports(writer.uri, tmp_path / "reports", plan="<broken>")
+    with pytest.raises(AblateError, match=f"no plan and no parent run {left_out}"):
+        compare_page.side("<broken>", writer.uri)

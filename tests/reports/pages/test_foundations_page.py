@@ -1,19 +1,24 @@
 """From a store with demonstrations, written as `ablate foundations` writes it, to their page, which is parsed."""
 
-import json
+import dataclasses
 import warnings
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote, urlparse
 
 import pandas as pd
 import pytest
 
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import LinkRecord
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.pages import foundations_page
+from cifar_ablations.reports.reading import load
 from cifar_ablations.study.commands import demonstrate
 from cifar_ablations.study.commands.demonstrate import run_foundations
 from cifar_ablations.study.foundations import catalog, dropout, exercises, exploding, l2_regression, sgd_noise, variance
-from cifar_ablations.study.foundations.demonstration import Demonstration, Link, between, near
+from cifar_ablations.study.foundations.demonstration import Demonstration, between, near
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.reports.pages.test_plan_page import Parsed
@@ -24,7 +29,7 @@ HOSTILE = "<script>alert('one & two')</script>"
 def hostile():
     check = near(HOSTILE, 1, 1, 0, HOSTILE)
     frame = pd.DataFrame({"x": [1]})
-    return Demonstration("hostile", HOSTILE, HOSTILE, HOSTILE, {"x": frame}, (check,), (Link(HOSTILE, HOSTILE),))
+    return Demonstration("hostile", HOSTILE, HOSTILE, HOSTILE, {"x": frame}, (check,), (LinkRecord(HOSTILE, HOSTILE),))
 
 
 @pytest.fixture(scope="module")
@@ -184,14 +189,43 @@ def test_quantities(value, text):
 
 
 def test_what_is_expected():
-    def shown(check):
-        return foundations_page.expected(json.loads(json.dumps(vars(check))))
-
+    shown = foundations_page.expected
     assert shown(near("", 2, 2, 0.5)) == ("2", "± 0.5")
     assert shown(near("", 2, 2, 0)) == ("2", "exactly")
     assert shown(between("", 1, 2, 0.5, None)) == ("at least 0.5", "")
     assert shown(between("", 1, 2, None, 3)) == ("at most 3", "")
     assert shown(between("", 1, 2, 0, 8)) == ("0 to 8", "")
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_is_shown(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    names = ["whole", "cut short", "no check", "no frame", "no table"]
+    ones = {name: dataclasses.replace(hostile(), name=name, title=f"The {name} one") for name in names}
+    modules = {name: SimpleNamespace(run=lambda seed, one=one: one) for name, one in ones.items()}
+    monkeypatch.setattr(demonstrate, "demonstrations", lambda: modules)
+    home = Home(put_fresh_store(tmp_path))
+    run_foundations(home, lambda text: None, 3)
+    folder = {
+        run.data.tags[schema.DEMONSTRATION]: Path(unquote(urlparse(run.info.artifact_uri).path))
+        for run in load.search(load.connect(home.tracking_uri), f"tags.{schema.KIND} = '{schema.KIND_FOUNDATION}'")
+    }
+    cut = folder["cut short"] / schema.DEMONSTRATION_FILE
+    cut.write_text(cut.read_text()[:100])
+    wrong = folder["no check"] / schema.DEMONSTRATION_FILE
+    wrong.write_text(wrong.read_text().replace('"holds"', '"held"'))
+    (folder["no frame"] / schema.FRAMES_FOLDER / "x.csv").unlink()
+    (folder["no table"] / schema.FRAMES_FOLDER / "x.csv").write_text("")
+    (page,) = foundations_page.write_foundations_report(home.tracking_uri, home.reports)
+    text = " ".join(Parsed(page.read_text("utf-8")).text.split())
+    assert "1. The whole one" in text
+    assert "1 of 1 statements hold" in text
+    assert "2. The" not in text
+    for said in (
+        "demonstration.json of “cut short” (run ", "is not whole JSON", "the field checks.0.holds is missing",
+        "the files of “no frame” (run ", "x.csv of “no table” is not a table",
+    ):  # fmt: skip
+        assert said in text
+    assert text.count("Not shown: ") == 4
 
 
 def test_a_store_without_demonstrations(written, tmp_path):

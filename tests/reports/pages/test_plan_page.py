@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import os
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,7 +16,7 @@ from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET
 from cifar_ablations.reports.inference import registration, verdict
 from cifar_ablations.reports.pages import plan_page, rendering
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.wording import tables
+from cifar_ablations.reports.wording import phrases, tables
 from tests.fresh_store import put_fresh_store
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -94,8 +95,7 @@ def test_curves_come_back(written, bulk, monkeypatch):
 def test_epochs_to_target_come_from_the_curves(written):
     client, invocation = load.connect(written.uri), load.invocations(written.uri)[0]
     runs = load.runs_of(client, invocation.plan)
-    claim = written.plan["claims"][0] | {"metric": EPOCHS_TO_TARGET}
-    plan = written.plan | {"claims": [claim], "rule": written.plan["rule"] | {"target": 0.4}}
+    plan = replace(written.plan, claims=(replace(written.plan.claims[0], metric=EPOCHS_TO_TARGET),))
     found = load.with_epochs_to_target(client, runs, plan).set_index(["arm", "seed"])[EPOCHS_TO_TARGET]
     for run in runs.to_dict("records"):
         epochs = 1 if not run["converged"] else 3
@@ -192,7 +192,7 @@ def test_page_says_it(written, techniques):
     assert "The runs come from 2 commits: 2222222 (26 runs) and 1111111 (3 runs)." in text
     assert "ablate run techniques --profile quick" in text
     assert "a & b" in text
-    verdicts = verdict.judge(written.plan, written.runs)
+    verdicts = phrases.with_sentences(written.plan, verdict.judge(written.plan, written.runs))
     tooltips = [a["title"] for a in parsed.all("li") if "title" in a]
     assert sorted(tooltips) == sorted(verdicts["sentence"])
     assert text.index("The answer") < text.index("Verdicts") < text.index("Effects") < text.index("Every seed")
@@ -251,7 +251,7 @@ def test_csv_is_the_frame(written, techniques):
     found = load.invocations(written.uri)
     judged = registration.with_exploratory(verdict.judge(written.plan, runs), found[0], runs, found)
     assert judged["late"].all()
-    verdicts = tables.verdict_table(judged, written.plan)
+    verdicts = tables.verdict_table(phrases.with_sentences(written.plan, judged), written.plan)
     arms = tables.arm_table(written.plan, runs)
     for name, expected in (("verdicts", verdicts), ("arms", arms)):
         path = techniques.with_name(f"techniques-cifar10-quick-{name}.csv")
@@ -309,13 +309,13 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["page.html"]
 
 
-def test_two_data_sets_of_one_name_are_two_pages():
+def test_two_data_sets_of_one_name_are_two_pages(plan):
     def invocation(digest, started):
-        plan = {"name": "techniques", "overrides": [], "data": {"name": "cifar10", "digest": digest}}
-        return load.Invocation("id", "1", pd.Timestamp(started, unit="s", tz="UTC"), False, {schema.PROFILE: "q"}, plan)
+        asked = replace(plan, data=replace(plan.data, digest=digest))
+        return load.Invocation("id", "1", pd.Timestamp(started, unit="s", tz="UTC"), False, {}, asked)
 
     newer, older = invocation("bbbbbbbbbb", 2), invocation("aaaaaaaaaa", 1)
-    assert registration.newest([newer, older]) == {
-        "techniques-cifar10-q": newer,
-        "techniques-cifar10-q-aaaaaaaa": older,
+    assert rendering.newest([newer, older]) == {
+        "techniques-cifar10-quick": newer,
+        "techniques-cifar10-quick-aaaaaaaa": older,
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import ArmRecord, BaselineRecord, DataRecord, ProfileRecord, SearchRecord
 from cifar_ablations.reports.inference import verdict
 from cifar_ablations.reports.pages import compare_page, index_page, plan_page
 from cifar_ablations.reports.reading import load, searches
@@ -23,8 +24,8 @@ TERM = "rehearsal on drawn images"
 def rehearsed(tmp_path_factory):
     """The small plan on drawn images; one invocation says so in its plan, and one, older, in its tags alone."""
     folder = tmp_path_factory.mktemp("rehearsed")
-    writer, plan = Writer(folder), copy.deepcopy(small_plan())
-    plan["data"] |= {"name": "synthetic", "stand_in": True}
+    writer, plan = Writer(folder), small_plan()
+    plan = replace(plan, data=replace(plan.data, name="synthetic", stand_in=True))
     experiment = writer.experiment("first")
     parent = writer.invoke(experiment, plan, started=1_000)
     for row in planted_runs(plan).to_dict("records"):
@@ -57,13 +58,14 @@ def test_the_page_says_it_everywhere(pages):
 
 @pytest.mark.parametrize("kind", ["supported", "refuted", "equivalent", "inconclusive"])
 def test_every_kind_of_verdict_says_it(plan, runs, kind):
-    plan["data"]["stand_in"] = True
-    row = verdict.judge(plan, runs).iloc[0].to_dict() | {"verdict": kind, "negligible": kind == "supported"}
+    plan = replace(plan, data=replace(plan.data, stand_in=True))
+    row = phrases.with_sentences(plan, verdict.judge(plan, runs)).iloc[0].to_dict()
+    row |= {"verdict": kind, "negligible": kind == "supported"}
     assert phrases.verdict_label(row).startswith(kind.upper())
     assert phrases.verdict_label(row).endswith(" · rehearsal")
     assert f"in 3 epochs on 5,000 images; {TERM}" in phrases.verdict_sentence(row)
     if kind == "inconclusive":
-        assert phrases.verdict_sentence(row | {"reason": "no runs"}) == f"INCONCLUSIVE · rehearsal: no runs; {TERM}."
+        assert phrases.verdict_sentence(row | {"obstacle": "no runs"}) == f"INCONCLUSIVE · rehearsal: no runs; {TERM}."
     row["rehearsal"] = False
     assert "rehearsal" not in phrases.verdict_sentence(row)
 
@@ -114,8 +116,8 @@ def test_the_index_and_a_comparison_say_it(rehearsed, written, pages):
 
 
 def test_tags_alone_make_a_rehearsal():
-    plan = {"name": "old", "data": {"digest": "aa"}}
-    assert load.with_kind_of_data(plan, {schema.STAND_IN: "true"})["data"] == {"digest": "aa", "stand_in": True}
+    plan = small_plan()
+    assert load.with_kind_of_data(plan, {schema.STAND_IN: "true"}).data == replace(plan.data, stand_in=True)
     assert load.with_kind_of_data(plan, {schema.STAND_IN: "false"}) is plan
 
 
@@ -124,19 +126,19 @@ def test_what_was_trained_on_stands_first(written, tmp_path):
     text = Parsed(path.read_text(encoding="utf-8")).text
     first = "Data: cifar10, digest aa11bb22cc33dd44, 10 classes, 5,000 training images"
     assert text.partition("Skip to the answer ")[2].startswith(first)
-    assert phrases.data_line("x", "", {}) == "x", "as far as a store says it"
-    assert phrases.data_line("x", "ab", {"data": {"classes": ["one"]}}) == "x, digest ab, 1 class"
+    assert phrases.data_line(DataRecord("x", ""), "") == "x", "as far as a store says it"
+    assert phrases.data_line(DataRecord("x", "ab", classes=("one",)), "") == "x, digest ab, 1 class"
 
 
 KNOBS = {"budget.epochs": 12, "budget.train_images": 4_000, "budget.batch_size": 32}
 
 
 def arm(name, **more):
-    return {"name": name, "knobs": KNOBS | more}
+    return ArmRecord(name, name, KNOBS | more)
 
 
 @pytest.mark.parametrize(
-    ("plan", "arms", "scope"),
+    ("changed", "arms", "scope"),
     [
         ({"arms": [arm("a"), arm("b")]}, [], "in 12 epochs on 4,000 images"),
         ({"arms": [arm("a", **{"budget.epochs": 1})]}, [], "in 1 epoch on 4,000 images"),
@@ -153,15 +155,15 @@ def arm(name, **more):
         ),
         ({"budget": "5,000 training images, batch 64, 1 epochs"}, [], "in 1 epoch on 5,000 images"),
         ({"budget": "as long as it takes"}, [], "at this budget"),
-        ({}, [], "at this budget"),
+        ({"budget": ""}, [], "at this budget"),
     ],
 )
-def test_the_budget_in_a_few_words(plan, arms, scope):
-    assert phrases.scope(plan, arms) == scope
+def test_the_budget_in_a_few_words(plan, changed, arms, scope):
+    assert phrases.scope(replace(plan, **changed), arms) == scope
 
 
 def test_a_refuted_claim_names_its_budget(plan, runs):
-    row = verdict.judge(plan, runs).iloc[0].to_dict() | {"verdict": "refuted"}
+    row = phrases.with_sentences(plan, verdict.judge(plan, runs)).iloc[0].to_dict() | {"verdict": "refuted"}
     assert phrases.finding(row).endswith(", against the claim, in 3 epochs on 5,000 images")
     kept = phrases.finding(row | {"allowed": 0.005})
     assert "does not keep" in kept
@@ -173,6 +175,10 @@ def test_search_files_say_it():
     trials = pd.DataFrame({"study": ["sgd"], "trial": [0], "outcome": [schema.FINISHED]})
     rungs = pd.DataFrame(columns=searches.CURVE_COLUMNS)
     for drawn, kind in ((True, TERM), (False, "images")):
-        plan = {"name": "rates", "data": {"name": "x", "stand_in": drawn}}
-        search = searches.Search("id", "1", pd.Timestamp(0, tz="UTC"), False, {}, plan)
+        asked = SearchRecord(
+            "rates", "Which?", ProfileRecord("quick"), DataRecord("x", "ab", stand_in=drawn), epochs=1,
+            baseline=BaselineRecord("notebook", "cd"), seeds=(0,), seed=0, sampler="tpe", pruner="none", rungs=(),
+            trials=1, pareto=False, at_once=1, chance=0.1, digest="ef",
+        )  # fmt: skip
+        search = searches.Search("id", "1", pd.Timestamp(0, tz="UTC"), False, {}, asked)
         assert searches.trial_table(search, trials, rungs)["data_kind"].to_list() == [kind]

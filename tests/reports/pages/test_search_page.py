@@ -4,12 +4,34 @@ import base64
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_search_figures import (
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import (
+    ArmRecord,
+    BaselineRecord,
+    ClaimRecord,
+    DataRecord,
+    FrontRecord,
+    ParameterRecord,
+    PlanRecord,
+    ProfileRecord,
+    RuleRecord,
+    SearchOutcomeRecord,
+    SearchRecord,
+    StudyRecord,
+    WinnerRecord,
+    to_json,
+)
+from cifar_ablations.reports.pages import search_page
+from cifar_ablations.reports.reading import load, searches
+from cifar_ablations.reports.wording import phrases
+from tests.fresh_store import put_fresh_store
+from tests.reports.figures.test_search_figures import (
     CHANCE,
     EPOCHS,
     HOSTILE,
@@ -21,45 +43,43 @@ from test_search_figures import (
     planted_joint,
     planted_rates,
 )
-
-from cifar_ablations.ablations import schema
-from cifar_ablations.reports.pages import search_page
-from cifar_ablations.reports.reading import load, searches
-from tests.fresh_store import put_fresh_store
 from tests.reports.pages.test_plan_page import Parsed
 
 LEARNING = "learning-rate"
 OPEN = "<script>alert('search')</script>"
 
 
-def described(name, digest, **changes):
-    data = {"name": "cifar10", "digest": "aa11bb22", "source": "an archive", "stand_in": False}
-    return {
-        "name": name, "question": "Which rate is best, & is 1 < 2?", "digest": digest,
-        "profile": {"name": "quick", "summary": "a laptop's answer"}, "model": "notebook × 0.25",
-        "budget": "5,000 training images, batch 64, 12 epochs", "epochs": EPOCHS,
-        "data": data | {"classes": [f"class {i}" for i in range(10)]}, "titles": {"optimizer": "the optimizer"},
-        "overrides": [], "command": f"ablate tune {name}",
-        "baseline": {"digest": "sgd5", "knobs": {RATE: 0.003}, "name": "the notebook's recipe"},
-        "seeds": [100000], "sampler": "tpe", "pruner": "halving", "rungs": RUNGS, "trials": 8, "chance": CHANCE,
-    } | changes  # fmt: skip
+DATA = DataRecord("cifar10", "aa11bb22", "an archive", classes=tuple(f"class {i}" for i in range(10)))
 
 
-def outcome_of(studies, trials, changes):
+def asked_for(name, digest, **changes):
+    asked = SearchRecord(
+        name=name, question="Which rate is best, & is 1 < 2?", profile=ProfileRecord("quick", "a laptop's answer"),
+        data=DATA, epochs=EPOCHS, baseline=BaselineRecord("the notebook's recipe", "sgd5", {RATE: 0.003}),
+        seeds=(100000,), seed=0, sampler="tpe", pruner="halving", rungs=tuple(RUNGS), trials=8, pareto=False,
+        at_once=8, chance=CHANCE, digest=digest, model="notebook × 0.25",
+        budget="5,000 training images, batch 64, 12 epochs", titles={"optimizer": "the optimizer"},
+        command=f"ablate tune {name}",
+    )  # fmt: skip
+    return replace(asked, **changes)
+
+
+def outcome_of(asked, studies, trials, changes, front=()):
     top = searches.best_of(trials)
     records = [
-        {
-            "name": study.name, "fixed": study.fixed, "widened": study.widened, "edge": study.edge, "best": None,
-            "parameters": [
-                {"name": p.name, "doc": p.doc, "log": p.log, "choices": list(p.choices) or None, "integer": False,
-                 "low": None if p.choices else p.low, "high": None if p.choices else p.high}
+        StudyRecord(
+            study.name, f"{asked.name}/{study.name}", study.fixed,
+            tuple(
+                ParameterRecord(p.name, p.doc, log=p.log, choices=p.choices) if p.choices
+                else ParameterRecord(p.name, p.doc, p.low, p.high, p.log)
                 for p in study.parameters
-            ],
-        }
+            ),
+            study.sampler or asked.sampler, study.widened, study.edge, None, front,
+        )
         for study in studies
     ]  # fmt: skip
-    winner = {key: top[key] for key in ("study", "trial", "value", "digest")} | {"knobs": {}, "changes": changes}
-    return {"studies": records, "winner": winner}
+    winner = WinnerRecord(top["study"], int(top["trial"]), float(top["value"]), top["digest"], {}, changes)
+    return SearchOutcomeRecord(asked.digest, tuple(records), winner)
 
 
 class Writer:
@@ -76,21 +96,21 @@ class Writer:
         self.experiment = self.client.create_experiment("searches", artifact_location=(folder / "artifacts").as_uri())
 
     def open(self, kind, name, plan, started, **tags):
-        data = plan["data"]
+        data = plan.data
         tags = tags | {
-            schema.KIND: kind, schema.PROFILE: plan["profile"]["name"], schema.DATA: data["name"],
-            schema.DATA_DIGEST: data["digest"], schema.STAND_IN: str(data["stand_in"]).lower(),
+            schema.KIND: kind, schema.PROFILE: plan.profile.name, schema.DATA: data.name,
+            schema.DATA_DIGEST: data.digest, schema.STAND_IN: str(data.stand_in).lower(),
             schema.PROVENANCE + "host": "a & b",
         }  # fmt: skip
         run = self.client.create_run(self.experiment, start_time=started, tags=tags).info.run_id
-        self.client.log_dict(run, plan, name)
+        self.client.log_dict(run, to_json(plan), name)
         return run
 
     def search(self, plan, started, outcome=None, running=False):
-        tags = {schema.SEARCH: plan["name"], schema.SEARCH_DIGEST: plan["digest"]}
+        tags = {schema.SEARCH: plan.name, schema.SEARCH_DIGEST: plan.digest}
         run = self.open(schema.KIND_SEARCH, schema.SEARCH_FILE, plan, started, **tags)
         if outcome is not None:
-            self.client.log_dict(run, outcome, schema.OUTCOME_FILE)
+            self.client.log_dict(run, to_json(outcome), schema.OUTCOME_FILE)
         if not running:
             self.client.set_terminated(run, "FINISHED" if outcome else "KILLED")
         return run
@@ -104,10 +124,10 @@ class Writer:
 
         sampled = {k: v for k, v in row.items() if k not in searches.TRIAL_COLUMNS and not pd.isna(v)}
         tags = {
-            schema.KIND: schema.KIND_TRIAL, load.PARENT: parent, schema.SEARCH: plan["name"],
-            schema.SEARCH_DIGEST: plan["digest"], schema.STUDY: row["study"], schema.TRIAL: str(row["trial"]),
+            schema.KIND: schema.KIND_TRIAL, load.PARENT: parent, schema.SEARCH: plan.name,
+            schema.SEARCH_DIGEST: plan.digest, schema.STUDY: row["study"], schema.TRIAL: str(row["trial"]),
             schema.SAMPLED: json.dumps(sampled), schema.DIGEST: row["digest"],
-            schema.DATA_DIGEST: plan["data"]["digest"],
+            schema.DATA_DIGEST: plan.data.digest,
         }  # fmt: skip
         run = self.client.create_run(self.experiment, tags=tags).info.run_id
         mine = curves[(curves["study"] == row["study"]) & (curves["trial"] == row["trial"])]
@@ -128,22 +148,21 @@ class Writer:
         from mlflow.entities import Metric
 
         arms = {"notebook's recipe": "sgd5", "tuned recipe": f"joint{planted_joint()['value'].idxmax()}"}
-        claim = {
-            "statement": "the tuned recipe is better", "technique": "everything", "metric": schema.TEST_ACCURACY,
-            "sign": 1, "treatment": "tuned recipe", "control": "notebook's recipe", "family": "test accuracy overall",
-            "source": "the search",
-        }  # fmt: skip
-        rule = {"margin": 0.005, "alpha": 0.05, "test": "paired t", "correction": "holm", "confirmatory_seeds": 2}
-        tested = plan | {
-            "name": "tuned", "digest": "7e57", "arms": [{"name": n, "digest": d} for n, d in arms.items()],
-            "seeds": [0, 1, 2], "claims": [claim], "rule": rule,
-        }  # fmt: skip
+        claim = ClaimRecord(
+            "the tuned recipe is better", "everything", schema.TEST_ACCURACY, 1, "tuned recipe", "notebook's recipe",
+            "test accuracy overall", "the search",
+        )  # fmt: skip
+        tested = PlanRecord(
+            "tuned", plan.question, tuple(ArmRecord(name, digest) for name, digest in arms.items()), (0, 1, 2),
+            RuleRecord(margin=0.005, confirmatory_seeds=2), plan.profile, plan.data, (claim,), digest="7e57",
+            model=plan.model, budget=plan.budget,
+        )  # fmt: skip
         parent = self.open(schema.KIND_PLAN, schema.PLAN_FILE, tested, 900_000)
-        for seed in tested["seeds"]:
+        for seed in tested.seeds:
             for accuracy, (arm, digest) in zip((0.5, 0.6), arms.items(), strict=True):
                 tags = {
                     schema.KIND: schema.KIND_TRAINING, load.PARENT: parent, schema.ARM: arm, schema.SEED: str(seed),
-                    schema.DIGEST: digest, schema.OUTCOME: schema.FINISHED, schema.DATA_DIGEST: plan["data"]["digest"],
+                    schema.DIGEST: digest, schema.OUTCOME: schema.FINISHED, schema.DATA_DIGEST: plan.data.digest,
                 }  # fmt: skip
                 run = self.client.create_run(self.experiment, tags=tags).info.run_id
                 value = accuracy + 0.01 * seed + 0.001 * seed * (accuracy > 0.5)
@@ -162,30 +181,31 @@ def searched(tmp_path_factory):
     """A store with a resumed search, a joint one that was tested, one that is running, and much that is not theirs."""
     writer = Writer(tmp_path_factory.mktemp("searches"))
     rates, joint, runs = planted_rates(), planted_joint(), {}
-    learning = described(LEARNING, "feed0001")
+    learning = asked_for(LEARNING, "feed0001")
     early = rates["trial"] < 4
     first = writer.search(learning, 1_000)
     runs["early"] = writer.trials(learning, first, rates[early])
-    second = writer.search(learning, 2_000, outcome_of(RATES, rates, [[RATE, 0.003, 0.0021]]))
+    second = writer.search(learning, 2_000, outcome_of(learning, RATES, rates, ((RATE, 0.003, 0.0021),)))
     runs["late"] = writer.trials(learning, second, rates[~early])
     # The same question, asked before with fewer trials, and its trials on other data.
-    older = described(LEARNING, "feed0000", trials=2)
+    older = asked_for(LEARNING, "feed0000", trials=2)
     writer.trials(older, writer.search(older, 500), rates.head(2).assign(value=0.99))
-    writer.trials(learning | {"data": learning["data"] | {"digest": "cc33"}}, second, rates.head(1).assign(value=0.98))
+    writer.trials(replace(learning, data=replace(DATA, digest="cc33")), second, rates.head(1).assign(value=0.98))
 
-    whole = described("joint", "feed0002", sampler="random", baseline={"digest": "none", "name": "the baseline"})
-    changes = [[RATE, 0.003, 0.0063], ["schedule.shape", "constant", "cosine"]]
-    parent = writer.search(whole, 3_000, outcome_of(JOINT, joint, changes))
+    whole = asked_for("joint", "feed0002", sampler="random", baseline=BaselineRecord("the baseline", "none"))
+    changes = ((RATE, 0.003, 0.0063), ("schedule.shape", "constant", "cosine"))
+    front = (FrontRecord(3, 0.4211, 61.0, {RATE: 0.02, "schedule.shape": "cosine"}),)
+    parent = writer.search(whole, 3_000, outcome_of(whole, JOINT, joint, changes, front))
     runs["joint"] = writer.trials(whole, parent, joint)
     writer.tuned(whole)
 
-    drawn = learning["data"] | {"name": "../drawn <shapes>", "digest": "5555", "stand_in": True}
-    mid = described(OPEN, "feed0003", data=drawn, overrides=["dropout.p=0.3"])
+    drawn = replace(DATA, name="../drawn <shapes>", digest="5555", stand_in=True)
+    mid = asked_for(OPEN, "feed0003", data=drawn, overrides=("dropout.p=0.3",))
     parent = writer.search(mid, 4_000, running=True)
     some = rates[rates["study"] == HOSTILE].head(5)
     writer.trials(mid, parent, some.assign(outcome=[schema.FINISHED] * 4 + [""], epochs=12.0))
-    smoke = {"name": "smoke", "summary": "seconds"}
-    writer.search(described("begun", "feed0004", profile=smoke), 5_000, running=True)
+    smoke = ProfileRecord("smoke", "seconds")
+    writer.search(asked_for("begun", "feed0004", profile=smoke), 5_000, running=True)
     return Written(writer.uri, runs)
 
 
@@ -226,7 +246,7 @@ def test_a_resumed_search_has_its_outcome_in_every_invocation(searched):
     found = [s for s in searches.searches(searched.uri) if s.digest == "feed0001"]
     assert [s.started.timestamp() for s in found] == [2, 1]
     assert found[0].outcome == found[1].outcome
-    assert found[0].winner["study"] == HOSTILE
+    assert found[0].winner.study == HOSTILE
 
 
 def test_ranges_are_derived_where_there_is_no_outcome(searched):
@@ -326,6 +346,7 @@ def test_a_joint_search_shows_its_parameters(pages):
     assert "There is one study, with sampler random, pruner halving: nothing had to be shared out." in text
     for said in ("A line per complete trial across all parameters", "between the trials, interpolated"):
         assert said in text
+    assert f"joint 3 42.11 {phrases.duration(61.0)} optimizer.rate 0.02, schedule.shape cosine" in text, "its front"
 
 
 def test_the_test_of_the_best_recipe_is_told(pages):
@@ -389,7 +410,7 @@ def test_errors_help(searched, tmp_path):
 
 
 def test_a_store_without_searches_gets_no_page(searched, tmp_path, monkeypatch):
-    monkeypatch.setattr(searches, "searches", lambda uri: [])
+    monkeypatch.setattr(searches, "searches", lambda uri, unreadable: [])
     assert search_page.write_search_reports(searched.uri, tmp_path / "none") == []
     assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match=r"no search has run in this store\. Start with `ablate tune`\."):
@@ -404,11 +425,27 @@ def test_a_search_before_its_first_trial(searched, tmp_path):
     assert "How the search went" not in text
 
 
+def test_a_search_that_cannot_be_read_stops_no_page_and_is_named(tmp_path):
+    writer = Writer(tmp_path / "store")
+    whole, damaged = (asked_for(name, name, data=replace(DATA, digest=name)) for name in ("whole", "damaged"))
+    writer.search(whole, 1_000, running=True)
+    for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE):
+        run = writer.search(damaged, 2_000, running=True)
+        writer.client.log_dict(run, {"seeds": "few"}, name)
+    unreadable = []
+    (found,) = searches.searches(writer.uri, unreadable)
+    assert found.name == "whole"
+    assert len(unreadable) == 2
+    assert sum(sentence.startswith(f"{schema.OUTCOME_FILE} of run ") for sentence in unreadable) == 1
+    (page,) = search_page.write_search_reports(writer.uri, tmp_path)
+    assert page.name.startswith("search-whole")
+    with pytest.raises(ValueError, match=r"(?s)no trials of a search 'damaged'.*\nsearch\.json of run \w+: the field"):
+        search_page.write_search_reports(writer.uri, tmp_path, search="damaged")
+
+
 def test_a_search_for_more_than_one_recipe(searched):
     found = next(s for s in searches.searches(searched.uri) if s.name == LEARNING)
-    kept = searches.Search(
-        **{**vars(found), "outcome": found.outcome | {"winner": None, "retuned": {"sgd": {RATE: 0.02}}}}
-    )
+    kept = replace(found, outcome=replace(found.outcome, winner=None, retuned={"sgd": {RATE: 0.02}}))
     sentences = search_page.answer(kept, RATES, planted_rates())
     assert sentences[0].startswith("The best recipe is that of trial")
     assert sentences[1] == f"The search keeps the notebook's recipe and finds, by study, sgd: {RATE} 0.02."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +15,7 @@ from cifar_ablations.reports.reading import details, load
 
 @pytest.fixture
 def deep(plan):
-    claims = [plan["claims"][0] | {"technique": "initialisation"}, *plan["claims"]]
-    return plan | {"claims": claims}
+    return replace(plan, claims=(replace(plan.claims[0], technique="initialisation"), *plan.claims))
 
 
 @pytest.fixture
@@ -52,14 +53,14 @@ def test_each_run_has_what_the_page_shows_of_it(deep, kept):
     answers = details.answers(arrays)
     assert list(answers) == [run_id for run_id in kept["run_id"] if run_id not in ("run 1", "run 2")]
     np.testing.assert_array_equal(answers["run 3"], read(kept, 3)["correct"])
-    assert details.answers(details.arrays_of(None, kept, deep | {"claims": []})) == {}
+    assert details.answers(details.arrays_of(None, kept, replace(deep, claims=()))) == {}
 
 
 def test_only_claims_about_depth_are_looked_into(plan, deep):
     assert details.deep_claims(plan) == []
-    assert [c["treatment"] for c in details.deep_claims(deep)] == ["full recipe"]
-    over = deep["claims"][0] | {"over": [["full recipe", 1.0]]}
-    assert details.deep_claims(deep | {"claims": [over]}) == []
+    assert [c.treatment for c in details.deep_claims(deep)] == ["full recipe"]
+    over = replace(deep.claims[0], over=(("full recipe", 1.0),))
+    assert details.deep_claims(replace(deep, claims=(over,))) == []
 
 
 def test_depth_data(deep, kept):
@@ -84,9 +85,10 @@ def test_confusion_data(deep, kept):
     np.testing.assert_array_equal(table, total)
     np.testing.assert_allclose(data.groupby("truth")["share"].sum(), 1)
     assert set(data["n"]) == {4}
-    assert data["truth"].unique().tolist() == deep["data"]["classes"]
+    assert data["truth"].unique().tolist() == list(deep.data.classes)
     assert "over 4 runs" in confusion.describe(data)
-    unnamed = confusion.data(details.arrays_of(None, kept, deep), kept, deep | {"data": {"classes": ["only one"]}})
+    one = replace(deep, data=replace(deep.data, classes=("only one",)))
+    unnamed = confusion.data(details.arrays_of(None, kept, one), kept, one)
     assert unnamed["answer"].iloc[-1] == "class 9"
 
 

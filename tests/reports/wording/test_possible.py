@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.profiles import profile
+from cifar_ablations.ablations.record import ArmRecord
 from cifar_ablations.reports.figures import cost, forest, seeds, waterfall
 from cifar_ablations.reports.inference import contrast, verdict
 from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
@@ -39,8 +41,7 @@ def printed(text):
 
 
 def of_two_arms(plan, treatment, control):
-    claim = plan["claims"][0]
-    plan = plan | {"claims": [claim], "seeds": list(range(len(control)))}
+    plan = replace(plan, claims=plan.claims[:1], seeds=tuple(range(len(control))))
     return plan, frame(plan, {"full recipe": treatment, "without dropout": control})
 
 
@@ -49,7 +50,7 @@ def of_two_arms(plan, treatment, control):
 def test_nothing_impossible_is_printed_whatever_the_runs(pairs):
     treatment, control = zip(*pairs, strict=True)
     plan, runs = of_two_arms(small_plan(), treatment, control)
-    verdicts = verdict.judge(plan, runs)
+    verdicts = phrases.with_sentences(plan, verdict.judge(plan, runs))
     row = verdicts.iloc[0].to_dict()
     most = 100 * max(np.mean(control), 1 - np.mean(control))
     shown = phrases.detectable(row)
@@ -60,7 +61,7 @@ def test_nothing_impossible_is_printed_whatever_the_runs(pairs):
     texts += [
         phrases.share_interval(a["low"], a["high"]) + phrases.std_interval(a["std_low"], a["std_high"]) for a in arms
     ]
-    texts += answer.of_references(plan | {"references": [plan["references"][0] | {"arm": "full recipe"}]}, runs)
+    texts += answer.of_references(plan, runs)
     texts += [forest.describe(forest.data(verdicts, {})), phrases.limits(row["metric"], -9.0, 9.0, row["reach"])]
     assert max([x for text in texts for x in printed(text)], default=0) <= 100
     for limits in (
@@ -79,7 +80,7 @@ def test_a_detectable_effect_is_possible_or_there_is_none(plan):
     for spread, findable in ((0.01, True), (0.12, False)):
         treatment = np.array(control) + spread * np.array([1, -1, 0.5, -0.5])
         two, runs = of_two_arms(plan, treatment, control)
-        verdicts = verdict.judge(two, runs)
+        verdicts = phrases.with_sentences(two, verdict.judge(two, runs))
         row = verdicts.iloc[0].to_dict()
         assert row["possible"] == pytest.approx(0.5)
         assert phrases.findable(row) is findable
@@ -89,7 +90,7 @@ def test_a_detectable_effect_is_possible_or_there_is_none(plan):
 
 
 def test_the_strength_names_only_what_can_happen_and_counts_the_rest(plan, runs):
-    verdicts = verdict.judge(plan, runs)
+    verdicts = phrases.with_sentences(plan, verdict.judge(plan, runs))
     accuracy = verdicts["metric"] == schema.TEST_ACCURACY
     verdicts.loc[accuracy, "detectable"], verdicts.loc[accuracy, "possible"] = [0.02, 0.04, 0.6], 0.55
     assert "a change of test accuracy of 2.00 to 4.00 pp would be found" in answer.strength(plan, verdicts)
@@ -102,26 +103,26 @@ def test_the_strength_names_only_what_can_happen_and_counts_the_rest(plan, runs)
 
 
 def test_what_a_metric_allows(plan):
-    claim = plan["claims"][0]
-    about = {**claim, "metric": schema.GENERALISATION_GAP}
+    claim = plan.claims[0]
+    about = replace(claim, metric=schema.GENERALISATION_GAP)
     assert metric(schema.TEST_ACCURACY).bounds == (0, 1)
     assert metric(schema.GENERALISATION_GAP).bounds == (-1, 1)
     assert contrast.possible(claim, 0.3) == pytest.approx(0.7)
     assert contrast.possible(claim, 0.8) == pytest.approx(0.8)
     assert contrast.possible(claim, math.nan) == 1
     assert contrast.possible(about, 0.1) == 1
-    assert contrast.possible({**claim, "metric": schema.WEIGHT_NORM}, 40.0) == math.inf
-    beyond = {**claim, "beyond": ["only dropout", "bare recipe"]}
+    assert contrast.possible(replace(claim, metric=schema.WEIGHT_NORM), 40.0) == math.inf
+    beyond = replace(claim, beyond=("only dropout", "bare recipe"))
     assert contrast.reach(claim) == 1
     assert contrast.reach(beyond) == 2
     assert contrast.possible(beyond, 0.2) == pytest.approx(1.2)
-    over = {**claim, "over": [["a", 0.5], ["b", 0.5], ["c", -1.0]]}
+    over = replace(claim, over=(("a", 0.5), ("b", 0.5), ("c", -1.0)))
     assert (contrast.reach(over), contrast.possible(over, 0.3)) == (1, pytest.approx(0.7))
 
 
 def test_limits_end_where_the_possible_does_and_the_file_keeps_them(plan):
     two, runs = of_two_arms(plan, [0.9, 0.2], [0.1, 0.3])
-    verdicts = verdict.judge(two, runs)
+    verdicts = phrases.with_sentences(two, verdict.judge(two, runs))
     row = verdicts.iloc[0].to_dict()
     assert row["low"] < -1
     assert row["high"] > 1
@@ -133,8 +134,8 @@ def test_limits_end_where_the_possible_does_and_the_file_keeps_them(plan):
     assert phrases.share_interval(-0.2, 1.3) == "[0.00, 100.00]"
     assert phrases.std_interval(0.01, 0.9) == "[1.00, 50.00]"
     shares = pd.DataFrame({"factor": ["dropout"], "n": [2], "shapley": 0.1, "shapley_low": -4.0, "shapley_high": 4.0})
-    arms = [{"name": name, "levels": {"dropout": level}} for name, level in (("bare", "off"), ("full", "on"))]
-    factorial = {"factors": ["dropout"], "arms": arms}
+    arms = tuple(ArmRecord(name, name, levels={"dropout": level}) for name, level in (("bare", "off"), ("full", "on")))
+    factorial = replace(plan, factors=("dropout",), arms=arms)
     both = pd.DataFrame({"arm": ["bare", "full"], "seed": 0, schema.TEST_ACCURACY: [0.4, 0.5]})
     assert "from −100.00 to +100.00" in waterfall.describe(waterfall.data(shares, factorial, both))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import re
@@ -25,6 +26,8 @@ from cifar_ablations.study.data import synthetic
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.official_like import NOWHERE
+
+ROOT = Path(__file__).parents[3]
 
 TINY = [
     f"--set={setting}"
@@ -84,9 +87,9 @@ def _ablate(*words: str):
         (["run", "--workers", "-2"], "--workers must be at least 1, not -2"),
         (["run", "--device", "gpu"], "no device 'gpu'. Known: cpu, cuda"),
         (["run", "--device", "cuda:99"], "--device cuda:99: this machine has"),
-        (["run", "--set", "dropout"], "--set 'dropout' is not of the form object.field=value"),
+        (["run", "--set", "dropout"], "--set dropout: 'dropout' is not of the form object.field=value"),
         (["run", "--set", "droput.p=0.3"], "--set droput.p=0.3: no object 'droput'; did you mean dropout?"),
-        (["run", "--set", "dropout.q=0.3"], "dropout has no field 'q'. Known: p"),
+        (["run", "--set", "dropout.q=0.3"], "--set dropout.q=0.3: dropout has no field 'q'. Known: p"),
         (["run", "--set", "dropout.p=high"], "dropout.p must be a number, not 'high'"),
         (["run", "--set", "dropout.p=1.5"], "dropout.p must lie between 0 and 0.95, not at 1.5"),
         (["run", "--set", "augmentation=flp"], "augmentation has no level 'flp'; did you mean flip?"),
@@ -94,7 +97,7 @@ def _ablate(*words: str):
         (["run", "--set", "budget.epochs=2.5"], "budget.epochs must be a whole number, not '2.5'"),
         (["run", "--set", "budget.precision=fp8"], "budget.precision cannot be 'fp8'"),
         (["run", "--set", "model.name=resnet"], "model.name cannot be 'resnet'; did you mean resnet9?"),
-        (["run", "--profile", "smoke", "--set", "budget.train_images=70000"], "lower one of them with --set"),
+        (["run", "--profile", "smoke", "--set", "budget.train_images=70000"], "lower one of them (--set changes"),
         (["run", "--data", "no/such/place"], "no/such/place does not exist"),
     ],
 )
@@ -105,6 +108,33 @@ def test_a_mistake_is_one_sentence_and_code_2(home: Home, words: list[str], said
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (home.folder / "mlflow.db").exists(), "nothing is stored for a command that cannot run"
+
+
+def test_only_commands_name_their_options() -> None:
+    """What lies deeper speaks of objects and fields, whoever asks."""
+    options = {
+        name
+        for command in get_command(app.app).commands.values()  # type: ignore[attr-defined]
+        for parameter in command.params
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+    assert "--set" in options
+    rooms = ["ablations", *(f"study/{room}" for room in ("execution", "foundations", "store", "training"))]
+    for path in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
+        texts = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+        words = {word for text in texts if isinstance(text, str) for word in re.findall(r"--[a-z-]+", text)}
+        assert not words & options, path
+
+
+def test_what_is_wrong_with_the_settings_names_their_option(home: Home, tiny_folder: Path) -> None:
+    (tiny_folder / "dataset.toml").write_text("mirror_safe = false\n")
+    try:
+        result = _ablate("run", "notebook", *TINY)
+    finally:
+        (tiny_folder / "dataset.toml").unlink()
+    assert result.exit_code == 2
+    assert "set augmentation.flip=0, or augmentation=off (--set changes a setting)" in result.stderr
 
 
 def test_an_error_of_ours_is_not_taken_for_the_users(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +378,7 @@ def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> Non
             "--storage nonsense://x cannot be opened",
         ),
         (["run", "--baseline", "tuned"], "none has been adopted yet: run `ablate tune`"),
-        (["run", "tuned"], "the tuned recipe is the notebook's: give another with --baseline"),
+        (["run", "tuned"], "the tuned recipe is the notebook's: give another baseline"),
         (["adopt", "join"], "no search 'join'; did you mean joint?"),
         (["adopt", "joint", "--as", "a/b"], "--as 'a/b': a recipe's name is of letters"),
     ],

@@ -1,4 +1,4 @@
-"""The official files: downloaded over networks that fail, and told from what only looks like them."""
+"""The official files: downloaded over networks that fail, and distinguished from what only looks like them."""
 
 from __future__ import annotations
 

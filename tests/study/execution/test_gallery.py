@@ -74,13 +74,13 @@ def test_pipelines_are_told_apart_by_what_they_show(tiny_data, recipe):
         Arm("bare", at(recipe, augmentation="off")),
     ]
     found = gallery.of_arms(arms, 0, tiny_data)
-    shown = {tuple(i["arms"]): i["pipeline"] for i in found["images"]}
+    shown = {picture.arms: picture.pipeline for picture in found.images}
     assert shown == {("full", "without dropout", "smoothed"): "augmentation", ("bare",): ""}
-    assert {i["subject"] for i in found["images"]} == {0, 1, 2}, "smoothing labels is no pipeline of its own"
-    as_is = [pixels(i["png"]) for i in found["images"] if i["arms"] == ["bare"] and i["subject"] == 0]
+    assert {picture.subject for picture in found.images} == {0, 1, 2}, "smoothing labels is no pipeline of its own"
+    as_is = [pixels(p.png) for p in found.images if p.arms == ("bare",) and p.subject == 0]
     assert len(as_is) > 2
     assert all(np.array_equal(image, as_is[0]) for image in as_is)
-    changed = [pixels(i["png"]) for i in found["images"] if i["arms"] != ["bare"] and i["subject"] == 0]
+    changed = [pixels(p.png) for p in found.images if p.arms != ("bare",) and p.subject == 0]
     assert np.array_equal(changed[0], as_is[0])
     assert not any(np.array_equal(image, as_is[0]) for image in changed[1:3])
     index = split(len(tiny_data.train_labels), Member(arms[0].recipe, 0))[0][0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import signal
 import subprocess
@@ -25,10 +24,20 @@ from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.plan import with_looks
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import (
+    EnvironmentRecord,
+    GalleryRecord,
+    PlanRecord,
+    ProvenanceRecord,
+    from_json,
+    from_tags,
+)
+from cifar_ablations.ablations.training_key import TrainingKey
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import runner
 from cifar_ablations.study.execution.runner import Invocation, Progress, pack, run
 from cifar_ablations.study.execution.workers import Crew, Failed, Started, train_fleets
+from cifar_ablations.study.store import tracking
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.tracking import StoreError, open_store
 from cifar_ablations.study.training.engine import Outcome
@@ -36,7 +45,7 @@ from cifar_ablations.study.training.fleet import Member
 from tests.fresh_store import put_fresh_store
 from tests.standing_still import IMPATIENT, put_stuck_network, send_workers
 
-FACTS = {"commit": "unknown", "device": "cpu"}
+FACTS = ProvenanceRecord(commit="unknown", device="cpu")
 
 
 def _invocation(recipe: Recipe, data: Dataset, seeds: int = 2, plan: str = "techniques") -> Invocation:
@@ -110,10 +119,13 @@ def test_the_plan_is_logged_before_the_first_training(finished) -> None:
     assert parent.info.status == "FINISHED"
     assert all(r.info.start_time >= parent.info.start_time for r in _runs(home))
     assert {r.data.tags["mlflow.parentRunId"] for r in _runs(home)} == {parent.info.run_id}
-    plan = json.loads(Path(_client(home).download_artifacts(parent.info.run_id, schema.PLAN_FILE)).read_text())
-    assert plan == json.loads(json.dumps(invocation.described()))
-    assert parent.data.tags[schema.PLAN_DIGEST] == invocation.plan.digest() == plan["digest"]
-    assert parent.data.tags[schema.PROVENANCE + "device"] == "cpu"
+    text = Path(_client(home).download_artifacts(parent.info.run_id, schema.PLAN_FILE)).read_text()
+    plan = from_json(PlanRecord, text, schema.PLAN_FILE)
+    assert plan == invocation.record()
+    assert parent.data.tags[schema.PLAN_DIGEST] == invocation.plan.digest() == plan.digest
+    own = {tag: value for tag, value in parent.data.tags.items() if tag.startswith(schema.PROVENANCE)}
+    assert own == {schema.PROVENANCE + "commit": "unknown", schema.PROVENANCE + "device": "cpu"}
+    assert "mlflow.source.git.commit" not in parent.data.tags
 
 
 def test_a_second_call_trains_nothing_and_more_seeds_train_the_rest(finished, tiny_data: Dataset) -> None:
@@ -126,6 +138,43 @@ def test_a_second_call_trains_nothing_and_more_seeds_train_the_rest(finished, ti
     more = run(_invocation(arms, tiny_data, seeds=2), store, FACTS, _silent)
     assert more.trainings_total == more.finished == 14
     assert {r.data.tags[schema.SEED] for r in _runs(home) if r.info.run_id not in before} == {"1"}
+
+
+def test_every_training_says_where_it_was_trained(finished) -> None:
+    home, invocation, *_ = finished
+    here = EnvironmentRecord(1, torch.backends.cpu.get_cpu_capability(), 1, torch.__version__)
+    assert invocation.environment() == here
+    for stored in _runs(home):
+        assert from_tags(EnvironmentRecord, stored.data.tags, schema.ENVIRONMENT, stored.info.run_id) == here
+    (parent, *_) = _runs(home, schema.KIND_PLAN)
+    assert not [tag for tag in parent.data.tags if tag.startswith(schema.ENVIRONMENT)]
+
+
+def test_results_of_any_environment_are_taken_and_nothing_else_decides(
+    finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, invocation, *_ = finished
+    store, data, here = open_store(home), invocation.data, invocation.environment()
+    done = store.results(data, here)
+    assert done >= {(member.recipe.digest(), member.seed) for member in invocation.members()}
+    assert store.results(data, replace(here, instructions="others", torch="0.1")) == done
+    one, other, *_ = _runs(home)
+    for tag in [tag for tag in one.data.tags if tag.startswith(schema.ENVIRONMENT)]:
+        store.client.delete_tag(one.info.run_id, tag)  # as 0.1.0 wrote it
+    store.client.set_tag(other.info.run_id, schema.ENVIRONMENT + "threads", "many")
+    asked = []
+
+    def only_from_here(found: TrainingKey, wanted: TrainingKey) -> bool:
+        asked.append(wanted)
+        return found.environment == wanted.environment
+
+    assert store.results(data, here) == done
+    monkeypatch.setattr(tracking, "same_training", only_from_here)
+    assert done - store.results(data, here) == {
+        (run.data.tags[schema.DIGEST], int(run.data.tags[schema.SEED])) for run in (one, other)
+    }
+    assert {(key.recipe, key.seed) for key in asked} == done
+    assert {(key.data, key.environment) for key in asked} == {(data.digest, here)}
 
 
 def test_runs_left_running_are_closed(finished) -> None:
@@ -175,6 +224,7 @@ KILLED_RUN = """
 import pickle, sys
 from pathlib import Path
 if __name__ == "__main__":
+    from cifar_ablations.ablations.record import ProvenanceRecord
     from cifar_ablations.study.store.home import Home
     from cifar_ablations.study.execution.runner import run
     from cifar_ablations.study.store.tracking import open_store
@@ -184,7 +234,7 @@ if __name__ == "__main__":
         store = open_store(home)
         store.reconcile()
         show = lambda progress: print(progress.finished, progress.epochs_done, flush=True)
-        run(invocation, store, {}, show, save_every=0)
+        run(invocation, store, ProvenanceRecord(), show, save_every=0)
 """
 
 
@@ -214,7 +264,7 @@ def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, ti
     with home.locked("a test", said.append):
         store = open_store(home)
         store.reconcile()
-        run(invocation, store, {}, _silent, save_every=0)
+        run(invocation, store, ProvenanceRecord(), _silent, save_every=0)
     assert not said, "the killed coordinator's lock is free"
     runs = _runs(home)
     assert not [r for r in runs if r.info.status == "RUNNING"]
@@ -385,7 +435,7 @@ def test_pictures_that_cannot_be_drawn_are_said_and_keep_nobody_from_training(
 
     monkeypatch.setattr(runner.gallery, "of_arms", broken)
     found = runner._gallery(_invocation(recipe, tiny_data, seeds=1))
-    assert found == {"seed": 0, "images": [], "error": "ZeroDivisionError: in a technique"}
+    assert found == GalleryRecord(0, error="ZeroDivisionError: in a technique")
 
 
 @given(st.integers(1, 90), st.integers(1, 5), st.integers(1, 9))

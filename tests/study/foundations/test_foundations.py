@@ -15,6 +15,7 @@ from torch import nn
 from cifar_ablations.ablations import catalog as known
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.plans import claims
+from cifar_ablations.ablations.record import CheckRecord, DemonstrationRecord, LinkRecord, from_json, to_json
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.commands import demonstrate
 from cifar_ablations.study.commands.demonstrate import run_foundations
@@ -31,9 +32,7 @@ from cifar_ablations.study.foundations import (
 )
 from cifar_ablations.study.foundations.catalog import demonstrations
 from cifar_ablations.study.foundations.demonstration import (
-    Check,
     Demonstration,
-    Link,
     between,
     near,
     predicted,
@@ -83,9 +82,9 @@ def test_what_all_keep_to(found: dict[str, Demonstration], name: str) -> None:
     for frame in one.frames.values():
         assert not frame.empty
         assert list(frame.columns) == list(dict.fromkeys(frame.columns))
-    described = json.loads(json.dumps(one.described(), allow_nan=False))
-    assert described["frames"] == list(one.frames)
-    assert all(isinstance(check["holds"], bool) for check in described["checks"])
+    record = one.record()
+    assert record.frames == tuple(one.frames)
+    assert from_json(DemonstrationRecord, json.dumps(to_json(record), allow_nan=False), name) == record
     assert len({check.statement for check in one.checks}) == len(one.checks)
 
 
@@ -120,7 +119,7 @@ def test_a_seed_decides_everything(found: dict[str, Demonstration], name: str) -
 
 
 def test_checks() -> None:
-    assert near("", 1, torch.tensor(1.05), 0.1) == Check(
+    assert near("", 1, torch.tensor(1.05), 0.1) == CheckRecord(
         "", 1.0, float(torch.tensor(1.05)), 0.9, 1.1, False, True, "closed form"
     )
     assert not near("", 1, 1.2, 0.1).holds
@@ -131,7 +130,7 @@ def test_checks() -> None:
     assert prediction_interval(draws) == (1, 39)
     assert prediction_interval(range(119)) == (2, 116)
     assert predicted("", 0.5, draws, "").holds is False
-    assert predicted("", 20.4, draws, "") == Check("", 20.4, 20.0, 1.0, 39.0, True, True, "")
+    assert predicted("", 20.4, draws, "") == CheckRecord("", 20.4, 20.0, 1.0, 39.0, True, True, "")
     with pytest.raises(ValueError, match="at least 39 draws, not 38"):
         prediction_interval(range(38))
 
@@ -271,7 +270,9 @@ def test_gradient_noise_of_single_examples_is_their_spread() -> None:
 def planted(name: str, holds: bool) -> SimpleNamespace:
     check = near("<b>one</b> is one", 1, 1 if holds else 2, 0)
     frame = pd.DataFrame({"x": [0.1, 1 / 3], "png": ["aGk=", "none"]})
-    one = Demonstration(name, name.title(), "Why?", "So. And so.", {"numbers": frame}, (check,), (Link("claims", "y"),))
+    one = Demonstration(
+        name, name.title(), "Why?", "So. And so.", {"numbers": frame}, (check,), (LinkRecord("claims", "y"),)
+    )
     return SimpleNamespace(NAME=name, run=lambda seed: one)
 
 

@@ -15,17 +15,18 @@ from optuna.trial import TrialState
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import ProvenanceRecord
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.search.invocation import FIRST_TUNING_SEED, SearchInvocation
 from cifar_ablations.study.search.optuna_study import COUNTED, storage_at
-from cifar_ablations.study.search.search import SearchProgress, tune
+from cifar_ablations.study.search.search import SearchProgress, carry_out
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.search_log import SearchLog
 from cifar_ablations.study.store.tracking import open_store
 from tests.fresh_store import put_fresh_store
 from tests.standing_still import IMPATIENT, put_stuck_network
 
-FACTS = {"commit": "unknown", "device": "cpu"}
+FACTS = ProvenanceRecord(commit="unknown", device="cpu")
 
 
 def _invocation(recipe: Recipe, data: Dataset, **more) -> SearchInvocation:
@@ -47,7 +48,7 @@ def _tune(home: Home, invocation: SearchInvocation, stop_after: int | None = Non
     def show(progress: SearchProgress) -> None:
         pass
 
-    return tune(invocation, storage_at(None, home.journal), open_store(home), FACTS, show, stopped)
+    return carry_out(invocation, storage_at(None, home.journal), open_store(home), FACTS, show, stopped)
 
 
 def _runs(home: Home, kind: str = schema.KIND_TRIAL) -> list:
@@ -108,14 +109,16 @@ def test_the_winner_is_the_best_finished_trial_and_is_told_with_what_it_changes(
     home, invocation, outcome, _ = carried_out
     (trials,) = _studies(home).values()
     best = max((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value)
-    winner = outcome["winner"]
-    assert (winner["trial"], winner["value"]) == (best.number, best.value)
+    winner = outcome.winner
+    assert (winner.trial, winner.value) == (best.number, best.value)
     knobs = invocation.baseline.knobs()
-    for name, before, after in winner["changes"]:
-        assert knobs[name] == before != after == winner["knobs"][name]
-    asked, found, _ = SearchLog(open_store(home)).found("regularization", invocation.data)  # type: ignore[misc]
-    assert found == json.loads(json.dumps(outcome))
-    assert asked["digest"] == found["search_digest"]
+    for name, before, after in winner.changes:
+        assert knobs[name] == before != after == winner.knobs[name]
+    ended = SearchLog(open_store(home)).newest_ended("regularization", invocation.data)
+    assert ended is not None
+    assert ended.outcome == outcome
+    assert ended.asked == invocation.record()
+    assert ended.asked.digest == outcome.search_digest
 
 
 def test_a_second_call_tries_nothing_and_finds_the_same(carried_out) -> None:
@@ -150,7 +153,7 @@ def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> 
     again, _ = _tune(other, replace(invocation, workers=1))
     (first,), (second,) = _studies(home).values(), _studies(other).values()
     assert [(t.params, t.state, t.values) for t in first] == [(t.params, t.state, t.values) for t in second]
-    assert again["winner"] == outcome["winner"]
+    assert again.winner == outcome.winner
 
 
 @pytest.mark.parametrize("events", [3, pytest.param(25, marks=pytest.mark.slow)])
@@ -175,7 +178,7 @@ def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: in
     assert both
     assert [drawn[d].values for d in both] == [expected[d].values for d in both]
     assert {t.state for t in trials if t not in ended} <= {TrialState.FAIL}
-    assert again["winner"]["value"] == outcome["winner"]["value"]
+    assert again.winner.value == outcome.winner.value
     assert not list(other.checkpoints.glob("search-*"))
 
 
@@ -185,9 +188,11 @@ def test_trials_of_a_worker_that_stands_still_go_on_in_their_runs(
     monkeypatch.syspath_prepend(str(tmp_path))
     name, _ = put_stuck_network(tmp_path, step=8)  # three steps an epoch
     home = Home(put_fresh_store(tmp_path / "home"))
-    invocation = _invocation(recipe.set(f"model.name={name}"), tiny_data, trials=2, workers=1, pruner="none")
+    invocation = _invocation(
+        recipe.set(f"model.name={name}"), tiny_data, trials=2, workers=1, pruner="none", patience=IMPATIENT
+    )
     storage, store = storage_at(None, home.journal), open_store(home)
-    _, progress = tune(invocation, storage, store, FACTS, lambda progress: None, patience=IMPATIENT)
+    _, progress = carry_out(invocation, storage, store, FACTS, lambda progress: None)
     assert (progress.trials_done, progress.failed) == (2, {})
     assert progress.epochs_done == 2 * invocation.epochs
     (sentence,) = progress.stalled
@@ -213,15 +218,15 @@ def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
     home = Home(put_fresh_store(tmp_path))
     invocation = _invocation(recipe, tiny_data, name="learning-rate", trials=2, pruner="none")
     outcome, progress = _tune(home, invocation)
-    assert len(outcome["studies"]) == 7
-    widened = {study["widened"] for study in outcome["studies"]}
+    assert len(outcome.studies) == 7
+    widened = {study.widened for study in outcome.studies}
     assert len(widened) == 1
     per_study = [len(trials) for trials in _studies(home).values()]
     assert per_study == [2 + widened.pop()] * 7
     assert progress.trials_done == sum(per_study)
     kept, _ = _tune(home, _invocation(recipe, tiny_data, name="retune", trials=1))
-    assert kept["winner"] is None
-    assert set(kept["retuned"]) == {t.name for t in invocation.baseline.techniques if not t.is_off}
+    assert kept.winner is None
+    assert set(kept.retuned) == {t.name for t in invocation.baseline.techniques if not t.is_off}
 
 
 @pytest.mark.slow
@@ -252,13 +257,13 @@ def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
     assert progress.diverged == len(diverged) > 0
     assert {r.data.metrics[schema.OBJECTIVE] for r in diverged} == {0.1}
     assert {r.info.status for r in diverged} == {"FINISHED"}
-    assert min(study["best"]["value"] for study in outcome["studies"]) == 0.1
+    assert min(study.best.value for study in outcome.studies) == 0.1
 
 
 @pytest.mark.slow
 def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     outcome, progress = _tune(Home(put_fresh_store(tmp_path)), _invocation(recipe, tiny_data, trials=3, pareto=True))
     assert progress.pruned == 0
-    (study,) = outcome["studies"]
-    assert 1 <= len(study["front"]) <= 3
-    assert max(t["value"] for t in study["front"]) == outcome["winner"]["value"]
+    (study,) = outcome.studies
+    assert 1 <= len(study.front) <= 3
+    assert max(t.value for t in study.front) == outcome.winner.value

@@ -25,26 +25,28 @@ class PowerCutError(Exception):
     pass
 
 
-def _told(members: list[Member], data, checkpoints: Checkpoints | None = None, cut_after: int | None = None) -> dict:
+def _reported(
+    members: list[Member], data, checkpoints: Checkpoints | None = None, cut_after: int | None = None
+) -> dict:
     """What was reported of each member, without times; the power goes when an epoch after `cut_after` is reported."""
-    told: dict[Member, list] = {m: [] for m in members}
+    reported: dict[Member, list] = {m: [] for m in members}
 
     def report(event: Epoch | Outcome) -> None:
         if cut_after is not None and isinstance(event, Epoch) and event.epoch > cut_after:
             raise PowerCutError
         metrics = {k: v for k, v in event.metrics.items() if k not in TIMES}
         if isinstance(event, Epoch):
-            told[event.member].append((event.epoch, metrics))
+            reported[event.member].append((event.epoch, metrics))
         else:
             details = {name: values.tolist() for name, values in event.details.items()}
-            told[event.member].append((event.outcome, event.epochs, metrics, repr(details)))
+            reported[event.member].append((event.outcome, event.epochs, metrics, repr(details)))
 
     if cut_after is None:
         train(members, data, CPU, report, checkpoints)
     else:
         with pytest.raises(PowerCutError):
             train(members, data, CPU, report, checkpoints)
-    return told
+    return reported
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def members(recipe: Recipe) -> list[Member]:
 @pytest.fixture(scope="module")
 def whole(members: list[Member], tiny_data) -> dict:
     """What is reported of them where nothing interrupts."""
-    return _told(members, tiny_data)
+    return _reported(members, tiny_data)
 
 
 @pytest.mark.parametrize("cut_after", [1, 2, 3])
@@ -70,30 +72,30 @@ def test_cut_off_and_gone_on_is_bitwise_uninterrupted(
 ) -> None:
     assert whole[members[0]][-1][0] == schema.DIVERGED
     places = Checkpoints(tmp_path, seconds=0)
-    before = _told(members, tiny_data, places, cut_after)
+    before = _reported(members, tiny_data, places, cut_after)
     left = [m for m in members if not isinstance(before[m][-1][0], str)]
     assert 5 <= len(left) < len(members)
     known = checkpoint.find(tmp_path, tiny_data.digest, CPU)
     assert {known[checkpoint.identity(m)].epoch for m in left} == {cut_after}
     # They need not go on in the company they were in.
-    after = _told(left[::2], tiny_data, places) | _told(left[1::2], tiny_data, places)
+    after = _reported(left[::2], tiny_data, places) | _reported(left[1::2], tiny_data, places)
     assert after == {m: whole[m] for m in left}
 
 
 def test_running_statistics_go_on_too(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
     normed = recipe.set("model.name=resnet9").set("model.width=0.0625").set("optimizer.rate=0.001")
     pair = [Member(normed, 0), Member(normed.without("optimizer"), 1)]
-    whole, places = _told(pair, tiny_data), Checkpoints(tmp_path, seconds=0)
-    _told(pair, tiny_data, places, cut_after=1)
+    whole, places = _reported(pair, tiny_data), Checkpoints(tmp_path, seconds=0)
+    _reported(pair, tiny_data, places, cut_after=1)
     assert checkpoint.find(tmp_path, tiny_data.digest, CPU)
-    assert _told(pair, tiny_data, places) == whole
+    assert _reported(pair, tiny_data, places) == whole
 
 
 @pytest.mark.parametrize("damage", ["cut short", "overwritten", "empty", "another format"])
 def test_a_damaged_file_means_starting_over(damage: str, recipe: Recipe, tiny_data, tmp_path: Path) -> None:
     members, places = [Member(recipe, 0)], Checkpoints(tmp_path, seconds=0)
-    whole = _told(members, tiny_data)
-    _told(members, tiny_data, places, cut_after=1)
+    whole = _reported(members, tiny_data)
+    _reported(members, tiny_data, places, cut_after=1)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
     if damage == "cut short":
@@ -105,12 +107,12 @@ def test_a_damaged_file_means_starting_over(damage: str, recipe: Recipe, tiny_da
         path.write_bytes(b"")
     else:
         np.savez(path, meta=np.frombuffer(b'{"format": 999, "members": [1]}', np.uint8))
-    assert _told(members, tiny_data, places) == whole
+    assert _reported(members, tiny_data, places) == whole
 
 
 def test_only_the_same_data_goes_on(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
     members, places = [Member(recipe, 0)], Checkpoints(tmp_path, seconds=0)
-    _told(members, tiny_data, places, cut_after=1)
+    _reported(members, tiny_data, places, cut_after=1)
     others = replace(tiny_data, digest="0" * 16)
     assert checkpoint.find(tmp_path, tiny_data.digest, CPU)
     assert not checkpoint.find(tmp_path, others.digest, CPU)
@@ -119,7 +121,7 @@ def test_only_the_same_data_goes_on(recipe: Recipe, tiny_data, tmp_path: Path) -
 
 def test_cleaning_keeps_what_is_still_wanted(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
     members, places = [Member(recipe, 0), Member(recipe, 1)], Checkpoints(tmp_path, seconds=0)
-    _told(members, tiny_data, places, cut_after=1)
+    _reported(members, tiny_data, places, cut_after=1)
     (path,) = tmp_path.iterdir()
     (tmp_path / ".partial-x").write_bytes(b"half")
     (tmp_path / f"damaged{checkpoint.SUFFIX}").write_bytes(b"half")

@@ -71,7 +71,7 @@ def test_a_network_without_activation_modules_has_no_such_metrics() -> None:
 
 def test_entropy_and_confusion_are_scipys_and_sklearns() -> None:
     logits, targets = 3 * torch.randn(500, 7), torch.randint(0, 7, (500,))
-    metrics, confusion = diagnostics.of_answers(logits, targets)
+    metrics, confusion = diagnostics.of_predictions(logits, targets)
     probabilities = F.softmax(logits.double(), dim=1).numpy()
     assert metrics[schema.ENTROPY] == pytest.approx(stats.entropy(probabilities, axis=1).mean())
     assert np.array_equal(confusion, confusion_matrix(targets, logits.argmax(dim=1), labels=range(7)))
@@ -87,7 +87,7 @@ def test_entropy_and_confusion_are_scipys_and_sklearns() -> None:
 def test_a_perfectly_calibrated_answer_has_no_error() -> None:
     probabilities = torch.tensor([0.8, 0.2]).log().expand(1000, 2)
     targets = (torch.arange(1000) % 5 == 0).long()
-    assert diagnostics.of_answers(probabilities, targets)[0][schema.CALIBRATION_ERROR] == pytest.approx(0, abs=1e-6)
+    assert diagnostics.of_predictions(probabilities, targets)[0][schema.CALIBRATION_ERROR] == pytest.approx(0, abs=1e-6)
 
 
 def test_norms_by_layer_add_up_to_the_whole(recipe: Recipe, tiny_data) -> None:

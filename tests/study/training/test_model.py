@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from cifar_ablations.ablations import catalog
-from cifar_ablations.ablations.recipe import Network, Recipe
+from cifar_ablations.ablations.budget import Network
+from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.training.fleet import Fleet, Member, initialised
 from cifar_ablations.study.training.model import NotebookNetwork, build
 

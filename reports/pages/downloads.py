@@ -1,0 +1,67 @@
+"""The files beside a plan's page: its tables for programs, papers and notes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import pandas as pd
+
+from cifar_ablations.reports.pages import rendering
+from cifar_ablations.reports.pages.findings import Findings
+from cifar_ablations.reports.wording import tables
+
+KINDS = {".csv": "CSV", ".parquet": "Parquet", ".md": "Markdown", ".tex": "LaTeX"}
+ABOUT = {
+    "verdicts": "a row per claim",
+    "arms": "a row per arm",
+    "runs": "a row per run, with every metric",
+    "mechanisms": "what happened inside: a row per technique, comparison and metric",
+    "surroundings": "a row per technique, in the full recipe and on its own",
+    "contributions": "Shapley values and main effects",
+    "interactions": "a row per pair of techniques",
+}
+
+
+def files(found: Findings) -> dict[str, bytes]:
+    """What lies beside a page, by the end of its name, in the order in which the page lists it."""
+    labelled = {name: tables.labelled(frame, found.plan) for name, frame in _frames(found).items()}
+    made = {}
+    for name, frame in labelled.items():
+        made[f"{name}.csv"] = rendering.csv(frame)
+        if name == "verdicts":
+            made |= _printed(found)
+        if name == "runs":
+            made["runs.parquet"] = frame.to_parquet(index=False)
+    return made
+
+
+def _frames(found: Findings) -> dict[str, pd.DataFrame]:
+    """The tables that have something to say."""
+    plan, made = found.plan, {"arms": found.arms}
+    if plan.claims:
+        made["verdicts"] = tables.verdict_table(found.verdicts, plan)
+    made["runs"] = tables.run_table(plan, found.runs)
+    if len(found.surroundings):
+        made["surroundings"] = found.surroundings.assign(places=found.surroundings["places"].map(", ".join))
+    if len(found.inside):
+        made["mechanisms"] = found.inside
+    if plan.factors:
+        made["contributions"] = pd.concat(found.contributions, names=["metric"]).reset_index("metric")
+        made["interactions"] = found.interactions
+    return made
+
+
+def _printed(found: Findings) -> dict[str, bytes]:
+    """The verdicts as a text and as a paper would print them."""
+    short, note = tables.short_verdicts(found.verdicts), tables.NOTE if found.invocation.stand_in else ""
+    return {
+        "verdicts.md": tables.as_markdown(short, note).encode(),
+        "verdicts.tex": tables.as_latex(short, note).encode(),
+    }
+
+
+def listed(stem: str, names: Iterable[str]) -> list[dict[str, str]]:
+    """The files as a page lists them, the page's own name before theirs: `name`, `kind` and `about`."""
+    split = [os.path.splitext(name) for name in names]
+    return [{"name": f"{stem}-{about}{kind}", "kind": KINDS[kind], "about": ABOUT[about]} for about, kind in split]

@@ -1,0 +1,98 @@
+"""All numbers of a plan's page, each read or computed once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import GalleryRecord, PlanRecord
+from cifar_ablations.reports.inference import factorial, health, mechanisms, registration, verdict
+from cifar_ablations.reports.inference.health import Health
+from cifar_ablations.reports.inference.registration import Deviation
+from cifar_ablations.reports.reading import details, load
+from cifar_ablations.reports.reading.load import Invocation
+from cifar_ablations.reports.wording import phrases, tables
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CONTRIBUTED = (schema.TEST_ACCURACY, schema.GENERALISATION_GAP)
+"""The metrics of a factorial that its page shares out among the techniques."""
+
+SOURCES = ("commit", "device", "torch")
+"""Of an invocation's provenance, what may make its runs differ from another's."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an invocation's runs came to, from its store alone."""
+
+    invocation: Invocation
+    attempts: pd.DataFrame
+    """Every training of the plan's, whatever became of it: of `load.matching_runs`."""
+    runs: pd.DataFrame
+    """Those with a result: of `load.runs_of`, with epochs to target where a claim asks for them."""
+    curves: pd.DataFrame
+    arrays: details.Arrays
+    gallery: GalleryRecord
+    verdicts: pd.DataFrame
+    """Of `verdict.judge`, with `late` and sentences; empty where nothing is claimed."""
+    arms: pd.DataFrame
+    learned: Sequence[Health]
+    inside: pd.DataFrame
+    """Of `mechanisms.table`."""
+    surroundings: pd.DataFrame
+    contributions: Mapping[str, pd.DataFrame]
+    """By metric, of `factorial.contributions`; of a factorial alone, as are the interactions in test accuracy."""
+    interactions: pd.DataFrame
+    deviations: Sequence[Deviation]
+    ended_before: int
+    """How many of the runs had ended before the question was first asked."""
+    sources: Mapping[str, Counter[str]]
+    """By what it is, such as a commit, how many of the runs each value of it made."""
+
+    @property
+    def plan(self) -> PlanRecord:
+        """The plan as invoked."""
+        return self.invocation.plan
+
+
+def of_invocation(client: MlflowClient, invocation: Invocation, known: Sequence[Invocation]) -> Findings:
+    """Read the runs of an invocation and judge its claims; known: all invocations of the store."""
+    plan = invocation.plan
+    attempts = load.matching_runs(client, plan)
+    runs = load.with_epochs_to_target(client, load.results_among(attempts, invocation.chance), plan)
+    arrays = details.arrays_of(client, runs, plan)
+    curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY, *health.CURVES])
+    verdicts = verdict.judge(plan, runs, details.answers(arrays) if plan.claims else None)
+    verdicts = registration.with_exploratory(verdicts, invocation, runs, known)
+    crossed = bool(plan.factors)
+    return Findings(
+        invocation=invocation,
+        attempts=attempts,
+        runs=runs,
+        curves=curves,
+        arrays=arrays,
+        gallery=load.gallery_of(client, invocation),
+        verdicts=phrases.with_sentences(plan, verdicts),
+        arms=tables.arm_table(plan, runs),
+        learned=health.of_plan(plan, runs, curves),
+        inside=mechanisms.table(plan, runs),
+        surroundings=tables.surroundings(plan, runs),
+        contributions={name: factorial.contributions(plan, runs, name) for name in CONTRIBUTED if crossed},
+        interactions=factorial.interactions(plan, runs, schema.TEST_ACCURACY) if crossed else pd.DataFrame(),
+        deviations=registration.deviations(invocation, known),
+        ended_before=registration.runs_before(invocation, runs, known),
+        sources=_sources(runs, known),
+    )
+
+
+def _sources(runs: pd.DataFrame, known: Sequence[Invocation]) -> dict[str, Counter[str]]:
+    made_by = {invocation.run_id: invocation.provenance for invocation in known}
+    parents = [made_by.get(parent, {}) for parent in runs["parent_run_id"]]
+    return {key: Counter(provenance.get(key, "unknown") for provenance in parents) for key in SOURCES}

@@ -1,0 +1,100 @@
+"""What a store says of its plans, and what of it cannot be read."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+import pytest
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import GalleryRecord, PictureRecord
+from cifar_ablations.reports.pages import index_page, plan_page
+from cifar_ablations.reports.reading import load
+from tests.reports.conftest import Writer
+
+
+@pytest.fixture
+def two(plan, tmp_path):
+    """A store with two plans, and the ids of their runs."""
+    writer = Writer(tmp_path)
+    experiment = writer.experiment("first")
+    other = replace(plan, name="notebook", digest="0123012301230123")
+    return writer, writer.invoke(experiment, plan), writer.invoke(experiment, other, started=2_000)
+
+
+def damage(writer, run, name, change):
+    """Rewrite the file of a run with what `change` makes of its text."""
+    (path,) = [found for found in writer.folder.rglob(name) if run in found.parts]
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def changed(**values):
+    return lambda text: json.dumps(json.loads(text) | values)
+
+
+def without(field):
+    return lambda text: json.dumps({name: value for name, value in json.loads(text).items() if name != field})
+
+
+DAMAGES = {
+    "cut short": (lambda text: text[: len(text) // 2], "is not whole JSON"),
+    "a field of another type": (changed(seeds="0 to 5"), "the field seeds"),
+    "a field within": (changed(rule={"margin": "half a point"}), "the field rule.margin"),
+    "a field that is missing": (without("rule"), "the field rule is missing"),
+    "no record": (lambda text: "[]", "holds list"),
+    "written by a newer version": (changed(format=99), "has format 99"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_one_plan_that_cannot_be_read_does_not_stop_the_others(two, tmp_path, change, said):
+    writer, whole, damaged = two
+    damage(writer, damaged, schema.PLAN_FILE, change)
+    unreadable = []
+    assert [one.run_id for one in load.invocations(writer.uri, unreadable)] == [whole]
+    (sentence,) = unreadable
+    assert sentence.startswith(f"plan.json of run {damaged}")
+    assert said in sentence
+    assert load.invocations(writer.uri) == load.invocations(writer.uri, [])
+    (page,) = plan_page.write_reports(writer.uri, tmp_path / "pages")
+    assert page.name.startswith("techniques-")
+    index = index_page.write_index(writer.uri, tmp_path / "pages").read_text(encoding="utf-8")
+    assert f"plan.json of run {damaged}" in index
+    assert page.name in index
+
+
+def test_what_is_written_is_what_is_read(two, plan):
+    writer, run, _ = two
+    _, found = load.invocations(writer.uri)
+    assert (found.run_id, found.plan) == (run, plan)
+    assert (found.name, found.digest, found.profile) == (plan.name, plan.digest, plan.profile.name)
+    assert (found.data_name, found.data_digest, found.stand_in) == (plan.data.name, plan.data.digest, False)
+
+
+def test_a_plan_of_fields_that_are_not_known_is_read(two, plan):
+    writer, run, _ = two
+    damage(writer, run, schema.PLAN_FILE, changed(mood="hopeful"))
+    assert load.invocations(writer.uri)[1].plan == plan
+
+
+def test_pictures_come_back_and_say_why_they_cannot(two, plan):
+    writer, none, _ = two
+    picture = PictureRecord("augmentation", ("full recipe",), 0, "class 0", 1, base64.b64encode(b"png").decode())
+    kept = GalleryRecord(3, (picture,))
+    run = writer.invoke(writer.experiment("first"), replace(plan, name="pictured"), started=9_000, gallery=kept)
+    client, known = load.connect(writer.uri), {one.run_id: one for one in load.invocations(writer.uri)}
+    assert load.gallery_of(client, known[run]) == kept
+    assert load.gallery_of(client, known[none]) == GalleryRecord()
+    damage(writer, run, schema.GALLERY_FILE, lambda text: text[:-9])
+    found = load.gallery_of(client, known[run])
+    assert found.images == ()
+    assert found.error.startswith(f"gallery.json of run {run} is not whole JSON")
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_rehearsal_is_called_one(plan, drawn):
+    plan = replace(plan, data=replace(plan.data, stand_in=drawn))
+    assert load.rehearsal(plan) is drawn
+    assert load.data_kind(plan) == (schema.REHEARSAL if drawn else "images")

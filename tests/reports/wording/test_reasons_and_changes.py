@@ -1,0 +1,98 @@
+"""Why a claim has no answer, what changed between two plans, and where runs come from: codes and numbers in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import fields, replace
+
+import pytest
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.record import ArmRecord, RuleRecord
+from cifar_ablations.reports.inference import registration, verdict
+from cifar_ablations.reports.wording import answer, phrases
+
+
+def full_and_without(runs):
+    return runs["arm"].isin(["full recipe", "without dropout"])
+
+
+def diverged(runs):
+    guessing = runs[schema.TEST_ACCURACY].where(~full_and_without(runs), 0.1)
+    return runs.assign(converged=runs["converged"] & ~full_and_without(runs), **{schema.TEST_ACCURACY: guessing})
+
+
+def alike(runs):
+    accuracy = runs[schema.TEST_ACCURACY].where(~full_and_without(runs), 0.5 + 0.1 * (runs["arm"] == "full recipe"))
+    return runs.assign(**{schema.TEST_ACCURACY: accuracy})
+
+
+@pytest.mark.parametrize(
+    ("looks", "shape", "reason", "words"),
+    [
+        ((), lambda runs: runs[runs["seed"] < 1], verdict.TOO_FEW, "not enough seeds yet (1 of 6 paired)"),
+        ((), diverged, verdict.ALL_DIVERGED, "every run of both arms diverged (6 seeds)"),
+        ((), alike, verdict.NO_SPREAD, "the difference is +10.00 pp on each of 6 seeds, so no test applies"),
+        ((4, 6), lambda runs: runs[runs["seed"] < 3], verdict.NOT_REACHED,
+         "the first look, at 4 seeds, has not been reached"),
+    ],
+)  # fmt: skip
+def test_a_reason_is_worded(plan, runs, looks, shape, reason, words):
+    asked = replace(plan, rule=replace(plan.rule, looks=looks))
+    judged = verdict.judge(asked, shape(runs))
+    assert judged["reason"].iloc[0] == reason
+    assert not {"sentence", "scope", "obstacle"} & set(judged), "inference words nothing"
+    row = phrases.with_sentences(asked, judged).iloc[0].to_dict()
+    assert row["sentence"] == f"INCONCLUSIVE: {words}."
+    assert phrases.finding(row) == f"in the full recipe it has no answer yet on test accuracy: {words}"
+
+
+def test_an_answer_has_no_obstacle(plan, runs):
+    rows = phrases.with_sentences(plan, verdict.judge(plan, runs))
+    assert rows["obstacle"].to_list() == [""] * 4
+    assert set(rows["scope"]) == {"in 3 epochs on 5,000 images"}
+    assert rows["sentence"].str.startswith("SUPPORTED: ").iloc[0]
+    assert phrases.with_sentences(replace(plan, claims=()), rows.iloc[:0]).empty
+
+
+def test_a_scope_is_of_the_claims_own_arms(plan, runs):
+    knobs = {"budget.epochs": 2, "budget.train_images": 100}
+    arms = tuple(replace(arm, knobs=knobs | {"budget.epochs": 3 if "on" in arm.name else 2}) for arm in plan.arms)
+    rows = phrases.with_sentences(replace(plan, arms=arms), verdict.judge(plan, runs))
+    assert rows["scope"].iloc[0] == "in 2 epochs on 100 images"
+    assert rows["scope"].iloc[3] == "in 2 to 3 epochs on 100 images"
+
+
+def test_changes_are_worded(plan):
+    rule = replace(plan.rule, margin=0.01, looks=(5, 10, 20))
+    arms = (*plan.arms[:-1], ArmRecord("another", "abcdefabcdefabcd"))
+    new = replace(plan, seeds=(7,), rule=rule, arms=arms, claims=plan.claims[2:])
+    assert answer.of_changes(registration.changes(plan, new)) == [
+        "seeds 0 to 5, now 7",
+        "the margin 0.005, now 0.01",
+        "the looks none, now 5, 10 and 20",
+        "1 arm dropped (only dropout [00000000])",
+        "1 arm added (another [abcdefab])",
+        "2 claims dropped (dropout moves test accuracy in the full recipe and dropout moves the generalisation gap in "
+        "the full recipe)",
+    ]
+    assert answer.of_changes([]) == []
+
+
+def test_of_many_names_five_are_listed(plan):
+    many = tuple(ArmRecord(f"arm {i}", f"{i:016x}") for i in range(9))
+    (_, added) = answer.of_changes(registration.changes(plan, replace(plan, arms=many)))
+    assert added.startswith("9 arms added (arm 0 [00000000], arm 1")
+    assert "arm 5" not in added
+
+
+def test_every_part_of_a_rule_has_a_name():
+    assert set(answer.RULE) == {field.name for field in fields(RuleRecord)}
+
+
+def test_sources_are_named_where_they_differ():
+    sources = {"commit": Counter({"a" * 50: 2, "b": 1}), "device": Counter({"cpu": 3}), "torch": Counter(["1", "2"])}
+    assert answer.of_sources(sources) == [
+        f"The runs come from 2 commits: {'a' * 40} (2 runs) and b (1 runs).",
+        "The runs come from 2 versions of torch: 1 (1 runs) and 2 (1 runs).",
+    ]

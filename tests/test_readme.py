@@ -1,0 +1,160 @@
+"""README and the command line agree, both ways.
+
+What README shows can be typed: a line of a block is a whole command, and so is inline code that is more than a
+command's name; names of plans, profiles, searches and settings exist. What can be typed is found: every command in
+README, as itself or as a target of make; every option in README, or as a variable of make that `make help` lists, or
+in OWN_HELP; every variable of make and of the environment in README or `make help`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cifar_ablations.ablations import catalog, profiles
+from cifar_ablations.ablations.plan import LOOKS
+from cifar_ablations.study.commands import app
+from cifar_ablations.study.search.optuna_study import PRUNERS, SAMPLERS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+"""README without its example of a technique."""
+
+OWN_HELP = {"foundations --seed", "tune --seed", "ui --port", "watch --every"}
+"""Options that nobody needs to know of before reading the command's own --help."""
+
+
+@cache
+def _commands() -> dict[str, TyperCommand]:
+    group = typer.main.get_command(app.app)
+    assert isinstance(group, TyperGroup)
+    return {name: command for name, command in group.commands.items() if isinstance(command, TyperCommand)}
+
+
+@cache
+def _make_help() -> str:
+    return subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def _inline() -> list[str]:
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", re.sub(r"(?m)^    .*", "", PROSE))]
+
+
+def _lines(program: str) -> list[str]:
+    """README's commands of a program: lines of blocks without their comments, and inline code."""
+    blocks = [re.sub(r"\s#.*", "", line).strip() for line in re.findall(r"(?m)^    (.*)", PROSE)]
+    found = [line.removeprefix(".venv/bin/") for line in (*blocks, *_inline())]
+    return list(dict.fromkeys(line for line in found if line.split()[0] == program))
+
+
+def _settings_are_known(settings: list[str]) -> None:
+    """Raise AblateError unless each can be set; the technique of the example in README is taken as known."""
+    (example,) = re.findall(r'name: ClassVar\[str\] = "(\w+)"', README)
+    for setting in settings:
+        if re.split("[.=]", setting)[0] != example:
+            catalog.notebook_recipe().set(setting)
+
+
+@pytest.mark.parametrize("line", _lines("ablate"))
+def test_a_line_of_ablate_can_be_typed(line: str) -> None:
+    name, *words = shlex.split(line)[1:]
+    command = _commands()[name]
+    if not words:
+        return  # the command is only named
+    given = command.make_context(name, words, resilient_parsing=False).params
+    if plan := given.get("plan"):
+        assert plan in catalog.plan_names() or name == "report"
+    if search := given.get("search"):
+        assert search in catalog.search_names()
+    if profile := given.get("profile"):
+        profiles.profile(profile)
+    assert given.get("sampler", "tpe") in SAMPLERS
+    assert given.get("pruner", "none") in PRUNERS
+    _settings_are_known(given.get("settings") or [])
+    if baseline := given.get("baseline"):
+        assert re.search(rf"ablate adopt ({baseline}\b|\S+ --as {baseline}\b)", README), "it is adopted before"
+
+
+VARIABLES = [f"make ablate {code}" for code in _inline() if re.match("(?!ABLATE_)[A-Z_]+=", code)]
+"""Of sentences: `SEEDS=15`."""
+
+
+@pytest.mark.parametrize("line", [*_lines("make"), *VARIABLES])
+def test_a_line_of_make_can_be_typed(line: str) -> None:
+    words = shlex.split(line)[1:]
+    targets = [word for word in words if "=" not in word]
+    assert set(targets) <= set(re.findall(r"^  make (\S+)", _make_help(), re.MULTILINE))
+    for variable, _, value in (word.partition("=") for word in words if "=" in word):
+        assert _listed(variable), f"make help lists no {variable}"
+        match variable:
+            case "PLAN":
+                assert value in catalog.plan_names()
+            case "PROFILE":
+                profiles.profile(value)
+            case "SEEDS":
+                assert value in LOOKS or value.isdigit()
+            case "SET":
+                _settings_are_known(value.split())
+
+
+def test_options_and_settings_in_a_sentence_exist() -> None:
+    known = {option for command in _commands().values() for p in command.params for option in p.opts}
+    for code in _inline():
+        if not code.startswith("--"):
+            continue
+        words = shlex.split(code)
+        assert {word for word in words if word.startswith("--")} <= known
+        _settings_are_known([after for word, after in pairwise(words) if word == "--set"])
+
+
+def test_searches_in_a_comment_exist() -> None:
+    (others,) = re.findall(r"# all knobs at once; also: (.*)", README)
+    assert set(others.split(", ")) <= set(catalog.search_names())
+
+
+def test_every_command_is_in_the_readme() -> None:
+    named = {line.split()[1] for line in _lines("ablate")}
+    behind_targets = {
+        command
+        for target, recipe in re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+        if re.search(rf"make {target}\b", README)
+        for command in re.findall(r"\$\(BIN\)/ablate (\w+)", recipe)
+    }
+    assert set(_commands()) <= named | behind_targets
+
+
+def test_every_option_is_in_the_readme_or_a_variable_of_make() -> None:
+    passed = set(re.findall(r"\$\(if \$\([A-Z_]+\),(--[a-z-]+) ", MAKEFILE)) | {"--set"}
+    unmentioned = {
+        f"{name} {option}"
+        for name, command in _commands().items()
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option not in passed and not re.search(rf"{option}\b", README)
+    }
+    assert unmentioned == OWN_HELP
+
+
+def test_every_variable_of_make_is_in_its_help_and_those_of_the_environment_in_the_readme() -> None:
+    assigned = set(re.findall(r"^([A-Z_]+) :=", MAKEFILE, re.MULTILINE)) | {"MAKE", "MAKEFILE_LIST"}
+    asked_for = set(re.findall(r"\$\(([A-Z_]+)\)", MAKEFILE)) - assigned
+    assert asked_for >= {"PLAN", "SET", "MINUTES", "UPGRADE"}
+    assert [variable for variable in asked_for if not _listed(variable)] == []
+    sources = "".join(file.read_text() for file in (ROOT / "study").rglob("*.py"))
+    of_environment = set(re.findall(r'(?:environ\.get\(|environ\[|envvar=|in os\.environ )"?([A-Z_]+)"', sources))
+    assert of_environment >= {"ABLATE_DATA", "ABLATE_HOME", "ABLATE_STORAGE", "MLFLOW_TRACKING_URI"}
+    assert [variable for variable in of_environment if variable not in README] == []
+
+
+def _listed(variable: str) -> bool:
+    return re.search(rf"\b{variable}=", _make_help()) is not None
