@@ -37,8 +37,8 @@ def write_reports(
     A question is a plan on a data set, in a profile, with given overrides; `plan` (a name) and `digest` (of a plan as
     invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
     given what each page says of whether its networks have learned, a sentence or two at a time, and which plans of the
-    store cannot be read. Files appear whole or not at all. Raises AblateError where the store does not exist, for a plan that was never invoked, and
-    for a `ui_address` that is not http or https.
+    store cannot be read. Files appear whole or not at all. Raises AblateError where the store does not exist, for a
+    plan that was never invoked, and for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     unreadable: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,10 @@ def write_search_reports(
     """Write a page and a CSV file of trials for the newest invocation of each search; returns the pages, newest first.
 
     A search is a name on a data set, in a profile, with given overrides; `search` (a name) and `digest` (of a search
-    as invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
-    given which searches of the store cannot be read. Files appear whole or not at all. A store without searches gets no page. Raises AblateError where the store does not
-    exist, for a search that was never invoked, and for a `ui_address` that is not http or https.
+    as invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell`
+    is given which searches of the store cannot be read. Files appear whole or not at all. A store without searches gets
+    no page. Raises AblateError where the store does not exist, for a search that was never invoked, and for a
+    `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     unreadable: list[str] = []

@@ -352,12 +352,12 @@ def report_command(
             one, other = (side(asked, home.tracking_uri) for asked in compare)
             pages = [write_comparison(one, other, home.reports)]
         else:
-            pages = _write_pages(home, plan)
+            pages = _write_pages(home, plan, tell=say)
         for page in pages:
             say(f"Report: {home.shown(page)}")
 
 
-def _write_pages(home: Home, plan: str | None) -> list[Path]:
+def _write_pages(home: Home, plan: str | None, tell: Callable[[str], None] | None = None) -> list[Path]:
     from cifar_ablations.reports.pages.foundations_page import write_foundations_report
     from cifar_ablations.reports.pages.index_page import write_index
     from cifar_ablations.reports.pages.plan_page import write_reports

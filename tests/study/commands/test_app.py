@@ -207,6 +207,12 @@ def test_run_report_and_run_again(home: Home) -> None:
     assert _ablate("report", "notebook").exit_code == 0
     assert page.exists()
 
+    (plan,) = home.artifacts.rglob(schema.PLAN_FILE)
+    plan.write_bytes(plan.read_bytes()[:-20])  # as an unlucky power cut leaves it
+    damaged = _ablate("report")
+    assert damaged.exit_code == 2
+    assert f"Left out: {schema.PLAN_FILE} of run " in damaged.stdout
+
 
 LONG = ["notebook", "--seeds=8", *TINY, "--workers=1", "--set=budget.epochs=400"]
 
