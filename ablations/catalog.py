@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import cifar_ablations.ablations.plans
 import cifar_ablations.ablations.searches
@@ -19,6 +19,9 @@ from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import Value
 from cifar_ablations.ablations.technique import Technique
+
+if TYPE_CHECKING:  # a search's parameters are looked up here
+    from cifar_ablations.ablations.search import Rounds
 
 
 @cache
@@ -45,6 +48,16 @@ class PlanModule(Protocol):
 
     def plan(self, asked: PlanRequest) -> Plan:
         """The file's plan, or that of the variant that is asked for."""
+
+
+class SearchModule(Protocol):
+    """A file in `ablations/searches/`."""
+
+    QUESTION: str
+    DEFAULT_TRIALS: int
+
+    def search(self, baseline: Recipe, trials: int) -> Rounds:
+        """The file's studies, round by round; trials: of each study."""
 
 
 @cache
@@ -90,8 +103,8 @@ def search_names() -> list[str]:
     return [info.name.replace("_", "-") for info in pkgutil.iter_modules(cifar_ablations.ablations.searches.__path__)]
 
 
-def search_module(name: str):
+def search_module(name: str) -> SearchModule:
     """The file that defines a search. Raises AblateError, with what is near, for an unknown name."""
     if name not in search_names():
         raise AblateError(f"no search {name!r}{did_you_mean(name, search_names())}")
-    return import_module(f"cifar_ablations.ablations.searches.{name.replace('-', '_')}")
+    return cast(SearchModule, import_module(f"cifar_ablations.ablations.searches.{name.replace('-', '_')}"))

@@ -457,7 +457,8 @@ def from_values(kind: type[Record], values: Any, where: str) -> Record:
     if not isinstance(written, int) or written > FORMAT:
         raise RecordError(f"{where} has format {written!r}, and this version knows {FORMAT}: a newer version wrote it")
     try:
-        return _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)  # TOML has dates
+        record: Record = _adapter(kind).validate_json(json.dumps(values, default=str), strict=True)  # TOML has dates
+        return record
     except ValidationError as error:
         raise RecordError(f"{where}: the field {_first_of(error)}") from None
 
@@ -486,7 +487,8 @@ def from_tags(kind: type[Record], tags: Mapping[str, str], prefix: str, where: s
 
     own = {tag.removeprefix(prefix).replace("-", "_"): value for tag, value in tags.items() if tag.startswith(prefix)}
     try:
-        return _adapter(kind).validate_strings(own)
+        record: Record = _adapter(kind).validate_strings(own)
+        return record
     except ValidationError as error:
         raise RecordError(f"{where}: the tag {_first_of(error, prefix)}") from None
 

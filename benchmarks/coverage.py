@@ -86,7 +86,7 @@ def _answers(rng: np.random.Generator, n: int, luck: float) -> np.ndarray:
         return math.sqrt(0.5) * (shared + own)
 
     score = both((1, IMAGES)) + luck * both((n, 1)) + math.sqrt(0.5) * both((n, IMAGES))
-    return (score[0] > -0.9).astype(float) - (score[1] > -0.7)
+    return np.asarray((score[0] > -0.9).astype(float) - (score[1] > -0.7))
 
 
 def _two_way(matrices: Iterable[np.ndarray], truth: float) -> float:

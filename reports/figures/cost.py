@@ -60,7 +60,7 @@ def _named(frame: pd.DataFrame) -> np.ndarray:
     beaten = ((cost[None] <= cost[:, None]) & (value[None] > value[:, None])).any(axis=1)
     first = np.arange(len(frame)) == 0
     best = np.argsort(np.where(beaten, -np.inf, value), kind="stable")[::-1][: MOST_NAMES - 1]
-    return first | (~beaten & np.isin(np.arange(len(frame)), best))
+    return np.asarray(first | (~beaten & np.isin(np.arange(len(frame)), best)))
 
 
 def draw(data: pd.DataFrame) -> Figure:

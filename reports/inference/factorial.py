@@ -42,7 +42,7 @@ def cells(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> Cells:
 def main_effect(factor: str, combinations_: Sequence[Used]) -> np.ndarray:
     """Weights [combinations] of the mean with a factor less the mean without it."""
     having = np.array([factor in used for used in combinations_])
-    return having / having.sum() - ~having / (~having).sum()
+    return np.asarray(having / having.sum() - ~having / (~having).sum())
 
 
 def interaction(one: str, other: str, combinations_: Sequence[Used]) -> np.ndarray:

@@ -144,4 +144,4 @@ def _fall(loss: pd.Series) -> float:
     before = loss[loss.index <= last - max(1, round(QUARTER * last))]
     if before.empty or not before.iloc[-1] > 0:
         return math.nan
-    return 1 - loss.iloc[-1] / before.iloc[-1]
+    return float(1 - loss.iloc[-1] / before.iloc[-1])

@@ -202,7 +202,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     stepped = np.maximum.accumulate(planned[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
-    return np.where(np.isnan(p), math.nan, adjusted).tolist()
+    return [float(value) for value in np.where(np.isnan(p), math.nan, adjusted)]
 
 
 def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -86,7 +86,7 @@ def _free_port(port: int, say: Callable[[str], None]) -> int:
     raise AblateError(f"no free port from {port} to {port + 49}; choose another with --port.")
 
 
-def _wait_until_ready(server: subprocess.Popen, port: int) -> None:
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:

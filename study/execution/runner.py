@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.profiles import Profile
@@ -297,7 +298,7 @@ def pack(
     The number of fleets is a multiple of the workers where it can be, and fleets are about equal, so that no worker
     waits for another at the end.
     """
-    by_shape: dict[tuple, list[Member]] = {}
+    by_shape: dict[tuple[Sized, int], list[Member]] = {}
     for member in members:
         by_shape.setdefault((same_shape(member.recipe), (behind or {}).get(member, 0)), []).append(member)
     fleets = []

@@ -85,7 +85,7 @@ def minimum(number: int) -> float:
     The function is odd, so that their mirror images are the other way round.
     """
     low = (number - 1) * math.pi + (1e-9 if number == 1 else 0)
-    return brentq(lambda u: math.cos(u) - u * math.sin(u), low, low + math.pi / 2) / C
+    return float(brentq(lambda u: math.cos(u) - u * math.sin(u), low, low + math.pi / 2)) / C
 
 
 def curvature(x: float) -> float:

@@ -115,7 +115,8 @@ def ridge(data: Problems, strength: float) -> Tensor:
     """What minimises the penalised loss for λ > 0, float64 [S, 201]: Xᵀ(XXᵀ + nλ/2 · I)⁻¹y."""
     x, y = data.x.double(), data.y.double()
     squares = x @ x.transpose(1, 2) + EXAMPLES * strength / 2 * torch.eye(EXAMPLES, dtype=torch.float64)
-    return (x.transpose(1, 2) @ torch.linalg.solve(squares, y))[..., 0]
+    solved: Tensor = torch.linalg.solve(squares, y)
+    return (x.transpose(1, 2) @ solved)[..., 0]
 
 
 def test_errors(data: Problems, weights: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def wave(x: Tensor) -> Tensor:
 def stationary(number: int) -> float:
     """The number-th positive point where x · cos(πx) is flat, from 1: u · tan(u) = 1 with u = πx."""
     low = (number - 1) * math.pi + (1e-9 if number == 1 else 0)
-    return brentq(lambda u: math.cos(u) - u * math.sin(u), low, low + math.pi / 2) / math.pi
+    return float(brentq(lambda u: math.cos(u) - u * math.sin(u), low, low + math.pi / 2)) / math.pi
 
 
 def run(seed: int) -> Demonstration:

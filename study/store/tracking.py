@@ -241,7 +241,7 @@ class Store:
         commit = tags.get(schema.PROVENANCE + "commit", "unknown")
         if commit != "unknown":
             everyone["mlflow.source.git.commit"] = commit
-        return self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info.run_id
+        return str(self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info.run_id)
 
     def search_runs(self, filter_string: str) -> list[Any]:
         """Every run, in any experiment, for which MLflow's filter holds."""

@@ -36,6 +36,12 @@ def test_seeding_a_block_leaves_the_generator_outside_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_seeding_a_block_leaves_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU was seeded"))
+    with seeded(0, "weights"):
+        torch.rand(10)
+
+
 def test_draws_are_the_frozen_ones() -> None:
     # A changed hash would silently change every run; these digits are the agreement between machines.
     drawn = (StepDraws.named(CPU, 0, "frozen").uniform((4,)) * 2**24).to(torch.int64).tolist()
