@@ -94,7 +94,7 @@ test-wheel: $(TOOLS) ## build the wheel, and run a small ablation from it in ano
 	"$$uv" build --quiet --wheel --out-dir "$$folder" .; rm -rf build *.egg-info; \
 	"$$uv" pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl; \
 	cd "$$folder"; export PYTHONPATH="$$folder/site" ABLATE_HOME="$$folder/out"; \
-	"$$python" -c "import ablations, reports, study; assert all(p.__file__.startswith('$$folder') for p in (ablations, reports, study))"; \
+	"$$python" -c "import cifar_ablations as c; assert c.__file__.startswith('$$folder'), c.__file__"; \
 	"$$python" site/bin/ablate --version; \
 	"$$python" site/bin/ablate run levels/dropout --profile smoke --seeds 1 --data synthetic; \
 	"$$python" site/bin/ablate report

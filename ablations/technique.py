@@ -1,7 +1,7 @@
 """A technique: one thing that can be switched, as a frozen value with knobs and hooks.
 
 To add one, write a file in `ablations/techniques/` named after it, holding pure functions first and then one frozen
-dataclass derived from `Technique`. Its fields are made with `knob()`; it fills the hooks it needs and leaves the
+dataclass derived from `Technique`. Its fields are made with `knob()`; it overrides the hooks it needs and leaves the
 others alone. Nothing else has to be touched: lists, plans and the contract tests find it by looking in the folder.
 """
 
@@ -184,7 +184,7 @@ class Technique:
         return None
 
 
-def fills(technique: Technique, hook: str) -> bool:
+def overrides(technique: Technique, hook: str) -> bool:
     """Whether a technique has a hook of its own."""
     return getattr(type(technique), hook) is not getattr(Technique, hook)
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import health, registration, verdict
@@ -69,7 +70,7 @@ def _write(folder: Path, stem: str, found: Findings, template: Template, address
     """Write a page and the files beside it; address: where MLflow's UI answers."""
     beside = downloads.files(found)
     for name, content in beside.items():
-        rendering.replace(folder / f"{stem}-{name}", content)
+        write_atomically(folder / f"{stem}-{name}", content)
     figures = drawings.of_plan(found)
     html = template.render(
         **_heading(found),

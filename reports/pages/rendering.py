@@ -6,9 +6,7 @@ import base64
 import gc
 import hashlib
 import math
-import os
 import re
-import tempfile
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.schema import REHEARSAL
 from cifar_ablations.reports.inference import registration
 from cifar_ablations.reports.reading.load import Logged
@@ -35,14 +34,14 @@ Asked = TypeVar("Asked", bound=Logged[Any])
 
 
 def address_of(tracking_uri: str, asked: str | None) -> str:
-    """Where MLflow's UI answers: as asked for, or a tracking server itself.
+    """Where MLflow's UI answers: as asked for, or a tracking server itself, without the password that it may hold.
 
-    Raises AblateError for what is not http or https.
+    Pages are made to be passed on. Raises AblateError for what is not http or https.
     """
     address = (asked or (tracking_uri if tracking_uri.startswith("http") else UI_ADDRESS)).rstrip("/")
     if not address.startswith(("http://", "https://")):
         raise AblateError(f"ui_address must begin with http:// or https://, not {asked!r}")
-    return address
+    return re.sub("(?<=//)[^/]*@", "", address)
 
 
 def environment() -> Environment:
@@ -140,21 +139,8 @@ def csv(frame: pd.DataFrame) -> bytes:
 
 def write_html(path: Path, html: str) -> Path:
     """Write a rendered page; returns its path."""
-    replace(path, (html.lstrip() + "\n").encode())
+    write_atomically(path, (html.lstrip() + "\n").encode())
     return path
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.reports.inference import registration, verdict
 from cifar_ablations.reports.pages import rendering
@@ -69,7 +70,7 @@ def write_search_reports(
                 shown, table = _content(client, one, invoked)
                 name = f"search-{stem}"
                 csv = f"{name}-trials.csv"
-                rendering.replace(folder / csv, rendering.csv(table))
+                write_atomically(folder / csv, rendering.csv(table))
                 html = template.render(**shown, address=address, csv=csv)
                 pages.append(rendering.write_html(folder / f"{name}.html", html))
     return pages

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
-from cifar_ablations.ablations import record, schema
+from cifar_ablations.ablations import paging, record, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
 from cifar_ablations.ablations.record import GalleryRecord, PlanRecord, RecordError, SearchRecord
@@ -317,20 +317,12 @@ def _histories(client: MlflowClient, run_ids: list[str], metric: str) -> Iterato
 def search(client: MlflowClient, condition: str, data_digest: str = "") -> list[Run]:
     if data_digest.isalnum():  # narrows the search; the caller compares anyway
         condition += f" and tags.{schema.DATA_DIGEST} = '{data_digest}'"
-    experiments = [e.experiment_id for e in _pages(lambda token: client.search_experiments(page_token=token))]
+    experiments = [e.experiment_id for e in paging.entries(lambda token: client.search_experiments(page_token=token))]
     if not experiments:
         return []
-    return list(_pages(lambda token: client.search_runs(experiments, condition, max_results=2_000, page_token=token)))
-
-
-def _pages(ask: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = ask(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return list(
+        paging.entries(lambda token: client.search_runs(experiments, condition, max_results=2_000, page_token=token))
+    )
 
 
 def _chunks(items: list[str], size: int) -> Iterable[list[str]]:

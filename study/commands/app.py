@@ -138,7 +138,7 @@ def _run(home: Home, invocation: Invocation) -> bool:
     from cifar_ablations.reports.pages.index_page import write_index
     from cifar_ablations.reports.pages.plan_page import write_reports
     from cifar_ablations.reports.pages.preview import undecided_claims
-    from cifar_ablations.study.commands.show import progress_shown
+    from cifar_ablations.study.commands.show import clock, progress_shown
     from cifar_ablations.study.execution.runner import epochs_behind, run
     from cifar_ablations.study.store.provenance import provenance
     from cifar_ablations.study.store.tracking import open_store
@@ -172,7 +172,7 @@ def _run(home: Home, invocation: Invocation) -> bool:
     with progress_shown() as show, _asked_to_stop() as stopped:
         done = run(invocation, store, facts, show, stopped, enough=enough)
     if done.trainings_total:
-        say(f"{done.finished} trainings in {_duration(time.perf_counter() - began)}, {done.diverged} of them diverged.")
+        say(f"{done.finished} trainings in {clock(time.perf_counter() - began)}, {done.diverged} of them diverged.")
     for sentence in done.stalled:
         say(f"Stalled: {sentence}.")
     for name, why in done.failed.items():
@@ -423,11 +423,6 @@ def _say_rehearsal(dataset: Dataset, asked: str | None) -> None:
 
     if line := closing(dataset, asked):
         say(line)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _interrupted(number: int, frame: Any) -> NoReturn:

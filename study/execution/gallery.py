@@ -14,7 +14,7 @@ from torch import Tensor
 from cifar_ablations.ablations.plan import Arm
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import GalleryRecord, PictureRecord
-from cifar_ablations.ablations.technique import Technique, fills
+from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.engine import split
 from cifar_ablations.study.training.fleet import Member
@@ -51,13 +51,13 @@ def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> GalleryRecord:
 
 def pipeline(recipe: Recipe) -> str:
     """What is done to a recipe's training images, in words; empty for nothing."""
-    doing = [t for t in recipe.techniques if not t.is_off and (fills(t, "augment") or _mixes_images(t))]
+    doing = [t for t in recipe.techniques if not t.is_off and (overrides(t, "augment") or _mixes_images(t))]
     return ", ".join(t.title if t.level == "on" else f"{t.title} ({_setting(t)})" for t in doing)
 
 
 def _mixes_images(technique: Technique) -> bool:
     """Whether a technique mixes images, and not their labels alone."""
-    if not fills(technique, "mix"):
+    if not overrides(technique, "mix"):
         return False
     images = torch.rand((64, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     mixed, _ = technique.mix(images.clone(), torch.eye(10)[torch.arange(64) % 10], StepDraws.named(CPU, "gallery"))

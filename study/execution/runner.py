@@ -22,7 +22,7 @@ from cifar_ablations.ablations.record import (
     PlanRecord,
     ProvenanceRecord,
 )
-from cifar_ablations.ablations.technique import fills
+from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import gallery
 from cifar_ablations.study.execution.sizing import fleet_size
@@ -110,7 +110,7 @@ def check_recipe(recipe: Recipe, data: Dataset) -> None:
 
 def _check_validation(recipe: Recipe) -> None:
     for technique in recipe.techniques:
-        if fills(technique, "stop") and not technique.is_off and not recipe.sized.budget.validation_images:
+        if overrides(technique, "stop") and not technique.is_off and not recipe.sized.budget.validation_images:
             raise AblateError(
                 f"{technique.name} watches the loss on validation images, and budget.validation_images is 0 here; "
                 f"set {technique.name}=off, or choose a plan that holds some out"

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_ablations.study.training.engine import WHOLE, Checkpoints, Epoch, Extent, Outcome
+from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 
 if TYPE_CHECKING:
@@ -166,7 +166,11 @@ class Crew:
         self._idle.clear()
 
     def train(
-        self, fleets: Sequence[Sequence[Member]], checkpoints: Checkpoints | None = None, extent: Extent = WHOLE
+        self,
+        fleets: Sequence[Sequence[Member]],
+        checkpoints: Checkpoints | None = None,
+        until_epoch: int | None = None,
+        evaluate_test: bool = True,
     ) -> Generator[Event | None]:
         """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
 
@@ -178,7 +182,7 @@ class Crew:
         after a Stalled: from their checkpoint, or else from the beginning, their earlier epochs told again. Where that
         one stands still too, they have failed.
         """
-        waiting = [_Order(tuple(fleet), checkpoints, extent) for fleet in reversed(fleets)]
+        waiting = [_Order(tuple(fleet), checkpoints, until_epoch, evaluate_test) for fleet in reversed(fleets)]
         at_work: dict[Connection, _Job] = {}
         count = min(self._size, len(fleets))
         while len(self._idle) < count:  # all at once: it takes them seconds to start
@@ -209,7 +213,7 @@ class Crew:
         at_work[worker.connection] = _Job(worker, order, watch, dict.fromkeys(order.members))
         # Of a worker that has died already, the end of its pipe tells in a moment.
         with suppress(BrokenPipeError, ConnectionResetError):
-            worker.connection.send((order.members, order.checkpoints, order.extent))
+            worker.connection.send((order.members, order.checkpoints, order.until_epoch, order.evaluate_test))
         yield Started(order.members)
 
     def _receive(self, job: _Job, at_work: dict[Connection, _Job], waiting: list[_Order]) -> Iterator[Event]:
@@ -265,7 +269,8 @@ class _Order:
 
     members: tuple[Member, ...]
     checkpoints: Checkpoints | None
-    extent: Extent
+    until_epoch: int | None
+    evaluate_test: bool
     again: bool = False
     """The worker that had it first stood still."""
 
@@ -333,12 +338,12 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
     while True:
         tick()
         try:
-            members, checkpoints, extent = connection.recv()
+            members, checkpoints, until_epoch, evaluate_test = connection.recv()
         except (EOFError, ConnectionResetError):
             return
         tick()
         try:
-            train(members, data, device, connection.send, checkpoints, extent, tick)
+            train(members, data, device, connection.send, checkpoints, until_epoch, evaluate_test, tick)
             connection.send(None)
         except (BrokenPipeError, ConnectionResetError):
             return  # the coordinator is gone, and with it whoever wanted these results

@@ -21,7 +21,7 @@ from cifar_ablations.study.foundations.demonstration import (
     says,
 )
 from cifar_ablations.study.training.model import DropoutSite
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import StepDraws, key, seeded
 
 NAME = "dropout"
@@ -173,11 +173,11 @@ def _fit(
     weights = torch.cat([p.detach().flatten() for p in parameters])[None]
     for parameter, part in zip(parameters, weights[0].split([p.numel() for p in parameters]), strict=True):
         parameter.data = part.view_as(parameter)
-    updater = Updater(weights, [rule], torch.full((STEPS, 1), rule.rate, dtype=torch.float64))
+    optimizer = FleetOptimizer(weights, [rule], torch.full((STEPS, 1), rule.rate, dtype=torch.float64))
     for step in range(STEPS):
         draws = StepDraws.named(CPU, seed, "foundations", NAME, "step", step)
         for site in sites:
             site.mask = technique.mask((len(x), HIDDEN), draws)
         loss = (network(x) - y).square().mean()
         gradients = torch.autograd.grad(loss, parameters)
-        updater.step(torch.tensor([step]), weights, torch.cat([g.flatten() for g in gradients])[None])
+        optimizer.step(torch.tensor([step]), weights, torch.cat([g.flatten() for g in gradients])[None])

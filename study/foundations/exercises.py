@@ -20,7 +20,7 @@ from cifar_ablations.study.foundations.demonstration import (
     near,
     says,
 )
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import StepDraws, key, permutation, seeded
 
 NAME = "exercises"
@@ -144,10 +144,10 @@ def _train(x: Tensor, labels: Tensor, order: Tensor) -> Tensor:
     """Weights [features + 1, classes] after one epoch of SGD in that order."""
     weights = torch.zeros(1, (FEATURES + 1) * CLASSES)
     matrix, steps = weights.view(FEATURES + 1, CLASSES), len(order) // BATCH
-    updater = Updater(weights, [UpdateRule()], torch.full((steps, 1), RATE, dtype=torch.float64))
+    optimizer = FleetOptimizer(weights, [UpdateRule()], torch.full((steps, 1), RATE, dtype=torch.float64))
     for step, batch in enumerate(order.split(BATCH)):
         errors = (x[batch] @ matrix).softmax(dim=1) - F.one_hot(labels[batch], CLASSES)
-        updater.step(torch.tensor([step]), weights, (x[batch].T @ errors / BATCH).reshape(1, -1))
+        optimizer.step(torch.tensor([step]), weights, (x[batch].T @ errors / BATCH).reshape(1, -1))
     return matrix
 
 

@@ -21,7 +21,7 @@ from cifar_ablations.study.foundations.demonstration import (
     predicted,
     prints,
 )
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import key
 
 NAME = "l2_regression"
@@ -92,7 +92,7 @@ def train(data: Problems, first: Tensor, strengths: Sequence[float], epochs: int
     seeds, count, size = first.shape
     rules = [UpdateRule(rate=RATE, coupled_decay=strength) for strength in strengths] * seeds
     weights = first.reshape(seeds * count, size).clone()
-    updater = Updater(weights, rules, torch.full((epochs, len(rules)), RATE, dtype=torch.float64))
+    optimizer = FleetOptimizer(weights, rules, torch.full((epochs, len(rules)), RATE, dtype=torch.float64))
     by_seed, decay = weights.view(seeds, count, size), torch.tensor(strengths)
     logged: list[int] = []
     losses: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -102,7 +102,7 @@ def train(data: Problems, first: Tensor, strengths: Sequence[float], epochs: int
         if shown := epoch % every == 0:
             error = residual.square().mean(dim=1)
             penalised = error + decay / 2 * by_seed.square().sum(dim=2)
-        updater.step(torch.tensor([epoch]), weights, gradients.view(seeds * count, size))
+        optimizer.step(torch.tensor([epoch]), weights, gradients.view(seeds * count, size))
         if shown:
             test = torch.baddbmm(-data.y_test, data.x_test, by_seed.transpose(1, 2)).square().mean(dim=1)
             logged.append(epoch)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations.update_rule import UpdateRule
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 
 
 def descend(
@@ -31,7 +31,7 @@ def descend(
     assert start.dtype == rates.dtype == torch.float64
     points = start.clone()
     table = rates.expand(steps, -1) if rates.ndim == 1 else rates
-    updater = Updater(points, rules, table)
+    optimizer = FleetOptimizer(points, rules, table)
     kept = set(range(steps + 1) if logged is None else logged)
     path = [points.clone()] if 0 in kept else []
     for step in range(steps):
@@ -39,7 +39,7 @@ def descend(
         (gradients,) = torch.autograd.grad(function(at).sum(), at)
         if noise is not None:
             gradients = gradients + noise(step)
-        updater.step(torch.tensor([step]), points, gradients)
+        optimizer.step(torch.tensor([step]), points, gradients)
         if step + 1 in kept:
             path.append(points.clone())
     return torch.stack(path)

@@ -22,7 +22,7 @@ from cifar_ablations.study.foundations.demonstration import (
 )
 from cifar_ablations.study.foundations.descent import minimum, wave
 from cifar_ablations.study.foundations.paths import descend
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import key, permutation
 
 NAME = "sgd_noise"
@@ -150,7 +150,9 @@ def _training(data: Regression, seed: int) -> pd.DataFrame:
         generator = torch.Generator().manual_seed(key(seed, "foundations", NAME, kind))
         repeats = 1 if batch == EXAMPLES else REPEATS
         weights = torch.zeros(repeats, INPUTS, dtype=torch.float64)
-        updater = Updater(weights, [UpdateRule()] * repeats, torch.full((STEPS, repeats), RATE, dtype=torch.float64))
+        optimizer = FleetOptimizer(
+            weights, [UpdateRule()] * repeats, torch.full((STEPS, repeats), RATE, dtype=torch.float64)
+        )
         per_epoch = EXAMPLES // batch
         excess = []
         for step in range(STEPS):
@@ -166,7 +168,7 @@ def _training(data: Regression, seed: int) -> pd.DataFrame:
             x, y = data.x[taken], data.y[taken]
             residual = (x @ weights[..., None])[..., 0] - y
             gradients = (residual[:, None, :] @ x)[:, 0] / batch
-            updater.step(torch.tensor([step]), weights, gradients)
+            optimizer.step(torch.tensor([step]), weights, gradients)
             if (step + 1) % 8 == 0:
                 excess.append(float((data.loss(weights) - lowest).mean()))
         parts.append(pd.DataFrame({"kind": kind, "step": range(8, STEPS + 1, 8), "excess": excess}))

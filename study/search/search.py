@@ -35,7 +35,7 @@ from cifar_ablations.study.search.optuna_study import RUN, OptunaStudy
 from cifar_ablations.study.store.search_log import Parent, SearchLog
 from cifar_ablations.study.store.tracking import Store, is_gone, this_process
 from cifar_ablations.study.training import checkpoint
-from cifar_ablations.study.training.engine import Checkpoints, Epoch, Extent, Outcome
+from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 
 SAVE_EVERY = 20.0
@@ -250,7 +250,7 @@ class _Coordinator:
         behind = {m: saved[checkpoint.identity(m)].epoch for m in by_member if checkpoint.identity(m) in saved}
         fleets = pack(list(by_member), self._invocation.workers, self._fleet_size, behind)
         until = epoch if epoch < self._invocation.epochs else None
-        events = self._crew.train(fleets, self._checkpoints, Extent(until, tested=False))
+        events = self._crew.train(fleets, self._checkpoints, until, evaluate_test=False)
         try:
             for event in events:
                 if isinstance(event, Epoch):

@@ -30,7 +30,7 @@ from mlflow.entities import Dataset as TrackedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import paging, schema
 from cifar_ablations.ablations.record import (
     DataRecord,
     EnvironmentRecord,
@@ -245,10 +245,15 @@ class Store:
 
     def search_runs(self, filter_string: str) -> list[Any]:
         """Every run, in any experiment, for which MLflow's filter holds."""
-        experiments = [e.experiment_id for e in _pages(self.client.search_experiments)]
+        ask = self.client.search_experiments
+        experiments = [e.experiment_id for e in paging.entries(lambda token: ask(page_token=token))]
         if not experiments:
             return []
-        return _pages(self.client.search_runs, experiment_ids=experiments, filter_string=filter_string)
+        return list(
+            paging.entries(
+                lambda token: self.client.search_runs(experiments, filter_string, max_results=1_000, page_token=token)
+            )
+        )
 
 
 class StoreError(AblateError):
@@ -266,17 +271,6 @@ def open_store(home: Home) -> Store:
             f"The MLflow store {home.tracking_uri} cannot be opened ({reason}). Set MLFLOW_TRACKING_URI or ABLATE_HOME."
         ) from error
     return store
-
-
-def _pages(search: Any, **arguments: Any) -> list[Any]:
-    """All results of a paged search."""
-    found, token = [], None
-    while True:
-        page = search(**arguments, max_results=1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def metrics_at(values: Mapping[str, float], step: int) -> list[Metric]:

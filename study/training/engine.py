@@ -21,11 +21,11 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import fills
+from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import checkpoint, diagnostics, evaluation
 from cifar_ablations.study.training.fleet import Fleet, Member
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import permutation
 from cifar_ablations.study.training.step import Stepper, autocast, normalize, take, tune
 
@@ -59,21 +59,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How far a fleet is trained, and whether it is tested in the end.
-
-    A search reads no test images: what is chosen on them is no longer measured by them.
-    """
-
-    until: int | None = None
-    """The epoch after which the fleet is saved and left; None for the end of its training."""
-    tested: bool = True
-
-
-WHOLE = Extent()
-
-
-@dataclass(frozen=True)
 class Checkpoints:
     """The folder that fleets are saved in, and the fewest seconds between two times."""
 
@@ -92,7 +77,8 @@ def train(
     device: torch.device,
     report: Callable[[Epoch | Outcome], None],
     checkpoints: Checkpoints | None = None,
-    extent: Extent = WHOLE,
+    until_epoch: int | None = None,
+    evaluate_test: bool = True,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Train all members, in lockstep; `report` gets each one's epochs as they end, and its outcome last.
@@ -100,8 +86,10 @@ def train(
     A member whose loss or weights are no longer finite at an epoch's end is reported as diverged and leaves; one that
     its recipe stops early leaves too. The results of a member do not depend on the others in the fleet (bitwise in
     fp32 on a CPU), nor on whether it was interrupted: with `checkpoints`, members that were saved there go on from
-    their last epoch, their earlier ones are reported first, and all must have been saved at the same one. Members that
-    are trained only to an extent are saved there at its end, and have no outcome yet.
+    their last epoch, their earlier ones are reported first, and all must have been saved at the same one.
+
+    With `until_epoch`, members are saved after that epoch and left, and have no outcome yet. Without
+    `evaluate_test` no test image is read: what is chosen on them is no longer measured by them.
 
     A fleet that does not fit into the GPU's memory is halved until it does, and its halves trained in turn.
     `tick` is called after every step and every batch that is evaluated, as a sign of life; it must cost nothing.
@@ -121,7 +109,8 @@ def train(
     waiting = [list(members)]
     while waiting:
         fleet = [m for m in waiting.pop(0) if m in reported]
-        if fleet and not _fits(partial(_train_together, fleet, data, device, report_once, checkpoints, extent, tick)):
+        work = partial(_train_together, fleet, data, device, report_once, checkpoints, until_epoch, evaluate_test, tick)
+        if fleet and not _fits(work):
             if len(fleet) == 1:
                 raise MemoryError(
                     f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}"
@@ -147,17 +136,18 @@ def _train_together(
     device: torch.device,
     report: Callable[[Epoch | Outcome], None],
     checkpoints: Checkpoints | None,
-    extent: Extent,
+    until_epoch: int | None,
+    evaluate_test: bool,
     tick: Callable[[], None],
 ) -> None:
-    training = Training(members, data, device, extent.tested, tick)
+    training = Training(members, data, device, evaluate_test, tick)
     path = None
     if checkpoints is not None:
         path = checkpoint.path_of(checkpoints.folder, members, data.digest)
         for past in training.go_on(checkpoint.find(checkpoints.folder, data.digest, device)):
             report(past)
     saved_at = time.perf_counter()
-    last = training.budget.epochs if extent.until is None else min(extent.until, training.budget.epochs)
+    last = training.budget.epochs if until_epoch is None else min(until_epoch, training.budget.epochs)
     while training.fleet.members and training.epoch < last:
         for event in training.run_epoch():
             report(event)
@@ -183,7 +173,7 @@ class Training:
         members: Sequence[Member],
         data: Dataset,
         device: torch.device,
-        tested: bool = True,
+        evaluate_test: bool = True,
         tick: Callable[[], None] = lambda: None,
     ):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
@@ -192,13 +182,13 @@ class Training:
         members = sorted(members, key=lambda m: not m.recipe.update_rule().adaptive)
         self.budget = members[0].recipe.sized.budget
         tune(device)
-        self.data, self.device, self._tested, self._tick = data.to(device), device, tested, tick
+        self.data, self.device, self._evaluate_test, self._tick = data.to(device), device, evaluate_test, tick
         self.epoch = 0
         self.seconds = 0.0
         self.fleet = Fleet(members, len(data.classes), device)
         rules = [m.recipe.update_rule() for m in members]
         rates = torch.stack([learning_rates(m.recipe) for m in members], dim=1)
-        self.optimizer = Updater(self.fleet.weights, rules, rates)
+        self.optimizer = FleetOptimizer(self.fleet.weights, rules, rates)
         self._stepper = Stepper(self.fleet, self.optimizer, self.data, device)
         self._splits = {m.seed: split(len(data.train_labels), m) for m in members}
         self._history: dict[Member, list[dict[str, float]]] = {m: [] for m in members}
@@ -272,7 +262,7 @@ class Training:
     def _stops(self, row: int) -> bool:
         """Whether a member's recipe ends it now; its best state is put aside where that counts."""
         member = self.fleet.members[row]
-        stopping = [t for t in member.recipe.techniques if fills(t, "stop")]
+        stopping = [t for t in member.recipe.techniques if overrides(t, "stop")]
         if not stopping or not self.budget.validation_images:
             return False
         losses = [metrics[schema.VALIDATION_LOSS] for metrics in self._history[member]]
@@ -300,7 +290,7 @@ class Training:
             best = self._best.pop(self.fleet.members[row], {})
             for name, values in best.items():
                 self.fleet.state()[name][row].copy_(values)
-        if not self._tested:
+        if not self._evaluate_test:
             known_of_all = {schema.SECONDS: self.seconds, schema.EPOCHS: float(self.epoch)}
             return [Outcome(self.fleet.members[row], outcome, self.epoch, dict(known_of_all)) for row in rows]
         drawn = permutation(len(self.data.test_labels), "test images")[: self.budget.test_images]

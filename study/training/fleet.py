@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import fills
+from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.training import model
 from cifar_ablations.study.training.randomness import seeded
 
@@ -125,7 +125,7 @@ def initialised(member: Member, classes: int) -> nn.Module:
         with seeded(member.seed, "weights", name):
             reset()
         for technique in member.recipe.techniques:
-            if fills(technique, "initialise"):
+            if overrides(technique, "initialise"):
                 with seeded(member.seed, "weights", name):
                     technique.initialise(layer)
     return network

@@ -16,7 +16,7 @@ from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import fills
+from cifar_ablations.ablations.technique import overrides
 
 MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 """Activation functions that max-pooling may come before."""
@@ -161,7 +161,7 @@ def check(recipe: Recipe, classes: int) -> None:
     if not isinstance(logits, Tensor) or logits.shape != (2, classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise AblateError(f"model.name={name} must return logits of shape (2, {classes}) for two images, not {got}")
-    masking = [t.name for t in recipe.techniques if fills(t, "mask") and not t.is_off]
+    masking = [t.name for t in recipe.techniques if overrides(t, "mask") and not t.is_off]
     if masking and not any(isinstance(m, DropoutSite) for m in network.modules()):
         raise AblateError(
             f"model.name={name} has no {DropoutSite.__module__}.DropoutSite, so {masking[0]} would do nothing; "

@@ -11,7 +11,7 @@ from torch import Tensor
 from cifar_ablations.ablations.update_rule import UpdateRule
 
 
-class Updater:
+class FleetOptimizer:
     """Takes one step for K sets of P weights at once: the formulas stand in `ablations.update_rule.UpdateRule`.
 
     rules: one per row; rows with adaptive rules must come first, so that the others skip the second moment.

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import Technique, fills
+from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.model import DropoutSite
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import StepDraws, halves, permutation
 
 BRANCHES = 8
@@ -43,7 +43,7 @@ class Stepper:
     gradient's norm.
     """
 
-    def __init__(self, fleet: Fleet, optimizer: Updater, data: Dataset, device: torch.device):
+    def __init__(self, fleet: Fleet, optimizer: FleetOptimizer, data: Dataset, device: torch.device):
         self.fleet, self.optimizer, self.data, self.device = fleet, optimizer, data, device
         members = fleet.members
         self.budget = members[0].recipe.sized.budget
@@ -261,7 +261,7 @@ def scales(members: Iterable[Member], data: Dataset, device: torch.device) -> di
 
 
 def _overriding(recipe: Recipe, *hooks: str) -> tuple[Technique, ...]:
-    return tuple(t for t in recipe.techniques if any(fills(t, hook) for hook in hooks))
+    return tuple(t for t in recipe.techniques if any(overrides(t, hook) for hook in hooks))
 
 
 def _batch_of(member: Member) -> Shared:

@@ -13,7 +13,7 @@ import torch
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.designs import switched_on
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import fills
+from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.training.engine import Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
 
@@ -85,7 +85,7 @@ def mixed(request: pytest.FixtureRequest, recipe: Recipe, device: torch.device) 
     On the CPU two such members: that all of them are right there is tested elsewhere.
     """
     levels = {
-        name: list(cls.levels) for name, cls in catalog.techniques().items() if not fills(cls.at("off"), "resize")
+        name: list(cls.levels) for name, cls in catalog.techniques().items() if not overrides(cls.at("off"), "resize")
     }
     members = []
     for i in range(max(map(len, levels.values()))):

@@ -295,18 +295,10 @@ def test_a_store_without_plans_has_no_pages_of_plans(tmp_path):
         plan_page.write_reports(uri, tmp_path / "reports", plan="techniques")
 
 
-def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
-    path = tmp_path / "page.html"
-    path.write_text("old")
-
-    def broken(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", broken)
-    with pytest.raises(OSError, match="disk full"):
-        rendering.replace(path, b"new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["page.html"]
+@pytest.mark.parametrize("secret", ["user:password@", "user@", "user:p@ss@word@"])
+def test_no_password_is_on_a_page(secret):
+    assert rendering.address_of(f"https://{secret}host:5000/mlflow/", None) == "https://host:5000/mlflow"
+    assert rendering.address_of("sqlite:///x", f"http://{secret}host") == "http://host"
 
 
 def test_two_data_sets_of_one_name_are_two_pages(plan):

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.designs import switched_on
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import fills
+from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.execution.workers import Event
 from cifar_ablations.study.training.engine import Epoch, Outcome, Training, learning_rates, normalize, split, train
@@ -89,7 +89,7 @@ def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members
 ) -> None:
     # All techniques but those that change the network's or the budget's size, which a fleet shares.
     levels = {
-        name: list(cls.levels) for name, cls in catalog.techniques().items() if not fills(cls.at("off"), "resize")
+        name: list(cls.levels) for name, cls in catalog.techniques().items() if not overrides(cls.at("off"), "resize")
     }
     longest = max(map(len, levels.values()))
     mixed = []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.ablations.techniques.weight_decay import WeightDecay
 from cifar_ablations.ablations.update_rule import UpdateRule
-from cifar_ablations.study.training.optimizer import Updater
+from cifar_ablations.study.training.optimizer import FleetOptimizer
 
 STEPS, WEIGHTS = 12, 37
 
@@ -31,9 +31,9 @@ def _gradients(seed: int, rows: int) -> torch.Tensor:
 def _ours(rules: list[UpdateRule], gradients: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     weights = torch.linspace(-1, 1, WEIGHTS, dtype=torch.float64).repeat(len(rules), 1)
     rates = factors[:, None] * torch.tensor([r.rate for r in rules], dtype=torch.float64)
-    updater = Updater(weights, rules, rates)
+    optimizer = FleetOptimizer(weights, rules, rates)
     for number in range(STEPS):
-        updater.step(torch.tensor([number]), weights, gradients[number].clone())
+        optimizer.step(torch.tensor([number]), weights, gradients[number].clone())
     return weights
 
 
@@ -149,13 +149,15 @@ def test_rows_kept_go_on_as_if_nothing_had_happened() -> None:
     gradients, factors = _gradients(2, len(rules)), torch.linspace(1, 0.1, STEPS, dtype=torch.float64)
     expected = _ours(rules, gradients, factors)
     weights = torch.linspace(-1, 1, WEIGHTS, dtype=torch.float64).repeat(len(rules), 1)
-    updater = Updater(weights, rules, factors[:, None] * torch.tensor([r.rate for r in rules], dtype=torch.float64))
+    optimizer = FleetOptimizer(
+        weights, rules, factors[:, None] * torch.tensor([r.rate for r in rules], dtype=torch.float64)
+    )
     kept = [1, 3]
     for number in range(STEPS):
         if number == STEPS // 2:
-            updater.keep(kept)
+            optimizer.keep(kept)
             weights = weights[kept]
-        updater.step(
+        optimizer.step(
             torch.tensor([number]), weights, gradients[number][kept if number >= STEPS // 2 else slice(None)].clone()
         )
     assert torch.equal(weights, expected[kept])
@@ -164,4 +166,4 @@ def test_rows_kept_go_on_as_if_nothing_had_happened() -> None:
 def test_adaptive_rows_must_come_first() -> None:
     adam = Optimizer(kind="adam").update(UpdateRule())
     with pytest.raises(AssertionError, match="come first"):
-        Updater(torch.zeros(2, 3), [UpdateRule(), adam], torch.ones(1, 2, dtype=torch.float64))
+        FleetOptimizer(torch.zeros(2, 3), [UpdateRule(), adam], torch.ones(1, 2, dtype=torch.float64))
