@@ -88,13 +88,18 @@ bench: ## images per second beside the notebook's own loop (MINUTES=n; on a GPU 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration
 
+# Tests that need no file of this folder's but their own; test_origin makes sure that it is the wheel they test.
+WHEEL_TESTS := $(addprefix tests/,test_origin.py test_frozen_names.py ablations study/training study/data study/store \
+	reports/inference reports/wording) --ignore tests/reports/inference/test_mutations.py
+
 # The wheel's files come before those of this folder, and nothing is installed twice.
-test-wheel: $(TOOLS) ## build the wheel, and run a small ablation from it in another folder
+test-wheel: $(TOOLS) ## build the wheel; from it, in another folder, run fast tests and a small ablation
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; uv=$(abspath $(BIN))/uv; python=$(abspath $(BIN))/python; \
 	"$$uv" build --quiet --wheel --out-dir "$$folder" .; rm -rf build *.egg-info; \
 	"$$uv" pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl; \
-	cd "$$folder"; export PYTHONPATH="$$folder/site" ABLATE_HOME="$$folder/out"; \
-	"$$python" -c "import cifar_ablations as c; assert c.__file__.startswith('$$folder'), c.__file__"; \
+	cp -R tests pyproject.toml "$$folder"; \
+	cd "$$folder"; export PYTHONPATH="$$folder/site" ABLATE_HOME="$$folder/out" TESTED_FOLDER="$$folder/site"; \
+	"$$python" -m pytest -p no:cacheprovider -n auto --dist worksteal $(WHEEL_TESTS); \
 	"$$python" site/bin/ablate --version; \
 	"$$python" site/bin/ablate run levels/dropout --profile smoke --seeds 1 --data synthetic; \
 	"$$python" site/bin/ablate report

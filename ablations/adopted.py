@@ -69,7 +69,7 @@ class Adopted:
 def adopted_from(
     name: str, recipe: Recipe, retuned: Mapping[str, Mapping[str, Value]], provenance: AdoptionRecord
 ) -> Adopted:
-    """What a recipe's techniques are, each with its knobs that depart from `off`'s."""
+    """A recipe as a record: its techniques, each with the knobs that depart from the level `off`."""
     techniques = {
         t.name: {k: getattr(t, k) for k in t.knobs() if getattr(t, k) != getattr(t.at("off"), k)}
         for t in recipe.techniques

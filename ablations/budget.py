@@ -9,7 +9,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 
 PRECISIONS = ("fp32", "bf16", "auto")
-"""What convolutions and matrix products are computed in; `auto` is decided for the device before a plan is made."""
+"""The number formats of convolutions and matrix products; `auto` is decided for the device before a plan is made."""
 
 
 @dataclass(frozen=True)

@@ -49,19 +49,19 @@ def combination(baseline: Recipe, used: Iterable[str]) -> Arm:
     """The arm that has these of the baseline's techniques, and no others; named alike in every design."""
     techniques, used = switched_on(baseline), set(used)
     recipe = bare(baseline)
-    having = [t for t in techniques if t.name in used]
-    for technique in having:
+    present = [t for t in techniques if t.name in used]
+    for technique in present:
         recipe = recipe.with_technique(technique)
-    lacking = [t for t in techniques if t.name not in used]
-    if not lacking:
+    removed = [t for t in techniques if t.name not in used]
+    if not removed:
         return Arm(FULL, recipe)
-    if not having:
+    if not present:
         return Arm(BARE, recipe)
-    if len(lacking) == 1 and len(techniques) > 2:
-        return Arm(without(lacking[0]), recipe)
-    if len(having) == 1:
-        return Arm(only(having[0]), recipe)
-    return Arm(" + ".join(t.title.removeprefix("the ") for t in having), recipe)
+    if len(removed) == 1 and len(techniques) > 2:
+        return Arm(without(removed[0]), recipe)
+    if len(present) == 1:
+        return Arm(only(present[0]), recipe)
+    return Arm(" + ".join(t.title.removeprefix("the ") for t in present), recipe)
 
 
 def factorial(baseline: Recipe) -> list[Arm]:
@@ -109,12 +109,12 @@ def _place(name: str) -> int:
 
 
 def main_effect_claims(baseline: Recipe, arms: Sequence[Arm]) -> list[ClaimRecord]:
-    """What is expected of each technique, on average over the arms that have it and those that have not."""
+    """A claim per technique and expectation: the mean of the arms that have it less the mean of those that have not."""
     claims = []
     for technique in switched_on(baseline):
-        having = [a.name for a in arms if technique in a.recipe.techniques]
-        lacking = [a.name for a in arms if technique not in a.recipe.techniques]
-        over = [(name, 1 / len(having)) for name in having] + [(name, -1 / len(lacking)) for name in lacking]
+        treatment = [a.name for a in arms if technique in a.recipe.techniques]
+        control = [a.name for a in arms if technique not in a.recipe.techniques]
+        over = [(name, 1 / len(treatment)) for name in treatment] + [(name, -1 / len(control)) for name in control]
         for expectation in technique.expectations:
             if expectation.metric not in (schema.TEST_ACCURACY, schema.GENERALISATION_GAP):
                 continue
@@ -138,19 +138,19 @@ def add_one_in(baseline: Recipe) -> list[Arm]:
 def claims_of(
     techniques: Sequence[Technique], where: str, treatment: Sequence[str], control: Sequence[str]
 ) -> list[ClaimRecord]:
-    """What is expected of each technique, as claims; one family per metric within the given place.
+    """A claim per technique and expectation; one family per metric within the given place.
 
     `where` says in words what surrounds the technique; treatment and control name, per technique, the arm that has
     it and the arm that has not.
     """
     claims = []
-    for technique, having, lacking in zip(techniques, treatment, control, strict=True):
+    for technique, with_it, without_it in zip(techniques, treatment, control, strict=True):
         for expectation in technique.expectations:
-            claims.append(_claim(technique, expectation, where, having, lacking))
+            claims.append(_claim(technique, expectation, where, with_it, without_it))
     return claims
 
 
-def _claim(technique: Technique, expectation: Expectation, where: str, having: str, lacking: str) -> ClaimRecord:
+def _claim(technique: Technique, expectation: Expectation, where: str, treatment: str, control: str) -> ClaimRecord:
     named = metric(expectation.metric).title
     verb = "raises" if expectation.sign > 0 else "lowers"
     title = technique.title[0].upper() + technique.title[1:]
@@ -159,8 +159,8 @@ def _claim(technique: Technique, expectation: Expectation, where: str, having: s
         technique=technique.name,
         metric=expectation.metric,
         sign=expectation.sign,
-        treatment=having,
-        control=lacking,
+        treatment=treatment,
+        control=control,
         family=f"{named} {where}",
         source=expectation.source,
         mechanism=technique.mechanism,

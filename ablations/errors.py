@@ -2,7 +2,7 @@
 
 
 class AblateError(ValueError):
-    """What a person asked for, gave or keeps cannot be used; the message is a sentence that says what to do instead.
+    """A person's input or store cannot be used; the message is a sentence that says what to do instead.
 
     Any other exception is a fault of the suite's own, or of what it stands on, and keeps its traceback.
     """

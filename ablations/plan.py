@@ -42,7 +42,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What the plan of a file is made from."""
+    """The choices of an invocation that a plan file makes its plan from."""
 
     baseline: Recipe
     profile: Profile
@@ -59,7 +59,7 @@ class PlanRequest:
 
 
 TESTS = ("paired t", "paired t e-process")
-"""What a verdict may rest on; an e-process may be looked at at any time."""
+"""The tests a verdict may rest on; an e-process may be looked at at any time."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Plan:
     factors: tuple[str, ...] = ()
     """The techniques whose combinations a factorial design trains: `on` in an arm wherever they are not at `off`."""
     note: str = ""
-    """What a reader of the answer must know about the design."""
+    """A remark on the design that a reader of the answer must know."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -27,7 +27,7 @@ class Profile:
         return replace(recipe, model=self.model, budget=self.budget)
 
     def record(self) -> ProfileRecord:
-        """What is logged of it; the recipes say the rest."""
+        """The profile as it is logged; the recipes say the rest."""
         return ProfileRecord(self.name, self.summary)
 
 

@@ -103,7 +103,7 @@ class Recipe:
         return flat
 
     def titles(self) -> dict[str, str]:
-        """What its techniques are called in the middle of a sentence, by name."""
+        """The titles of its techniques, for the middle of a sentence, by name."""
         return {technique.name: technique.title for technique in self.techniques}
 
     def reasons(self) -> dict[str, ReasonRecord]:
@@ -111,7 +111,7 @@ class Recipe:
         return {t.name: ReasonRecord(t.reason, t.source) for t in self.techniques}
 
     def canonical(self) -> dict[str, Any]:
-        """What the digest is taken of: only what departs from a default, so that nothing added later changes it.
+        """The settings that the digest is taken of: those that depart from a default, so that no later one changes it.
 
         A new technique is off by default, and a new field or knob has a default that leaves trainings as they were.
         The resolved update rule stands beside the techniques, since plain SGD is `off` of the optimizer and still has

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Of everything that is encoded here; files of 0.1.0 have none, and count as 1."""
+
+TAG, JSON = "tag", "json"
+"""Keys of a field's metadata: what its tag is called, where not as the field is, and that its tag is JSON."""
 
 
 class RecordError(AblateError):
@@ -395,7 +400,7 @@ class ProvenanceRecord:
     device: str = ""
     workers: str = ""
     cores: str = ""
-    cifar_ablations: str = ""
+    cifar_ablations: str = field(default="", metadata={TAG: "cifar-ablations"})
     torch: str = ""
     torchvision: str = ""
     mlflow: str = ""
@@ -424,6 +429,52 @@ class LockRecord:
     pid: int
     doing: str
     since: str
+
+
+# Tags of runs, called as `schema` has them. A run without those that have no default does not count.
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What the run of a training says of itself; its environment, which runs of 0.1.0 lack, stands beside it."""
+
+    digest: str
+    """Of the recipe."""
+    seed: int
+    """What it was trained with: the plan's seed and the offset of the arm."""
+    data_digest: str
+    data: str = ""
+    stand_in: bool = False
+    plan: str = ""
+    profile: str = ""
+    arm: str = ""
+    outcome: str = ""
+    """As `schema` names outcomes; "" while it is being trained."""
+    parent: str = field(default="", metadata={TAG: schema.PARENT})
+    """The run id of the plan's invocation."""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What the run of a trial says of itself."""
+
+    search_digest: str
+    study: str
+    trial: int
+    """Its number in the study, from 0."""
+    digest: str
+    """Of the recipe."""
+    data_digest: str
+    data: str = ""
+    stand_in: bool = False
+    search: str = ""
+    profile: str = ""
+    sampled: Mapping[str, Value] = field(default_factory=dict, metadata={JSON: True})
+    """By `technique.knob`."""
+    outcome: str = ""
+    """As `schema` names outcomes; "" while it is being trained."""
+    parent: str = field(default="", metadata={TAG: schema.PARENT})
+    """The run id of the search's invocation."""
 
 
 Record = TypeVar("Record")
@@ -463,34 +514,55 @@ def from_values(kind: type[Record], values: Any, where: str) -> Record:
         raise RecordError(f"{where}: the field {_first_of(error)}") from None
 
 
-def _first_of(error: ValidationError, prefix: str = "") -> str:
-    """What is wrong with the first field that is wrong."""
+def _first_of(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
+    """What is wrong with the first field that is wrong; names: what fields are called where it is stored."""
     first = error.errors(include_url=False)[0]
-    name = prefix + ".".join(str(part) for part in first["loc"])
+    outer, *within = (str(part) for part in first["loc"])
+    name = ".".join([(names or {}).get(outer, outer), *within])
     if first["type"] == "missing":
         return f"{name} is missing"
     return f"{name} {first['msg'][:1].lower()}{first['msg'][1:]}, not {str(first['input'])[:80]!r}"
 
 
-def to_tags(record: Any, prefix: str) -> dict[str, str]:
-    """A flat record as a run's tags: prefix and field's name, with `-` for `_`, to the value, unless that is ""."""
-    values = asdict(record)
-    return {prefix + name.replace("_", "-"): str(value) for name, value in values.items() if value != ""}
+def _tags_of(kind: type[Any], prefix: str) -> dict[str, str]:
+    """The names of the tags that hold a kind of record, by field."""
+    return {one.name: prefix + one.metadata.get(TAG, one.name) for one in fields(kind)}
+
+
+def _encoded(kind: type[Any]) -> set[str]:
+    """The fields whose tags are JSON of more than one value."""
+    return {one.name for one in fields(kind) if JSON in one.metadata}
+
+
+def to_tags(record: Any, prefix: str = "") -> dict[str, str]:
+    """A record as a run's tags: text as it is, all else as JSON; a field that is "" has no tag."""
+    values = {tag: getattr(record, name) for name, tag in _tags_of(type(record), prefix).items()}
+    return {tag: _as_tag(value) for tag, value in values.items() if value != ""}
+
+
+def _as_tag(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(dict(value) if isinstance(value, Mapping) else value)
 
 
 def from_tags(kind: type[Record], tags: Mapping[str, str], prefix: str, where: str) -> Record:
-    """A flat record from a run's tags; where: the run, for the message. Other tags are ignored.
+    """A record from a run's tags; where: the run, for the message. Other tags are ignored.
 
     Raises RecordError for a tag that is missing or does not have its field's type.
     """
     from pydantic import ValidationError
 
-    own = {tag.removeprefix(prefix).replace("-", "_"): value for tag, value in tags.items() if tag.startswith(prefix)}
+    names = _tags_of(kind, prefix)
+    own: dict[str, Any] = {name: tags[tag] for name, tag in names.items() if tag in tags}
+    for name in own.keys() & _encoded(kind):
+        with suppress(ValueError):  # of text that is no JSON the check says so
+            own[name] = json.loads(own[name])
     try:
-        record: Record = _adapter(kind).validate_strings(own)
+        record: Record = _adapter(kind).validate_python(own)
         return record
     except ValidationError as error:
-        raise RecordError(f"{where}: the tag {_first_of(error, prefix)}") from None
+        raise RecordError(f"{where}: the tag {_first_of(error, names)}") from None
 
 
 ADAPTERS: dict[type[Any], Any] = {}

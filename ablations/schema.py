@@ -17,6 +17,7 @@ KIND_SEARCH = "search"
 KIND_TRIAL = "trial"
 KIND_FOUNDATIONS = "foundations"
 KIND_FOUNDATION = "foundation"
+PARENT = "mlflow.parentRunId"  # MLflow's own tag: by it a child run is found under its parent
 
 # Tags of a parent run and, where they apply, of its children.
 PLAN = "plan"
@@ -35,6 +36,7 @@ SEED = "seed"
 DIGEST = "digest"
 OUTCOME = "outcome"
 STALLED = "stalled"  # why, where a run's worker made no progress and was ended
+ERROR = "error"  # the end of the traceback, where a run failed
 
 # Tags of a search's parent run (the first two) and of its trials, which have DIGEST and OUTCOME too.
 SEARCH = "search"

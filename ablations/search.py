@@ -16,7 +16,7 @@ from cifar_ablations.ablations.record import Value
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a trial samples: a knob (`technique.knob`) in a range or of several values, or the level of a `technique`.
+    """A value that trials sample: a knob (`technique.knob`), of a range or of choices, or the level of a `technique`.
 
     With `when`, another parameter's name and values, it is sampled only where that one has one of them; that one must
     stand before it.
@@ -54,7 +54,7 @@ class Parameter:
 
 
 def knob_of(name: str) -> Any:
-    """What is known of `technique.knob`. Raises AblateError, with what is near, for an unknown one."""
+    """The `Knob` of `technique.knob`. Raises AblateError, with what is near, for an unknown one."""
     owner, _, knob = name.partition(".")
     known = catalog.techniques()
     if owner not in known:

@@ -34,7 +34,7 @@ class Draws(Protocol):
 
 @dataclass(frozen=True)
 class Knob:
-    """What may be set on a technique: the legal values, and the range a search looks in."""
+    """A setting of a technique: its legal values, and the range a search looks in."""
 
     doc: str
     low: float | None
@@ -61,7 +61,7 @@ def knob(
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the literature says that switching a technique on does: sign +1 raises the metric, -1 lowers it."""
+    """An effect of switching a technique on, by the literature: sign +1 raises the metric, -1 lowers it."""
 
     metric: str
     sign: int
@@ -88,9 +88,9 @@ class Technique:
     notebook: ClassVar[str] = "off"
     """The level that the notebook's recipe uses."""
     expectations: ClassVar[tuple[Expectation, ...]] = ()
-    """What switching it on is said to do."""
+    """The effects of switching it on that the literature reports."""
     baseline: ClassVar[str] = ""
-    """What the level `off` stands for, where that is more than the technique's absence."""
+    """The meaning of the level `off`, where that is more than the technique's absence."""
     mechanism: ClassVar[tuple[str, ...]] = ()
     """The metrics of `ablations.schema` that show why it does what it does."""
 
@@ -129,11 +129,11 @@ class Technique:
         return ", ".join(f"{name}={getattr(self, name)}" for name in self.knobs())
 
     def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
-        """What is trained, given what the techniques before it (by name) left of the recipe's network and budget."""
+        """The network and budget to train, from those that the techniques before it (by name) left of the recipe's."""
         return network, budget
 
     def activation(self) -> nn.Module | None:
-        """What replaces every ReLU of the network; None for nothing."""
+        """The module in place of every ReLU of the network; None leaves them."""
         return None
 
     def initialise(self, layer: nn.Module) -> None:
@@ -154,7 +154,7 @@ class Technique:
         return images
 
     def standardise(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """What is subtracted from images in [0, 1], and what they are divided by, in training and in evaluation.
+        """The mean to subtract from images in [0, 1] and the deviation to divide by, in training and in evaluation.
 
         mean, std: float32 [3, 1, 1], of the data set's training images.
         """
@@ -165,7 +165,7 @@ class Technique:
         return images, targets
 
     def mask(self, shape: Sequence[int], draws: Draws) -> Tensor | None:
-        """What the activations at a dropout site are multiplied by in training, float [*shape]; None for nothing."""
+        """Factors for the activations at a dropout site in training, float [*shape]; None for no dropout."""
         return None
 
     def update(self, rule: UpdateRule) -> UpdateRule:
@@ -173,7 +173,7 @@ class Technique:
         return rule
 
     def schedule(self, epochs: int, steps_per_epoch: int) -> torch.Tensor | None:
-        """What the learning rate is multiplied by at each step, float64 [epochs * steps_per_epoch]; None for 1."""
+        """Factors of the learning rate at each step, float64 [epochs * steps_per_epoch]; None for 1 throughout."""
         return None
 
     def stop(self, validation_losses: Sequence[float]) -> bool | None:

@@ -155,7 +155,7 @@ def tracking_share(data: Dataset, workers: int) -> dict[str, float]:
 
     profile = PROFILES["quick"]
     plan = catalog.make_plan("techniques", profile.apply(catalog.notebook_recipe()), profile, (0,))
-    invocation = Invocation(plan, profile, data, torch.device("cpu"), workers)
+    invocation = Invocation(plan, profile=profile, data=data, device=torch.device("cpu"), workers=workers)
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Home(Path(folder)))
         store.experiment(plan.name, data)  # the tables of a fresh store are not made again in every run

@@ -4,6 +4,8 @@ What README shows can be typed: a line of a block is a whole command, and so is 
 command's name; names of plans, profiles, searches and settings exist. What can be typed is found: every command in
 README, as itself or as a target of make; every option in README, or as a variable of make that `make help` lists, or
 in OWN_HELP; every variable of make and of the environment in README or `make help`.
+
+And what an earlier README showed can still be typed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
 """README without its example of a technique."""
+EARLIER = (ROOT / "tests" / "fixtures" / "commands-0.1.0.txt").read_text()
+"""The commands that README showed in version 0.1.0, one a line."""
 
 OWN_HELP = {"foundations --seed", "tune --seed", "ui --port", "watch --every"}
 """Options that nobody needs to know of before reading the command's own --help."""
@@ -53,7 +57,12 @@ def _inline() -> list[str]:
 def _lines(program: str) -> list[str]:
     """README's commands of a program: lines of blocks without their comments, and inline code."""
     blocks = [re.sub(r"\s#.*", "", line).strip() for line in re.findall(r"(?m)^    (.*)", PROSE)]
-    found = [line.removeprefix(".venv/bin/") for line in (*blocks, *_inline())]
+    return _calls(program, [*blocks, *_inline()])
+
+
+def _calls(program: str, lines: list[str]) -> list[str]:
+    """Those lines that call a program, each once, without the folder it lies in."""
+    found = [line.removeprefix(".venv/bin/") for line in lines]
     return list(dict.fromkeys(line for line in found if line.split()[0] == program))
 
 
@@ -67,6 +76,16 @@ def _settings_are_known(settings: list[str]) -> None:
 
 @pytest.mark.parametrize("line", _lines("ablate"))
 def test_a_line_of_ablate_can_be_typed(line: str) -> None:
+    _ablate_takes(line, README)
+
+
+@pytest.mark.parametrize("line", _calls("ablate", EARLIER.splitlines()))
+def test_an_earlier_line_of_ablate_can_still_be_typed(line: str) -> None:
+    _ablate_takes(line, EARLIER)
+
+
+def _ablate_takes(line: str, text: str) -> None:
+    """Raise where a command cannot be typed; text: where it stands, and where a baseline that it names is adopted."""
     name, *words = shlex.split(line)[1:]
     command = _commands()[name]
     if not words:
@@ -82,7 +101,7 @@ def test_a_line_of_ablate_can_be_typed(line: str) -> None:
     assert given.get("pruner", "none") in PRUNERS
     _settings_are_known(given.get("settings") or [])
     if baseline := given.get("baseline"):
-        assert re.search(rf"ablate adopt ({baseline}\b|\S+ --as {baseline}\b)", README), "it is adopted before"
+        assert re.search(rf"ablate adopt ({baseline}\b|\S+ --as {baseline}\b)", text), "it is adopted before"
 
 
 VARIABLES = [f"make ablate {code}" for code in _inline() if re.match("(?!ABLATE_)[A-Z_]+=", code)]
@@ -91,6 +110,16 @@ VARIABLES = [f"make ablate {code}" for code in _inline() if re.match("(?!ABLATE_
 
 @pytest.mark.parametrize("line", [*_lines("make"), *VARIABLES])
 def test_a_line_of_make_can_be_typed(line: str) -> None:
+    _make_takes(line)
+
+
+@pytest.mark.parametrize("line", _calls("make", EARLIER.splitlines()))
+def test_an_earlier_line_of_make_can_still_be_typed(line: str) -> None:
+    _make_takes(line)
+
+
+def _make_takes(line: str) -> None:
+    """Raise where a command cannot be typed."""
     words = shlex.split(line)[1:]
     targets = [word for word in words if "=" not in word]
     assert set(targets) <= set(re.findall(r"^  make (\S+)", _make_help(), re.MULTILINE))

@@ -43,6 +43,10 @@ def plan(asked: PlanRequest) -> Plan:
                 )
             )
     return Plan(
-        name="data-size", question=QUESTION, arms=tuple(arms), seeds=asked.seeds, rule=asked.rule,
+        name="data-size",
+        question=QUESTION,
+        arms=tuple(arms),
+        seeds=asked.seeds,
+        rule=asked.rule,
         claims=tuple(claims),
-    )  # fmt: skip
+    )

@@ -27,10 +27,10 @@ def data(arrays: details.Arrays, runs: pd.DataFrame, plan: PlanRecord) -> pd.Dat
     """
     arm = plan.arms[0].name
     ids = runs.loc[runs["arm"] == arm, "run_id"] if "run_id" in runs else ()
-    found = [arrays[run_id][details.CONFUSION] for run_id in ids if details.CONFUSION in arrays.get(run_id, {})]
-    if not found:
+    matrices = [arrays[run_id][details.CONFUSION] for run_id in ids if details.CONFUSION in arrays.get(run_id, {})]
+    if not matrices:
         return pd.DataFrame(columns=COLUMNS)
-    total = np.sum(found, axis=0)
+    total = np.sum(matrices, axis=0)
     classes = list(plan.data.classes)
     if len(classes) != len(total):
         classes = [f"class {i}" for i in range(len(total))]
@@ -42,7 +42,7 @@ def data(arrays: details.Arrays, runs: pd.DataFrame, plan: PlanRecord) -> pd.Dat
             "answer": np.tile(classes, len(classes)),
             "count": total.ravel(),
             "share": share.ravel(),
-            "n": len(found),
+            "n": len(matrices),
         }
     )[COLUMNS]
 
@@ -62,7 +62,7 @@ def draw(data: pd.DataFrame) -> Figure:
             x, y = classes.index(cell["answer"]), classes.index(cell["truth"])
             right = x == y
             shade = STRONGEST * (cell["share"] if right else cell["share"] / mistakes)
-            colour = theme.HAVING if right else theme.LACKING
+            colour = theme.TREATMENT if right else theme.CONTROL
             axes.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, facecolor=colour, alpha=shade, lw=0))
             text = phrases.percent(cell["share"], 0)
             if text != "0":

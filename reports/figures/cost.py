@@ -75,7 +75,7 @@ def draw(data: pd.DataFrame) -> Figure:
         figure = theme.new_figure(8.2, height)
         axes = figure.add_subplot()
         for row in data.to_dict("records"):
-            colour = theme.HAVING if row["named"] else theme.MUTED
+            colour = theme.TREATMENT if row["named"] else theme.MUTED
             if row["named"] and row["low"] < row["high"]:
                 axes.plot([row["cost"]] * 2, [row["low"], row["high"]], color=colour, lw=1, alpha=0.55, zorder=2)
             axes.plot(row["cost"], row["value"], "o", color=colour, ms=5.5, zorder=3)
@@ -109,14 +109,14 @@ def _limits(data: pd.DataFrame) -> tuple[float, float]:
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
     """Ascending places in [0, 1], moved as little as a push up and a push down take to be `gap` apart."""
-    found = list(places)
-    for i in range(1, len(found)):
-        found[i] = max(found[i], found[i - 1] + gap)
+    moved = list(places)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
     top = 1.0
-    for i in reversed(range(len(found))):
-        found[i] = min(found[i], top)
-        top = found[i] - gap
-    return found
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], top)
+        top = moved[i] - gap
+    return moved
 
 
 def describe(data: pd.DataFrame) -> str:

@@ -31,8 +31,8 @@ def data(arrays: details.Arrays, runs: pd.DataFrame, plan: PlanRecord) -> pd.Dat
         for name, when in WHEN.items():
             for role, arm in (("without", claim.control), ("with", claim.treatment)):
                 ids = runs.loc[runs["arm"] == arm, "run_id"] if "run_id" in runs else ()
-                found = [arrays[run_id][name] for run_id in ids if name in arrays.get(run_id, {})]
-                for layer, values in enumerate(np.array(found).T, start=1):
+                variances = [arrays[run_id][name] for run_id in ids if name in arrays.get(run_id, {})]
+                for layer, values in enumerate(np.array(variances).T, start=1):
                     known = values[np.isfinite(values) & (values > 0)].astype(float)
                     if len(known):
                         middle = float(np.exp(np.log(known).mean()))
@@ -63,7 +63,7 @@ def draw(data: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, data: pd.DataFrame) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for role, colour, dashes in (("without", theme.LACKING, (0, (4, 1.5))), ("with", theme.HAVING, "-")):
+    for role, colour, dashes in (("without", theme.CONTROL, (0, (4, 1.5))), ("with", theme.TREATMENT, "-")):
         rows = data[data["role"] == role]
         axes.fill_between(rows["layer"], rows["low"], rows["high"], color=colour, alpha=0.16, lw=0)
         axes.plot(rows["layer"], rows["middle"], color=colour, linestyle=dashes, marker="o", ms=4.5)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["metric", "where", "label", "effect", "low", "high", "margin", "verdict", "n"]
 # The shape says the verdict too, for those to whom the colours look alike.
-MARKERS = {"supported": ("o", theme.HAVING), "refuted": ("s", theme.LACKING), "equivalent": ("D", theme.MUTED)}
+MARKERS = {"supported": ("o", theme.TREATMENT), "refuted": ("s", theme.CONTROL), "equivalent": ("D", theme.MUTED)}
 
 
 def data(verdicts: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:

@@ -70,14 +70,14 @@ def _digits(data: pd.DataFrame) -> Figure:
         for row in rows.to_dict("records"):
             kept = str(row["read_as"]) == str(row["digit"])
             middle = row["digit"] * 2 * width + (width - 1) / 2
-            colour = theme.HAVING if kept else theme.LACKING
+            colour = theme.TREATMENT if kept else theme.CONTROL
             ax.text(middle, height + 0.6, f"{row['read_as']}", color=colour, ha="center", va="top", fontsize=9)
         ax.set_xlabel(" ", fontsize=9)
     return figure
 
 
 def describe(data: pd.DataFrame, part: str) -> str:
-    """What is shown, and for digits which keep their label."""
+    """The figure in words: which images are shown, and which digits keep their label."""
     if part == "flip":
         after = data[data["which"] == "after"].sort_values(["row", "column"])
         first = phrases.listing([f"{value}" for value in after["value"].head(4)])

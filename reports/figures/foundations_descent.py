@@ -62,7 +62,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
 
 
 def _path(ax: Axes, rows: pd.DataFrame, corrected: bool) -> None:
-    colour = theme.HAVING if corrected else theme.LACKING
+    colour = theme.TREATMENT if corrected else theme.CONTROL
     label = "with bias correction" if corrected else "without"
     dashes = (0, (4, 1.5)) if corrected else "-"
     ax.plot(rows["x"], rows["y"], color=colour, ls=dashes, lw=1, marker="o", ms=2.6, label=label)
@@ -73,8 +73,8 @@ def _path(ax: Axes, rows: pd.DataFrame, corrected: bool) -> None:
 def describe(data: pd.DataFrame, part: str) -> str:
     """Where every path ends."""
     ends = data[data["kind"] == "path"].groupby(["figure", "panel"], sort=False).tail(1)
-    found = [
+    parts = [
         f"{row['panel']}{' with bias correction' if row['figure'] == CORRECTED else ''} at {phrases.number(row['x'])}"
         for row in ends.to_dict("records")
     ]
-    return f"Paths of descent; they end, by setting: {phrases.listing(found)}."
+    return f"Paths of descent; they end, by setting: {phrases.listing(parts)}."

@@ -75,12 +75,12 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """Where the lines end."""
     if part == "activations":
         steepest = data.groupby("activation", sort=False)["slope"].max()
-        found = [f"{TITLES[str(name)]} {phrases.significant(slope)}" for name, slope in steepest.items()]
-        return f"Values and slopes of activation functions; the steepest slopes are {phrases.listing(found)}."
+        parts = [f"{TITLES[str(name)]} {phrases.significant(slope)}" for name, slope in steepest.items()]
+        return f"Values and slopes of activation functions; the steepest slopes are {phrases.listing(parts)}."
     by, x, y = ("entries", "matrices", "median") if part == "products" else ("activation", "depth", "log10_mean_square")
     ends = data[data[x] == data[x].max()]
-    found = [f"{TITLES.get(row[by], row[by])} {phrases.number(row[y], 1)}" for row in ends.to_dict("records")]
+    parts = [f"{TITLES.get(row[by], row[by])} {phrases.number(row[y], 1)}" for row in ends.to_dict("records")]
     what = "the norm of a product" if part == "products" else "a gradient's mean square"
     return f"Powers of ten of {what} after {data[x].max()} {x if part == 'products' else 'layers'}: " + (
-        phrases.listing(found) + "."
+        phrases.listing(parts) + "."
     )

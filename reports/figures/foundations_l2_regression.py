@@ -78,11 +78,11 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """Where the curves end, or where the sweep is lowest."""
     if part == "curves":
         ends = data[data["epoch"] == data["epoch"].max()]
-        found = [
+        parts = [
             f"{row['split']} loss {phrases.significant(row['median'])} with λ {row['strength']:g}"
             for row in ends.to_dict("records")
         ]
-        return f"Loss by epoch, medians at the end: {phrases.listing(found)}."
+        return f"Loss by epoch, medians at the end: {phrases.listing(parts)}."
     test = data[data["split"] == "test"]
     best = test.sort_values("median").iloc[0]
     return f"Error by λ: the test error is lowest at λ {best['strength']:g}, {phrases.significant(best['median'])}."

@@ -43,12 +43,12 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
             return figure
         figure, (left, right) = panels.grid(1, 2, 2.5)
         ends, creeping = data[data["panel"] == "ends"], data[data["panel"] == "creeping"]
-        left.plot(ends["start"], ends["end"], "o", color=theme.HAVING, ms=2.4)
+        left.plot(ends["start"], ends["end"], "o", color=theme.TREATMENT, ms=2.4)
         left.set_xlabel("start")
         left.set_ylabel("end", labelpad=2)
         panels.title(left, "x·cos(πx): one end per basin")
         some = creeping[creeping["step"] % 20 == 0]
-        right.plot(creeping["step"], creeping["x"], color=theme.HAVING)
+        right.plot(creeping["step"], creeping["x"], color=theme.TREATMENT)
         right.plot(some["step"], some["theory"], "o", color=theme.INK, ms=3)
         right.set_yscale("log")
         right.set_xlabel("step")
@@ -58,15 +58,18 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
 
 def _curve(ax: Axes, rows: pd.DataFrame) -> None:
     curve, marks = rows[rows["panel"] == "curves"], rows[rows["panel"] == "marks"]
-    ax.plot(curve["x"], curve["y"], color=theme.HAVING)
+    ax.plot(curve["x"], curve["y"], color=theme.TREATMENT)
     room = curve["y"].max() - curve["y"].min()
     for mark in marks.to_dict("records"):
-        ax.plot(mark["x"], mark["y"], "o", color=theme.LACKING, ms=6)
+        ax.plot(mark["x"], mark["y"], "o", color=theme.CONTROL, ms=6)
         up = mark["mark"] == "watershed"
         ax.annotate(
-            mark["mark"], (mark["x"], mark["y"] + (0.05 if up else -0.05) * room), ha="center",
-            va="bottom" if up else "top", fontsize=8.5,
-        )  # fmt: skip
+            mark["mark"],
+            (mark["x"], mark["y"] + (0.05 if up else -0.05) * room),
+            ha="center",
+            va="bottom" if up else "top",
+            fontsize=8.5,
+        )
     ax.margins(y=0.14)
     ax.set_xlabel("x")
 
@@ -81,10 +84,16 @@ def _saddle(ax: Axes, data: pd.DataFrame) -> None:
         colour, marker, _ = look(i)
         # Paths lie upon each other at first; the one that stays behind must not be covered.
         ax.plot(
-            rows["x"], rows["y"], color=colour, marker=marker, ms=3, lw=1, zorder=4 - 0.1 * i,
+            rows["x"],
+            rows["y"],
+            color=colour,
+            marker=marker,
+            ms=3,
+            lw=1,
+            zorder=4 - 0.1 * i,
             label=f"{offset:g} beside the ridge" if offset else "on the ridge",
-        )  # fmt: skip
-    ax.plot(0, 0, "o", color=theme.LACKING, ms=6, zorder=5)
+        )
+    ax.plot(0, 0, "o", color=theme.CONTROL, ms=6, zorder=5)
     ax.grid(False)
     ax.set_xlabel("x")
     ax.set_ylabel("y", labelpad=0)
@@ -95,8 +104,8 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """Where the marks are, or where descent ends."""
     if part == "functions":
         marks = data[data["panel"] == "marks"].to_dict("records")
-        found = [f"a {m['mark']} at x = {phrases.number(m['x'])}" for m in marks]
-        return f"Three functions: {phrases.listing(found)}, and a saddle at the origin, which descent leaves sideways."
+        parts = [f"a {m['mark']} at x = {phrases.number(m['x'])}" for m in marks]
+        return f"Three functions: {phrases.listing(parts)}, and a saddle at the origin, which descent leaves sideways."
     ends = sorted({phrases.number(x) for x in data[data["panel"] == "ends"]["end"]})
     last = data[data["panel"] == "creeping"]["x"].iloc[-1]
     return f"Descent ends at {phrases.listing(ends)}; on x³ it is still {phrases.significant(last)} away at the end."

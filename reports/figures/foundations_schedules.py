@@ -36,7 +36,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
         if part == "shapes":
             figure, axes = panels.grid(2, 4, 1.6)
             for ax, (name, rows) in zip(axes, data.groupby("schedule", sort=False), strict=False):
-                ax.plot(rows["epoch"], rows["factor"], color=theme.HAVING)
+                ax.plot(rows["epoch"], rows["factor"], color=theme.TREATMENT)
                 if name == TEN:
                     panels.crosses(ax, rows["epoch"], rows["printed"], ms=5)
                     ax.set_xlabel("step")
@@ -62,6 +62,6 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """The last factor of each schedule, or the distance it leaves."""
     ends = data.groupby("schedule", sort=False).tail(1).to_dict("records")
     column = "factor" if part == "shapes" else "mean_square"
-    found = [f"{row['schedule'].replace('_', ' ')} {phrases.significant(row[column])}" for row in ends]
+    parts = [f"{row['schedule'].replace('_', ' ')} {phrases.significant(row[column])}" for row in ends]
     what = "Learning-rate schedules; last value" if part == "shapes" else "Mean squared distance left at the end"
-    return f"{what}: {phrases.listing(found)}."
+    return f"{what}: {phrases.listing(parts)}."

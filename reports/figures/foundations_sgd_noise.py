@@ -48,13 +48,13 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
         noise, escapes = data[data["panel"] == "noise"], data[data["panel"] == "escapes"]
         below = noise[noise["theory"] > 0]
         left.plot(below["batch"], below["theory"], color=theme.MUTED, lw=1.2)
-        left.plot(below["batch"], below["mean_square"], "o", color=theme.HAVING, ms=5)
+        left.plot(below["batch"], below["mean_square"], "o", color=theme.TREATMENT, ms=5)
         left.set_xscale("log", base=2)
         left.set_yscale("log")
         left.set_xlabel("batch size")
         panels.title(left, "gradient noise, mean square")
         places = range(len(escapes))
-        right.bar(places, 100 * escapes["escaped"], 0.65, color=theme.HAVING)
+        right.bar(places, 100 * escapes["escaped"], 0.65, color=theme.TREATMENT)
         right.set_xticks(places, [f"{batch:,.0f}" for batch in escapes["batch"]])
         right.set_xlabel("batch size")
         right.set_ylim(0, 100)
@@ -66,11 +66,11 @@ def describe(data: pd.DataFrame, part: str) -> str:
     """The noise of one and of 512 examples, or where the lines end."""
     if part == "training":
         ends = data.groupby("kind", sort=False).tail(1).to_dict("records")
-        found = [f"{row['kind']} {row['excess']:.1e}" for row in ends]
-        return f"Excess loss by step; at the end {phrases.listing(found)}."
+        parts = [f"{row['kind']} {row['excess']:.1e}" for row in ends]
+        return f"Excess loss by step; at the end {phrases.listing(parts)}."
     noise, escapes = (data[data["panel"] == name].to_dict("records") for name in ("noise", "escapes"))
-    found = [f"{row['batch']:,.0f}: {100 * row['escaped']:.0f} %" for row in escapes]
+    parts = [f"{row['batch']:,.0f}: {100 * row['escaped']:.0f} %" for row in escapes]
     return (
         f"Gradient noise falls from {phrases.significant(noise[0]['mean_square'])} for one example as one over the "
-        f"batch size. Walkers set free by batch size: {phrases.listing(found)}."
+        f"batch size. Walkers set free by batch size: {phrases.listing(parts)}."
     )

@@ -42,11 +42,11 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
                 panels.line(ax, rows["fan_in"], rows["mean"], 0, "mean of seeds")
                 panels.circles(ax, rows["fan_in"], rows["theory"], "theory")
                 printed = rows.dropna(subset=["printed"])
-                for inside, colour in ((True, theme.INK), (False, theme.LACKING)):
-                    found = printed[printed["inside"].astype(bool) == inside]
-                    if not found.empty:
+                for inside, colour in ((True, theme.INK), (False, theme.CONTROL)):
+                    points = printed[printed["inside"].astype(bool) == inside]
+                    if not points.empty:
                         label = "printed" if inside else "printed, outside the range"
-                        panels.crosses(ax, found["fan_in"], found["printed"], label, color=colour)
+                        panels.crosses(ax, points["fan_in"], points["printed"], label, color=colour)
                 ax.set_xscale("log")
                 ax.set_yscale("log")
                 ax.set_xlabel("inputs")
@@ -72,11 +72,11 @@ def describe(data: pd.DataFrame, part: str) -> str:
     x = "fan_in" if part == "fan_in" else "depth"
     ends = data[data[x] == data[x].max()].to_dict("records")
     if part == "fan_in":
-        found = [f"{row['initialisation']} {phrases.significant(row['mean'])}" for row in ends]
-        return f"Mean variance of outputs at {data[x].max():,} inputs: {phrases.listing(found)}."
-    found = [
+        parts = [f"{row['initialisation']} {phrases.significant(row['mean'])}" for row in ends]
+        return f"Mean variance of outputs at {data[x].max():,} inputs: {phrases.listing(parts)}."
+    parts = [
         f"{row['initialisation']} {'with' if row['relu'] else 'without'} ReLU "
         f"{phrases.number(row['log10_variance'], 1)}"
         for row in ends
     ]
-    return f"Powers of ten of the mean square in layer {data[x].max()}: {phrases.listing(found)}."
+    return f"Powers of ten of the mean square in layer {data[x].max()}: {phrases.listing(parts)}."

@@ -56,7 +56,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _heading(rows: pd.DataFrame) -> list[str]:
-    """What was done, and for whom, in lines that fit."""
+    """The name of a pipeline and the arms that use it, wrapped to the column's width."""
     first = rows.iloc[0]
     return textwrap.wrap(f"{phrases.sentence_case(first['pipeline'])}: {first['arms']}", 100)
 
@@ -85,5 +85,5 @@ def describe(data: pd.DataFrame) -> str:
     if data.empty:
         return "No pictures were kept."
     labels = data.drop_duplicates(["pipeline", "subject"]).groupby("pipeline", sort=False)["label"].agg(list)
-    kinds = [f"{pipeline}: {phrases.listing(found)}" for pipeline, found in labels.items()]
+    kinds = [f"{pipeline}: {phrases.listing(kept)}" for pipeline, kept in labels.items()]
     return f"Training images as the networks saw them in their first {data['epoch'].max()} epochs. {'; '.join(kinds)}."

@@ -23,8 +23,8 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     means = known.groupby("arm", sort=False)[[schema.TRAIN_ACCURACY, schema.TEST_ACCURACY]].mean() * 100
     counts = known.groupby("arm", sort=False).size()
     names = [arm.name for arm in plan.arms if arm.name in means.index]
-    found = means.loc[names].rename(columns={schema.TRAIN_ACCURACY: "train", schema.TEST_ACCURACY: "test"})
-    return found.assign(n=counts.reindex(names)).rename_axis("arm").reset_index()[COLUMNS]
+    accuracies = means.loc[names].rename(columns={schema.TRAIN_ACCURACY: "train", schema.TEST_ACCURACY: "test"})
+    return accuracies.assign(n=counts.reindex(names)).rename_axis("arm").reset_index()[COLUMNS]
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -37,7 +37,7 @@ def draw(data: pd.DataFrame) -> Figure:
         for y, row in enumerate(data.to_dict("records")):
             axes.plot([row["test"], row["train"]], [y, y], color=theme.MUTED, lw=1.4, zorder=2)
             axes.plot(row["train"], y, "o", mfc=theme.PAPER, mec=theme.INK, mew=1.4, ms=6.5, zorder=3)
-            axes.plot(row["test"], y, "o", color=theme.HAVING, ms=6.5, zorder=3)
+            axes.plot(row["test"], y, "o", color=theme.TREATMENT, ms=6.5, zorder=3)
             axes.annotate(
                 phrases.number(row["train"] - row["test"], 1, signed=True),
                 (max(row["train"], row["test"]), y),

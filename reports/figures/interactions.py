@@ -50,7 +50,7 @@ def draw(data: pd.DataFrame) -> Figure:
         largest = data["effect"].abs().max() or 1.0
         for cell in data.to_dict("records"):
             x, y = columns.index(cell["one"]), rows.index(cell["other"])
-            colour = theme.HAVING if cell["effect"] > 0 else theme.LACKING
+            colour = theme.TREATMENT if cell["effect"] > 0 else theme.CONTROL
             shade = STRONGEST * (0.2 + 0.8 * abs(cell["effect"]) / largest)
             face, opacity = (colour, shade) if cell["told"] else (theme.GRID, 1.0)
             axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, alpha=opacity, lw=0))
@@ -81,5 +81,5 @@ def describe(data: pd.DataFrame) -> str:
         f"{row['one']} and {row['other']} {phrases.number(row['effect'], signed=True)}"
         for row in told.to_dict("records")
     ]
-    found = "; ".join(parts) or "none is told from zero"
-    return f"Interactions of {len(data)} pairs in percentage points of test accuracy: {found}."
+    summary = "; ".join(parts) or "none is told from zero"
+    return f"Interactions of {len(data)} pairs in percentage points of test accuracy: {summary}."

@@ -43,8 +43,8 @@ def data(curves: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
         by_epoch[["mean", "low", "high"]] *= 100
     parts = []
     for where, panel, role, arm in _panels(plan):
-        found = by_epoch[by_epoch["arm"] == arm]
-        parts.append(found.assign(metric=metric, where=where, panel=panel, role=role))
+        of_arm = by_epoch[by_epoch["arm"] == arm]
+        parts.append(of_arm.assign(metric=metric, where=where, panel=panel, role=role))
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(parts, ignore_index=True)[COLUMNS]
@@ -53,17 +53,17 @@ def data(curves: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
 def _panels(plan: PlanRecord) -> list[tuple[str, str, str, str]]:
     if plan.factors:
         return _removals(plan)
-    found: dict[tuple[str, str, str, str], None] = {}
+    shown: dict[tuple[str, str, str, str], None] = {}
     for claim in plan.claims:
         ledger = plan.layout == "ledger"
         panel = claim.treatment if ledger else phrases.technique_title(plan, claim.technique)
         if ledger and claim.treatment == plan.arms[0].name:
             panel = f"against {claim.control}"
         for role, arm in (("without", claim.control), ("with", claim.treatment)):
-            found[contrast.where(claim), panel, role, arm] = None
-    if not found:
+            shown[contrast.where(claim), panel, role, arm] = None
+    if not shown:
         return [("", arm.name, "with", arm.name) for arm in plan.arms]
-    return list(found)
+    return list(shown)
 
 
 def _removals(plan: PlanRecord) -> list[tuple[str, str, str, str]]:
@@ -73,12 +73,12 @@ def _removals(plan: PlanRecord) -> list[tuple[str, str, str, str]]:
         frozenset(name for name in factors if arm.levels.get(name, "off") != "off"): arm.name for arm in plan.arms
     }
     full = by_used[frozenset(factors)]
-    found = []
+    shown = []
     for name in plan.factors:
-        if lacking := by_used.get(frozenset(factors - {name})):
+        if without := by_used.get(frozenset(factors - {name})):
             title = phrases.technique_title(plan, name)
-            found += [("in the full recipe", title, "without", lacking), ("in the full recipe", title, "with", full)]
-    return found or [("", arm, "with", arm) for arm in (full, by_used.get(frozenset(), full))]
+            shown += [("in the full recipe", title, "without", without), ("in the full recipe", title, "with", full)]
+    return shown or [("", arm, "with", arm) for arm in (full, by_used.get(frozenset(), full))]
 
 
 def draw(data: pd.DataFrame) -> Figure:
@@ -123,7 +123,7 @@ def _limits(data: pd.DataFrame) -> tuple[float, float]:
 def _panel(axes: Axes, data: pd.DataFrame) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for role, colour, dashes in (("without", theme.LACKING, (0, (4, 1.5))), ("with", theme.HAVING, "-")):
+    for role, colour, dashes in (("without", theme.CONTROL, (0, (4, 1.5))), ("with", theme.TREATMENT, "-")):
         rows = data[data["role"] == role]
         if rows.empty:
             continue

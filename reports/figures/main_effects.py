@@ -14,7 +14,7 @@ from cifar_ablations.reports.wording import phrases, tables
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = ["label", "seed", "lacking", "having"]
+COLUMNS = ["label", "seed", "control_value", "treatment_value"]
 
 
 def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
@@ -24,8 +24,11 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     table = known.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=list(used)).dropna()
     parts = []
     for name in plan.factors:
-        having = [arm for arm, factors in used.items() if name in factors]
-        sides = {"lacking": table.drop(columns=having).mean(axis=1), "having": table[having].mean(axis=1)}
+        treatment = [arm for arm, factors in used.items() if name in factors]
+        sides = {
+            "control_value": table.drop(columns=treatment).mean(axis=1),
+            "treatment_value": table[treatment].mean(axis=1),
+        }
         label = phrases.technique_title(plan, name)
         parts.append((100 * pd.DataFrame(sides)).rename_axis("seed").reset_index().assign(label=label))
     return tables.stacked(parts, COLUMNS)
@@ -46,9 +49,9 @@ def describe(data: pd.DataFrame) -> str:
     """The figure in words."""
     if data.empty:
         return "No seed has a run of every arm yet."
-    means = data.groupby("label", sort=False)[["lacking", "having"]].mean()
+    means = data.groupby("label", sort=False)[["control_value", "treatment_value"]].mean()
     parts = [
-        f"{label} {phrases.number(row['lacking'])} without, {phrases.number(row['having'])} with"
+        f"{label} {phrases.number(row['control_value'])} without, {phrases.number(row['treatment_value'])} with"
         for label, row in means.iterrows()
     ]
     return "Mean test accuracy over all combinations, in per cent. " + "; ".join(parts) + "."

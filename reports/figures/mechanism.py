@@ -17,7 +17,7 @@ from cifar_ablations.reports.wording import phrases, tables
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = ["technique", "metric", "panel", "treatment", "control", "seed", "having", "lacking"]
+COLUMNS = ["technique", "metric", "panel", "treatment", "control", "seed", "treatment_value", "control_value"]
 ABREAST = 2
 """Panels side by side."""
 
@@ -43,7 +43,7 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
                 both *= 100
             about = {"technique": one.technique, "metric": name, "panel": one.label}
             sides = {"treatment": one.treatment, "control": one.control}
-            parts.append(both.reset_index().assign(**about, **sides))
+            parts.append(both.add_suffix("_value").reset_index().assign(**about, **sides))
     return tables.stacked(parts, COLUMNS)
 
 
@@ -69,10 +69,13 @@ def draw(data: pd.DataFrame) -> Figure:
                 of_panel = of_metric[of_metric["panel"] == label]
                 if of_panel.empty:
                     continue
-                for column, colour, shift in (("lacking", theme.LACKING, 0.17), ("having", theme.HAVING, -0.17)):
+                for column, colour, shift in (
+                    ("control_value", theme.CONTROL, 0.17),
+                    ("treatment_value", theme.TREATMENT, -0.17),
+                ):
                     axes.plot(of_panel[column], [y + shift] * len(of_panel), ".", color=colour, ms=5, alpha=0.6)
                     axes.plot(of_panel[column].mean(), y, "o", color=colour, ms=6.5, zorder=3)
-                start, end = of_panel["lacking"].mean(), of_panel["having"].mean()
+                start, end = of_panel["control_value"].mean(), of_panel["treatment_value"].mean()
                 axes.annotate("", (end, y), (start, y), arrowprops={"arrowstyle": "->", "color": theme.INK, "lw": 1})
             axes.set_yticks(range(len(labels)), wrapped)
             axes.tick_params(axis="y", labelsize=9)
@@ -90,7 +93,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def _spans_decades(rows: pd.DataFrame) -> bool:
-    values = pd.concat([rows["having"], rows["lacking"]])
+    values = pd.concat([rows["treatment_value"], rows["control_value"]])
     return bool(values.min() > 0 and math.log10(values.max() / values.min()) > 2)
 
 
@@ -100,6 +103,6 @@ def describe(data: pd.DataFrame) -> str:
         return "No comparison has a run of both arms yet."
     parts = []
     for (name, treatment, control), rows in data.groupby(["metric", "treatment", "control"], sort=False):
-        means = [phrases.significant(rows[column].mean()) for column in ("lacking", "having")]
+        means = [phrases.significant(rows[column].mean()) for column in ("control_value", "treatment_value")]
         parts.append(f"{phrases.metric_title(str(name))}: {means[0]} in '{control}', {means[1]} in '{treatment}'")
     return "Metrics behind the claims. " + "; ".join(parts) + "."

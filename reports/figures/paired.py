@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = ["where", "label", "treatment", "control", "seed", "lacking", "having"]
+COLUMNS = ["where", "label", "treatment", "control", "seed", "control_value", "treatment_value"]
 SLOTS = 6
 """Comparisons side by side; more begin a new row."""
 
@@ -31,16 +31,16 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """
     parts, seen = [], set()
     for claim in plan.claims:
-        sides = (claim.treatment, claim.control)
-        if claim.metric != schema.TEST_ACCURACY or claim.over or claim.beyond or sides in seen:
+        arms = (claim.treatment, claim.control)
+        if claim.metric != schema.TEST_ACCURACY or claim.over or claim.beyond or arms in seen:
             continue
-        seen.add(sides)
-        found = contrast.sides(claim, runs)
-        pairs = 100 * pd.DataFrame({"lacking": found.control, "having": found.treatment}).dropna()
+        seen.add(arms)
+        sides = contrast.sides(claim, runs)
+        pairs = 100 * pd.DataFrame({"control_value": sides.control, "treatment_value": sides.treatment}).dropna()
         ledger = plan.layout == "ledger"
-        label = f"{sides[1]} → {sides[0]}" if ledger else phrases.technique_title(plan, claim.technique)
+        label = f"{arms[1]} → {arms[0]}" if ledger else phrases.technique_title(plan, claim.technique)
         where = "" if ledger else contrast.where(claim)
-        about = {"where": where, "label": label, "treatment": sides[0], "control": sides[1]}
+        about = {"where": where, "label": label, "treatment": arms[0], "control": arms[1]}
         parts.append(pairs.rename_axis("seed").reset_index().assign(**about))
     return tables.stacked(parts, COLUMNS)
 
@@ -69,14 +69,24 @@ def draw(data: pd.DataFrame) -> Figure:
 
 
 def slopes(axes: Axes, rows: pd.DataFrame, labels: list[str], slots: int) -> None:
-    """Per label a slot with a line per seed from `lacking` to `having`, and the mean's line above them."""
+    """Per label a slot with a line per seed, from control to treatment, and the mean's line above them.
+
+    rows: columns `label`, `control_value` and `treatment_value`, accuracies in per cent.
+    """
     for slot, label in enumerate(labels):
         of_label = rows[rows["label"] == label]
         ends = [slot - 0.27, slot + 0.27]
-        axes.plot(ends, of_label[["lacking", "having"]].to_numpy().T, color=theme.MUTED, lw=0.9, alpha=0.6, zorder=2)
-        means = [of_label["lacking"].mean(), of_label["having"].mean()]
+        axes.plot(
+            ends,
+            of_label[["control_value", "treatment_value"]].to_numpy().T,
+            color=theme.MUTED,
+            lw=0.9,
+            alpha=0.6,
+            zorder=2,
+        )
+        means = [of_label["control_value"].mean(), of_label["treatment_value"].mean()]
         axes.plot(ends, means, color=theme.INK, lw=2.2, zorder=3)
-        for x, mean, colour in zip(ends, means, (theme.LACKING, theme.HAVING), strict=True):
+        for x, mean, colour in zip(ends, means, (theme.CONTROL, theme.TREATMENT), strict=True):
             axes.plot(x, mean, "o", color=colour, ms=7, zorder=4)
     axes.set_xticks(range(len(labels)), [_wrapped(label) for label in labels])
     axes.set_xlim(-0.6, slots - 0.4)
@@ -98,7 +108,7 @@ def describe(data: pd.DataFrame) -> str:
         return "No comparison has a run of both arms yet."
     parts = []
     for (where, label), rows in data.groupby(["where", "label"], sort=False):
-        higher = int((rows["having"] > rows["lacking"]).sum())
+        higher = int((rows["treatment_value"] > rows["control_value"]).sum())
         place = f" {where}" if where else ""
         parts.append(f"{label}{place}: higher in {higher} of {phrases.count(len(rows), 'seed')}")
     return "Test accuracy without and with, seed by seed. " + "; ".join(parts) + "."

@@ -45,20 +45,20 @@ def band(axes: Axes, rows: pd.DataFrame, x: str, index: int) -> None:
 
 
 def crosses(axes: Axes, x: Any, y: Any, label: str | None = None, **options: Any) -> None:
-    """What somebody else printed."""
+    """Crosses: values that a cited source printed."""
     options = {"color": theme.INK, "ms": 6.5, "mew": 1.6, "zorder": 5, **options}
     axes.plot(x, y, "x", ls="none", label=label, **options)
 
 
 def circles(axes: Axes, x: Any, y: Any, label: str | None = None) -> None:
-    """What theory expects."""
+    """Open circles: values that theory expects."""
     axes.plot(x, y, "o", ls="none", ms=6.5, mfc="none", mec=theme.INK, mew=1.2, zorder=4, label=label)
 
 
 def legend(figure: Figure, axes: Axes | Sequence[Axes], columns: int = 4) -> None:
     """One legend below all panels, of the labels that the given ones have, each once."""
-    found: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for ax in axes if isinstance(axes, Sequence) else [axes]:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(columns, len(found)))
+            handles.setdefault(label, handle)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(columns, len(handles)))

@@ -39,8 +39,8 @@ def data(trials: pd.DataFrame, samplers: Mapping[str, str]) -> pd.DataFrame:
     frame = searches.in_order(trials)
     parts = []
     for name, rows in frame.groupby("study", sort=False):
-        found = rows.dropna(subset=["best"])
-        so_far = {"n": found["order"], "epochs": found["spent"], "value": 100 * found["best"]}
+        complete = rows.dropna(subset=["best"])
+        so_far = {"n": complete["order"], "epochs": complete["spent"], "value": 100 * complete["best"]}
         parts.append(pd.DataFrame(so_far).assign(study=name, kind="best so far"))
         values = rows["last"].dropna().to_list()
         if samplers.get(str(name)) in INDEPENDENT and len(values) > 1:

@@ -38,9 +38,15 @@ def data(trials: pd.DataFrame, studies: Sequence[Study], importances: pd.DataFra
             continue
         x, y = pair  # both have an importance, and so a value in every trial
         frame = complete[["study", "trial"]].assign(
-            x_name=x.name, y_name=y.name, x=complete[x.name].astype(float), y=complete[y.name].astype(float),
-            x_log=x.log, y_log=y.log, value=100 * complete["value"], best=complete.index == complete["value"].idxmax(),
-        )  # fmt: skip
+            x_name=x.name,
+            y_name=y.name,
+            x=complete[x.name].astype(float),
+            y=complete[y.name].astype(float),
+            x_log=x.log,
+            y_log=y.log,
+            value=100 * complete["value"],
+            best=complete.index == complete["value"].idxmax(),
+        )
         parts.append(frame)
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 

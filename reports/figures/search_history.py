@@ -20,10 +20,15 @@ COLUMNS = ["study", "trial", "order", "kind", "value", "best"]
 PANELS_PER_ROW = 3
 # Studies in one panel: the shape tells them apart too, for those to whom the colours look alike.
 LOOKS = [
-    (theme.HAVING, "o", "-"), (theme.LACKING, "s", (0, (4, 1.5))), (theme.INK, "D", (0, (1, 1.2))),
-    (theme.MUTED, "^", (0, (5, 1.5, 1, 1.5))), (theme.HAVING, "v", (0, (4, 1.5))), (theme.LACKING, "P", "-"),
-    (theme.INK, "X", "-"), (theme.MUTED, "p", "-"),
-]  # fmt: skip
+    (theme.TREATMENT, "o", "-"),
+    (theme.CONTROL, "s", (0, (4, 1.5))),
+    (theme.INK, "D", (0, (1, 1.2))),
+    (theme.MUTED, "^", (0, (5, 1.5, 1, 1.5))),
+    (theme.TREATMENT, "v", (0, (4, 1.5))),
+    (theme.CONTROL, "P", "-"),
+    (theme.INK, "X", "-"),
+    (theme.MUTED, "p", "-"),
+]
 
 
 def data(trials: pd.DataFrame) -> pd.DataFrame:
@@ -101,19 +106,19 @@ def draw(data: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, rows: pd.DataFrame, low: float) -> None:
     axes.step(rows["order"], rows["best"], where="post", color=theme.INK, lw=1.3, zorder=1)
     looks = {
-        "complete": ("o", theme.HAVING, theme.HAVING),
-        "pruned": ("x", theme.LACKING, theme.LACKING),
-        "diverged": ("s", theme.PAPER, theme.LACKING),
+        "complete": ("o", theme.TREATMENT, theme.TREATMENT),
+        "pruned": ("x", theme.CONTROL, theme.CONTROL),
+        "diverged": ("s", theme.PAPER, theme.CONTROL),
     }
     for kind, (marker, face, colour) in looks.items():
         for below in (False, True):
-            found = rows[(rows["kind"] == kind) & ((rows["value"] < low) == below)]
-            if found.empty:
+            points = rows[(rows["kind"] == kind) & ((rows["value"] < low) == below)]
+            if points.empty:
                 continue
-            heights = found["value"].clip(lower=low)
+            heights = points["value"].clip(lower=low)
             shape, fill = ("v", colour) if below else (marker, face)
             axes.plot(
-                found["order"], heights, shape, ms=5.5, mfc=fill, mec=colour, mew=1.4, ls="none", clip_on=not below
+                points["order"], heights, shape, ms=5.5, mfc=fill, mec=colour, mew=1.4, ls="none", clip_on=not below
             )
 
 

@@ -53,8 +53,8 @@ def _importances(complete: pd.DataFrame, parameters: Sequence[Parameter]) -> pd.
         evaluators += [("fANOVA", FanovaImportanceEvaluator(seed=seed)) for seed in EVALUATOR_SEEDS]
     rows = []
     for method, evaluator in evaluators:
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-        rows += [{"method": method, "parameter": name, "share": float(value)} for name, value in found.items()]
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        rows += [{"method": method, "parameter": name, "share": float(value)} for name, value in shares.items()]
     by = pd.DataFrame(rows).groupby(["method", "parameter"])["share"]
     frame = by.agg(mean="mean", low="min", high="max").reset_index()
     return frame.sort_values(["method", "mean"], ascending=[False, False], kind="stable")
@@ -63,9 +63,9 @@ def _importances(complete: pd.DataFrame, parameters: Sequence[Parameter]) -> pd.
 def table(data: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per study and parameter with both methods' rows of `data`, None where a method is missing."""
     rows = []
-    for (study, parameter), found in data.groupby(["study", "parameter"], sort=False):
-        by_method = {row["method"]: row for row in found.to_dict("records")}
-        row = {"study": study, "parameter": parameter, "trials": int(found["trials"].iloc[0])}
+    for (study, parameter), of_parameter in data.groupby(["study", "parameter"], sort=False):
+        by_method = {row["method"]: row for row in of_parameter.to_dict("records")}
+        row = {"study": study, "parameter": parameter, "trials": int(of_parameter["trials"].iloc[0])}
         rows.append(row | {"fanova": by_method.get("fANOVA"), "ped": by_method.get("PED-ANOVA")})
     return rows
 
@@ -113,7 +113,7 @@ def draw(data: pd.DataFrame) -> Figure:
             axes.set_title(search_history.plain(name))
             axes.set_xlim(-0.02, 1.02)
         panels[-1, 0].set_xlabel("share of importance")
-        for label, marker, colour in (("fANOVA", "o", theme.HAVING), ("PED-ANOVA", "D", theme.LACKING)):
+        for label, marker, colour in (("fANOVA", "o", theme.TREATMENT), ("PED-ANOVA", "D", theme.CONTROL)):
             if (data["method"] == label).any():
                 panels[0, 0].plot([], [], marker, color=colour, ms=6, label=label)
         figure.legend(loc="outside upper right", ncols=2)
@@ -127,7 +127,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.spines["left"].set_visible(False)
     for row in rows.to_dict("records"):
         forest = row["method"] == "fANOVA"
-        marker, colour, shift = ("o", theme.HAVING, -0.12) if forest else ("D", theme.LACKING, 0.12)
+        marker, colour, shift = ("o", theme.TREATMENT, -0.12) if forest else ("D", theme.CONTROL, 0.12)
         y = labels.index(row["parameter"]) + shift
         axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.8, solid_capstyle="butt")
         axes.plot(row["mean"], y, marker, color=colour, ms=6)

@@ -87,8 +87,10 @@ def draw(data: pd.DataFrame) -> Figure:
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     looks = {
-        "rest": (theme.MUTED, 0.9, 0.4, 1), "upper": (theme.HAVING, 1.6, 0.9, 2), "best": (theme.LACKING, 2.6, 1, 3),
-    }  # fmt: skip
+        "rest": (theme.MUTED, 0.9, 0.4, 1),
+        "upper": (theme.TREATMENT, 1.6, 0.9, 2),
+        "best": (theme.CONTROL, 2.6, 1, 3),
+    }
     for _, line in rows.groupby("trial"):
         line = line.sort_values("order")
         colour, width, alpha, height = looks[line["group"].iloc[0]]
@@ -98,9 +100,15 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
         axes.plot([row["order"]] * 2, [0, 1], color=theme.MUTED, lw=0.9, zorder=0.8)
         for place, label, aligned in _labels(row["low"], row["high"]):
             axes.annotate(
-                search_history.plain(label), (row["order"], place), textcoords="offset points", fontsize=8.5,
-                color=theme.MUTED, annotation_clip=False, zorder=4, **aligned,
-            )  # fmt: skip
+                search_history.plain(label),
+                (row["order"], place),
+                textcoords="offset points",
+                fontsize=8.5,
+                color=theme.MUTED,
+                annotation_clip=False,
+                zorder=4,
+                **aligned,
+            )
     undrawn = (rows["place"] < 0).any()
     if undrawn:
         axes.annotate("not drawn", (-0.06, UNDRAWN), ha="right", va="center", fontsize=8.5, color=theme.MUTED)
@@ -130,8 +138,11 @@ def _labels(low: str, high: str) -> list[tuple[float, str, dict[str, Any]]]:
         1.0: {"xytext": (0, 5), "va": "bottom", "ha": "center"},
     }
     beside: dict[str, Any] = {
-        "xytext": (5, 0), "va": "center", "ha": "left", "bbox": {"facecolor": theme.PAPER, "lw": 0, "pad": 1},
-    }  # fmt: skip
+        "xytext": (5, 0),
+        "va": "center",
+        "ha": "left",
+        "bbox": {"facecolor": theme.PAPER, "lw": 0, "pad": 1},
+    }
     places = [(len(names) - 1 - i) / last for i in range(len(names))]
     return [(place, name, ends.get(place, beside)) for place, name in zip(places, names, strict=True)]
 

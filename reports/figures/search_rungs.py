@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ["study", "trial", "epoch", "kind", "value", "last"]
 LOOKS = {
-    "pruned": (theme.LACKING, 0.9, 0.65), "diverged": (theme.MUTED, 0.9, 0.6), "complete": (theme.MUTED, 1.0, 0.6),
-    "best": (theme.HAVING, 2.4, 1.0),
-}  # fmt: skip
+    "pruned": (theme.CONTROL, 0.9, 0.65),
+    "diverged": (theme.MUTED, 0.9, 0.6),
+    "complete": (theme.MUTED, 1.0, 0.6),
+    "best": (theme.TREATMENT, 2.4, 1.0),
+}
 
 
 def data(curves: pd.DataFrame, trials: pd.DataFrame, rungs: Sequence[int]) -> pd.DataFrame:
@@ -92,7 +94,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
             axes.plot(line["epoch"], line["value"], color=colour, lw=width, alpha=alpha)
     for kind, marker in (("pruned", "x"), ("diverged", "s")):
         ends = rows[(rows["kind"] == kind) & rows["last"]]
-        axes.plot(ends["epoch"], ends["value"], marker, color=theme.LACKING, mfc=theme.PAPER, ms=5.5, mew=1.4)
+        axes.plot(ends["epoch"], ends["value"], marker, color=theme.CONTROL, mfc=theme.PAPER, ms=5.5, mew=1.4)
 
 
 def describe(data: pd.DataFrame) -> str:

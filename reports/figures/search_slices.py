@@ -73,9 +73,9 @@ def draw(data: pd.DataFrame) -> Figure:
         for ax, name in zip(panels, names, strict=True):
             rows = data[data["parameter"] == name]
             _axis(ax, rows, studies)
-            for study, found in rows.groupby("study", sort=False):
-                alone = (data["study"] == study).sum() == len(found)  # else other parameters move between the dots
-                _points(ax, found, studies.index(study), len(studies), low, alone)
+            for study, of_study in rows.groupby("study", sort=False):
+                alone = (data["study"] == study).sum() == len(of_study)  # else other parameters move between the dots
+                _points(ax, of_study, studies.index(study), len(studies), low, alone)
             ax.set_xlabel(search_history.plain(name))
             ax.set_ylim(low, high)
         if len(studies) > 1:

@@ -67,22 +67,22 @@ def draw(data: pd.DataFrame) -> Figure:
         order = seeds.groupby("arm")["seed"].rank(method="first")
         count = seeds.groupby("arm")["seed"].transform("count")
         height = seeds["line"] + 0.24 * ((order - (count + 1) / 2) / count.clip(lower=2)) + 0.16
-        style = {"color": theme.HAVING, "alpha": 0.65, "s": 22, "linewidth": 0, "legend": False}
+        style = {"color": theme.TREATMENT, "alpha": 0.65, "s": 22, "linewidth": 0, "legend": False}
         sns.scatterplot(x=seeds["value"], y=height, ax=axes, **style)
-        axes.plot(diverged["value"], diverged["line"] + 0.16, "x", color=theme.LACKING, ms=6, mew=1.6)
+        axes.plot(diverged["value"], diverged["line"] + 0.16, "x", color=theme.CONTROL, ms=6, mew=1.6)
         for mean in data[data["kind"] == "mean"].to_dict("records"):
             y = mean["line"] - 0.14
             axes.plot([mean["low"], mean["high"]], [y, y], color=theme.INK, lw=1.8, solid_capstyle="butt")
             axes.plot(mean["value"], y, "|", color=theme.INK, ms=9, mew=2)
         for mark in data[data["kind"] == "reference"].to_dict("records"):
             y = mark["line"]
-            axes.plot([mark["value"], mark["value"]], [y - 0.42, y + 0.42], color=theme.LACKING, lw=1.6, ls=(0, (3, 2)))
+            axes.plot([mark["value"], mark["value"]], [y - 0.42, y + 0.42], color=theme.CONTROL, lw=1.6, ls=(0, (3, 2)))
             axes.annotate(
                 phrases.number(mark["value"]),
                 (mark["value"], y - 0.42),
                 xytext=(4, 2),
                 textcoords="offset points",
-                color=theme.LACKING,
+                color=theme.CONTROL,
                 fontsize=9,
                 va="top",
             )

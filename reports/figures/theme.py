@@ -24,7 +24,7 @@ COLOURS = {
     "paper": "#fefefe",
 }
 INK, MUTED, GRID = COLOURS["ink"], COLOURS["muted"], COLOURS["grid"]
-HAVING, LACKING, BAND, PAPER = COLOURS["having"], COLOURS["lacking"], COLOURS["band"], COLOURS["paper"]
+TREATMENT, CONTROL, BAND, PAPER = COLOURS["having"], COLOURS["lacking"], COLOURS["band"], COLOURS["paper"]
 
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",

@@ -25,11 +25,11 @@ def data(contributions: pd.DataFrame, plan: PlanRecord, runs: pd.DataFrame) -> p
     mean accuracy of the bare and the full recipe; a technique's bar reaches from `start` to `end`, and the last `end`
     is the full recipe's mean. No rows where the design has no Shapley values or no seed has every arm.
     """
-    found = factorial.cells(plan, runs, schema.TEST_ACCURACY)
+    table = factorial.cells(plan, runs, schema.TEST_ACCURACY)
     bare, full = frozenset[str](), frozenset(plan.factors)
-    if not len(found.values) or bare not in found.used or contributions["shapley"].isna().any():
+    if not len(table.values) or bare not in table.used or contributions["shapley"].isna().any():
         return pd.DataFrame(columns=COLUMNS)
-    means = {used: 100 * float(found.values[:, found.used.index(used)].mean()) for used in (bare, full)}
+    means = {used: 100 * float(table.values[:, table.used.index(used)].mean()) for used in (bare, full)}
     parts = contributions.sort_values("shapley", ascending=False, kind="stable")
     frame = pd.DataFrame(
         {
@@ -44,7 +44,7 @@ def data(contributions: pd.DataFrame, plan: PlanRecord, runs: pd.DataFrame) -> p
     )
     frame["start"] = frame["end"] - frame["value"]
     ends = [
-        {"kind": kind, "label": f"the {kind} recipe", "value": mean, "start": mean, "end": mean, "n": len(found.values)}
+        {"kind": kind, "label": f"the {kind} recipe", "value": mean, "start": mean, "end": mean, "n": len(table.values)}
         for kind, mean in (("bare", means[bare]), ("full", means[full]))
     ]
     return pd.concat([pd.DataFrame(ends[:1]), frame, pd.DataFrame(ends[1:])], ignore_index=True)[COLUMNS]
@@ -64,7 +64,7 @@ def draw(data: pd.DataFrame) -> Figure:
                 axes.plot(row["end"], y, "D", color=theme.INK, ms=6, zorder=3)
                 _write(axes, row["end"], y, phrases.number(row["value"]), weight="bold")
                 continue
-            colour = theme.HAVING if row["value"] >= 0 else theme.LACKING
+            colour = theme.TREATMENT if row["value"] >= 0 else theme.CONTROL
             axes.barh(y, row["value"], 0.5, row["start"], color=colour, lw=0, zorder=2)
             limits = [min(max(row["start"] + row[limit], 0.0), 100.0) for limit in ("low", "high")]
             if limits[0] < limits[1]:

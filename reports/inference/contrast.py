@@ -23,7 +23,7 @@ class Sides:
 
 
 def where(claim: ClaimRecord) -> str:
-    """What surrounds the technique in a claim, such as 'in the full recipe': the family without its metric."""
+    """The place that a claim is made in, such as 'in the full recipe': its family without the title of its metric."""
     return claim.family.removeprefix(metric(claim.metric).title).strip()
 
 

@@ -41,8 +41,8 @@ def cells(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> Cells:
 
 def main_effect(factor: str, combinations_: Sequence[Used]) -> np.ndarray:
     """Weights [combinations] of the mean with a factor less the mean without it."""
-    having = np.array([factor in used for used in combinations_])
-    return np.asarray(having / having.sum() - ~having / (~having).sum())
+    with_factor = np.array([factor in used for used in combinations_])
+    return np.asarray(with_factor / with_factor.sum() - ~with_factor / (~with_factor).sum())
 
 
 def interaction(one: str, other: str, combinations_: Sequence[Used]) -> np.ndarray:
@@ -75,13 +75,13 @@ def contributions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataF
     Columns `shapley` and `main`, each also with `_low` and `_high`, `main_p`, `main_p_holm`, `last`, `first`, `n`. NaN
     where the design does not tell: a half fraction has no Shapley values.
     """
-    found, confidence = cells(plan, runs, metric), 1 - plan.rule.alpha
+    table, confidence = cells(plan, runs, metric), 1 - plan.rule.alpha
     factors = plan.factors
-    full, rows = len(set(found.used)) == 2 ** len(factors), []
+    full, rows = len(set(table.used)) == 2 ** len(factors), []
     everything, nothing = frozenset(factors), frozenset[str]()
     for factor in factors:
-        main = found.values @ main_effect(factor, found.used)
-        value = found.values @ shapley(factor, factors, found.used) if full else main * math.nan
+        main = table.values @ main_effect(factor, table.used)
+        value = table.values @ shapley(factor, factors, table.used) if full else main * math.nan
         of_main, of_value = (statistics.mean_interval(v[~np.isnan(v)], confidence) for v in (main, value))
         rows.append(
             {
@@ -94,8 +94,8 @@ def contributions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataF
                 "main_low": of_main.low,
                 "main_high": of_main.high,
                 "main_p": statistics.zero_p(main),
-                "last": _difference(found, everything, everything - {factor}),
-                "first": _difference(found, frozenset({factor}), nothing),
+                "last": _difference(table, everything, everything - {factor}),
+                "first": _difference(table, frozenset({factor}), nothing),
             }
         )
     frame = pd.DataFrame(rows)
@@ -108,15 +108,15 @@ def interactions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataFr
     rows: list[dict[str, Any]] = []
     for one, other in combinations(plan.factors, 2):
         values = table.values @ interaction(one, other, table.used)
-        found = statistics.mean_interval(values, confidence)
+        interval = statistics.mean_interval(values, confidence)
         rows.append(
             {
                 "one": one,
                 "other": other,
-                "n": found.n,
-                "effect": found.mean,
-                "low": found.low,
-                "high": found.high,
+                "n": interval.n,
+                "effect": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
                 "p": statistics.zero_p(values),
             }
         )
@@ -124,8 +124,8 @@ def interactions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataFr
     return frame.assign(p_holm=statistics.holm(frame["p"].to_list()))
 
 
-def _difference(found: Cells, upper: Used, lower: Used) -> float:
-    if upper not in found.used or lower not in found.used or not len(found.values):
+def _difference(table: Cells, upper: Used, lower: Used) -> float:
+    if upper not in table.used or lower not in table.used or not len(table.values):
         return math.nan
-    high, low = found.used.index(upper), found.used.index(lower)
-    return float((found.values[:, high] - found.values[:, low]).mean())
+    high, low = table.used.index(upper), table.used.index(lower)
+    return float((table.values[:, high] - table.values[:, low]).mean())

@@ -78,9 +78,9 @@ class Health:
 
     @property
     def trend(self) -> str:
-        """What training loss did at the end: FALLS, LEVEL or RISES; empty where it does not say.
+        """How training loss moved at the end: FALLS, LEVEL or RISES, by `fall` and FALLING.
 
-        That is after one epoch, and for a level one with soft labels.
+        Empty where that is not known: after a single epoch, and for a level loss with soft labels.
         """
         if math.isnan(self.fall):
             return ""
@@ -100,14 +100,14 @@ def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = 
 
     runs: of `load.runs_of`; curves: of `load.curves_of` with the metrics CURVES; without them trends are not known.
     """
-    chance, found = load.chance(plan), []
+    chance, entries = load.chance(plan), []
     ends = _ends(curves) if curves is not None else pd.DataFrame(columns=["fall", "rate_left"])
     for arm in plan.arms:
         of_arm = runs[runs["arm"] == arm.name]
         converged = of_arm[of_arm["converged"].astype(bool)]
         accuracy = converged[schema.TRAIN_ACCURACY].dropna() if schema.TRAIN_ACCURACY in converged else pd.Series()
         mine = ends.reindex([(arm.name, seed) for seed in converged["seed"]])
-        found.append(
+        entries.append(
             Health(
                 arm=arm.name,
                 n=len(of_arm),
@@ -122,7 +122,7 @@ def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = 
                 soft=any(arm.levels.get(name, "off") != "off" for name in SOFT_LABELS),
             )
         )
-    return found
+    return entries
 
 
 def _ends(curves: pd.DataFrame) -> pd.DataFrame:

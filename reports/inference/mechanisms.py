@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -14,16 +15,27 @@ from cifar_ablations.reports.inference import contrast, statistics
 
 COLUMNS = ["technique", "comparison", "metric", "named", "n", "lacking", "having", "difference", "low", "high"]
 MEASURED = (
-    schema.WEIGHT_NORM, schema.GRADIENT_NORM, schema.UPDATE_RATIO, schema.FIRST_EPOCH_LOSS, schema.TRAIN_LOSS,
-    schema.TRAIN_ACCURACY, schema.GENERALISATION_GAP, schema.ENTROPY, schema.CALIBRATION_ERROR,
-    schema.INITIAL + schema.VARIANCE_RATIO, schema.INITIAL + schema.GRADIENT_RATIO, schema.INITIAL + schema.DEAD_UNITS,
-    schema.FINAL + schema.VARIANCE_RATIO, schema.FINAL + schema.GRADIENT_RATIO, schema.FINAL + schema.DEAD_UNITS,
-)  # fmt: skip
-"""What is shown of every training, whatever a technique is said to act through."""
+    schema.WEIGHT_NORM,
+    schema.GRADIENT_NORM,
+    schema.UPDATE_RATIO,
+    schema.FIRST_EPOCH_LOSS,
+    schema.TRAIN_LOSS,
+    schema.TRAIN_ACCURACY,
+    schema.GENERALISATION_GAP,
+    schema.ENTROPY,
+    schema.CALIBRATION_ERROR,
+    schema.INITIAL + schema.VARIANCE_RATIO,
+    schema.INITIAL + schema.GRADIENT_RATIO,
+    schema.INITIAL + schema.DEAD_UNITS,
+    schema.FINAL + schema.VARIANCE_RATIO,
+    schema.FINAL + schema.GRADIENT_RATIO,
+    schema.FINAL + schema.DEAD_UNITS,
+)
+"""Metrics that are compared for every technique, beside those that it is said to act through."""
 
 
 HUGE = 1e100
-"""What is larger is an infinity, of which a database keeps its largest number."""
+"""Above this a number stands for infinity, of which a database keeps its largest number."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +55,17 @@ class Comparison:
 
 def comparisons(plan: PlanRecord) -> list[Comparison]:
     """Each comparison of a technique's claims once."""
-    found: dict[tuple[str, str, str], list[ClaimRecord]] = {}
+    by_arms: dict[tuple[str, str, str], list[ClaimRecord]] = {}
     for claim in plan.claims:
-        found.setdefault((claim.technique, claim.treatment, claim.control), []).append(claim)
+        by_arms.setdefault((claim.technique, claim.treatment, claim.control), []).append(claim)
     places = {
         key: "" if plan.layout == "ledger" or claims[0].beyond else contrast.where(claims[0])
-        for key, claims in found.items()
+        for key, claims in by_arms.items()
     }
     # Two comparisons in one place are told apart by their arms.
     taken = Counter((technique, place) for (technique, _, _), place in places.items())
     compared = []
-    for key, claims in found.items():
+    for key, claims in by_arms.items():
         (technique, treatment, control), place = key, places[key]
         compared.append(
             Comparison(
@@ -79,14 +91,14 @@ def by_arm(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 
 
 def pairs(comparison: Comparison, values: pd.DataFrame) -> pd.DataFrame:
-    """A metric on both sides of a comparison, columns `having` and `lacking` by seed, of the seeds that have both.
+    """A metric on both sides of a comparison, columns `treatment` and `control` by seed, of the seeds that have both.
 
     values: of `by_arm`.
     """
     if not all(arm in values for arm in comparison.weights):
-        return pd.DataFrame(columns=["having", "lacking"])
+        return pd.DataFrame(columns=["treatment", "control"])
     sides = {}
-    for side, sign in (("having", 1), ("lacking", -1)):
+    for side, sign in (("treatment", 1), ("control", -1)):
         named = {arm: abs(weight) for arm, weight in comparison.weights.items() if weight * sign > 0}
         sides[side] = values[list(named)].to_numpy() @ list(named.values())  # NaN where an arm lacks the seed
     return pd.DataFrame(sides, index=values.index).dropna()
@@ -106,12 +118,37 @@ def table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
             both = pairs(one, values[name]) if name in values else pd.DataFrame()
             if both.empty:
                 continue
-            found = statistics.mean_interval((both["having"] - both["lacking"]).to_numpy(), confidence)
+            interval = statistics.mean_interval((both["treatment"] - both["control"]).to_numpy(), confidence)
             rows.append(
                 {
-                    "technique": one.technique, "comparison": one.label, "metric": name,
-                    "named": name in one.mechanism, "n": found.n, "lacking": both["lacking"].mean(),
-                    "having": both["having"].mean(), "difference": found.mean, "low": found.low, "high": found.high,
+                    "technique": one.technique,
+                    "comparison": one.label,
+                    "metric": name,
+                    "named": name in one.mechanism,
+                    "n": interval.n,
+                    "lacking": both["control"].mean(),
+                    "having": both["treatment"].mean(),
+                    "difference": interval.mean,
+                    "low": interval.low,
+                    "high": interval.high,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def means(verdict: Mapping[Any, Any], runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """By mechanism metric of a verdict (a row of `verdict.judge`): its mean in the control and in the treatment.
+
+    In the metric's own unit, over the seeds that have it in both arms; metrics that no seed has in both are left out.
+    """
+    values = {}
+    for name in verdict["mechanism"]:
+        if name not in runs:
+            continue
+        control, treatment = (
+            runs[runs["arm"] == verdict[side]].set_index("seed")[name] for side in ("control", "treatment")
+        )
+        shared = (treatment - control).dropna().index
+        if len(shared):
+            values[name] = float(control[shared].mean()), float(treatment[shared].mean())
+    return values

@@ -18,7 +18,7 @@ SEEDS, RULE, ARM, CLAIM = "seeds", "rule", "arm", "claim"
 
 @dataclass(frozen=True)
 class Change:
-    """What bears on the verdicts and differs between two plans."""
+    """One difference between two plans that bears on the verdicts."""
 
     kind: str
     """SEEDS or RULE, with `before` and `now`; ARM or CLAIM, with what is `gone` and `added`."""
@@ -41,11 +41,11 @@ class Deviation:
 
 
 def question(invocation: Logged[Any]) -> tuple[str, str, str, tuple[str, ...]]:
-    """What is asked: two invocations with the same are one question, with the newer one's plan."""
+    """The name, data set, profile and overrides of an invocation: those that share them ask one question."""
     return invocation.name, invocation.data_digest, invocation.profile, tuple(sorted(invocation.overrides))
 
 
-def earlier(invocation: Invocation, found: Sequence[Invocation]) -> list[Invocation]:
+def earlier(invocation: Invocation, invocations: Sequence[Invocation]) -> list[Invocation]:
     """Invocations of the same question before this one that share some of its seeds, oldest first.
 
     A plan for fresh seeds owes nothing to what others have shown.
@@ -53,7 +53,7 @@ def earlier(invocation: Invocation, found: Sequence[Invocation]) -> list[Invocat
     seeds = set(invocation.plan.seeds)
     same = [
         other
-        for other in found
+        for other in invocations
         if question(other) == question(invocation)
         and other.started < invocation.started
         and seeds & set(other.plan.seeds)
@@ -61,10 +61,10 @@ def earlier(invocation: Invocation, found: Sequence[Invocation]) -> list[Invocat
     return sorted(same, key=lambda other: (other.started, other.run_id))
 
 
-def deviations(invocation: Invocation, found: Sequence[Invocation]) -> list[Deviation]:
+def deviations(invocation: Invocation, invocations: Sequence[Invocation]) -> list[Deviation]:
     """The plans fixed earlier for the same question that differ in what bears on the verdicts, oldest first."""
     seen: dict[str, Deviation] = {}
-    for other in earlier(invocation, found):
+    for other in earlier(invocation, invocations):
         changed = changes(other.plan, invocation.plan)
         if changed and other.digest not in seen:
             seen[other.digest] = Deviation(other.started, other.digest, changed)
@@ -72,7 +72,7 @@ def deviations(invocation: Invocation, found: Sequence[Invocation]) -> list[Devi
 
 
 def with_exploratory(
-    verdicts: pd.DataFrame, invocation: Invocation, runs: pd.DataFrame, found: Sequence[Invocation]
+    verdicts: pd.DataFrame, invocation: Invocation, runs: pd.DataFrame, invocations: Sequence[Invocation]
 ) -> pd.DataFrame:
     """The verdicts, with `exploratory` also where a claim, its arms, the seeds or the rule were fixed after results.
 
@@ -81,16 +81,16 @@ def with_exploratory(
     """
     if verdicts.empty:
         return verdicts
-    before = [other for other in earlier(invocation, found) if _seen_since(other, invocation, runs)]
+    before = [other for other in earlier(invocation, invocations) if _seen_since(other, invocation, runs)]
     in_time = [other.plan for other in before if not _seen_since(before[0], other, runs)]
     fixed = {_terms(claim, in_time[-1]) for claim in in_time[-1].claims} if before else set()
     late = [bool(before) and _terms(claim, invocation.plan) not in fixed for claim in invocation.plan.claims]
     return verdicts.assign(late=late, exploratory=verdicts["exploratory"] | pd.Series(late, index=verdicts.index))
 
 
-def runs_before(invocation: Invocation, runs: pd.DataFrame, found: Sequence[Invocation]) -> int:
+def runs_before(invocation: Invocation, runs: pd.DataFrame, invocations: Sequence[Invocation]) -> int:
     """How many of the runs had ended before this question's first plan was logged, such as for another plan."""
-    first = min([invocation, *earlier(invocation, found)], key=lambda i: i.started)
+    first = min([invocation, *earlier(invocation, invocations)], key=lambda i: i.started)
     return int((runs["ended"] < 1000 * first.started.timestamp()).sum())
 
 
@@ -108,19 +108,19 @@ def _terms(claim: ClaimRecord, plan: PlanRecord) -> Hashable:
 
 
 def changes(old: PlanRecord, new: PlanRecord) -> list[Change]:
-    """What bears on the verdicts and differs between two plans."""
-    found = [] if old.seeds == new.seeds else [Change(SEEDS, before=old.seeds, now=new.seeds)]
+    """The differences between two plans in seeds, rule, arms and claims, in this order; empty where there are none."""
+    changed = [] if old.seeds == new.seeds else [Change(SEEDS, before=old.seeds, now=new.seeds)]
     for field in fields(RuleRecord):
         before, now = getattr(old.rule, field.name), getattr(new.rule, field.name)
         if before != now:
-            found.append(Change(RULE, field.name, before, now))
+            changed.append(Change(RULE, field.name, before, now))
     for kind, names in ((ARM, _arms), (CLAIM, _claims)):
         before, now = names(old), names(new)
         gone = tuple(name for name in before if name not in now)
         added = tuple(name for name in now if name not in before)
         if gone or added:
-            found.append(Change(kind, gone=gone, added=added))
-    return found
+            changed.append(Change(kind, gone=gone, added=added))
+    return changed
 
 
 def _arms(plan: PlanRecord) -> dict[str, None]:

@@ -103,8 +103,8 @@ def welch(one: np.ndarray, other: np.ndarray, confidence: float = 0.95) -> tuple
     difference = float(np.mean(one) - np.mean(other)) if len(one) and len(other) else math.nan
     if min(len(one), len(other)) < 2 or max(np.ptp(one), np.ptp(other)) <= ROUNDING:
         return difference, math.nan, math.nan
-    found = stats.ttest_ind(one, other, equal_var=False).confidence_interval(confidence)
-    return difference, float(found.low), float(found.high)
+    interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(confidence)
+    return difference, float(interval.low), float(interval.high)
 
 
 def zero_p(values: np.ndarray) -> float:

@@ -26,9 +26,10 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Test:
-    """A test of paired differences [n]: p of a mean of zero, the interval at a level, and p of |mean| >= margin.
+    """A test of paired differences [n]: p of a mean of zero, the 1 - α interval (of differences and α), and p of
+    |mean| >= margin.
 
-    It finds a difference where |t| is above `critical` (n, level).
+    It finds a difference where |t| is above `critical` (of n and α).
     """
 
     zero_p: Callable[[np.ndarray], float]
@@ -38,8 +39,8 @@ class Test:
 
 
 def _t_interval(differences: np.ndarray, alpha: float) -> tuple[float, float]:
-    found = statistics.mean_interval(differences, 1 - alpha)
-    return found.low, found.high
+    mean = statistics.mean_interval(differences, 1 - alpha)
+    return mean.low, mean.high
 
 
 TESTS = {
@@ -50,7 +51,7 @@ TESTS = {
 
 
 def level(rule: RuleRecord) -> float:
-    """The level at which each claim is tested: the rule's α, shared out evenly (Bonferroni) over its planned looks.
+    """The significance level α of each claim: the rule's, shared out evenly (Bonferroni) over its planned looks.
 
     An e-process may be looked at as often as one likes, so there each look has the whole α.
     """
@@ -79,9 +80,9 @@ def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray
     them. `reason` is TOO_FEW, ALL_DIVERGED, NO_SPREAD or NOT_REACHED where an inconclusive verdict is not a matter of
     size, else empty.
 
-    Where the rule plans looks, each is judged on its seeds alone, at `level`; a claim keeps the verdict of the first
-    look that decides it, with that look's numbers, and `look` says which it was. Raises AblateError for a rule that is
-    not known.
+    Where the rule plans looks, each is judged on its seeds alone; a claim keeps the verdict of the first look that
+    decides it, with that look's numbers, and `look` says which it was. The column `level` is the α of each claim.
+    Raises AblateError for a rule that is not known.
     """
     rule = plan.rule
     if rule.test not in TESTS or rule.correction != "holm":
@@ -131,11 +132,11 @@ def _compare(
     # A margin is a difference of shares; what would not matter in a norm or a loss nobody has said.
     margin = rule.margin if metric(claim.metric).share else math.nan
     sides = contrast.sides(claim, runs)
-    found = statistics.paired(sides.treatment, sides.control, 1 - alpha)
+    pairs = statistics.paired(sides.treatment, sides.control, 1 - alpha)
     differences = statistics.differences(sides.treatment, sides.control)
     shared, d = differences.index, differences.to_numpy(dtype=float)
     low, high = test.interval(d, alpha)
-    having, lacking = (
+    treatment, control = (
         statistics.mean_interval(side[shared].to_numpy(), 1 - alpha) for side in (sides.treatment, sides.control)
     )
     allowed = claim.sign * margin if claim.allowed else 0.0
@@ -143,8 +144,8 @@ def _compare(
         int((~runs.loc[runs["arm"].isin(names) & runs["seed"].isin(shared), "converged"]).sum())
         for names in contrast.arms(claim)
     ]
-    spread = statistics.upper_limit_of_sd(found.sd, found.n)
-    detectable = statistics.minimum_detectable_effect(found.n, alpha, POWER, test.critical) * spread
+    spread = statistics.upper_limit_of_sd(pairs.sd, pairs.n)
+    detectable = statistics.minimum_detectable_effect(pairs.n, alpha, POWER, test.critical) * spread
     decidable = spread > 0 and margin > 0
     needed = statistics.seeds_needed(margin / spread, alpha, POWER, test.critical) if decidable else None
     improved, improved_low, improved_high = statistics.improvement(claim.sign * d, 1 - alpha)
@@ -163,23 +164,23 @@ def _compare(
         "treatment": claim.treatment,
         "control": claim.control,
         "source": claim.source,
-        "n": found.n,
+        "n": pairs.n,
         "planned": len(plan.seeds),
         "level": alpha,
-        "exploratory": _exploratory(plan, found.n),
-        "treatment_mean": having.mean,
-        "treatment_std": having.std,
-        "control_mean": lacking.mean,
-        "control_std": lacking.std,
+        "exploratory": _exploratory(plan, pairs.n),
+        "treatment_mean": treatment.mean,
+        "treatment_std": treatment.std,
+        "control_mean": control.mean,
+        "control_std": control.std,
         "treatment_diverged": diverged[0],
         "control_diverged": diverged[1],
-        "difference": found.mean,
-        "sd": found.sd,
+        "difference": pairs.mean,
+        "sd": pairs.sd,
         "low": low,
         "high": high,
         "images_low": wide.low if wide else math.nan,
         "images_high": wide.high if wide else math.nan,
-        "correlation": found.correlation,
+        "correlation": pairs.correlation,
         "improved": improved,
         "improved_low": improved_low,
         "improved_high": improved_high,
@@ -188,32 +189,32 @@ def _compare(
         "mechanism": claim.mechanism,
         "notebook": claim.notebook,
         "p": test.zero_p(d + allowed),
-        "sign_flip_p": found.sign_flip_p,
+        "sign_flip_p": pairs.sign_flip_p,
         "tost_p": test.equivalence_p(d, margin) if margin > 0 else math.nan,
         "detectable": detectable,
-        "possible": contrast.possible(claim, lacking.mean),
+        "possible": contrast.possible(claim, control.mean),
         "reach": contrast.reach(claim),
         "seeds_needed": math.nan if needed is None else needed,
         "rehearsal": load.rehearsal(plan),
-        "reason": _reason(found, diverged),
+        "reason": _reason(pairs, diverged),
     }
 
 
 def _exploratory(plan: PlanRecord, n: int) -> bool:
     """Whether there are fewer seeds than a confirmation takes, or than were planned: then this is a glance in between.
 
-    Planned looks are no such glances: their level is corrected for them.
+    Planned looks are no such glances: their α is corrected for them.
     """
     least, planned = plan.rule.confirmatory_seeds, len(plan.seeds)
     return planned < least if plan.rule.looks else n < max(least, planned)
 
 
-def _reason(found: statistics.Paired, diverged: Sequence[int]) -> str:
-    if found.n < 2:
+def _reason(pairs: statistics.Paired, diverged: Sequence[int]) -> str:
+    if pairs.n < 2:
         return TOO_FEW
-    if min(diverged) == found.n:
+    if min(diverged) == pairs.n:
         return ALL_DIVERGED
-    return NO_SPREAD if found.sd == 0 else ""
+    return NO_SPREAD if pairs.sd == 0 else ""
 
 
 def _decide(row: Mapping[Hashable, Any], alpha: float) -> tuple[str, bool]:

@@ -31,7 +31,7 @@ class Side:
 
 
 def side(asked: str, default_uri: str) -> Side:
-    """What `[STORE#]PLAN` or `[STORE#]RUN` names: the newest invocation of a plan, or the one of a parent run.
+    """The side that `[STORE#]PLAN` or `[STORE#]RUN` names: a plan's newest invocation, or that of a parent run.
 
     A store is an output folder or a tracking URI; without one it is the default. Raises AblateError, with what is near,
     for what is not there.
@@ -39,19 +39,19 @@ def side(asked: str, default_uri: str) -> Side:
     place, mark, name = asked.rpartition("#")
     uri = _uri(place) if mark else default_uri
     unreadable: list[str] = []
-    found = load.invocations(uri, unreadable)
-    chosen = [one for one in found if one.name == name]
+    invocations = load.invocations(uri, unreadable)
+    chosen = [one for one in invocations if one.name == name]
     if not chosen and len(name) >= 6:
-        chosen = [one for one in found if one.run_id.startswith(name)]
+        chosen = [one for one in invocations if one.run_id.startswith(name)]
     if not chosen:
-        names = sorted({one.name for one in found})
+        names = sorted({one.name for one in invocations})
         where = place or "this store"
         near = did_you_mean(name, names) if names else ": no plan has been invoked there."
         left_out = rendering.left_out(unreadable)
         raise AblateError(f"--compare: no plan and no parent run {name!r} in {where}{near}{left_out}")
     client = load.connect(uri)
     runs = load.with_epochs_to_target(client, load.runs_of(client, chosen[0].plan), chosen[0].plan)
-    verdicts = registration.with_exploratory(verdict.judge(chosen[0].plan, runs), chosen[0], runs, found)
+    verdicts = registration.with_exploratory(verdict.judge(chosen[0].plan, runs), chosen[0], runs, invocations)
     return Side(asked, chosen[0], runs, phrases.with_sentences(chosen[0].plan, verdicts))
 
 
@@ -76,7 +76,7 @@ def write_comparison(one: Side, other: Side, folder: Path) -> Path:
 
 
 def facts(one: Side, other: Side) -> list[dict[str, Any]]:
-    """What surrounds the two: `name`, the two values, and whether they differ; those that differ first."""
+    """The settings of the two sides: `name`, the two values, and whether they differ; those that differ first."""
     rows = {
         "invoked": [f"{s.invocation.started:%Y-%m-%d %H:%M} UTC" for s in (one, other)],
         "plan": [s.invocation.digest for s in (one, other)],
@@ -114,18 +114,26 @@ def arms(one: Side, other: Side) -> pd.DataFrame:
             how = "same runs" if len(shared) == max(map(len, both)) else "some runs shared"
             difference, low, high = means[1].mean - means[0].mean, math.nan, math.nan
         elif same_question and len(first) > 1 and list(first.index) == list(second.index):
-            found = statistics.paired(second, first, confidence)
-            how, difference, low, high = "paired", found.mean, found.low, found.high
+            paired = statistics.paired(second, first, confidence)
+            how, difference, low, high = "paired", paired.mean, paired.low, paired.high
         else:
             how, (difference, low, high) = "Welch", statistics.welch(second.to_numpy(), first.to_numpy(), confidence)
         rows.append(
             {
-                "arm": name, "same_recipe": digests[0][name] == digests[1][name], "how": how,
-                "first": means[0].mean, "first_std": means[0].std, "first_n": means[0].n,
-                "second": means[1].mean, "second_std": means[1].std, "second_n": means[1].n,
-                "difference": difference, "low": low, "high": high,
+                "arm": name,
+                "same_recipe": digests[0][name] == digests[1][name],
+                "how": how,
+                "first": means[0].mean,
+                "first_std": means[0].std,
+                "first_n": means[0].n,
+                "second": means[1].mean,
+                "second_std": means[1].std,
+                "second_n": means[1].n,
+                "difference": difference,
+                "low": low,
+                "high": high,
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 
@@ -134,11 +142,11 @@ def claims(one: Side, other: Side) -> list[dict[str, Any]]:
     if one.verdicts.empty or other.verdicts.empty:
         return []
     by_statement = {row["statement"]: row for row in other.verdicts.to_dict("records")}
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for row in one.verdicts.to_dict("records"):
         match: Mapping[Any, Any] | None = by_statement.get(row["statement"])
         if match is not None:
-            found.append(
+            entries.append(
                 {
                     "statement": row["statement"],
                     "rows": [row, match],
@@ -146,4 +154,4 @@ def claims(one: Side, other: Side) -> list[dict[str, Any]]:
                     "differ": row["verdict"] != match["verdict"],
                 }
             )
-    return sorted(found, key=lambda entry: not entry["differ"])
+    return sorted(entries, key=lambda entry: not entry["differ"])

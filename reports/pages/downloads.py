@@ -23,38 +23,38 @@ ABOUT = {
 }
 
 
-def files(found: Findings) -> dict[str, bytes]:
-    """What lies beside a page, by the end of its name, in the order in which the page lists it."""
-    labelled = {name: tables.labelled(frame, found.plan) for name, frame in _frames(found).items()}
+def files(results: Findings) -> dict[str, bytes]:
+    """The contents of the files beside a page, by the end of their names, in the order in which the page lists them."""
+    labelled = {name: tables.labelled(frame, results.plan) for name, frame in _frames(results).items()}
     made = {}
     for name, frame in labelled.items():
         made[f"{name}.csv"] = rendering.csv(frame)
         if name == "verdicts":
-            made |= _printed(found)
+            made |= _printed(results)
         if name == "runs":
             made["runs.parquet"] = frame.to_parquet(index=False)
     return made
 
 
-def _frames(found: Findings) -> dict[str, pd.DataFrame]:
+def _frames(results: Findings) -> dict[str, pd.DataFrame]:
     """The tables that have something to say."""
-    plan, made = found.plan, {"arms": found.arms}
+    plan, made = results.plan, {"arms": results.arms}
     if plan.claims:
-        made["verdicts"] = tables.verdict_table(found.verdicts, plan)
-    made["runs"] = tables.run_table(plan, found.runs)
-    if len(found.surroundings):
-        made["surroundings"] = found.surroundings.assign(places=found.surroundings["places"].map(", ".join))
-    if len(found.inside):
-        made["mechanisms"] = found.inside
+        made["verdicts"] = tables.verdict_table(results.verdicts, plan)
+    made["runs"] = tables.run_table(plan, results.runs)
+    if len(results.surroundings):
+        made["surroundings"] = results.surroundings.assign(places=results.surroundings["places"].map(", ".join))
+    if len(results.inside):
+        made["mechanisms"] = results.inside
     if plan.factors:
-        made["contributions"] = pd.concat(found.contributions, names=["metric"]).reset_index("metric")
-        made["interactions"] = found.interactions
+        made["contributions"] = pd.concat(results.contributions, names=["metric"]).reset_index("metric")
+        made["interactions"] = results.interactions
     return made
 
 
-def _printed(found: Findings) -> dict[str, bytes]:
+def _printed(results: Findings) -> dict[str, bytes]:
     """The verdicts as a text and as a paper would print them."""
-    short, note = tables.short_verdicts(found.verdicts), tables.NOTE if found.invocation.stand_in else ""
+    short, note = tables.short_verdicts(results.verdicts), tables.NOTE if results.invocation.stand_in else ""
     return {
         "verdicts.md": tables.as_markdown(short, note).encode(),
         "verdicts.tex": tables.as_latex(short, note).encode(),

@@ -19,46 +19,46 @@ Drawing = tuple[Any, pd.DataFrame]
 """A module of `reports.figures` and what it draws."""
 
 
-def of_plan(found: Findings) -> dict[str, Drawing]:
+def of_plan(results: Findings) -> dict[str, Drawing]:
     """By name, the figures of a plan; learning curves, seeds and the forest say so themselves where nothing is there.
 
     Those of a technique's mechanism are named by `mechanism_name`.
     """
     from cifar_ablations.reports.figures import forest, learning_curves, seeds
 
-    plan = found.plan
+    plan = results.plan
     made: dict[str, Drawing] = {
-        "curves": (learning_curves, learning_curves.data(found.curves, plan)),
-        "seeds": (seeds, seeds.data(found.runs, plan)),
+        "curves": (learning_curves, learning_curves.data(results.curves, plan)),
+        "seeds": (seeds, seeds.data(results.runs, plan)),
     }
     if plan.claims and plan.layout != "ledger":
-        made["forest"] = (forest, forest.data(found.verdicts, plan.titles))
-    others = _of_runs(found) | _of_mechanisms(found) | (_of_factorial(found) if plan.factors else {})
+        made["forest"] = (forest, forest.data(results.verdicts, plan.titles))
+    others = _of_runs(results) | _of_mechanisms(results) | (_of_factorial(results) if plan.factors else {})
     return made | {name: (room, data) for name, (room, data) in others.items() if not data.empty}
 
 
-def _of_runs(found: Findings) -> dict[str, Drawing]:
+def _of_runs(results: Findings) -> dict[str, Drawing]:
     from cifar_ablations.reports.figures import confusion, cost, gallery, gap, paired
 
-    plan, runs = found.plan, found.runs
+    plan, runs = results.plan, results.runs
     made: dict[str, Drawing] = {
         "paired": (paired, paired.data(runs, plan)),
         "cost": (cost, cost.data(runs, plan)),
-        "gallery": (gallery, gallery.data(found.gallery)),
-        "confusion": (confusion, confusion.data(found.arrays, runs, plan)),
+        "gallery": (gallery, gallery.data(results.gallery)),
+        "confusion": (confusion, confusion.data(results.arrays, runs, plan)),
     }
     if len(plan.arms) <= MANY_ARMS:
         made["gap"] = (gap, gap.data(runs, plan))
     return made
 
 
-def _of_mechanisms(found: Findings) -> dict[str, Drawing]:
+def _of_mechanisms(results: Findings) -> dict[str, Drawing]:
     from cifar_ablations.reports.figures import depth, mechanism
 
-    plan, made = found.plan, {}
+    plan, made = results.plan, {}
     for kind, room, data in (
-        ("mechanism", mechanism, mechanism.data(found.runs, plan)),
-        ("depth", depth, depth.data(found.arrays, found.runs, plan)),
+        ("mechanism", mechanism, mechanism.data(results.runs, plan)),
+        ("depth", depth, depth.data(results.arrays, results.runs, plan)),
     ):
         for technique, rows in data.groupby("technique", sort=False):
             made[mechanism_name(plan, kind, str(technique))] = (room, rows)
@@ -66,16 +66,16 @@ def _of_mechanisms(found: Findings) -> dict[str, Drawing]:
 
 
 def mechanism_name(plan: PlanRecord, kind: str, technique: str) -> str:
-    """What a technique's figure is called; by number, since a name out of the store may hold anything."""
+    """The name of a technique's figure; by number, since a name out of the store may hold anything."""
     return f"{kind}-{list(dict.fromkeys(claim.technique for claim in plan.claims)).index(technique) + 1}"
 
 
-def _of_factorial(found: Findings) -> dict[str, Drawing]:
+def _of_factorial(results: Findings) -> dict[str, Drawing]:
     from cifar_ablations.reports.figures import interactions, main_effects, waterfall
 
-    plan, runs, shares = found.plan, found.runs, found.contributions[schema.TEST_ACCURACY]
+    plan, runs, shares = results.plan, results.runs, results.contributions[schema.TEST_ACCURACY]
     return {
         "waterfall": (waterfall, waterfall.data(shares, plan, runs)),
         "main_effects": (main_effects, main_effects.data(runs, plan)),
-        "interactions": (interactions, interactions.data(found.interactions, plan)),
+        "interactions": (interactions, interactions.data(results.interactions, plan)),
     }

@@ -11,12 +11,12 @@ import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import GalleryRecord, PlanRecord
-from cifar_ablations.reports.inference import factorial, health, mechanisms, registration, verdict
+from cifar_ablations.reports.inference import arms, factorial, health, mechanisms, registration, verdict
 from cifar_ablations.reports.inference.health import Health
 from cifar_ablations.reports.inference.registration import Deviation
 from cifar_ablations.reports.reading import details, load
 from cifar_ablations.reports.reading.load import Invocation
-from cifar_ablations.reports.wording import phrases, tables
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -30,7 +30,7 @@ SOURCES = ("commit", "device", "torch")
 
 @dataclass(frozen=True)
 class Findings:
-    """What an invocation's runs came to, from its store alone."""
+    """All that a page says of an invocation: its runs, and the tables and verdicts computed from them."""
 
     invocation: Invocation
     attempts: pd.DataFrame
@@ -62,10 +62,15 @@ class Findings:
         return self.invocation.plan
 
 
-def of_invocation(client: MlflowClient, invocation: Invocation, known: Sequence[Invocation]) -> Findings:
-    """Read the runs of an invocation and judge its claims; known: all invocations of the store."""
+def of_invocation(
+    client: MlflowClient, invocation: Invocation, known: Sequence[Invocation], unreadable: list[str] | None = None
+) -> Findings:
+    """Read the runs of an invocation and judge its claims.
+
+    known: all invocations of the store; unreadable: as of `load.matching_runs`.
+    """
     plan = invocation.plan
-    attempts = load.matching_runs(client, plan)
+    attempts = load.matching_runs(client, plan, unreadable=unreadable)
     runs = load.with_epochs_to_target(client, load.results_among(attempts, invocation.chance), plan)
     arrays = details.arrays_of(client, runs, plan)
     curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY, *health.CURVES])
@@ -80,10 +85,10 @@ def of_invocation(client: MlflowClient, invocation: Invocation, known: Sequence[
         arrays=arrays,
         gallery=load.gallery_of(client, invocation),
         verdicts=phrases.with_sentences(plan, verdicts),
-        arms=tables.arm_table(plan, runs),
+        arms=arms.arm_table(plan, runs),
         learned=health.of_plan(plan, runs, curves),
         inside=mechanisms.table(plan, runs),
-        surroundings=tables.surroundings(plan, runs),
+        surroundings=arms.surroundings(plan, runs),
         contributions={name: factorial.contributions(plan, runs, name) for name in CONTRIBUTED if crossed},
         interactions=factorial.interactions(plan, runs, schema.TEST_ACCURACY) if crossed else pd.DataFrame(),
         deviations=registration.deviations(invocation, known),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STEM = "foundations"
 PREFIX = "foundations_"
-"""What the names of the figures' modules begin with; the rest is the demonstration's."""
+"""The names of the figures' modules begin with this; the rest is the demonstration's name."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _newest(client: MlflowClient) -> Course | None:
     parents = load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATIONS}'")
     children: dict[str, list[Run]] = {}
     for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATION}'"):
-        children.setdefault(run.data.tags.get(load.PARENT, ""), []).append(run)
+        children.setdefault(run.data.tags.get(schema.PARENT, ""), []).append(run)
     order = sorted(parents, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), reverse=True)
     for parent in order:
         course = _course(client, parent, children.get(parent.info.run_id, []))
@@ -137,12 +137,12 @@ def _chapter(client: MlflowClient, run: Run) -> Chapter | None:
             path = Path(client.download_artifacts(run.info.run_id, schema.DEMONSTRATION_FILE, folder))
             record = from_json(DemonstrationRecord, path.read_bytes(), where)
             frames = Path(client.download_artifacts(run.info.run_id, schema.FRAMES_FOLDER, folder))
-            found = {frame: _frame(frames / f"{frame}.csv", record.name) for frame in record.frames}
+            tables = {frame: _frame(frames / f"{frame}.csv", record.name) for frame in record.frames}
         except (MlflowException, OSError) as error:
             if run.info.status != "FINISHED":
                 return None
             raise RecordError(f"the files of “{name}” (run {run.info.run_id}) are missing ({error})") from error
-    return Chapter(run.info.run_id, run.data.metrics.get(schema.SECONDS, math.nan), record, found)
+    return Chapter(run.info.run_id, run.data.metrics.get(schema.SECONDS, math.nan), record, tables)
 
 
 def _frame(path: Path, demonstration: str) -> pd.DataFrame:
@@ -199,7 +199,7 @@ def quantity(value: float | None) -> str:
 
 
 def expected(check: CheckRecord) -> tuple[str, str]:
-    """What a check's number should be, and how far it may be off; a range alone where it is not about one number."""
+    """The number that a check expects and its tolerance, as text; a range alone where it is not about one number."""
     low, high, middle = check.low, check.high, check.expected
     if check.of_found:
         return quantity(middle), ""
@@ -219,5 +219,5 @@ def spread_of_seeds(check: CheckRecord) -> str:
 
 
 def command(link: LinkRecord) -> str:
-    """What to call to see a link's plan."""
+    """The command that runs a link's plan."""
     return f"make ablate PLAN={link.plan}"

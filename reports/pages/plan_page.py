@@ -14,11 +14,11 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
-from cifar_ablations.reports.inference import health, registration, verdict
+from cifar_ablations.reports.inference import arms, health, mechanisms, registration, verdict
 from cifar_ablations.reports.pages import downloads, drawings, findings, rendering
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.wording import answer, phrases, tables
+from cifar_ablations.reports.wording import answer, phrases
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -37,9 +37,9 @@ def write_reports(
 
     A question is a plan on a data set, in a profile, with given overrides; `plan` (a name) and `digest` (of a plan as
     invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
-    given what each page says of whether its networks have learned, a sentence or two at a time, and which plans of the
-    store cannot be read. Files appear whole or not at all. Raises AblateError where the store does not exist, for a
-    plan that was never invoked, and for a `ui_address` that is not http or https.
+    given what each page says of whether its networks have learned, a sentence or two at a time, and which plans and
+    runs of the store cannot be read. Files appear whole or not at all. Raises AblateError where the store does not
+    exist, for a plan that was never invoked, and for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     unreadable: list[str] = []
@@ -55,30 +55,30 @@ def write_reports(
     for stem, invocation in rendering.newest(known).items():
         if plan in (None, invocation.name) and registration.question(invocation) in asked:
             with rendering.uncollected():
-                found = findings.of_invocation(client, invocation, known)
-                pages.append(_write(folder, stem, found, template, address))
+                results = findings.of_invocation(client, invocation, known, unreadable)
+                pages.append(_write(folder, stem, results, template, address))
             if tell is not None:
-                for sentence in _learned(found):
+                for sentence in _learned(results):
                     tell(sentence)
     if tell is not None:
-        for sentence in unreadable:
+        for sentence in dict.fromkeys(unreadable):  # plans may share runs
             tell(f"Left out: {sentence}.")
     return pages
 
 
-def _write(folder: Path, stem: str, found: Findings, template: Template, address: str) -> Path:
+def _write(folder: Path, stem: str, results: Findings, template: Template, address: str) -> Path:
     """Write a page and the files beside it; address: where MLflow's UI answers."""
-    beside = downloads.files(found)
+    beside = downloads.files(results)
     for name, content in beside.items():
         write_atomically(folder / f"{stem}-{name}", content)
-    figures = drawings.of_plan(found)
+    figures = drawings.of_plan(results)
     html = template.render(
-        **_heading(found),
-        **_answer(found),
-        **_arms(found),
-        **_factorial(found),
-        **_provenance(found),
-        mechanisms=_mechanisms(found, figures),
+        **_heading(results),
+        **_answer(results),
+        **_arms(results),
+        **_factorial(results),
+        **_provenance(results),
+        mechanisms=_mechanisms(results, figures),
         figures={
             name: rendering.drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in figures.items()
         },
@@ -89,83 +89,83 @@ def _write(folder: Path, stem: str, found: Findings, template: Template, address
     return rendering.write_html(folder / f"{stem}.html", html)
 
 
-def _heading(found: Findings) -> dict[str, Any]:
-    """What was asked, and how far the answer is."""
+def _heading(results: Findings) -> dict[str, Any]:
+    """The template's values for the heading: the question, the setting, and how many runs have ended."""
     return {
-        "invocation": found.invocation,
-        "plan": found.plan,
-        "ledger": found.plan.layout == "ledger",
+        "invocation": results.invocation,
+        "plan": results.plan,
+        "ledger": results.plan.layout == "ledger",
         "many": drawings.MANY_ARMS,
-        "status": _status(found),
-        "latest": rendering.when(found.runs["ended"].max()),
+        "status": _status(results),
+        "latest": rendering.when(results.runs["ended"].max()),
     }
 
 
-def _answer(found: Findings) -> dict[str, Any]:
+def _answer(results: Findings) -> dict[str, Any]:
     """The answer in sentences, and the verdicts that it rests on."""
-    plan, verdicts, ledger = found.plan, found.verdicts, found.plan.layout == "ledger"
+    plan, verdicts, ledger = results.plan, results.verdicts, results.plan.layout == "ledger"
     return {
         "headlines": [
             *(answer.of_ledger(plan, verdicts) if ledger else answer.headlines(plan, verdicts)),
-            *answer.of_arms(plan, found.arms),
-            *answer.of_references(plan, found.runs),
+            *answer.of_arms(plan, results.arms),
+            *answer.of_references(plan, arms.placements(plan, results.runs)),
         ],
-        "learned": answer.of_health(plan, found.learned),
-        "divergence": answer.of_divergence(found.arms, found.invocation.chance),
+        "learned": answer.of_health(plan, results.learned),
+        "divergence": answer.of_divergence(results.arms, results.invocation.chance),
         "strength": answer.strength(plan, verdicts),
         "techniques": [] if ledger else answer.by_technique(plan, verdicts),
-        "families": _families(found),
+        "families": _families(results),
         "level": verdict.level(plan.rule),
-        "looks": verdict.looks_taken(plan, found.runs),
+        "looks": verdict.looks_taken(plan, results.runs),
         "undecided": int((verdicts["verdict"] == verdict.INCONCLUSIVE).sum()) if len(verdicts) else 0,
-        "surroundings": found.surroundings.to_dict("records"),
+        "surroundings": results.surroundings.to_dict("records"),
     }
 
 
-def _arms(found: Findings) -> dict[str, Any]:
-    """What each arm came to."""
-    plan = found.plan
+def _arms(results: Findings) -> dict[str, Any]:
+    """The template's values for the arms: their table and what is said of it."""
+    plan = results.plan
     return {
-        "arms": found.arms.to_dict("records"),
-        "alike": tables.alike(plan, found.runs) if len(plan.arms) > 2 and not plan.factors else None,
+        "arms": results.arms.to_dict("records"),
+        "alike": arms.alike(plan, results.runs) if len(plan.arms) > 2 and not plan.factors else None,
         "LEARNED": health.LEARNED,
         "FIT": health.FIT,
-        "undrawn": found.gallery.error,
+        "undrawn": results.gallery.error,
     }
 
 
-def _factorial(found: Findings) -> dict[str, Any]:
+def _factorial(results: Findings) -> dict[str, Any]:
     """Who contributes what, where all combinations were trained."""
-    shares, pairs = found.contributions, found.interactions
+    shares, pairs = results.contributions, results.interactions
     return {
         "contributions": [{"metric": name, "rows": frame.to_dict("records")} for name, frame in shares.items()],
         "interactions": pairs.sort_values("p", kind="stable").to_dict("records") if shares else [],
     }
 
 
-def _provenance(found: Findings) -> dict[str, Any]:
-    """What was fixed beforehand, and every run."""
+def _provenance(results: Findings) -> dict[str, Any]:
+    """The template's values for the provenance: the plan as registered, deviations from it, and every run."""
     return {
-        "deviations": found.deviations,
-        "before": found.ended_before,
-        "mixture": answer.of_sources(found.sources),
-        "runs_total": len(found.runs),
-        "runs": _matrix(found.plan, found.runs),
+        "deviations": results.deviations,
+        "before": results.ended_before,
+        "mixture": answer.of_sources(results.sources),
+        "runs_total": len(results.runs),
+        "runs": _matrix(results.plan, results.runs),
         "grouped_view": schema.GROUPED_VIEW,
     }
 
 
-def _learned(found: Findings) -> list[str]:
-    """What a page says of whether its networks have learned."""
-    divergence = answer.of_divergence(found.arms, found.invocation.chance)
-    return [*answer.of_health(found.plan, found.learned), *([divergence] if divergence else [])]
+def _learned(results: Findings) -> list[str]:
+    """Sentences that say whether the arms' networks have learned, and which runs diverged."""
+    divergence = answer.of_divergence(results.arms, results.invocation.chance)
+    return [*answer.of_health(results.plan, results.learned), *([divergence] if divergence else [])]
 
 
-def _status(found: Findings) -> dict[str, Any]:
+def _status(results: Findings) -> dict[str, Any]:
     """How far the plan is; what is under way or went wrong counts only where there is no result."""
-    planned, done = len(found.plan.arms) * len(found.plan.seeds), len(found.runs)
-    have = set(zip(found.runs["arm"], found.runs["seed"], strict=True))
-    open_runs = [row for row in found.attempts.to_dict("records") if (row["arm"], row["seed"]) not in have]
+    planned, done = len(results.plan.arms) * len(results.plan.seeds), len(results.runs)
+    have = set(zip(results.runs["arm"], results.runs["seed"], strict=True))
+    open_runs = [row for row in results.attempts.to_dict("records") if (row["arm"], row["seed"]) not in have]
     # The last attempt at a run says where it stands.
     last = {(row["arm"], row["seed"]): row["outcome"] or "in training" for row in open_runs}
     text = f"finished: all {planned} runs done" if done == planned else f"mid-run: {done} of {planned} runs done"
@@ -173,24 +173,25 @@ def _status(found: Findings) -> dict[str, Any]:
     return {"text": ", ".join([text, *rest]), "finished": done == planned}
 
 
-def _families(found: Findings) -> list[dict[str, Any]]:
+def _families(results: Findings) -> list[dict[str, Any]]:
     """Per family its rows; in a ledger each with what its mechanism metrics are in both arms."""
-    ledger = found.plan.layout == "ledger"
+    ledger = results.plan.layout == "ledger"
     rows = [
-        row | {"why": answer.mechanism(row, found.runs) if ledger else []} for row in found.verdicts.to_dict("records")
+        row | {"why": answer.mechanism(mechanisms.means(row, results.runs)) if ledger else []}
+        for row in results.verdicts.to_dict("records")
     ]
     titles = dict.fromkeys(row["family"] for row in rows)
     return [{"title": title, "rows": [row for row in rows if row["family"] == title]} for title in titles]
 
 
-def _mechanisms(found: Findings, figures: Container[str]) -> list[dict[str, Any]]:
+def _mechanisms(results: Findings, figures: Container[str]) -> list[dict[str, Any]]:
     """Per technique what was claimed and why it should hold, beside what was seen inside and drawn."""
-    plan, inside = found.plan, found.inside
+    plan, inside = results.plan, results.inside
     return [
         {
             "title": phrases.sentence_case(phrases.technique_title(plan, technique)),
             "reason": plan.reasons.get(technique),
-            "statements": answer.statements(found.verdicts, technique),
+            "statements": answer.statements(results.verdicts, technique),
             **{
                 kind: name if (name := drawings.mechanism_name(plan, kind, technique)) in figures else ""
                 for kind in ("mechanism", "depth")

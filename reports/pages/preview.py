@@ -12,7 +12,7 @@ from cifar_ablations.reports.reading import load
 
 @dataclass(frozen=True)
 class Pilot:
-    """What runs in the store say of a comparison, as fractions.
+    """The spread of a comparison, as fractions, in runs that the store has already.
 
     spread: of its paired differences, the upper 95 % χ² limit of the standard deviation; possible: the largest
     difference that the metric allows from the control's mean.
@@ -43,8 +43,8 @@ def pilot_spreads(tracking_uri: str, plan: PlanRecord) -> dict[str, Pilot]:
             continue
         sides = contrast.sides(claim, runs)
         differences = statistics.differences(sides.treatment, sides.control)
-        found = statistics.mean_interval(differences.to_numpy())
-        limit = statistics.upper_limit_of_sd(found.std, found.n)
+        mean = statistics.mean_interval(differences.to_numpy())
+        limit = statistics.upper_limit_of_sd(mean.std, mean.n)
         if limit > 0:
             control = float(sides.control[differences.index].mean())
             spreads[claim.statement] = Pilot(limit, contrast.possible(claim, control))

@@ -48,20 +48,43 @@ def environment() -> Environment:
     """The templates, everything in them escaped, with the words that pages speak in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     words = (
-        phrases.points, phrases.percent, phrases.interval, phrases.mean_and_std, phrases.p_value, phrases.margin,
-        phrases.verdict_label, phrases.duration, phrases.sentence_case, phrases.listing, phrases.metric_title,
-        phrases.number, phrases.amount, phrases.count, phrases.detectable, phrases.spread, phrases.difference,
-        phrases.limits, phrases.looks_taken, phrases.epochs, phrases.share_interval, phrases.std_interval,
-        phrases.data_line, answer.of_changes, sort_key,
-    )  # fmt: skip
-    found.globals |= {word.__name__: word for word in words}
-    found.globals |= {"sort_script": sort_script(), "REHEARSAL": REHEARSAL}
-    return found
+        phrases.points,
+        phrases.percent,
+        phrases.interval,
+        phrases.mean_and_std,
+        phrases.p_value,
+        phrases.margin,
+        phrases.verdict_label,
+        phrases.duration,
+        phrases.sentence_case,
+        phrases.listing,
+        phrases.metric_title,
+        phrases.number,
+        phrases.amount,
+        phrases.count,
+        phrases.detectable,
+        phrases.spread,
+        phrases.difference,
+        phrases.limits,
+        phrases.looks_taken,
+        phrases.epochs,
+        phrases.share_interval,
+        phrases.std_interval,
+        phrases.data_line,
+        answer.of_changes,
+        sort_key,
+    )
+    templates.globals |= {word.__name__: word for word in words}
+    templates.globals |= {"sort_script": sort_script(), "REHEARSAL": REHEARSAL}
+    return templates
 
 
 @dataclass(frozen=True)
@@ -104,7 +127,7 @@ def when(milliseconds: float) -> str:
 
 
 def left_out(unreadable: Sequence[str]) -> str:
-    """What of a store could not be read, from `load.invocations`, as the end of a message."""
+    """The end of a message: which records of a store could not be read, as `load.invocations` words them."""
     return "".join(f"; left out: {sentence}" for sentence in unreadable)
 
 
@@ -113,13 +136,13 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-") or "unnamed"
 
 
-def newest(found: Sequence[Asked]) -> dict[str, Asked]:
+def newest(logged: Sequence[Asked]) -> dict[str, Asked]:
     """The newest invocation of each question by file stem; the newer of two with one name keeps the plain one.
 
-    found: newest first.
+    logged: newest first.
     """
     by_question: dict[Hashable, Asked] = {}
-    for invocation in found:
+    for invocation in logged:
         by_question.setdefault(registration.question(invocation), invocation)
     stems: dict[str, Asked] = {}
     for invocation in by_question.values():

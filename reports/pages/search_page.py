@@ -43,36 +43,39 @@ def write_search_reports(
 
     A search is a name on a data set, in a profile, with given overrides; `search` (a name) and `digest` (of a search
     as invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell`
-    is given which searches of the store cannot be read. Files appear whole or not at all. A store without searches gets
-    no page. Raises AblateError where the store does not exist, for a search that was never invoked, and for a
-    `ui_address` that is not http or https.
+    is given which searches and trials of the store cannot be read. Files appear whole or not at all. A store
+    without searches gets no page. Raises AblateError where the store does not exist, for a search that was never
+    invoked, and for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     unreadable: list[str] = []
-    found = searches.searches(tracking_uri, unreadable)
-    names = sorted({one.name for one in found})
+    logged = searches.searches(tracking_uri, unreadable)
+    names = sorted({one.name for one in logged})
     if search is not None and search not in names:
         hint = did_you_mean(search, names) if names else ": no search has run in this store. Start with `ablate tune`."
         raise AblateError("\n".join([f"no trials of a search {search!r}{hint}", *unreadable]))
     if tell is not None:
         for sentence in unreadable:
             tell(f"Left out: {sentence}.")
-    if not found:
+    if not logged:
         return []
     client, template = load.connect(tracking_uri), _template()
     invoked = load.invocations(tracking_uri)
     folder.mkdir(parents=True, exist_ok=True)
-    asked = {registration.question(one) for one in found if digest in (None, one.digest)}
-    pages = []
-    for stem, one in rendering.newest(found).items():
+    asked = {registration.question(one) for one in logged if digest in (None, one.digest)}
+    pages, unread = [], list[str]()
+    for stem, one in rendering.newest(logged).items():
         if search in (None, one.name) and registration.question(one) in asked:
             with rendering.uncollected():
-                shown, table = _content(client, one, invoked)
+                shown, table = _content(client, one, invoked, unread)
                 name = f"search-{stem}"
                 csv = f"{name}-trials.csv"
                 write_atomically(folder / csv, rendering.csv(table))
                 html = template.render(**shown, address=address, csv=csv)
                 pages.append(rendering.write_html(folder / f"{name}.html", html))
+    if tell is not None:
+        for sentence in unread:
+            tell(f"Left out: {sentence}.")
     return pages
 
 
@@ -84,12 +87,15 @@ def _template() -> Template:
 
 
 def _content(
-    client: MlflowClient, search: Search, invoked: Sequence[Invocation]
+    client: MlflowClient, search: Search, invoked: Sequence[Invocation], unreadable: list[str]
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What the template shows of a search, and the table of its trials."""
+    """The values that the template shows of a search, and the table of its trials.
+
+    unreadable: as of `searches.trials_of`.
+    """
     from cifar_ablations.reports.figures import search_budget, search_importance, search_parallel, search_rungs
 
-    trials = searches.trials_of(client, search)
+    trials = searches.trials_of(client, search, unreadable)
     studies = searches.studies_of(search, trials)
     trials = searches.by_study(trials, studies)
     rungs = searches.rungs_of(client, trials)
@@ -130,7 +136,7 @@ def setting(value: Any) -> str:
 
 
 def span(parameter: Parameter) -> str:
-    """What of a parameter was searched."""
+    """The range or the choices of a parameter that a search looked in, as text."""
     if not parameter.numeric:
         return f"one of {', '.join(parameter.choices)}"
     return f"{setting(parameter.low)} to {setting(parameter.high)}{', log' if parameter.log else ''}"
@@ -195,14 +201,14 @@ def answer(search: Search, studies: Sequence[Study], trials: pd.DataFrame) -> li
 
 
 def _retuned(search: Search) -> str:
-    """What a search that keeps the baseline has found for each of its studies."""
+    """A sentence on the best value of each study, for a search that keeps the baseline."""
     retuned = search.outcome.retuned if search.outcome else {}
     parts = [f"{study}: {phrases.listing(knobs(values))}" for study, values in retuned.items()]
     return f"The search keeps {search.plan.baseline.name} and finds, by study, {'; '.join(parts)}." if parts else ""
 
 
 def _unchanged(search: Search, trials: pd.DataFrame, best: float) -> str:
-    """What the baseline came to as a trial, where it is not the best one."""
+    """A sentence on the baseline's own trial, where it is not the best one; else empty."""
     complete, baseline = searches.complete(trials), search.plan.baseline
     own = complete[complete["digest"] == baseline.digest].to_dict("records")
     if not own or own[0]["value"] == best:
@@ -237,7 +243,7 @@ def _changes(search: Search, studies: Sequence[Study]) -> list[dict[str, Any]]:
 def _tested(
     client: MlflowClient, search: Search, table: pd.DataFrame, invoked: Sequence[Invocation]
 ) -> dict[str, Any] | None:
-    """What the plan that tests the best recipe has found on the same data, in the same profile.
+    """The result of the plan that tests the best recipe, on the same data, in the same profile.
 
     A plan with an arm of that recipe (or of any study's best, where the search names none) comes before a newer one
     without.

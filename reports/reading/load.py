@@ -16,7 +16,14 @@ import pandas as pd
 from cifar_ablations.ablations import paging, record, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
-from cifar_ablations.ablations.record import GalleryRecord, PlanRecord, RecordError, SearchRecord
+from cifar_ablations.ablations.record import (
+    GalleryRecord,
+    PlanRecord,
+    RecordError,
+    RunRecord,
+    SearchRecord,
+    TrialRecord,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -26,7 +33,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-PARENT = "mlflow.parentRunId"
 RUN_COLUMNS = [
     "arm", "seed", "digest", "outcome", "run_id", "experiment_id", "parent_run_id", "artifacts", "ended", "converged",
 ]  # fmt: skip
@@ -36,6 +42,7 @@ CURVE_COLUMNS = ["arm", "seed", "epoch", "metric", "value"]
 
 
 Asked = TypeVar("Asked", bound=PlanRecord | SearchRecord)
+Tagged = TypeVar("Tagged", RunRecord, TrialRecord)
 
 
 @dataclass(frozen=True)
@@ -187,12 +194,15 @@ def gallery_of(client: MlflowClient, invocation: Invocation) -> GalleryRecord:
             return GalleryRecord(error=str(error))
 
 
-def matching_runs(client: MlflowClient, plan: PlanRecord, every_seed: bool = False) -> pd.DataFrame:
+def matching_runs(
+    client: MlflowClient, plan: PlanRecord, every_seed: bool = False, unreadable: list[str] | None = None
+) -> pd.DataFrame:
     """Every training of the plan's arms, seeds and data, whatever became of it and whichever invocation made it.
 
     every_seed: of all seeds there are, planned or not. Columns RUN_COLUMNS and METRIC_COLUMNS, in the order of the
     plan; `outcome` is "" while a run is training. `seed` is the plan's: an arm with a `seed_offset` was trained with
-    that much more.
+    that much more. A run whose tags cannot be read is left out, and a sentence that says why is appended to
+    `unreadable`.
     """
     data_digest, planned = plan.data.digest, set(plan.seeds)
     # Two arms may be the same recipe under two names: both get the run.
@@ -200,26 +210,25 @@ def matching_runs(client: MlflowClient, plan: PlanRecord, every_seed: bool = Fal
     for arm in plan.arms:
         named.setdefault(arm.digest, []).append((arm.name, arm.seed_offset))
     rows = []
-    for run in search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", data_digest):
-        tags = run.data.tags
-        digest, trained_seed = tags.get(schema.DIGEST, ""), integer(tags.get(schema.SEED))
-        if trained_seed is None or tags.get(schema.DATA_DIGEST) != data_digest:
+    found = search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", data_digest)
+    for run, about in tagged(RunRecord, found, unreadable):
+        if about.data_digest != data_digest:
             continue
         ending = {metric: run.data.metrics.get(metric) for metric in METRIC_COLUMNS}
-        about = {
-            "digest": digest,
-            "outcome": tags.get(schema.OUTCOME, ""),
+        place = {
+            "digest": about.digest,
+            "outcome": about.outcome,
             "run_id": run.info.run_id,
             "experiment_id": run.info.experiment_id,
-            "parent_run_id": tags.get(PARENT, ""),
+            "parent_run_id": about.parent,
             "artifacts": run.info.artifact_uri,
             "ended": run.info.end_time,
-            "converged": tags.get(schema.OUTCOME) in schema.CONVERGED,
+            "converged": about.outcome in schema.CONVERGED,
         }
         rows += [
-            {"arm": name, "seed": trained_seed - offset, **about, **ending}
-            for name, offset in named.get(digest, ())
-            if (trained_seed >= offset if every_seed else trained_seed - offset in planned)
+            {"arm": name, "seed": about.seed - offset, **place, **ending}
+            for name, offset in named.get(about.digest, ())
+            if (about.seed >= offset if every_seed else about.seed - offset in planned)
         ]
     frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *METRIC_COLUMNS])
     frame = frame.astype(dict.fromkeys([*METRIC_COLUMNS, "ended"], float) | {"seed": int, "converged": bool})
@@ -325,9 +334,17 @@ def search(client: MlflowClient, condition: str, data_digest: str = "") -> list[
     )
 
 
+def tagged(
+    kind: type[Tagged], runs: Iterable[Run], unreadable: list[str] | None = None
+) -> Iterator[tuple[Run, Tagged]]:
+    """Runs with what their tags say. One whose tags cannot be read is left out, with a sentence in `unreadable`."""
+    for run in runs:
+        try:
+            yield run, record.from_tags(kind, run.data.tags, "", f"run {run.info.run_id}")
+        except RecordError as error:
+            if unreadable is not None:
+                unreadable.append(str(error))
+
+
 def _chunks(items: list[str], size: int) -> Iterable[list[str]]:
     return (items[i : i + size] for i in range(0, len(items), size))
-
-
-def integer(text: str | None) -> int | None:
-    return int(text) if text is not None and text.lstrip("-").isdigit() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from cifar_ablations.ablations.record import (
     SearchOutcomeRecord,
     SearchRecord,
     StudyRecord,
+    TrialRecord,
     Value,
     WinnerRecord,
     from_json,
@@ -143,33 +143,31 @@ def _artifact(client: MlflowClient, run_id: str, kind: type[Record], name: str) 
     return from_json(kind, text, f"{name} of run {run_id}")
 
 
-def trials_of(client: MlflowClient, search: Search) -> pd.DataFrame:
+def trials_of(client: MlflowClient, search: Search, unreadable: list[str] | None = None) -> pd.DataFrame:
     """Every trial of the search, whichever invocation ran it and whatever became of it, by study and number.
 
     Columns TRIAL_COLUMNS, then one per sampled parameter (missing where a study did not sample it). `value` is the
     mean validation accuracy over seeds, as a fraction, a seed that diverged counting as guessing; NaN for a trial that
     was not trained to its end. `last` is what it had when it ended, which a pruned one has too. `outcome` is "" while
-    it is trained.
+    it is trained. A trial whose tags cannot be read is left out, and a sentence that says why is appended to
+    `unreadable`.
     """
     condition = f"tags.{schema.KIND} = '{schema.KIND_TRIAL}'"
     if search.digest.isalnum():  # narrows the search; every run is compared anyway
         condition += f" and tags.{schema.SEARCH_DIGEST} = '{search.digest}'"
     rows, sampled = [], []
-    for run in load.search(client, condition, search.data_digest):
-        tags, number = run.data.tags, load.integer(run.data.tags.get(schema.TRIAL))
-        theirs = tags.get(schema.SEARCH_DIGEST), tags.get(schema.DATA_DIGEST)
-        if number is None or theirs != (search.digest, search.data_digest):
+    for run, about in load.tagged(TrialRecord, load.search(client, condition, search.data_digest), unreadable):
+        if (about.search_digest, about.data_digest) != (search.digest, search.data_digest):
             continue
-        outcome, metrics = tags.get(schema.OUTCOME, ""), run.data.metrics
+        outcome, metrics = about.outcome, run.data.metrics
         # Of several seeds some may have diverged; the objective has counted those as guessing.
         reached = metrics.get(schema.OBJECTIVE, search.plan.chance if outcome == schema.DIVERGED else None)
         value = reached if outcome in schema.RESULTS else None
         last = metrics.get(schema.VALIDATION_ACCURACY) if reached is None else reached
-        about = tags.get(schema.STUDY, ""), number, outcome, value, last
         costs = metrics.get(schema.SECONDS), metrics.get(schema.EPOCHS)
-        place = tags.get(schema.DIGEST, ""), run.info.run_id, run.info.experiment_id, run.info.end_time
-        rows.append((*about, *costs, *place))
-        sampled.append({k: v for k, v in json.loads(tags.get(schema.SAMPLED, "{}")).items() if k not in TRIAL_COLUMNS})
+        place = about.digest, run.info.run_id, run.info.experiment_id, run.info.end_time
+        rows.append((about.study, about.trial, outcome, value, last, *costs, *place))
+        sampled.append({name: value for name, value in about.sampled.items() if name not in TRIAL_COLUMNS})
     frame = pd.DataFrame(rows, columns=TRIAL_COLUMNS)
     frame = frame.astype(dict.fromkeys(["value", "last", "seconds", "epochs", "ended"], float) | {"trial": int})
     frame = frame.join(pd.DataFrame(sampled, index=frame.index))

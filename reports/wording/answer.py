@@ -11,7 +11,8 @@ import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
-from cifar_ablations.reports.inference import health, registration, statistics, verdict
+from cifar_ablations.reports.inference import health, registration, verdict
+from cifar_ablations.reports.inference.arms import Placement
 from cifar_ablations.reports.inference.health import Health
 from cifar_ablations.reports.inference.registration import Change
 from cifar_ablations.reports.wording import phrases
@@ -65,26 +66,20 @@ def of_ledger(plan: PlanRecord, verdicts: pd.DataFrame) -> list[str]:
         return []
     totals = {kind: int((verdicts["verdict"] == kind).sum()) for kind in verdict.VERDICTS}
     counts = [f"{n or 'none'} {'is' if n <= 1 else 'are'} {kind}" for kind, n in totals.items()]
-    found = phrases.listing(counts)
-    sentences = [f"Of the notebook's {phrases.count(len(verdicts), 'statement')}, {phrases.scope(plan)}, {found}."]
+    tally = phrases.listing(counts)
+    sentences = [f"Of the notebook's {phrases.count(len(verdicts), 'statement')}, {phrases.scope(plan)}, {tally}."]
     against = verdicts.loc[verdicts["verdict"] == verdict.REFUTED, "statement"].tolist()
     if against:
         sentences.append(f"Here the opposite was found of: {'; '.join(against)}.")
     return sentences
 
 
-def mechanism(row: phrases.Row, runs: pd.DataFrame) -> list[str]:
-    """What a claim's mechanism metrics are in its two arms, as the mean over the seeds that both have a number for."""
-    clauses = []
-    for name in row["mechanism"]:
-        if name not in runs:
-            continue
-        having, lacking = (runs[runs["arm"] == row[side]].set_index("seed")[name] for side in ("treatment", "control"))
-        shared = (having - lacking).dropna().index
-        if len(shared):
-            values = [phrases.amount(name, float(arm[shared].mean())) for arm in (lacking, having)]
-            clauses.append(f"{phrases.metric_title(name)} {values[0]} → {values[1]}")
-    return clauses
+def mechanism(means: Mapping[str, tuple[float, float]]) -> list[str]:
+    """A clause per metric, from control to treatment; means: of `mechanisms.means`."""
+    return [
+        f"{phrases.metric_title(name)} {phrases.amount(name, control)} → {phrases.amount(name, treatment)}"
+        for name, (control, treatment) in means.items()
+    ]
 
 
 def by_technique(plan: PlanRecord, verdicts: pd.DataFrame) -> list[dict[str, Any]]:
@@ -108,7 +103,7 @@ def by_technique(plan: PlanRecord, verdicts: pd.DataFrame) -> list[dict[str, Any
 
 
 def statements(verdicts: pd.DataFrame, technique: str) -> list[dict[str, Any]]:
-    """What was claimed of a technique, in the plan's words, and what came of it."""
+    """The claims about a technique as the plan states them, each with its verdict and the verdict's label."""
     rows = verdicts[verdicts["technique"] == technique] if not verdicts.empty else verdicts
     return [
         {"statement": row["statement"], "verdict": row["verdict"], "label": phrases.verdict_label(row)}
@@ -155,29 +150,26 @@ def strength(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
     return text + "."
 
 
-def of_references(plan: PlanRecord, runs: pd.DataFrame) -> list[str]:
-    """Where each published value falls among the runs of its arm, by the t prediction interval of one more run."""
-    confidence = 1 - plan.rule.alpha
+def of_references(plan: PlanRecord, placements: Sequence[Placement]) -> list[str]:
+    """Where each published value falls among the runs of its arm; placements: of `arms.placements`."""
     sentences = []
-    for reference in plan.references:
-        values = runs.loc[runs["arm"] == reference.arm, reference.metric].dropna().to_numpy()
+    for placed in placements:
+        reference = placed.reference
         value = f"{phrases.percent(reference.value)} % ({reference.source})"
-        if len(values) < 2:
-            sentences.append(f"The reference {value} cannot be placed yet: {len(values)} of {len(plan.seeds)} runs.")
+        if placed.n < 2:
+            sentences.append(f"The reference {value} cannot be placed yet: {placed.n} of {len(plan.seeds)} runs.")
             continue
-        low, high = statistics.prediction_interval(values, confidence)
-        inside = low <= reference.value <= high
+        inside = placed.low <= reference.value <= placed.high
         sentences.append(
             f"The reference {value} falls {'inside' if inside else 'outside'} the range "
-            f"{phrases.share_interval(low, high)} in which one more run is expected with {100 * confidence:g} % "
-            "probability; "
-            f"{int((values > reference.value).sum())} of {len(values)} seeds lie above it."
+            f"{phrases.share_interval(placed.low, placed.high)} in which one more run is expected with "
+            f"{100 * (1 - plan.rule.alpha):g} % probability; {placed.above} of {placed.n} seeds lie above it."
         )
     return sentences
 
 
 def of_arms(plan: PlanRecord, arms: pd.DataFrame) -> list[str]:
-    """Where a plan claims nothing: what each of its arms reaches, from `tables.arm_table`."""
+    """Where a plan claims nothing: what each of its arms reaches, from `arms.arm_table`."""
     if plan.claims:
         return []
     return [
@@ -204,7 +196,10 @@ SOURCES = {"commit": "commits", "device": "devices", "torch": "versions of torch
 
 
 def of_sources(sources: Mapping[str, Counter[str]]) -> list[str]:
-    """What differed between the invocations that trained the runs of a page, by what it is, with its runs counted."""
+    """A sentence for each of SOURCES in which the runs of a page differ, with the runs per value counted.
+
+    sources: runs by value, by the keys of SOURCES.
+    """
     sentences = []
     for key, counts in sources.items():
         if len(counts) > 1:
@@ -214,13 +209,18 @@ def of_sources(sources: Mapping[str, Counter[str]]) -> list[str]:
 
 
 RULE = {
-    "margin": "the margin", "alpha": "α", "test": "the test", "correction": "the correction",
-    "confirmatory_seeds": "the seeds that confirm", "target": "the target accuracy", "looks": "the looks",
-}  # fmt: skip
+    "margin": "the margin",
+    "alpha": "α",
+    "test": "the test",
+    "correction": "the correction",
+    "confirmatory_seeds": "the seeds that confirm",
+    "target": "the target accuracy",
+    "looks": "the looks",
+}
 
 
 def of_changes(changes: Sequence[Change]) -> list[str]:
-    """What bears on the verdicts and differs between two plans, a clause each."""
+    """The changes of `registration.changes`, a clause each."""
     clauses = []
     for change in changes:
         match change:
@@ -269,27 +269,27 @@ def _learning(arm: Health, scope: str) -> str:
         return f"{name}: {runs} diverged, and effects within it are about what makes it diverge."
     if math.isnan(arm.accuracy):
         return f"{name}: the store has no training accuracy, so whether the network has learned is not known."
-    found = f"{name}: training accuracy {phrases.percent(arm.accuracy, 1)} % ({_counted(arm)})"
+    sentence = f"{name}: training accuracy {phrases.percent(arm.accuracy, 1)} % ({_counted(arm)})"
     if arm.fit == health.NO_BETTER:
         return (
-            f"{found}, {arm.fit} ({100 * arm.chance:.3g} %): the network has learned nothing, and effects within it "
+            f"{sentence}, {arm.fit} ({100 * arm.chance:.3g} %): the network has learned nothing, and effects within it "
             "are about what keeps it from learning."
         )
     ending = {health.FALLS: "still falling", health.LEVEL: "level", health.RISES: "rising"}
-    found += f", training loss {ending[arm.trend]} at the end" if arm.trend else ""
+    sentence += f", training loss {ending[arm.trend]} at the end" if arm.trend else ""
     if arm.fit == health.FIT:
         how_many = "its" if arm.accuracy >= health.NEARLY_ALL else "most of its"
-        return f"{found}: the network has learned {how_many} training images."
+        return f"{sentence}: the network has learned {how_many} training images."
     small_steps = arm.rate_left < health.DECAYED
     if arm.trend == health.LEVEL and not small_steps and not math.isnan(arm.rate_left):
         return (
-            f"{found} with the learning rate still high: the network has not fitted its training images, and more "
+            f"{sentence} with the learning rate still high: the network has not fitted its training images, and more "
             "epochs alone would hardly help. Effects of regularisers are effects on a network that underfits."
         )
-    found += " after the learning rate had decayed" if arm.trend == health.LEVEL and small_steps else ""
+    sentence += " after the learning rate had decayed" if arm.trend == health.LEVEL and small_steps else ""
     if 2 * arm.stopped > arm.converged:
-        return f"{found}. Early stopping ended it before it had fitted its training images: {SPEED}"
-    return f"{found}. {phrases.sentence_case(scope)} the network has not fitted its training images: {SPEED}"
+        return f"{sentence}. Early stopping ended it before it had fitted its training images: {SPEED}"
+    return f"{sentence}. {phrases.sentence_case(scope)} the network has not fitted its training images: {SPEED}"
 
 
 SPEED = "effects of regularisers are effects on the speed of learning."

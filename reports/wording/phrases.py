@@ -23,7 +23,7 @@ NOTHING_FINDABLE = "nothing this plan could find"
 
 
 def data_line(data: DataRecord, budget: str) -> str:
-    """What was trained on: the name of the images, their digest, how many and of what, as far as the store says it.
+    """The data set in a line: its name, digest, number of classes and of training images, as far as the store says it.
 
     budget: in words, as a plan (or a search) has it.
     """
@@ -36,7 +36,7 @@ def data_line(data: DataRecord, budget: str) -> str:
 
 
 def scope(plan: PlanRecord, arms: Sequence[str] = ()) -> str:
-    """What the named arms (or all) were trained with, 'in 12 epochs on 4,000 images'.
+    """The budget that the named arms (or all) were trained with: 'in 12 epochs on 4,000 images'.
 
     Where arms have different shares of the images, the steps that they have in common stand in place of the epochs.
     'at this budget' where a store does not say.
@@ -44,8 +44,8 @@ def scope(plan: PlanRecord, arms: Sequence[str] = ()) -> str:
     knobs = [arm.knobs for arm in plan.arms if not arms or arm.name in arms]
     known = [k for k in knobs if "budget.epochs" in k and "budget.train_images" in k]
     if not known:
-        found = re.search(r"([\d,]+) training images.* (\d+) epochs", plan.budget)
-        return f"in {count(int(found[2]), 'epoch')} on {found[1]} images" if found else "at this budget"
+        match = re.search(r"([\d,]+) training images.* (\d+) epochs", plan.budget)
+        return f"in {count(int(match[2]), 'epoch')} on {match[1]} images" if match else "at this budget"
     shares = [float(k.get("data_size.share", 1.0)) for k in known]
     images = [max(1, round(k["budget.train_images"] * share)) for k, share in zip(known, shares, strict=True)]
     if set(shares) == {1.0}:
@@ -63,12 +63,12 @@ def _from_to(values: Sequence[int], what: str) -> str:
 
 
 def metric_title(name: str) -> str:
-    """What a metric is called in the middle of a sentence."""
+    """The title of a metric, for the middle of a sentence."""
     return metric(name).title
 
 
 def technique_title(plan: PlanRecord, technique: str) -> str:
-    """What a technique is called in the middle of a sentence."""
+    """The title of a technique, for the middle of a sentence."""
     return plan.titles.get(technique, technique.replace("_", " "))
 
 
@@ -158,8 +158,8 @@ def amount(name: str, value: float) -> str:
 
 def unit(name: str) -> str:
     """The unit of a metric's differences, with a space before it; nothing for a plain number."""
-    found = metric(name)
-    return " pp" if found.share else (f" {found.unit}" if found.unit else "")
+    about = metric(name)
+    return " pp" if about.share else (f" {about.unit}" if about.unit else "")
 
 
 def difference(name: str, value: float) -> str:
@@ -206,11 +206,11 @@ def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame) -> pd.DataFrame:
     """
     if verdicts.empty:
         return verdicts
-    found = verdicts.assign(
+    judged = verdicts.assign(
         scope=[scope(plan, list(contrast.weights(claim))) for claim in plan.claims],
         obstacle=[_obstacle(row, plan.rule.looks) for row in verdicts.to_dict("records")],
     )
-    return found.assign(sentence=[verdict_sentence(row) for row in found.to_dict("records")])
+    return judged.assign(sentence=[verdict_sentence(row) for row in judged.to_dict("records")])
 
 
 def _obstacle(row: Row, looks: Sequence[int]) -> str:
@@ -227,7 +227,7 @@ def _obstacle(row: Row, looks: Sequence[int]) -> str:
 
 def verdict_sentence(row: Row) -> str:
     """A row of `with_sentences` as one sentence: verdict, numbers, and what they hold for."""
-    label, found = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
+    label, evidence = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
     holds = row["scope"] + (f"; {REHEARSAL}" if row["rehearsal"] else "")
     if row["verdict"] in ("supported", "refuted"):
         against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
@@ -235,13 +235,13 @@ def verdict_sentence(row: Row) -> str:
             against = (
                 f" ({'no' if row['verdict'] == 'supported' else 'a'} loss of more than {100 * row['margin']:g} pp)"
             )
-        return f"{label}{against}: {found}, Holm p {p_value(row['p_holm'])}; {holds}."
+        return f"{label}{against}: {evidence}, Holm p {p_value(row['p_holm'])}; {holds}."
     if row["verdict"] == "equivalent":
         within = margin(row["margin"])
-        return f"{label} within {within} (not 'no effect'): {found}, Holm p {p_value(row['tost_p_holm'])}; {holds}."
+        return f"{label} within {within} (not 'no effect'): {evidence}, Holm p {p_value(row['tost_p_holm'])}; {holds}."
     if row["obstacle"]:
         return f"{label}: {row['obstacle']}{f'; {REHEARSAL}' if row['rehearsal'] else ''}."
-    return f"{label}: {found}, {holds}; {resolution(row)}."
+    return f"{label}: {evidence}, {holds}; {resolution(row)}."
 
 
 def findable(row: Row) -> bool:
@@ -276,13 +276,16 @@ def changes(name: str, values: Sequence[float], possible: Sequence[float], what:
 
 
 def resolution(row: Row) -> str:
-    """What the seeds of a comparison can and cannot find, at the upper limit of the spread they show."""
-    found = f"detectable at this n: {detectable(row)}{unit(row['metric']) if findable(row) else ''}"
+    """The effect detectable with a verdict's seeds, and the seeds that an effect of the margin's size needs.
+
+    Both at the upper limit of the spread, as `verdict.judge` has them.
+    """
+    findable_effect = f"detectable at this n: {detectable(row)}{unit(row['metric']) if findable(row) else ''}"
     if pd.isna(row["margin"]):
-        return found
+        return findable_effect
     needed = row["seeds_needed"]
     how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
-    return f"{found}; {how_many} seeds needed for {100 * row['margin']:g} pp"
+    return f"{findable_effect}; {how_many} seeds needed for {100 * row['margin']:g} pp"
 
 
 def finding(row: Row) -> str:

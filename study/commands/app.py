@@ -20,9 +20,8 @@ from cifar_ablations.ablations.errors import AblateError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cifar_ablations.study.commands.arguments import Asked
+    from cifar_ablations.study.commands.arguments import PlanRequest
     from cifar_ablations.study.data.dataset import Dataset
-    from cifar_ablations.study.execution.runner import Invocation
     from cifar_ablations.study.store.home import Home
 
 app = typer.Typer(
@@ -93,7 +92,7 @@ def options(
     """What stands before a command."""
 
 
-def _of_a_plan(act: Callable[[Asked], None]) -> Callable[..., None]:
+def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
     """A command that does something about a plan, from what is asked for on the command line."""
 
     def command(
@@ -108,10 +107,20 @@ def _of_a_plan(act: Callable[[Asked], None]) -> Callable[..., None]:
         workers: Workers = None,
     ) -> None:
         with _errors():
-            from cifar_ablations.study.commands.arguments import Asked
+            from cifar_ablations.study.commands.arguments import PlanRequest
 
-            changes = tuple(settings or ())
-            act(Asked(plan, profile, seeds, first_seed, baseline, changes, data, device, workers))
+            request = PlanRequest(
+                plan,
+                seeds,
+                first_seed,
+                profile=profile,
+                baseline=baseline,
+                settings=tuple(settings or ()),
+                data=data,
+                device=device,
+                workers=workers,
+            )
+            act(request)
 
     command.__doc__ = act.__doc__
     return command
@@ -119,72 +128,17 @@ def _of_a_plan(act: Callable[[Asked], None]) -> Callable[..., None]:
 
 @app.command("run")
 @_of_a_plan
-def run_command(asked: Asked) -> None:
+def run_command(request: PlanRequest) -> None:
     """Train what a plan still misses, and write its report."""
-    from cifar_ablations.study.commands.arguments import invocation_of
+    from cifar_ablations.study.commands.arguments import plan_invocation
+    from cifar_ablations.study.commands.execute import run_plan
     from cifar_ablations.study.store.home import Home
 
     home = Home()
-    with home.locked(f"running plan {asked.plan}", say):
-        invocation = invocation_of(home, asked, say)
-        failed = _run(home, invocation)
-        _say_rehearsal(invocation.data, asked.data)
-        if failed:
-            raise typer.Exit(1)
-
-
-def _run(home: Home, invocation: Invocation) -> bool:
-    """Returns whether trainings failed."""
-    from cifar_ablations.reports.pages.index_page import write_index
-    from cifar_ablations.reports.pages.plan_page import write_reports
-    from cifar_ablations.reports.pages.preview import undecided_claims
-    from cifar_ablations.study.commands.show import clock, progress_shown
-    from cifar_ablations.study.execution.runner import epochs_behind, run
-    from cifar_ablations.study.store.provenance import provenance
-    from cifar_ablations.study.store.tracking import open_store
-
-    store = open_store(home)
-    ended = store.reconcile()
-    if ended:
-        say(f"Closed {ended} training{'s' * (ended > 1)} that an earlier call left unfinished.")
-    left = invocation.missing(store.results(invocation.data, invocation.environment()))
-    missing, behind = len(left), len(epochs_behind(invocation, home.checkpoints, left))
-    total, plan = len(invocation.members()), invocation.plan
-    up_to = "up to " if plan.rule.looks else ""
-    say(
-        f"{plan.question}\n"
-        f"  plan {plan.name}, profile {invocation.profile.name}: {len(plan.arms)} arms × {up_to}"
-        f"{len(plan.seeds)} seeds = {up_to}{total} trainings, {total - missing} already done"
-        f"{f', {behind} go on from a checkpoint' if behind else ''}\n"
-        f"  {plan.arms[0].recipe.budget}\n"
-        f"  {invocation.data.name} ({invocation.data.digest}) on {invocation.device}, "
-        f"{invocation.workers} worker{'s' * (invocation.workers > 1)}"
-    )
-    began = time.perf_counter()
-    facts = provenance(invocation.device, invocation.workers)
-    record = invocation.record()
-
-    def enough() -> bool:
-        left = undecided_claims(store.uri, record)
-        say(f"  {len(plan.claims) - left} of {len(plan.claims)} claims decided")
-        return left == 0
-
-    with progress_shown() as show, _asked_to_stop() as stopped:
-        done = run(invocation, store, facts, show, stopped, enough=enough)
-    if done.trainings_total:
-        say(f"{done.finished} trainings in {clock(time.perf_counter() - began)}, {done.diverged} of them diverged.")
-    for sentence in done.stalled:
-        say(f"Stalled: {sentence}.")
-    for name, why in done.failed.items():
-        say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
-    for page in write_reports(store.uri, home.reports, plan=plan.name, digest=plan.digest(), tell=say):
-        store.attach(record, page)
-        say(f"Report: {home.shown(page)}")
-    write_index(store.uri, home.reports)
-    say("All runs: make ui (or: ablate ui)")
-    if done.failed:
-        say(f"{len(done.failed)} trainings failed; the same command tries them again.")
-    return bool(done.failed)
+    with home.locked(f"running plan {request.plan}", say):
+        invocation = plan_invocation(home, request, say)
+        failed = run_plan(home, invocation, say)
+        _finish(invocation.data, request.data, failed)
 
 
 @app.command("list")
@@ -198,27 +152,27 @@ def list_command() -> None:
 
 @app.command("plan")
 @_of_a_plan
-def plan_command(asked: Asked) -> None:
+def plan_command(request: PlanRequest) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
     from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
-    from cifar_ablations.study.commands.arguments import invocation_of
+    from cifar_ablations.study.commands.arguments import plan_invocation
     from cifar_ablations.study.commands.show import show_plan
-    from cifar_ablations.study.execution.runner import estimated_seconds
+    from cifar_ablations.study.execution.sizing import estimated_seconds
     from cifar_ablations.study.store.home import Home
     from cifar_ablations.study.store.tracking import open_store
 
     home = Home()
-    invocation = invocation_of(home, asked, say)
+    invocation = plan_invocation(home, request, say)
     done: set[tuple[str, int]] = set()
     spreads: dict[str, Pilot] = {}
     if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
         store = open_store(home)
-        done = store.results(invocation.data, invocation.environment())
+        done = store.results(invocation.data, invocation.environment(), say)
         if done:
             spreads = pilot_spreads(store.uri, invocation.record())
     seconds = estimated_seconds(invocation, list(invocation.missing(done)))
     show_plan(invocation, done, seconds, spreads)
-    _say_rehearsal(invocation.data, asked.data)
+    _finish(invocation.data, request.data)
 
 
 @app.command("tune")
@@ -252,23 +206,34 @@ def tune_command(
 
         home = Home()
         with nullcontext() if dry_run else home.locked(f"tuning {search}", say):
-            from cifar_ablations.study.commands.arguments import place_of
-            from cifar_ablations.study.commands.tune import SearchRequest, dry, search_invocation, tune
+            from cifar_ablations.study.commands.arguments import SearchRequest, search_invocation
 
-            place, size, crew = place_of(device, profile, workers)
             request = SearchRequest(
-                search, size, place, crew, trials, sampler, pruner, seed, seeds, pareto, baseline, settings or [], data
+                search,
+                trials,
+                sampler,
+                pruner,
+                seed,
+                seeds,
+                pareto,
+                profile=profile,
+                baseline=baseline,
+                settings=tuple(settings or ()),
+                data=data,
+                device=device,
+                workers=workers,
             )
             invocation = search_invocation(home, request, say)
             failed = False
             if dry_run:
+                from cifar_ablations.study.commands.tune import dry
+
                 dry(invocation, say)
             else:
-                with _asked_to_stop() as stopped:
-                    failed = tune(home, invocation, storage, stopped, say, data)
-            _say_rehearsal(invocation.data, data)
-            if failed:
-                raise typer.Exit(1)
+                from cifar_ablations.study.commands.execute import run_search
+
+                failed = run_search(home, invocation, storage, data, say)
+            _finish(invocation.data, data, failed)
 
 
 @app.command("adopt")
@@ -284,7 +249,7 @@ def adopt_command(
 
         home = Home()
         with home.locked(f"adopting {search}", say):
-            _say_rehearsal(adopt(home, search, name or search, data, say), data)
+            _finish(adopt(home, search, name or search, data, say), data)
 
 
 @app.command("data")
@@ -417,39 +382,21 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _say_rehearsal(dataset: Dataset, asked: str | None) -> None:
-    """Say, last of all, where no photographs were used."""
+def _finish(data: Dataset, asked: str | None, failed: bool = False) -> None:
+    """End a command: say, last of all, where no photographs were used; exit code 1 where trainings or trials failed.
+
+    asked: the data as they were asked for.
+    """
     from cifar_ablations.study.data.dataset import closing
 
-    if line := closing(dataset, asked):
+    if line := closing(data, asked):
         say(line)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _interrupted(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yields whether Ctrl-C or a polite kill has come; a second one is not waited for.
-
-    An exception raised in the middle of whatever runs could be lost, as in a finalizer or a callback of SQLite, or
-    break a write to the store.
-    """
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -17,18 +17,19 @@ from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_rec
 from cifar_ablations.study.data.dataset import load
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.execution.workers import default_workers
+from cifar_ablations.study.search.invocation import SearchInvocation
+from cifar_ablations.study.search.optuna_study import check_names
 from cifar_ablations.study.store.home import Home
 
+SMOKE_TRIALS = 4
+"""Trials of each study in the smoke profile, which asks no more than whether everything works."""
 
-@dataclass(frozen=True)
-class Asked:
-    """A plan as the command line asks for it; None for what is left to the defaults."""
 
-    plan: str
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What plans and searches are both asked with on the command line; None for what is left to the defaults."""
+
     profile: str | None = None
-    seeds: str | None = None
-    """A number, or one of LOOKS."""
-    first_seed: int = 0
     baseline: str | None = None
     """An adopted recipe, by name or file."""
     settings: tuple[str, ...] = ()
@@ -37,35 +38,122 @@ class Asked:
     device: str | None = None
     workers: int | None = None
 
-    def command(self, profile: str, seeds: str) -> str:
-        """The command that asks for the same, with this profile and these seeds."""
-        words = ["ablate", "run", self.plan, "--profile", profile, "--seeds", seeds]
-        words += ["--first-seed", str(self.first_seed)] if self.first_seed else []
-        words += ["--baseline", self.baseline] if self.baseline is not None else []
+    def place(self) -> tuple[torch.device, Profile, int]:
+        """Where to train, at which size, in how many processes. Raises AblateError for what cannot be."""
+        device = _device(self.device)
+        profile = profiles.profile(self.profile or ("full" if device.type == "cuda" else "quick"))
+        workers = default_workers(device) if self.workers is None else self.workers
+        if workers < 1:
+            raise AblateError(f"--workers must be at least 1, not {workers}")
+        return device, profile, workers
+
+    def _ending(self) -> str:
+        """The words of the command that give baseline and settings."""
+        words = ["--baseline", self.baseline] if self.baseline is not None else []
         for setting in self.settings:
             words += ["--set", setting]
-        return " ".join(words)
+        return "".join(f" {word}" for word in words)
 
 
-def invocation_of(home: Home, asked: Asked, say: Callable[[str], None]) -> Invocation:
+@dataclass(frozen=True)
+class PlanRequest(Request):
+    """A plan as the command line asks for it."""
+
+    plan: str
+    seeds: str | None = None
+    """A number, or one of LOOKS."""
+    first_seed: int = 0
+
+    def command(self, profile: str, seeds: str) -> str:
+        """The command that asks for the same, with this profile and these seeds."""
+        first = f" --first-seed {self.first_seed}" if self.first_seed else ""
+        return f"ablate run {self.plan} --profile {profile} --seeds {seeds}{first}{self._ending()}"
+
+
+@dataclass(frozen=True)
+class SearchRequest(Request):
+    """A search as the command line asks for it."""
+
+    search: str
+    trials: int | None = None
+    """Of each study; None for as many as the search says."""
+    sampler: str = "tpe"
+    pruner: str = "halving"
+    seed: int = 0
+    seeds_per_trial: int = 1
+    pareto: bool = False
+
+    def command(self, profile: str, trials: int) -> str:
+        """The command that asks for the same, with this profile and this many trials."""
+        words = f"ablate tune {self.search} --profile {profile} --trials {trials}"
+        words += f" --sampler {self.sampler} --pruner {self.pruner} --seed {self.seed}"
+        words += f" --seeds-per-trial {self.seeds_per_trial}" if self.seeds_per_trial > 1 else ""
+        return words + " --pareto" * self.pareto + self._ending()
+
+
+def plan_invocation(home: Home, request: PlanRequest, say: Callable[[str], None]) -> Invocation:
     """What is asked for, its data loaded. Raises AblateError, in a sentence, for what cannot be."""
-    catalog.plan_module(asked.plan)
-    place, size, crew = place_of(asked.device, asked.profile, asked.workers)
-    count, looks = _seeds(asked.seeds, size.seeds)
-    if asked.first_seed < 0:
-        raise AblateError(f"--first-seed must be at least 0, not {asked.first_seed}")
-    adopted = adopted_recipe(home, asked.baseline)
-    recipe = baseline_recipe(size, adopted, asked.settings, place)
-    seeds = tuple(range(asked.first_seed, asked.first_seed + count))
-    made = catalog.make_plan(asked.plan, recipe, size, seeds, adopted.record.retuned if adopted else {})
+    catalog.plan_module(request.plan)
+    device, profile, workers = request.place()
+    count, looks = _seeds(request.seeds, profile.seeds)
+    if request.first_seed < 0:
+        raise AblateError(f"--first-seed must be at least 0, not {request.first_seed}")
+    adopted = adopted_recipe(home, request.baseline)
+    recipe = baseline_recipe(profile, adopted, request.settings, device)
+    seeds = tuple(range(request.first_seed, request.first_seed + count))
+    plan = catalog.make_plan(request.plan, recipe, profile, seeds, adopted.record.retuned if adopted else {})
     if looks is not None:
-        made = with_looks(made, looks)
-    _check_seeds(made.seeds, adopted)
-    loaded = load(asked.data, home.data, say=say)
-    overrides, command = overrides_of(adopted, asked.settings), asked.command(size.name, looks or str(count))
-    invocation = Invocation(made, size, loaded, place, crew, overrides, command)
+        plan = with_looks(plan, looks)
+    _check_seeds(plan.seeds, adopted)
+    invocation = Invocation(
+        plan,
+        profile=profile,
+        data=load(request.data, home.data, say=say),
+        device=device,
+        workers=workers,
+        overrides=overrides_of(adopted, request.settings),
+        command=request.command(profile.name, looks or str(count)),
+    )
     with settings_named():
         invocation.check()
+    return invocation
+
+
+def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], None]) -> SearchInvocation:
+    """What is asked for, its data loaded. Raises AblateError, in a sentence, for what cannot be."""
+    device, profile, workers = request.place()
+    module = catalog.search_module(request.search)
+    check_names(request.sampler, request.pruner)
+    for name, value in (("--trials", request.trials), ("--seeds-per-trial", request.seeds_per_trial)):
+        if value is not None and value < 1:
+            raise AblateError(f"{name} must be at least 1, not {value}")
+    if request.pruner == "wilcoxon" and request.seeds_per_trial < 3 and not request.pareto:
+        raise AblateError("--pruner wilcoxon compares seeds; it needs --seeds-per-trial of at least 3")
+    adopted = adopted_recipe(home, request.baseline)
+    recipe = baseline_recipe(profile, adopted, request.settings, device)
+    if not recipe.sized.budget.validation_images:
+        raise AblateError("budget.validation_images is 0, and a search chooses on validation images; set some aside")
+    trials = request.trials or (SMOKE_TRIALS if profile == profiles.PROFILES["smoke"] else module.DEFAULT_TRIALS)
+    invocation = SearchInvocation(
+        profile=profile,
+        data=load(request.data, home.data, say=say),
+        device=device,
+        workers=workers,
+        overrides=overrides_of(adopted, request.settings),
+        command=request.command(profile.name, trials),
+        name=request.search,
+        baseline=recipe,
+        trials=trials,
+        sampler=request.sampler,
+        pruner=request.pruner,
+        seed=request.seed,
+        seeds_per_trial=request.seeds_per_trial,
+        pareto=request.pareto,
+        baseline_name=f"the adopted recipe {adopted.name}" if adopted else "the notebook's recipe",
+        baseline_seeds=adopted.seeds if adopted else (),
+    )
+    with settings_named():
+        invocation.check_recipe(recipe)
     return invocation
 
 
@@ -93,16 +181,6 @@ def _seeds(asked: str | None, default: int) -> tuple[int, str | None]:
     if count < 1:
         raise AblateError(f"--seeds must be at least 1, not {count}")
     return count, None
-
-
-def place_of(device: str | None, profile: str | None, workers: int | None) -> tuple[torch.device, Profile, int]:
-    """Where to train, at which size, in how many processes."""
-    place = _device(device)
-    size = profiles.profile(profile or ("full" if place.type == "cuda" else "quick"))
-    crew = default_workers(place) if workers is None else workers
-    if crew < 1:
-        raise AblateError(f"--workers must be at least 1, not {crew}")
-    return place, size, crew
 
 
 def _device(name: str | None) -> torch.device:

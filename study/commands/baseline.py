@@ -40,7 +40,7 @@ def baseline_recipe(size: Profile, adopted: Adopted | None, settings: Sequence[s
 
 @contextmanager
 def settings_named() -> Iterator[None]:
-    """Adds to what is found wrong with a recipe within how its settings are changed."""
+    """Adds to an AblateError about a recipe, raised within, which option changes its settings."""
     try:
         yield
     except AblateError as error:

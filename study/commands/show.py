@@ -8,106 +8,68 @@ from contextlib import contextmanager
 from itertools import groupby
 from math import isinf
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.technique import Technique
+from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.runner import Invocation
-from cifar_ablations.study.execution.runner import Progress as RunProgress
 
 if TYPE_CHECKING:
     from cifar_ablations.reports.pages.preview import Pilot
-    from cifar_ablations.study.search.search import SearchProgress
 
 LINE_EVERY_SECONDS = 30
 
 
 @contextmanager
-def progress_shown() -> Iterator[Callable[[RunProgress], None]]:
-    """Yields what shows how far a run has come: a bar on a terminal, else a line every half minute."""
-    with _shown("trainings", _said, lambda state: (state.epochs_done, state.epochs_total)) as show:
-        yield show
-
-
-@contextmanager
-def search_progress_shown() -> Iterator[Callable[[SearchProgress], None]]:
-    """The same for a search."""
-    with _shown("trials", _said_of_search, lambda state: (state.trials_done, state.trials_total)) as show:
-        yield show
-
-
-State = TypeVar("State")
-
-
-@contextmanager
-def _shown(
-    what: str, said: Callable[[State, float], str], done: Callable[[State], tuple[int, int]]
-) -> Iterator[Callable[[State], None]]:
-    """said: a state in words, given when it all began; done: how much of how much."""
+def progress_shown() -> Iterator[Callable[[Progress], None]]:
+    """Yields what shows how far a plan or a search has come: a bar on a terminal, else a line every half minute."""
     console = Console()
-    began = time.perf_counter()
+    began = last = time.perf_counter()
     if not console.is_terminal:
-        yield _lines(what, said, began)
+
+        def print_line(progress: Progress) -> None:
+            nonlocal last
+            if time.perf_counter() - last >= LINE_EVERY_SECONDS:
+                last = time.perf_counter()
+                print(f"  {progress.unit} {_in_words(progress, last - began)}", flush=True)
+
+        yield print_line
         return
-    columns = (what, BarColumn(), TextColumn("{task.fields[said]}"))
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None, said="starting workers")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None, words="starting workers")
 
-        def show(state: State) -> None:
-            completed, total = done(state)
-            bars.update(task, total=total, completed=completed, said=said(state, began))
+        def move_bar(progress: Progress) -> None:
+            words = _in_words(progress, time.perf_counter() - began)
+            bars.update(
+                task,
+                description=progress.unit,
+                total=progress.epochs_total,
+                completed=progress.epochs_done,
+                words=words,
+            )
 
-        yield show
-
-
-def _lines(what: str, said: Callable[[State, float], str], began: float) -> Callable[[State], None]:
-    last = began
-
-    def show(state: State) -> None:
-        nonlocal last
-        if time.perf_counter() - last >= LINE_EVERY_SECONDS:
-            last = time.perf_counter()
-            print(f"  {what} {said(state, began)}", flush=True)
-
-    return show
+        yield move_bar
 
 
-def _said_of_search(state: SearchProgress, began: float) -> str:
-    """The trials done, the best of them, and the time left at the pace so far."""
-    elapsed = time.perf_counter() - began
-    said = f"{state.trials_done}/{state.trials_total} done, {clock(elapsed)} so far"
-    if state.trials_done:
-        said += f", about {clock(elapsed * (state.trials_total / state.trials_done - 1))} left"
-    if state.best is not None:
-        said += f", best {100 * state.best:.2f} %"
-    if state.pruned:
-        said += f", {state.pruned} pruned"
-    if state.stalled:
-        said += f", {len(state.stalled)} stalled"
-    if state.failed:
-        said += f", {len(state.failed)} FAILED"
-    return said
-
-
-def _said(state: RunProgress, began: float) -> str:
-    """The trainings done, and the time left at the pace so far."""
-    elapsed = time.perf_counter() - began
-    said = f"{state.finished}/{state.trainings_total} done, {clock(elapsed)} so far"
-    if state.epochs_done:
-        said += f", about {clock(elapsed * (state.epochs_total / state.epochs_done - 1))} left"
-    if state.diverged:
-        said += f", {state.diverged} diverged"
-    if state.stalled:
-        said += f", {len(state.stalled)} stalled"
-    if state.failed:
-        said += f", {len(state.failed)} FAILED"
-    return said
+def _in_words(progress: Progress, elapsed: float) -> str:
+    """What is done, the time left at the pace so far (elapsed: in seconds), and what is worth a look."""
+    said = f"{progress.done}/{progress.total} done, {clock(elapsed)} so far"
+    if progress.epochs_done:
+        said += f", about {clock(elapsed * (progress.epochs_total / progress.epochs_done - 1))} left"
+    if progress.best is not None:
+        said += f", best {100 * progress.best:.2f} %"
+    counts = {"pruned": progress.pruned, "diverged": progress.diverged, "stalled": len(progress.stalled)}
+    said += "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return said + (f", {len(progress.failed)} FAILED" if progress.failed else "")
 
 
 def clock(seconds: float) -> str:

@@ -22,11 +22,11 @@ from cifar_ablations.study.training.randomness import StepDraws
 from cifar_ablations.study.training.step import batch, order, scales, take
 
 VISITS = 8
-"""Epochs shown, where a training has as many."""
+"""Epochs shown of a training, at most."""
 FEW, MANY = 1, 3
-"""Images shown of each of many pipelines, and of each of one or two."""
+"""Images shown of each pipeline: MANY of one or two pipelines, FEW where there are more of them."""
 AMONG = 32
-"""They are chosen among so many at the front, so that arms with less data show the same ones."""
+"""They are chosen among the first so many of the training split, so that arms with less data show the same ones."""
 
 CPU = torch.device("cpu")
 
@@ -86,7 +86,7 @@ def _pictures(name: str, alike: Sequence[Arm], member: Member, data: Dataset, su
 
 
 def _of_many_classes(indices: list[int], data: Dataset, count: int) -> list[int]:
-    """The first so many, of classes that differ while there are such."""
+    """The first `count` of the images, one of each class before a second one of any."""
     first = {int(data.train_labels[index]): index for index in reversed(indices)}
     chosen = [index for index in indices if index in first.values()]
     return [*chosen, *(index for index in indices if index not in chosen)][:count]

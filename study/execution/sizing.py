@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch.nn import functional as F
 
+from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.execution.invocation import Surroundings
+from cifar_ablations.study.execution.workers import threads_each
 from cifar_ablations.study.training import model
-from cifar_ablations.study.training.engine import Training
+from cifar_ablations.study.training.engine import Training, same_shape
 from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.step import autocast
 
@@ -59,6 +63,50 @@ def largest_that_pays(seconds: Callable[[int], float], limit: int) -> int:
             break
         size, per_member = 2 * size, doubled
     return size
+
+
+def pack(
+    members: Sequence[Member], workers: int, size: int, behind: Mapping[Member, int] | None = None
+) -> list[list[Member]]:
+    """Members in fleets of at most `size` that share network and budget, in order.
+
+    Those that have epochs behind them share a fleet only with others that have as many.
+    The number of fleets is a multiple of the workers where it can be, and fleets are about equal, so that no worker
+    waits for another at the end.
+    """
+    by_shape: dict[tuple[Sized, int], list[Member]] = {}
+    for member in members:
+        by_shape.setdefault((same_shape(member.recipe), (behind or {}).get(member, 0)), []).append(member)
+    fleets = []
+    for group in by_shape.values():
+        rounds = -(-len(group) // (workers * size))
+        count = min(rounds * workers, len(group))
+        bounds = [len(group) * i // count for i in range(count + 1)]
+        fleets += [group[a:b] for a, b in pairwise(bounds)]
+    return fleets
+
+
+def estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:
+    """About how long the trainings will take, from a few timed steps of the first fleet, run here and thrown away."""
+    if not members:
+        return 0.0
+    size = fleet_size(members[0].recipe, invocation.data, invocation.device)
+    fleet = pack(members, invocation.workers, size)[0]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads_each(invocation.workers) or threads)
+    try:
+        seconds = Training(fleet, invocation.data, invocation.device).time_steps(5)
+    finally:
+        torch.set_num_threads(threads)
+    per_image = seconds / (len(fleet) * fleet[0].recipe.sized.budget.batch_size)
+    return sum(_images(m) for m in members) * per_image / invocation.workers
+
+
+def _images(member: Member) -> float:
+    """A training's work in training images: looking at one without learning from it is a third of that."""
+    budget = member.recipe.sized.budget
+    looked_at = budget.epochs * budget.validation_images + budget.test_images + min(budget.train_images, 10_000)
+    return budget.epochs * budget.train_images + looked_at / 3
 
 
 def with_precision(recipe: Recipe, device: torch.device) -> Recipe:

@@ -60,6 +60,7 @@ class Stalled:
 Event = Started | Epoch | Outcome | Done | Failed | Stalled
 
 QUIET_SECONDS = 0.25
+"""How long the coordinator waits for an event before it looks up."""
 
 LONGEST_LOOK_SECONDS = 1.0
 """What one look at a worker adds to its silence at most. Between two looks the coordinator may have written to a slow
@@ -140,13 +141,13 @@ def train_fleets(
     workers: int,
     checkpoints: Checkpoints | None = None,
 ) -> Generator[Event | None]:
-    """Train fleets once, with workers hired for it: `Crew.train`."""
-    with Crew(data_folder, device, workers) as crew:
-        yield from crew.train(fleets, checkpoints)
+    """Train fleets once, with workers started for it: `WorkerPool.train`."""
+    with WorkerPool(data_folder, device, workers) as pool:
+        yield from pool.train(fleets, checkpoints)
 
 
-class Crew:
-    """Worker processes that stay while fleets come and go. They are hired when they are first needed."""
+class WorkerPool:
+    """Worker processes that stay while fleets come and go. They are started when they are first needed."""
 
     def __init__(self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE):
         self._task = _Task(data_folder, device, threads_each(workers))
@@ -154,7 +155,7 @@ class Crew:
         self._patience = patience
         self._idle: list[_Worker] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,7 +187,7 @@ class Crew:
         at_work: dict[Connection, _Job] = {}
         count = min(self._size, len(fleets))
         while len(self._idle) < count:  # all at once: it takes them seconds to start
-            self._idle.append(_hire(self._task))
+            self._idle.append(_start(self._task))
         try:
             for _ in range(count):
                 yield from self._assign(at_work, waiting)
@@ -208,7 +209,7 @@ class Crew:
         if not waiting:
             return
         order = waiting.pop()
-        worker = self._idle.pop() if self._idle else _hire(self._task)
+        worker = self._idle.pop() if self._idle else _start(self._task)
         watch = Watch(self._patience, worker.ticks.value, time.monotonic())
         at_work[worker.connection] = _Job(worker, order, watch, dict.fromkeys(order.members))
         # Of a worker that has died already, the end of its pipe tells in a moment.
@@ -272,7 +273,7 @@ class _Order:
     until_epoch: int | None
     evaluate_test: bool
     again: bool = False
-    """The worker that had it first stood still."""
+    """Whether a first worker stood still at it."""
 
 
 @dataclass(frozen=True)
@@ -298,14 +299,14 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker is told when it is hired."""
+    """What a worker is told when it starts."""
 
     data_folder: Path
     device: str
     threads: int | None
 
 
-def _hire(task: _Task) -> _Worker:
+def _start(task: _Task) -> _Worker:
     # Spawned, not forked: a child forked from a process with threads or a CUDA context may hang.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

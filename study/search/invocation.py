@@ -4,38 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from cifar_ablations.ablations import catalog
-from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe, digest_of
 from cifar_ablations.ablations.record import BaselineRecord, SearchRecord
 from cifar_ablations.ablations.search import Study
-from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution.runner import data_record
-from cifar_ablations.study.execution.workers import PATIENCE, Patience
+from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.search.optuna_study import REDUCTION_FACTOR, Settings
 
 FIRST_TUNING_SEED = 100_000
 """Seeds that choose are never seeds that confirm; plans count from 0."""
 
 AT_ONCE = {"cpu": 8, "cuda": 32}
-"""Trials asked for before the first is reported: it decides what is sampled, so the number of workers must not."""
+"""Trials of a batch, by kind of device: all are sampled before the first of them is reported. The number of workers has
+no say in it, so that a search samples the same trials with any number of them."""
 
 LEAST_AT_ONCE = 2
-"""Of each study, however many there are: what a rung leaves must still fill the workers."""
+"""Trials of each study in a batch, however many studies there are."""
 
 
-@dataclass(frozen=True)
-class SearchInvocation:
-    """A search with all that surrounds it: size, data, place, and how it was asked for."""
+@dataclass(frozen=True, kw_only=True)
+class SearchInvocation(Surroundings):
+    """A search with all that surrounds it."""
 
     name: str
     baseline: Recipe
-    profile: Profile
-    data: Dataset
-    device: torch.device
-    workers: int
     trials: int
     sampler: str = "tpe"
     pruner: str = "halving"
@@ -45,9 +37,6 @@ class SearchInvocation:
     baseline_name: str = "the notebook's recipe"
     baseline_seeds: tuple[int, ...] = ()
     """The seeds that chose the baseline, where it was an adopted recipe."""
-    overrides: tuple[str, ...] = ()
-    command: str = ""
-    patience: Patience = PATIENCE
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -89,15 +78,24 @@ class SearchInvocation:
         rungs, at_once = self.rungs, AT_ONCE[self.device.type]
         # What decides the trials, and not how things are called or where they lie.
         fixed = {
-            "name": self.name, "epochs": self.epochs, "seeds": self.seeds, "seed": self.seed, "sampler": self.sampler,
-            "pruner": self.pruner, "rungs": rungs, "trials": self.trials, "pareto": self.pareto, "at_once": at_once,
-            "data": self.data.digest, "recipe": self.baseline.digest(),
-        }  # fmt: skip
+            "name": self.name,
+            "epochs": self.epochs,
+            "seeds": self.seeds,
+            "seed": self.seed,
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "rungs": rungs,
+            "trials": self.trials,
+            "pareto": self.pareto,
+            "at_once": at_once,
+            "data": self.data.digest,
+            "recipe": self.baseline.digest(),
+        }
         return SearchRecord(
             name=self.name,
             question=catalog.search_module(self.name).QUESTION,
             profile=self.profile.record(),
-            data=data_record(self.data),
+            data=self.data_record(),
             model=str(self.baseline.model),
             budget=str(self.baseline.budget),
             titles=self.baseline.titles(),

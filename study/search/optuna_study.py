@@ -33,10 +33,11 @@ SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("halving", "median", "hyperband", "wilcoxon", "none")
 
 REDUCTION_FACTOR = 2
-"""One in so many trials goes on from a rung to the next, which is so many times as long."""
+"""From a rung to the next the epochs grow by this factor, and successive halving keeps one in so many trials."""
 
 PLACE, COORDINATOR, RUN, ERROR, ENDED = "place", "coordinator", "mlflow_run", "error", "ended"
-"""Attributes of a trial: the how-manieth of its study it is, who trains it, its MLflow run, what went wrong."""
+"""Attributes of a trial: its place in the order of asking, from 0; the process that trains it; its MLflow run's id;
+what went wrong; what it ended as."""
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -277,12 +278,12 @@ def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
 
 @contextmanager
 def _experimental() -> Iterator[None]:
-    """What Optuna calls experimental is used knowingly."""
+    """Silences the warning of Optuna that a feature used within is experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
 
 
 def _number(*parts: object) -> int:
-    """32 bits of a hash of what a seed is for."""
+    """A seed of 32 bits, hashed from what it is for."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "little")

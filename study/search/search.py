@@ -8,7 +8,7 @@ reached. Nothing here reads a test image.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,19 +27,14 @@ from cifar_ablations.ablations.record import (
     WinnerRecord,
 )
 from cifar_ablations.ablations.search import Best, Parameter, Study
-from cifar_ablations.study.execution.runner import enumerated, pack
-from cifar_ablations.study.execution.sizing import fleet_size
-from cifar_ablations.study.execution.workers import Crew, Failed, Stalled
+from cifar_ablations.study.execution.fleets import Listener, Progress, Trainer
+from cifar_ablations.study.execution.workers import Failed, Stalled
 from cifar_ablations.study.search.invocation import AT_ONCE, LEAST_AT_ONCE, SearchInvocation
 from cifar_ablations.study.search.optuna_study import RUN, OptunaStudy
 from cifar_ablations.study.store.search_log import Parent, SearchLog
 from cifar_ablations.study.store.tracking import Store, is_gone, this_process
-from cifar_ablations.study.training import checkpoint
-from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
+from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
-
-SAVE_EVERY = 20.0
-"""Seconds between two checkpoints of a fleet."""
 
 
 @dataclass
@@ -73,24 +68,8 @@ class RunningTrial:
         return curve[at][schema.VALIDATION_ACCURACY]
 
     def mean_accuracy(self, seeds: Sequence[int], chance: float, epoch: int | None = None) -> float:
-        """The mean of that over seeds."""
+        """The mean of `accuracy` over seeds."""
         return float(np.mean([self.accuracy(seed, chance, epoch) for seed in seeds]))
-
-
-@dataclass
-class SearchProgress:
-    """How far a search has come; handed to whoever shows it after every event."""
-
-    trials_total: int = 0
-    trials_done: int = 0
-    epochs_done: int = 0
-    pruned: int = 0
-    diverged: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    stalled: list[str] = field(default_factory=list)
-    """A sentence for each fleet whose worker stood still and was ended: which trials go on with another, and why."""
-    best: float | None = None
-    study: str = ""
 
 
 def carry_out(
@@ -98,9 +77,9 @@ def carry_out(
     storage: BaseStorage,
     store: Store,
     facts: ProvenanceRecord,
-    show: Callable[[SearchProgress], None],
+    show: Callable[[Progress], None],
     stopped: Callable[[], bool] = lambda: False,
-) -> tuple[SearchOutcomeRecord, SearchProgress]:
+) -> tuple[SearchOutcomeRecord, Progress]:
     """Carry out a search, or what an earlier call left of it; returns its outcome, as logged, and what was done now.
 
     Trainings of a worker that stood still longer than the invocation's patience has it go on with another one, once.
@@ -119,23 +98,19 @@ class _Coordinator:
         storage: BaseStorage,
         store: Store,
         facts: ProvenanceRecord,
-        show: Callable[[SearchProgress], None],
+        show: Callable[[Progress], None],
         stopped: Callable[[], bool],
     ):
-        self._invocation, self._storage, self._store = invocation, storage, store
+        self._invocation, self._storage, self._store, self._facts = invocation, storage, store, facts
         self._log = SearchLog(store)
-        self._facts, self._show, self._stopped = facts, show, stopped
         self._record = invocation.record()
         self._folder = store.home.checkpoints / f"search-{self._record.digest}"
-        self._checkpoints = Checkpoints(self._folder, SAVE_EVERY)
-        self._progress = SearchProgress()
+        self._progress = Progress("trials")
         self._parent: Parent | None = None
-        self._fleet_size = 0
-        assert invocation.data.folder is not None, "workers open the data set from its folder"
         self._interrupted = self._log.interrupted(self._record.digest)
-        self._crew = Crew(invocation.data.folder, str(invocation.device), invocation.workers, invocation.patience)
+        self._trainer = Trainer(invocation, self._folder, self._progress, show, stopped)
 
-    def run(self) -> tuple[SearchOutcomeRecord, SearchProgress]:
+    def run(self) -> tuple[SearchOutcomeRecord, Progress]:
         """All rounds of the search."""
         rounds = catalog.search_module(self._invocation.name).search(self._invocation.baseline, self._invocation.trials)
         known: dict[str, OptunaStudy] = {}
@@ -159,7 +134,7 @@ class _Coordinator:
                 self._store.interrupt(self._parent.run_id)
             raise
         finally:
-            self._crew.close()
+            self._trainer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         return outcome, self._progress
 
@@ -182,8 +157,10 @@ class _Coordinator:
                 self._log.end_trial(run_id, outcome, {schema.OBJECTIVE: value}, "")
 
     def _carry_out(self, studies: Sequence[OptunaStudy]) -> None:
-        """Batch after batch, each with as many trials of every study that still needs some."""
-        self._progress.trials_total += sum(s.missing() for s in studies)
+        """Train what the studies miss, in batches that have an equal share of trials of every study not yet done."""
+        missing = sum(s.missing() for s in studies)
+        self._progress.total += missing
+        self._progress.epochs_total += missing * self._epochs_each
         while open_ones := [s for s in studies if s.missing()]:
             share = max(LEAST_AT_ONCE, AT_ONCE[self._invocation.device.type] // len(studies))
             batch = [self._ask(s) for s in open_ones for _ in range(s.due(share))]
@@ -196,6 +173,11 @@ class _Coordinator:
                         trial.study.fail(trial.asked, None)
                 raise
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _epochs_each(self) -> int:
+        """How many epochs a trial is trained that is not pruned, over all its seeds."""
+        return self._invocation.epochs * self._invocation.seeds_per_trial
 
     def _ask(self, study: OptunaStudy) -> RunningTrial:
         parent = self._open_parent()
@@ -237,57 +219,15 @@ class _Coordinator:
             self._end(trial, _ending(trial), self._invocation.seeds)
 
     def _train_stage(self, going: list[RunningTrial], seeds: Sequence[int], epoch: int) -> None:
-        by_member: dict[Member, list[RunningTrial]] = {}
+        trials: dict[Member, list[RunningTrial]] = {}
         for trial in going:
             for seed in seeds:
                 if seed not in trial.ended:
-                    by_member.setdefault(Member(trial.recipe, seed), []).append(trial)
-        if not by_member:
-            return
-        if not self._fleet_size:
-            self._fleet_size = fleet_size(going[0].recipe, self._invocation.data, self._invocation.device)
-        saved = checkpoint.find(self._folder, self._invocation.data.digest, self._invocation.device)
-        behind = {m: saved[checkpoint.identity(m)].epoch for m in by_member if checkpoint.identity(m) in saved}
-        fleets = pack(list(by_member), self._invocation.workers, self._fleet_size, behind)
-        until = epoch if epoch < self._invocation.epochs else None
-        events = self._crew.train(fleets, self._checkpoints, until, evaluate_test=False)
-        try:
-            for event in events:
-                if isinstance(event, Epoch):
-                    for trial in by_member[event.member]:
-                        self._learnt(trial, event, seeds)
-                elif isinstance(event, Outcome):
-                    for trial in by_member[event.member]:
-                        trial.ended[event.member.seed] = event
-                elif isinstance(event, Stalled):
-                    self._stalled([trial for member in event.members for trial in by_member[member]], event.why)
-                elif isinstance(event, Failed):
-                    for member in event.members:
-                        for trial in by_member[member]:
-                            if member.seed not in trial.ended:
-                                trial.failed = event.why
-                self._show(self._progress)
-                if self._stopped():
-                    raise KeyboardInterrupt
-        finally:
-            events.close()
-
-    def _stalled(self, trials: Sequence[RunningTrial], why: str) -> None:
-        names = dict.fromkeys(_name(trial) for trial in trials)
-        self._progress.stalled.append(f"{enumerated(list(names))}: {why}, and another goes on")
-        for run_id in {trial.run_id for trial in trials}:
-            self._store.stall(run_id, why)
-
-    def _learnt(self, trial: RunningTrial, event: Epoch, seeds: Sequence[int]) -> None:
-        """Keep an epoch's metrics, and log their mean over seeds once all seeds have them."""
-        curve = trial.curves.setdefault(event.member.seed, {})
-        self._progress.epochs_done += event.epoch not in curve
-        curve[event.epoch] = event.metrics
-        have = [trial.curves[s][event.epoch] for s in seeds if event.epoch in trial.curves.get(s, {})]
-        if event.epoch not in trial.logged and len(have) == len(seeds):
-            trial.logged.add(event.epoch)
-            means = {name: float(np.mean([metrics[name] for metrics in have])) for name in event.metrics}
-            self._store.epoch(trial.run_id, Epoch(event.member, event.epoch, means))
+                    trials.setdefault(Member(trial.recipe, seed), []).append(trial)
+        if trials:
+            until = epoch if epoch < self._invocation.epochs else None
+            stage = _Stage(self._store, self._progress, trials, seeds)
+            self._trainer.train(list(trials), stage, until, evaluate_test=False)
 
     def _report(self, trial: RunningTrial, seeds: Sequence[int], epoch: int) -> None:
         """Report to the pruner where a trial stands."""
@@ -319,9 +259,9 @@ class _Coordinator:
                 self._progress.best = max(value, self._progress.best or 0.0)
         self._log.end_trial(trial.run_id, outcome, metrics, trial.failed)
         trial.run_id = ""
-        self._progress.trials_done += 1
-        self._progress.study = trial.study.definition.name
-        self._show(self._progress)
+        self._progress.done += 1
+        self._progress.epochs_done += self._epochs_each - sum(len(curve) for curve in trial.curves.values())
+        self._trainer.show()
 
     def _outcome(self, studies: Sequence[OptunaStudy]) -> SearchOutcomeRecord:
         """What the search found."""
@@ -335,6 +275,45 @@ class _Coordinator:
             winner=None if top is None or keeps else _winner(top, baseline),
             retuned={name: dict(best.sampled) for name, best in bests.items() if best} if keeps else {},
         )
+
+
+class _Stage(Listener):
+    """A stage of a batch: what its members report is kept with their trials, and logged in the trials' runs.
+
+    trials: those that each member is trained for; seeds: all that the stage trains a trial with.
+    """
+
+    def __init__(
+        self, store: Store, progress: Progress, trials: Mapping[Member, Sequence[RunningTrial]], seeds: Sequence[int]
+    ):
+        self._store, self._progress, self._trials, self._seeds = store, progress, trials, seeds
+
+    def epoch(self, event: Epoch) -> None:
+        for trial in self._trials[event.member]:
+            curve = trial.curves.setdefault(event.member.seed, {})
+            self._progress.epochs_done += event.epoch not in curve
+            curve[event.epoch] = event.metrics
+            have = [trial.curves[s][event.epoch] for s in self._seeds if event.epoch in trial.curves.get(s, {})]
+            if event.epoch not in trial.logged and len(have) == len(self._seeds):
+                trial.logged.add(event.epoch)
+                means = {name: float(np.mean([metrics[name] for metrics in have])) for name in event.metrics}
+                self._store.epoch(trial.run_id, Epoch(event.member, event.epoch, means))
+
+    def outcome(self, event: Outcome) -> None:
+        for trial in self._trials[event.member]:
+            trial.ended[event.member.seed] = event
+
+    def stalled(self, event: Stalled) -> None:
+        trials = {trial.run_id: trial for member in event.members for trial in self._trials[member]}
+        self._progress.add_stalled([_name(trial) for trial in trials.values()], event.why)
+        for run_id in trials:
+            self._store.stall(run_id, event.why)
+
+    def failed(self, event: Failed) -> None:
+        for member in event.members:
+            for trial in self._trials[member]:
+                if member.seed not in trial.ended:
+                    trial.failed = event.why
 
 
 def _name(trial: RunningTrial) -> str:

@@ -47,7 +47,7 @@ class FoundationsLog:
     ) -> str:
         """The id of a new, ended child run with a demonstration: files is a folder with its frames."""
         tags = {
-            "mlflow.parentRunId": parent,
+            schema.PARENT: parent,
             schema.KIND: schema.KIND_FOUNDATION,
             schema.DEMONSTRATION: record.name,
             schema.SEED: str(seed),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 
 from cifar_ablations.ablations import schema
@@ -17,8 +16,10 @@ from cifar_ablations.ablations.record import (
     ProvenanceRecord,
     SearchOutcomeRecord,
     SearchRecord,
+    TrialRecord,
     Value,
     from_json,
+    from_tags,
     to_json,
     to_tags,
 )
@@ -61,8 +62,11 @@ class SearchLog:
     def open(self, experiment: str, record: SearchRecord, facts: ProvenanceRecord) -> Parent:
         """A new parent run that carries the search: to be called before the first trial."""
         tags = {
-            **_tags(record),
             schema.KIND: schema.KIND_SEARCH,
+            schema.SEARCH: record.name,
+            schema.SEARCH_DIGEST: record.digest,
+            schema.PROFILE: record.profile.name,
+            **data_tags(record.data),
             "mlflow.note.content": f"**{record.question}**\n\n{record.model}; {record.budget}.",
             **to_tags(facts, schema.PROVENANCE),
         }
@@ -72,18 +76,24 @@ class SearchLog:
 
     def start_trial(self, parent: Parent, study: str, number: int, sampled: Mapping[str, Value], recipe: Recipe) -> str:
         """The id of a new child run for one trial, with all its knobs."""
-        tags = {
-            **_tags(parent.record),
-            "mlflow.parentRunId": parent.run_id,
-            schema.KIND: schema.KIND_TRIAL,
-            schema.STUDY: study,
-            schema.TRIAL: str(number),
-            schema.SAMPLED: json.dumps(dict(sampled)),
-            schema.DIGEST: recipe.digest(),
-        }
+        asked = parent.record
+        begun = TrialRecord(
+            search_digest=asked.digest,
+            study=study,
+            trial=number,
+            digest=recipe.digest(),
+            data_digest=asked.data.digest,
+            data=asked.data.name,
+            stand_in=asked.data.stand_in,
+            search=asked.name,
+            profile=asked.profile.name,
+            sampled=sampled,
+            parent=parent.run_id,
+        )
+        tags = {schema.KIND: schema.KIND_TRIAL, **to_tags(begun)}
         run_id = self._store.create_run(parent.experiment, f"{study}, trial {number}", tags)
         params = [Param(name, str(value)) for name, value in recipe.knobs().items()]
-        seeds = ", ".join(map(str, parent.record.seeds))
+        seeds = ", ".join(map(str, asked.seeds))
         self._store.client.log_batch(run_id, params=[*params, Param("seeds", seeds)])
         return run_id
 
@@ -93,10 +103,7 @@ class SearchLog:
 
     def end_trial(self, run_id: str, outcome: str, metrics: Mapping[str, float], why: str) -> None:
         """Write what a trial ended as: finished, killed by its pruner, or failed, as MLflow calls it."""
-        tags = [RunTag(schema.OUTCOME, outcome), *([RunTag("error", why[-5_000:])] if why else [])]
-        self._store.client.log_batch(run_id, metrics=metrics_at(metrics, int(metrics.get(schema.EPOCHS, 0))), tags=tags)
-        status = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED"}.get(outcome, "FINISHED")
-        self._store.client.set_terminated(run_id, status)
+        self._store.close(run_id, outcome, why, metrics_at(metrics, int(metrics.get(schema.EPOCHS, 0))))
 
     def close(self, parent: Parent, outcome: SearchOutcomeRecord, failures: bool) -> None:
         """Write what a search found and end its parent run."""
@@ -140,16 +147,6 @@ class SearchLog:
                 from_json(SearchRecord, asked, f"{schema.SEARCH_FILE} of run {run_id}"),
                 from_json(SearchOutcomeRecord, outcome, f"{schema.OUTCOME_FILE} of run {run_id}"),
                 run_id,
-                run.data.tags.get(schema.PROVENANCE + "commit", "unknown"),
+                from_tags(ProvenanceRecord, run.data.tags, schema.PROVENANCE, f"run {run_id}").commit or "unknown",
             )
         return None
-
-
-def _tags(record: SearchRecord) -> dict[str, str]:
-    """What every run of a search says of it."""
-    return {
-        schema.SEARCH: record.name,
-        schema.SEARCH_DIGEST: record.digest,
-        schema.PROFILE: record.profile.name,
-        **data_tags(record.data),
-    }

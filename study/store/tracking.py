@@ -13,8 +13,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from cifar_ablations.ablations.record import (
     PlanRecord,
     ProvenanceRecord,
     RecordError,
+    RunRecord,
     from_tags,
     to_json,
     to_tags,
@@ -64,6 +64,9 @@ KINDS = (
     schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL, schema.KIND_FOUNDATIONS,
     schema.KIND_FOUNDATION,
 )  # fmt: skip
+
+STATUSES = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED", schema.INTERRUPTED: "KILLED"}
+"""What MLflow calls a run's outcome; FINISHED, where it is not here."""
 
 
 class Store:
@@ -96,18 +99,29 @@ class Store:
             location = (self.home.artifacts / f"{plan.replace('/', '-')}-{data.name}-{data.digest[:8]}").as_uri()
         return self.client.create_experiment(name, artifact_location=location, tags=tags)
 
-    def results(self, data: Dataset, environment: EnvironmentRecord) -> set[tuple[str, int]]:
+    def results(
+        self, data: Dataset, environment: EnvironmentRecord, say: Callable[[str], None] | None = None
+    ) -> set[tuple[str, int]]:
         """(recipe digest, seed) of every training that has ended with a result, in any experiment, and that need not be
         done again on this data set in this environment: `same_training` decides.
+
+        say: is given a sentence for each training whose tags cannot be read, which is left out.
         """
         found = set()
         for run in self.search_runs(
             f"tags.{schema.KIND} = '{schema.KIND_TRAINING}' and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         ):
-            if run.data.tags.get(schema.OUTCOME) in schema.RESULTS:
-                done = training_key(run.data.tags)
-                if same_training(done, replace(done, data=data.digest, environment=environment)):
-                    found.add((done.recipe, done.seed))
+            tags = run.data.tags
+            try:
+                done = from_tags(RunRecord, tags, "", f"run {run.info.run_id}")
+            except RecordError as error:
+                if say is not None:
+                    say(f"Left out: {error}.")
+                continue
+            if done.outcome in schema.RESULTS:
+                key = TrainingKey(done.digest, done.seed, done.data_digest, _environment(tags))
+                if same_training(key, TrainingKey(done.digest, done.seed, data.digest, environment)):
+                    found.add((done.digest, done.seed))
         return found
 
     def invoked(self, plan_digest: str, data: Dataset) -> bool:
@@ -163,15 +177,20 @@ class Store:
         environment: EnvironmentRecord,
     ) -> str:  # fmt: skip
         """The id of a new child run for one training, with its knobs, its data set, and where it is trained."""
+        begun = RunRecord(
+            digest=member.recipe.digest(),
+            seed=member.seed,
+            data_digest=plan.data.digest,
+            data=plan.data.name,
+            stand_in=plan.data.stand_in,
+            plan=plan.name,
+            profile=plan.profile.name,
+            arm=arm,
+            parent=parent,
+        )
         tags = {
-            "mlflow.parentRunId": parent,
             schema.KIND: schema.KIND_TRAINING,
-            schema.PLAN: plan.name,
-            schema.PROFILE: plan.profile.name,
-            schema.ARM: arm,
-            schema.SEED: str(member.seed),
-            schema.DIGEST: member.recipe.digest(),
-            **data_tags(plan.data),
+            **to_tags(begun),
             **to_tags(environment, schema.ENVIRONMENT),
         }
         run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags)
@@ -194,18 +213,11 @@ class Store:
             details: dict[str, Any] = dict(outcome.details)
             np.savez_compressed(path, **details)
             self.client.log_artifact(run_id, str(path))
-        self.client.log_batch(
-            run_id,
-            metrics=metrics_at(outcome.metrics, outcome.epochs),
-            tags=[RunTag(schema.OUTCOME, outcome.outcome)],
-        )
-        self.client.set_terminated(run_id, "FINISHED")
+        self.close(run_id, outcome.outcome, metrics=metrics_at(outcome.metrics, outcome.epochs))
 
     def fail(self, run_id: str, why: str) -> None:
         """Mark a training that raised an error; it has no result and will be trained again."""
-        self.client.set_tag(run_id, schema.OUTCOME, schema.FAILED)
-        self.client.set_tag(run_id, "error", why[-5_000:])
-        self.client.set_terminated(run_id, "FAILED")
+        self.close(run_id, schema.FAILED, why)
 
     def stall(self, run_id: str, why: str) -> None:
         """Note that the worker of a run made no progress and was ended."""
@@ -213,8 +225,13 @@ class Store:
 
     def interrupt(self, run_id: str) -> None:
         """Mark a run that was stopped from outside; it has no result and will be trained again."""
-        self.client.set_tag(run_id, schema.OUTCOME, schema.INTERRUPTED)
-        self.client.set_terminated(run_id, "KILLED")
+        self.close(run_id, schema.INTERRUPTED)
+
+    def close(self, run_id: str, outcome: str, why: str = "", metrics: Sequence[Metric] = ()) -> None:
+        """Write what a training or trial ended as, with the end of the traceback where one was raised."""
+        tags = [RunTag(schema.OUTCOME, outcome), *([RunTag(schema.ERROR, why[-5_000:])] if why else [])]
+        self.client.log_batch(run_id, metrics=metrics, tags=tags)
+        self.client.set_terminated(run_id, STATUSES.get(outcome, "FINISHED"))
 
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
@@ -288,13 +305,12 @@ def data_tags(data: DataRecord) -> dict[str, str]:
     }
 
 
-def training_key(tags: Mapping[str, str]) -> TrainingKey:
-    """What the training of a run with these tags was; its environment is None where they do not say it whole."""
+def _environment(tags: Mapping[str, str]) -> EnvironmentRecord | None:
+    """Where a run with these tags was trained; None where they do not say it whole, as those of 0.1.0 do not."""
     try:
-        environment = from_tags(EnvironmentRecord, tags, schema.ENVIRONMENT, "a run")
-    except RecordError:  # runs of 0.1.0 have none
-        environment = None
-    return TrainingKey(tags[schema.DIGEST], int(tags[schema.SEED]), tags[schema.DATA_DIGEST], environment)
+        return from_tags(EnvironmentRecord, tags, schema.ENVIRONMENT, "a run")
+    except RecordError:
+        return None
 
 
 def _note(plan: PlanRecord) -> str:

@@ -13,9 +13,18 @@ from cifar_ablations.ablations.plan import LOOKS, with_looks
 from cifar_ablations.ablations.profiles import PROFILES, profile
 
 NOTEBOOK_SECTIONS = (
-    "Weight Decay", "Dropout", "Data Augmentation", "Exploding & Vanishing Gradients", "Weight Initialization",
-    "Learning Rate", "Stochastic Gradient Descent", "Momentum", "RMSProp", "Adam", "Training Efficient Model",
-)  # fmt: skip
+    "Weight Decay",
+    "Dropout",
+    "Data Augmentation",
+    "Exploding & Vanishing Gradients",
+    "Weight Initialization",
+    "Learning Rate",
+    "Stochastic Gradient Descent",
+    "Momentum",
+    "RMSProp",
+    "Adam",
+    "Training Efficient Model",
+)
 
 
 @pytest.fixture(params=list(PROFILES))
@@ -58,12 +67,23 @@ def test_the_notebook_plan_is_the_notebooks_recipe() -> None:
     plan = _plan("notebook", profile("full"))
     knobs = plan.arms[0].recipe.knobs()
     notebook = {
-        "model.name": "notebook", "model.width": 1.0, "budget.epochs": 20, "budget.batch_size": 256,
-        "budget.train_images": 50_000, "budget.validation_images": 0, "budget.test_images": 10_000,
-        "augmentation.padding": 4, "augmentation.flip": 0.5, "dropout.p": 0.5,
-        "initialisation.scheme": "kaiming_uniform", "optimizer.kind": "adam", "optimizer.rate": 3e-3,
-        "schedule.shape": "multistep", "schedule.gamma": 0.1, "weight_decay.strength": 1e-4,
-    }  # fmt: skip
+        "model.name": "notebook",
+        "model.width": 1.0,
+        "budget.epochs": 20,
+        "budget.batch_size": 256,
+        "budget.train_images": 50_000,
+        "budget.validation_images": 0,
+        "budget.test_images": 10_000,
+        "augmentation.padding": 4,
+        "augmentation.flip": 0.5,
+        "dropout.p": 0.5,
+        "initialisation.scheme": "kaiming_uniform",
+        "optimizer.kind": "adam",
+        "optimizer.rate": 3e-3,
+        "schedule.shape": "multistep",
+        "schedule.gamma": 0.1,
+        "weight_decay.strength": 1e-4,
+    }
     assert notebook.items() <= knobs.items()
     assert [r.value for r in plan.references] == [0.7804]
 
@@ -95,8 +115,8 @@ def test_every_plan_asks_compares_and_is_trained_on_what_it_names(name: str) -> 
         if claim.over:
             assert sum(weight for _, weight in claim.over) == pytest.approx(0)
         else:
-            having, lacking = plan.arm(claim.treatment), plan.arm(claim.control)
-            assert (having.recipe, having.seed_offset) != (lacking.recipe, lacking.seed_offset)
+            treatment, control = plan.arm(claim.treatment), plan.arm(claim.control)
+            assert (treatment.recipe, treatment.seed_offset) != (control.recipe, control.seed_offset)
     assert plan.digest() == _plan(name, profile("quick")).digest()
 
 

@@ -33,11 +33,24 @@ def test_a_technique_that_is_off_leaves_the_digest_alone(name: str) -> None:
 def test_every_setting_changes_the_digest() -> None:
     notebook = catalog.notebook_recipe()
     changes = [
-        "model.width=0.5", "budget.epochs=3", "budget.batch_size=7", "budget.train_images=9", "budget.precision=bf16",
-        "budget.validation_images=11", "budget.test_images=12", "augmentation.padding=3", "augmentation.flip=0.25",
-        "dropout.p=0.1", "initialisation=off", "optimizer.kind=sgd", "optimizer.rate=0.5", "schedule.gamma=0.3",
-        "schedule.first=0.1", "schedule.second=0.9", "weight_decay.strength=0.01",
-    ]  # fmt: skip
+        "model.width=0.5",
+        "budget.epochs=3",
+        "budget.batch_size=7",
+        "budget.train_images=9",
+        "budget.precision=bf16",
+        "budget.validation_images=11",
+        "budget.test_images=12",
+        "augmentation.padding=3",
+        "augmentation.flip=0.25",
+        "dropout.p=0.1",
+        "initialisation=off",
+        "optimizer.kind=sgd",
+        "optimizer.rate=0.5",
+        "schedule.gamma=0.3",
+        "schedule.first=0.1",
+        "schedule.second=0.9",
+        "weight_decay.strength=0.01",
+    ]
     digests = {notebook.set(change).digest() for change in changes}
     assert len(digests | {notebook.digest()}) == len(changes) + 1
 

@@ -231,9 +231,7 @@ def test_the_tuned_plan_goes_from_the_notebooks_recipe_to_the_tuned_one(baseline
     anew = plan.arm("tuned without dropout, rate found anew").recipe
     assert anew == tuned.without("dropout").set("optimizer.rate=0.004")
     rungs = [(c.treatment, c.control) for c in plan.claims if c.family == "test accuracy on the roadmap"]
-    assert rungs == [
-        ("+ optimizer", "notebook's recipe"), ("+ dropout", "+ optimizer"), ("tuned recipe", "+ dropout")
-    ]  # fmt: skip
+    assert rungs == [("+ optimizer", "notebook's recipe"), ("+ dropout", "+ optimizer"), ("tuned recipe", "+ dropout")]
     with pytest.raises(ValueError, match="the tuned recipe is the notebook's"):
         catalog.make_plan("tuned", baseline, profile("quick"), (0, 1))
 

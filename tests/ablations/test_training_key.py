@@ -35,9 +35,11 @@ def test_flat_records_become_tags_and_come_back() -> None:
     facts = ProvenanceRecord(commit="abc", workers="2", cifar_ablations="0.1.0", torch="2.9.0")
     tags = to_tags(facts, "provenance.")
     assert tags == {
-        "provenance.commit": "abc", "provenance.workers": "2", "provenance.cifar-ablations": "0.1.0",
+        "provenance.commit": "abc",
+        "provenance.workers": "2",
+        "provenance.cifar-ablations": "0.1.0",
         "provenance.torch": "2.9.0",
-    }  # fmt: skip
+    }
     more = {**tags, "provenance.added-later": "x", "kind": "plan", "commit": "of another kind"}
     assert from_tags(ProvenanceRecord, more, "provenance.", "run 1") == facts
     assert from_tags(EnvironmentRecord, to_tags(HERE, "environment."), "environment.", "run 1") == HERE

@@ -22,7 +22,7 @@ from benchmarks.results import Facts, record
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.study.execution.runner import pack
+from cifar_ablations.study.execution.sizing import pack
 from cifar_ablations.study.training.fleet import Member
 from tests.benchmarks.bare import environment_with
 

@@ -172,6 +172,8 @@ class Writer:
         with patch.object(self.client, "set_terminated", partial(self.client.set_terminated, end_time=ended)):
             if outcome == schema.FAILED:
                 self.store.fail(run, "ValueError")
+            elif outcome == schema.INTERRUPTED:
+                self.store.interrupt(run)
             elif outcome:
                 self.store.end(run, Outcome(member, outcome, EPOCHS, metrics))
         return run

@@ -37,11 +37,15 @@ def crossed(plan):
     titles = {"a": "the first <technique>", "b": "second", "c": "third"}
     claims = tuple(
         replace(
-            plan.claims[0], technique=factor, treatment=f"with {factor}", control=f"without {factor}",
-            family="test accuracy on average", over=tuple((name_of(u), 0.25 if factor in u else -0.25) for u in USED),
+            plan.claims[0],
+            technique=factor,
+            treatment=f"with {factor}",
+            control=f"without {factor}",
+            family="test accuracy on average",
+            over=tuple((name_of(u), 0.25 if factor in u else -0.25) for u in USED),
         )
         for factor in FACTORS
-    )  # fmt: skip
+    )
     return replace(plan, arms=arms, factors=FACTORS, claims=claims, references=(), titles=titles)
 
 
@@ -103,12 +107,12 @@ def test_main_effects_are_means_over_arms_of_a_seed(crossed, crossed_runs):
     table = crossed_runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY) * 100
     for factor in FACTORS:
         rows = data[data["label"] == crossed.titles[factor]].set_index("seed")
-        having = [name_of(used) for used in USED if factor in used]
-        np.testing.assert_allclose(rows["having"], table[having].mean(axis=1))
-        np.testing.assert_allclose(rows["lacking"], table.drop(columns=having).mean(axis=1))
+        with_factor = [name_of(used) for used in USED if factor in used]
+        np.testing.assert_allclose(rows["treatment_value"], table[with_factor].mean(axis=1))
+        np.testing.assert_allclose(rows["control_value"], table.drop(columns=with_factor).mean(axis=1))
     parts = factorial.contributions(crossed, crossed_runs, schema.TEST_ACCURACY)
-    means = data.groupby("label", sort=False)[["having", "lacking"]].mean()
-    np.testing.assert_allclose(means["having"] - means["lacking"], 100 * parts["main"])
+    means = data.groupby("label", sort=False)[["treatment_value", "control_value"]].mean()
+    np.testing.assert_allclose(means["treatment_value"] - means["control_value"], 100 * parts["main"])
 
 
 @pytest.mark.parametrize("seeds", [0, 1, 6])

@@ -66,7 +66,7 @@ def test_mechanism_data(plan, runs):
     rows = data[(data["metric"] == schema.TRAIN_ACCURACY) & (data["treatment"] == "full recipe")]
     rows = rows[rows["control"] == "without dropout"]
     assert tuple(rows["seed"]) == plan.seeds, "once, though two claims compare these arms"
-    for column, arm in (("having", "full recipe"), ("lacking", "without dropout")):
+    for column, arm in (("treatment_value", "full recipe"), ("control_value", "without dropout")):
         expected = 100 * runs.loc[(runs["arm"] == arm) & runs["converged"], schema.TRAIN_ACCURACY]
         np.testing.assert_allclose(rows[column], expected)
     assert len(data[(data["metric"] == schema.SECONDS) & (data["control"] == "bare recipe")]) == 4, "pairs with both"
@@ -77,12 +77,13 @@ def test_paired_data(plan, runs):
     data = paired.data(runs, plan)
     accuracy = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY) * 100
     assert data.groupby(["where", "label"], sort=False).size().to_dict() == {
-        ("in the full recipe", "dropout"): 6, ("in the full recipe", plan.titles["hostile"]): 6,
+        ("in the full recipe", "dropout"): 6,
+        ("in the full recipe", plan.titles["hostile"]): 6,
         ("on its own", "dropout"): 5,
-    }  # fmt: skip
+    }
     rows = data[(data["label"] == "dropout") & (data["where"] == "in the full recipe")].set_index("seed")
-    np.testing.assert_allclose(rows["having"], accuracy["full recipe"])
-    np.testing.assert_allclose(rows["lacking"], accuracy["without dropout"])
+    np.testing.assert_allclose(rows["treatment_value"], accuracy["full recipe"])
+    np.testing.assert_allclose(rows["control_value"], accuracy["without dropout"])
     assert "dropout in the full recipe: higher in 6 of 6 seeds" in paired.describe(data)
     over = tuple(replace(claim, over=(("full recipe", 1.0), ("bare recipe", -1.0))) for claim in plan.claims)
     assert paired.data(runs, replace(plan, claims=over)).empty

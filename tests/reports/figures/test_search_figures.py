@@ -76,10 +76,19 @@ def planted_joint():
 
 def trial_row(study, trial, outcome, value, sampled):
     return {
-        "study": study, "trial": trial, "outcome": outcome, "value": value, "last": value, "seconds": 8.0,
-        "epochs": float(EPOCHS), "digest": f"{study}{trial}", "run_id": f"{study}{trial}", "experiment_id": "1",
-        "ended": 1_000.0 * (trial + 1), **sampled,
-    }  # fmt: skip
+        "study": study,
+        "trial": trial,
+        "outcome": outcome,
+        "value": value,
+        "last": value,
+        "seconds": 8.0,
+        "epochs": float(EPOCHS),
+        "digest": f"{study}{trial}",
+        "run_id": f"{study}{trial}",
+        "experiment_id": "1",
+        "ended": 1_000.0 * (trial + 1),
+        **sampled,
+    }
 
 
 def frame_of(rows):

@@ -151,13 +151,17 @@ def test_a_claim_about_a_mean_over_arms_is_the_main_effect():
     runs = pd.DataFrame(
         [
             {
-                "arm": arm.name, "seed": seed, "converged": True, "outcome": schema.FINISHED,
-                schema.TEST_ACCURACY: rng.normal(), schema.GENERALISATION_GAP: rng.normal(),
+                "arm": arm.name,
+                "seed": seed,
+                "converged": True,
+                "outcome": schema.FINISHED,
+                schema.TEST_ACCURACY: rng.normal(),
+                schema.GENERALISATION_GAP: rng.normal(),
             }
             for arm in plan.arms
             for seed in range(6)
         ]
-    )  # fmt: skip
+    )
     verdicts = verdict.judge(plan, runs)
     effects = report.contributions(plan, runs, schema.TEST_ACCURACY).set_index("factor")
     accuracy = verdicts[verdicts["metric"] == schema.TEST_ACCURACY].set_index("technique")

@@ -10,17 +10,27 @@ import pytest
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.reports.inference import health
+from cifar_ablations.reports.inference.arms import arm_table
 from cifar_ablations.reports.inference.health import Health
 from cifar_ablations.reports.pages import plan_page
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.wording import answer, tables
+from cifar_ablations.reports.wording import answer
 from tests.reports.conftest import Writer, planted_runs, small_plan
 from tests.reports.pages.test_plan_page import Parsed
 
 LEARNS = {
-    "arm": "full recipe", "n": 5, "diverged": 0, "stopped": 0, "guessing": 0, "accuracy": 0.991, "std": 0.002,
-    "chance": 0.1, "fall": 0.01, "rate_left": 0.001, "soft": False,
-}  # fmt: skip
+    "arm": "full recipe",
+    "n": 5,
+    "diverged": 0,
+    "stopped": 0,
+    "guessing": 0,
+    "accuracy": 0.991,
+    "std": 0.002,
+    "chance": 0.1,
+    "fall": 0.01,
+    "rate_left": 0.001,
+    "soft": False,
+}
 NAN = math.nan
 
 
@@ -91,10 +101,15 @@ def test_the_rate_that_is_left(plan, runs):
 @pytest.mark.parametrize(
     ("accuracy", "chance", "guesses"),
     [
-        (0.14, 0.1, True), (0.16, 0.1, False), (0.014, 0.01, True), (0.016, 0.01, False), (0.54, 0.5, True),
-        (0.60, 0.5, False), (0.02, 0.1, True),
+        (0.14, 0.1, True),
+        (0.16, 0.1, False),
+        (0.014, 0.01, True),
+        (0.016, 0.01, False),
+        (0.54, 0.5, True),
+        (0.60, 0.5, False),
+        (0.02, 0.1, True),
     ],
-)  # fmt: skip
+)
 def test_guessing_is_told_by_the_number_of_classes(accuracy, chance, guesses):
     assert health.guesses(accuracy, chance) is guesses
     assert (one(accuracy=accuracy, chance=chance).fit == health.NO_BETTER) is guesses
@@ -183,12 +198,16 @@ def test_the_table_of_arms_says_who_has_learned(plan, runs):
     runs.loc[runs["arm"] == "full recipe", schema.TRAIN_ACCURACY] = 0.9
     runs.loc[runs["arm"].isin([plan.arms[2].name, "bare recipe"]), schema.TRAIN_ACCURACY] = 0.6
     runs.loc[runs["arm"] == "without dropout", ["converged", "outcome"]] = [False, schema.DIVERGED]
-    table = tables.arm_table(plan, runs).set_index("arm")
+    table = arm_table(plan, runs).set_index("arm")
     assert table["fit"].to_list() == [
-        health.FIT, health.NO_BETTER, health.UNFIT, health.UNFIT, health.NO_BETTER,
-    ]  # fmt: skip
+        health.FIT,
+        health.NO_BETTER,
+        health.UNFIT,
+        health.UNFIT,
+        health.NO_BETTER,
+    ]
     assert table.loc["full recipe", "train_accuracy"] == pytest.approx(0.9)
-    assert set(tables.arm_table(plan, runs.iloc[:0])["fit"]) == {""}
+    assert set(arm_table(plan, runs.iloc[:0])["fit"]) == {""}
 
 
 @pytest.fixture(scope="module")

@@ -100,8 +100,10 @@ def test_the_inside_of_a_comparison_is_a_paired_interval(plan, runs):
     by_arm = runs[runs["converged"]].pivot(index="seed", columns="arm", values=schema.ENTROPY)
     rows = table[table["metric"] == schema.ENTROPY].set_index(["technique", "comparison"])
     assert rows.index.tolist() == [
-        ("dropout", "in the full recipe"), ("hostile", "in the full recipe"), ("dropout", "on its own"),
-    ]  # fmt: skip
+        ("dropout", "in the full recipe"),
+        ("hostile", "in the full recipe"),
+        ("dropout", "on its own"),
+    ]
     assert rows["named"].all()
     for key, treatment, control in (
         (("dropout", "in the full recipe"), "full recipe", "without dropout"),
@@ -127,10 +129,10 @@ def test_the_inside_of_a_factorial_is_of_all_its_arms(plan, runs):
         .pivot(index="seed", columns="arm", values=schema.TRAIN_ACCURACY)
         .dropna(subset=["full recipe", "without dropout", "bare recipe"])
     )
-    having = (by_arm["full recipe"] + by_arm["without dropout"]) / 2
+    treatment = (by_arm["full recipe"] + by_arm["without dropout"]) / 2
     assert found["n"] == 5, "one seed's bare recipe diverged"
-    assert found["having"] == pytest.approx(having.mean())
-    assert found["difference"] == pytest.approx((having - by_arm["bare recipe"]).mean())
+    assert found["having"] == pytest.approx(treatment.mean())
+    assert found["difference"] == pytest.approx((treatment - by_arm["bare recipe"]).mean())
 
 
 def test_comparisons_in_one_place_are_told_apart_by_their_arms(plan):

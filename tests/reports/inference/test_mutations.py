@@ -97,7 +97,7 @@ MUTATIONS = {
         "factorial",
     ),
     "interaction of half its size": ("factorial", "return 4 * signs", "return 2 * signs", "factorial"),
-    "spread at its estimate": ("verdict", "statistics.upper_limit_of_sd(found.sd, found.n)", "found.sd", "verdict"),
+    "spread at its estimate": ("verdict", "statistics.upper_limit_of_sd(pairs.sd, pairs.n)", "pairs.sd", "verdict"),
     "ties as improvements": ("statistics", "(above + ties / 2)", "(above + ties)", "statistics"),
     "Friedman's χ² for F": ("statistics", "stats.f.sf(f, k", "stats.f.sf(chi2, k", "statistics"),
     "one-sided limits of a spread": (
@@ -114,7 +114,7 @@ MUTATIONS = {
     ),
     "images not taken for random": ("statistics", "max(total, of_example)", "of_seed", "statistics"),
 }
-"""What is replaced in which module of `reports` by what, and the tests that must notice."""
+"""By name: a module of `reports`, code in it, the code that replaces it, and the tests that must notice."""
 
 
 def copied(folder: Path) -> Path:

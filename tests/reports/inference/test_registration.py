@@ -411,10 +411,14 @@ def answered(plan):
             accuracy = 0.1 if diverged else right.mean()
             rows.append(
                 {
-                    "arm": arm.name, "seed": seed, "run_id": run_id, "converged": not diverged, ACCURACY: accuracy,
+                    "arm": arm.name,
+                    "seed": seed,
+                    "run_id": run_id,
+                    "converged": not diverged,
+                    ACCURACY: accuracy,
                     schema.GENERALISATION_GAP: 0.1 + 0.01 * rng.standard_normal(),
                 }
-            )  # fmt: skip
+            )
     return plan, pd.DataFrame(rows), answers
 
 

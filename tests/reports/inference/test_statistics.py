@@ -38,7 +38,7 @@ def test_paired_is_the_closed_form(arms):
 
 
 def test_mutations_are_told_apart(arms):
-    """What a slip would compute is not what is computed: a wrong ddof, unpaired, a wrong sign, no Holm."""
+    """The figures differ from those of usual slips: a wrong ddof, unpaired, a wrong sign, no Holm."""
     treatment, control = arms
     d, found = (treatment - control).to_numpy(), st.paired(treatment, control)
     assert found.sd != pytest.approx(d.std(ddof=0), rel=1e-3)

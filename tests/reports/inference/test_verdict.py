@@ -9,21 +9,27 @@ import pytest
 from scipy import stats
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.reports.inference import verdict
-from cifar_ablations.reports.wording import answer, phrases, tables
+from cifar_ablations.reports.inference import mechanisms, verdict
+from cifar_ablations.reports.inference.arms import arm_table, placements
+from cifar_ablations.reports.wording import answer, phrases
 
 
 def frame(plan, values):
     """Runs from {arm: accuracies by seed}; None is a run that is missing."""
     rows = [
         {
-            "arm": arm, "seed": seed, "outcome": schema.FINISHED, "converged": True, schema.TEST_ACCURACY: value,
-            schema.GENERALISATION_GAP: 0.1, schema.SECONDS: 1.0,
+            "arm": arm,
+            "seed": seed,
+            "outcome": schema.FINISHED,
+            "converged": True,
+            schema.TEST_ACCURACY: value,
+            schema.GENERALISATION_GAP: 0.1,
+            schema.SECONDS: 1.0,
         }
         for arm, accuracies in values.items()
         for seed, value in enumerate(accuracies)
         if value is not None
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -165,7 +171,7 @@ def test_unknown_rule_is_refused(plan, runs):
 
 
 def test_arm_table_in_plain_pandas(plan, runs):
-    table = tables.arm_table(plan, runs).set_index("arm")
+    table = arm_table(plan, runs).set_index("arm")
     grouped = runs.groupby("arm")[schema.TEST_ACCURACY].agg(["mean", "std", "count"]).loc[table.index]
     np.testing.assert_allclose(table[["accuracy", "accuracy_std", "n"]], grouped)
     half = stats.t.ppf(0.975, grouped["count"] - 1) * grouped["std"] / np.sqrt(grouped["count"])
@@ -177,7 +183,7 @@ def test_arm_table_in_plain_pandas(plan, runs):
     )
     converged = runs[(runs["arm"] == "bare recipe") & runs["converged"]]
     assert bare["converged_accuracy"] == pytest.approx(converged[schema.TEST_ACCURACY].mean())
-    assert tables.arm_table(plan, runs.iloc[:0])["n"].to_list() == [0] * 5
+    assert arm_table(plan, runs.iloc[:0])["n"].to_list() == [0] * 5
 
 
 def test_headline_and_strength(plan, runs):
@@ -200,10 +206,11 @@ def test_reference_falls_inside_or_outside(plan, runs):
     half = stats.t.ppf(0.975, 5) * values.std() * math.sqrt(1 + 1 / 6)
     for value, word in ((values.mean() + 0.9 * half, "inside"), (values.mean() - 1.1 * half, "outside")):
         reference = replace(plan.references[0], value=value)
-        (sentence,) = answer.of_references(replace(plan, references=(reference,)), runs)
+        placed = placements(replace(plan, references=(reference,)), runs)
+        (sentence,) = answer.of_references(plan, placed)
         assert f"falls {word} the range {phrases.interval(values.mean() - half, values.mean() + half)}" in sentence
         assert f"{(values > value).sum()} of 6 seeds lie above it" in sentence
-    (sentence,) = answer.of_references(plan, runs[runs["seed"] == 0])
+    (sentence,) = answer.of_references(plan, placements(plan, runs[runs["seed"] == 0]))
     assert "cannot be placed yet: 1 of 6 runs" in sentence
 
 
@@ -240,9 +247,11 @@ def test_a_difference_of_differences(plan):
     claim = replace(plan.claims[0], beyond=("only dropout", "bare recipe"))
     base = 0.5 + 0.01 * np.arange(12)
     values = {
-        "full recipe": base + 0.08 + WOBBLE, "without dropout": base, "only dropout": base + 0.03 - WOBBLE,
+        "full recipe": base + 0.08 + WOBBLE,
+        "without dropout": base,
+        "only dropout": base + 0.03 - WOBBLE,
         "bare recipe": base,
-    }  # fmt: skip
+    }
     row = verdict.judge(of_claims(plan, claim), frame(plan, values)).iloc[0]
     assert row["difference"] == pytest.approx(0.05)
     assert row["p"] == pytest.approx(stats.ttest_1samp(0.05 + 2 * WOBBLE, 0).pvalue)
@@ -267,7 +276,7 @@ def test_mechanisms_stand_beside_in_their_units(plan):
     runs = frame(plan, {"full recipe": [0.6, 0.7], "without dropout": [0.5, 0.5]})
     runs = runs.assign(**{schema.WEIGHT_NORM: [10.0, 20.0, 30.0, 50.0]})
     row = {"mechanism": (schema.WEIGHT_NORM, schema.TEST_ACCURACY, "unknown"), "treatment": "full recipe"}
-    clauses = answer.mechanism(row | {"control": "without dropout"}, runs)
+    clauses = answer.mechanism(mechanisms.means(row | {"control": "without dropout"}, runs))
     assert clauses == ["the weight norm 40.0 → 15.0", "test accuracy 50.00 → 65.00"]
 
 

@@ -37,9 +37,13 @@ def demonstrations():
     """All of them, the slow ones with fewer seeds, and one that this version has no figures for."""
     with pytest.MonkeyPatch.context() as patch:
         sizes = {
-            l2_regression: {"SEEDS": 39}, dropout: {"STEPS": 40}, exploding: {"STACKS": 2},
-            variance: {"SEEDS": 39, "STACKS": 2}, sgd_noise: {"ORDERS": 20, "REPEATS": 2}, exercises: {"REPEATS": 2},
-        }  # fmt: skip
+            l2_regression: {"SEEDS": 39},
+            dropout: {"STEPS": 40},
+            exploding: {"STACKS": 2},
+            variance: {"SEEDS": 39, "STACKS": 2},
+            sgd_noise: {"ORDERS": 20, "REPEATS": 2},
+            exercises: {"REPEATS": 2},
+        }
         for module, values in sizes.items():
             for name, value in values.items():
                 patch.setattr(module, name, value)
@@ -159,8 +163,9 @@ def test_data_steps(demonstrations):
     frames = demonstrations["l2_regression"].frames
     curves = modules["l2_regression"].data(frames, "curves")
     assert set(zip(curves["strength"], curves["start"], strict=True)) == {
-        (0.0, "from torch's first weights"), (5.0, "going on, as in the notebook"),
-    }  # fmt: skip
+        (0.0, "from torch's first weights"),
+        (5.0, "going on, as in the notebook"),
+    }
     assert sorted(curves["printed"].dropna()) == sorted(frames["printed"]["printed"])
     frames = demonstrations["variance"].frames
     depth = modules["variance"].data(frames, "depth").set_index(["initialisation", "relu", "depth"])
@@ -221,9 +226,12 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown(tmp_path, monkeypatch
     assert "1 of 1 statements hold" in text
     assert "2. The" not in text
     for said in (
-        "demonstration.json of “cut short” (run ", "is not whole JSON", "the field checks.0.holds is missing",
-        "the files of “no frame” (run ", "x.csv of “no table” is not a table",
-    ):  # fmt: skip
+        "demonstration.json of “cut short” (run ",
+        "is not whole JSON",
+        "the field checks.0.holds is missing",
+        "the files of “no frame” (run ",
+        "x.csv of “no table” is not a table",
+    ):
         assert said in text
     assert text.count("Not shown: ") == 4
 

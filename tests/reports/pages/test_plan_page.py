@@ -14,6 +14,7 @@ import pytest
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET
 from cifar_ablations.reports.inference import registration, verdict
+from cifar_ablations.reports.inference.arms import arm_table
 from cifar_ablations.reports.pages import plan_page, rendering
 from cifar_ablations.reports.reading import load
 from cifar_ablations.reports.wording import phrases, tables
@@ -219,7 +220,7 @@ def test_tables_of_verdicts_and_arms_sort_by_number(written, techniques):
     assert len(sortable) == 3 + 1 + 1 + 2, "per family of verdicts, effects in two places, the arms, two mechanisms"
     values = [a["data-value"] for a in parsed.all("td") if "data-value" in a]
     assert all(value == "" or np.isfinite(float(value)) for value in values)
-    arms = tables.arm_table(written.plan, written.runs)
+    arms = arm_table(written.plan, written.runs)
     assert {f"{accuracy:.9g}" for accuracy in arms["accuracy"]} <= set(values)
 
 
@@ -252,7 +253,7 @@ def test_csv_is_the_frame(written, techniques):
     judged = registration.with_exploratory(verdict.judge(written.plan, runs), found[0], runs, found)
     assert judged["late"].all()
     verdicts = tables.verdict_table(phrases.with_sentences(written.plan, judged), written.plan)
-    arms = tables.arm_table(written.plan, runs)
+    arms = arm_table(written.plan, runs)
     for name, expected in (("verdicts", verdicts), ("arms", arms)):
         path = techniques.with_name(f"techniques-cifar10-quick-{name}.csv")
         found = pd.read_csv(path, dtype={"digest": str, "plan_digest": str})

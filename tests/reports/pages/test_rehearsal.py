@@ -176,9 +176,22 @@ def test_search_files_say_it():
     rungs = pd.DataFrame(columns=searches.CURVE_COLUMNS)
     for drawn, kind in ((True, TERM), (False, "images")):
         asked = SearchRecord(
-            "rates", "Which?", ProfileRecord("quick"), DataRecord("x", "ab", stand_in=drawn), epochs=1,
-            baseline=BaselineRecord("notebook", "cd"), seeds=(0,), seed=0, sampler="tpe", pruner="none", rungs=(),
-            trials=1, pareto=False, at_once=1, chance=0.1, digest="ef",
-        )  # fmt: skip
+            "rates",
+            "Which?",
+            ProfileRecord("quick"),
+            DataRecord("x", "ab", stand_in=drawn),
+            epochs=1,
+            baseline=BaselineRecord("notebook", "cd"),
+            seeds=(0,),
+            seed=0,
+            sampler="tpe",
+            pruner="none",
+            rungs=(),
+            trials=1,
+            pareto=False,
+            at_once=1,
+            chance=0.1,
+            digest="ef",
+        )
         search = searches.Search("id", "1", pd.Timestamp(0, tz="UTC"), False, {}, asked)
         assert searches.trial_table(search, trials, rungs)["data_kind"].to_list() == [kind]

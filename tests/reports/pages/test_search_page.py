@@ -54,13 +54,27 @@ DATA = DataRecord("cifar10", "aa11bb22", "an archive", classes=tuple(f"class {i}
 
 def asked_for(name, digest, **changes):
     asked = SearchRecord(
-        name=name, question="Which rate is best, & is 1 < 2?", profile=ProfileRecord("quick", "a laptop's answer"),
-        data=DATA, epochs=EPOCHS, baseline=BaselineRecord("the notebook's recipe", "sgd5", {RATE: 0.003}),
-        seeds=(100000,), seed=0, sampler="tpe", pruner="halving", rungs=tuple(RUNGS), trials=8, pareto=False,
-        at_once=8, chance=CHANCE, digest=digest, model="notebook × 0.25",
-        budget="5,000 training images, batch 64, 12 epochs", titles={"optimizer": "the optimizer"},
+        name=name,
+        question="Which rate is best, & is 1 < 2?",
+        profile=ProfileRecord("quick", "a laptop's answer"),
+        data=DATA,
+        epochs=EPOCHS,
+        baseline=BaselineRecord("the notebook's recipe", "sgd5", {RATE: 0.003}),
+        seeds=(100000,),
+        seed=0,
+        sampler="tpe",
+        pruner="halving",
+        rungs=tuple(RUNGS),
+        trials=8,
+        pareto=False,
+        at_once=8,
+        chance=CHANCE,
+        digest=digest,
+        model="notebook × 0.25",
+        budget="5,000 training images, batch 64, 12 epochs",
+        titles={"optimizer": "the optimizer"},
         command=f"ablate tune {name}",
-    )  # fmt: skip
+    )
     return replace(asked, **changes)
 
 
@@ -68,16 +82,23 @@ def outcome_of(asked, studies, trials, changes, front=()):
     top = searches.best_of(trials)
     records = [
         StudyRecord(
-            study.name, f"{asked.name}/{study.name}", study.fixed,
+            study.name,
+            f"{asked.name}/{study.name}",
+            study.fixed,
             tuple(
-                ParameterRecord(p.name, p.doc, log=p.log, choices=p.choices) if p.choices
+                ParameterRecord(p.name, p.doc, log=p.log, choices=p.choices)
+                if p.choices
                 else ParameterRecord(p.name, p.doc, p.low, p.high, p.log)
                 for p in study.parameters
             ),
-            study.sampler or asked.sampler, study.widened, study.edge, None, front,
+            study.sampler or asked.sampler,
+            study.widened,
+            study.edge,
+            None,
+            front,
         )
         for study in studies
-    ]  # fmt: skip
+    ]
     winner = WinnerRecord(top["study"], int(top["trial"]), float(top["value"]), top["digest"], {}, changes)
     return SearchOutcomeRecord(asked.digest, tuple(records), winner)
 
@@ -98,10 +119,13 @@ class Writer:
     def open(self, kind, name, plan, started, **tags):
         data = plan.data
         tags = tags | {
-            schema.KIND: kind, schema.PROFILE: plan.profile.name, schema.DATA: data.name,
-            schema.DATA_DIGEST: data.digest, schema.STAND_IN: str(data.stand_in).lower(),
+            schema.KIND: kind,
+            schema.PROFILE: plan.profile.name,
+            schema.DATA: data.name,
+            schema.DATA_DIGEST: data.digest,
+            schema.STAND_IN: str(data.stand_in).lower(),
             schema.PROVENANCE + "host": "a & b",
-        }  # fmt: skip
+        }
         run = self.client.create_run(self.experiment, start_time=started, tags=tags).info.run_id
         self.client.log_dict(run, to_json(plan), name)
         return run
@@ -124,11 +148,16 @@ class Writer:
 
         sampled = {k: v for k, v in row.items() if k not in searches.TRIAL_COLUMNS and not pd.isna(v)}
         tags = {
-            schema.KIND: schema.KIND_TRIAL, load.PARENT: parent, schema.SEARCH: plan.name,
-            schema.SEARCH_DIGEST: plan.digest, schema.STUDY: row["study"], schema.TRIAL: str(row["trial"]),
-            schema.SAMPLED: json.dumps(sampled), schema.DIGEST: row["digest"],
+            schema.KIND: schema.KIND_TRIAL,
+            schema.PARENT: parent,
+            schema.SEARCH: plan.name,
+            schema.SEARCH_DIGEST: plan.digest,
+            schema.STUDY: row["study"],
+            schema.TRIAL: str(row["trial"]),
+            schema.SAMPLED: json.dumps(sampled),
+            schema.DIGEST: row["digest"],
             schema.DATA_DIGEST: plan.data.digest,
-        }  # fmt: skip
+        }
         run = self.client.create_run(self.experiment, tags=tags).info.run_id
         mine = curves[(curves["study"] == row["study"]) & (curves["trial"] == row["trial"])]
         points = list(zip(mine["epoch"], mine["value"], strict=True))
@@ -149,21 +178,40 @@ class Writer:
 
         arms = {"notebook's recipe": "sgd5", "tuned recipe": f"joint{planted_joint()['value'].idxmax()}"}
         claim = ClaimRecord(
-            "the tuned recipe is better", "everything", schema.TEST_ACCURACY, 1, "tuned recipe", "notebook's recipe",
-            "test accuracy overall", "the search",
-        )  # fmt: skip
+            "the tuned recipe is better",
+            "everything",
+            schema.TEST_ACCURACY,
+            1,
+            "tuned recipe",
+            "notebook's recipe",
+            "test accuracy overall",
+            "the search",
+        )
         tested = PlanRecord(
-            "tuned", plan.question, tuple(ArmRecord(name, digest) for name, digest in arms.items()), (0, 1, 2),
-            RuleRecord(margin=0.005, confirmatory_seeds=2), plan.profile, plan.data, (claim,), digest="7e57",
-            model=plan.model, budget=plan.budget,
-        )  # fmt: skip
+            "tuned",
+            plan.question,
+            tuple(ArmRecord(name, digest) for name, digest in arms.items()),
+            (0, 1, 2),
+            RuleRecord(margin=0.005, confirmatory_seeds=2),
+            plan.profile,
+            plan.data,
+            (claim,),
+            digest="7e57",
+            model=plan.model,
+            budget=plan.budget,
+        )
         parent = self.open(schema.KIND_PLAN, schema.PLAN_FILE, tested, 900_000)
         for seed in tested.seeds:
             for accuracy, (arm, digest) in zip((0.5, 0.6), arms.items(), strict=True):
                 tags = {
-                    schema.KIND: schema.KIND_TRAINING, load.PARENT: parent, schema.ARM: arm, schema.SEED: str(seed),
-                    schema.DIGEST: digest, schema.OUTCOME: schema.FINISHED, schema.DATA_DIGEST: plan.data.digest,
-                }  # fmt: skip
+                    schema.KIND: schema.KIND_TRAINING,
+                    schema.PARENT: parent,
+                    schema.ARM: arm,
+                    schema.SEED: str(seed),
+                    schema.DIGEST: digest,
+                    schema.OUTCOME: schema.FINISHED,
+                    schema.DATA_DIGEST: plan.data.digest,
+                }
                 run = self.client.create_run(self.experiment, tags=tags).info.run_id
                 value = accuracy + 0.01 * seed + 0.001 * seed * (accuracy > 0.5)
                 self.client.log_batch(run, metrics=[Metric(schema.TEST_ACCURACY, value, 0, EPOCHS)])

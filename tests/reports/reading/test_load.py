@@ -12,7 +12,7 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import GalleryRecord, PictureRecord
 from cifar_ablations.reports.pages import index_page, plan_page
 from cifar_ablations.reports.reading import load
-from tests.reports.conftest import Writer
+from tests.reports.conftest import Writer, planted_runs
 
 
 @pytest.fixture
@@ -98,3 +98,27 @@ def test_a_rehearsal_is_called_one(plan, drawn):
     plan = replace(plan, data=replace(plan.data, stand_in=drawn))
     assert load.rehearsal(plan) is drawn
     assert load.data_kind(plan) == (schema.REHEARSAL if drawn else "images")
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "said"),
+    [
+        (schema.SEED, "zero", "the tag seed input should be a valid integer, unable to parse string as an integer, "
+         "not 'zero'"),
+        (schema.DIGEST, None, "the tag digest is missing"),
+    ],
+)  # fmt: skip
+def test_a_training_whose_tags_were_edited_is_left_out_and_said(two, plan, tmp_path, tag, value, said):
+    writer, parent, _ = two
+    rows = planted_runs(plan).iloc[:2].to_dict("records")
+    edited, whole = (writer.train(writer.experiment("first"), parent, plan, row) for row in rows)
+    if value is None:
+        writer.client.delete_tag(edited, tag)
+    else:
+        writer.client.set_tag(edited, tag, value)
+    client, unreadable, heard = load.connect(writer.uri), [], []
+    assert list(load.matching_runs(client, plan, unreadable=unreadable)["run_id"]) == [whole]
+    assert unreadable == [f"run {edited}: {said}"]
+    assert load.matching_runs(client, plan).equals(load.matching_runs(client, plan, unreadable=[]))
+    plan_page.write_reports(writer.uri, tmp_path / "pages", tell=heard.append)
+    assert heard.count(f"Left out: run {edited}: {said}.") == 1, "once, though two plans share the run"

@@ -18,6 +18,7 @@ from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.record import ArmRecord
 from cifar_ablations.reports.figures import cost, forest, seeds, waterfall
 from cifar_ablations.reports.inference import contrast, verdict
+from cifar_ablations.reports.inference.arms import arm_table, placements
 from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
 from cifar_ablations.reports.wording import answer, phrases, tables
 from cifar_ablations.study.commands.show import _resolution
@@ -57,11 +58,11 @@ def test_nothing_impossible_is_printed_whatever_the_runs(pairs):
     assert shown in ("–", phrases.NOTHING_FINDABLE) or number(shown) <= most + 0.005
     strength = answer.strength(plan, verdicts)
     texts = [row["sentence"], phrases.finding(row), strength, tables.as_markdown(tables.short_verdicts(verdicts))]
-    arms = tables.arm_table(plan, runs).to_dict("records")
+    arms = arm_table(plan, runs).to_dict("records")
     texts += [
         phrases.share_interval(a["low"], a["high"]) + phrases.std_interval(a["std_low"], a["std_high"]) for a in arms
     ]
-    texts += answer.of_references(plan, runs)
+    texts += answer.of_references(plan, placements(plan, runs))
     texts += [forest.describe(forest.data(verdicts, {})), phrases.limits(row["metric"], -9.0, 9.0, row["reach"])]
     assert max([x for text in texts for x in printed(text)], default=0) <= 100
     for limits in (

@@ -33,10 +33,14 @@ def alike(runs):
         ((), lambda runs: runs[runs["seed"] < 1], verdict.TOO_FEW, "not enough seeds yet (1 of 6 paired)"),
         ((), diverged, verdict.ALL_DIVERGED, "every run of both arms diverged (6 seeds)"),
         ((), alike, verdict.NO_SPREAD, "the difference is +10.00 pp on each of 6 seeds, so no test applies"),
-        ((4, 6), lambda runs: runs[runs["seed"] < 3], verdict.NOT_REACHED,
-         "the first look, at 4 seeds, has not been reached"),
+        (
+            (4, 6),
+            lambda runs: runs[runs["seed"] < 3],
+            verdict.NOT_REACHED,
+            "the first look, at 4 seeds, has not been reached",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_reason_is_worded(plan, runs, looks, shape, reason, words):
     asked = replace(plan, rule=replace(plan.rule, looks=looks))
     judged = verdict.judge(asked, shape(runs))

@@ -21,7 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.study.commands import app, arguments
+from cifar_ablations.study.commands import app, arguments, execute
 from cifar_ablations.study.data import synthetic
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
@@ -138,7 +138,7 @@ def test_what_is_wrong_with_the_settings_names_their_option(home: Home, tiny_fol
 
 
 def test_an_error_of_ours_is_not_taken_for_the_users(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "invocation_of", lambda *_: int("not a number of the user's"))
+    monkeypatch.setattr(arguments, "plan_invocation", lambda *_: int("not a number of the user's"))
     with pytest.raises(ValueError, match="invalid literal"):
         _ablate("run")
 
@@ -214,6 +214,18 @@ def test_run_report_and_run_again(home: Home) -> None:
     assert f"Left out: {schema.PLAN_FILE} of run " in damaged.stdout
 
 
+def test_a_training_that_cannot_be_read_is_said_and_trained_again(used_home: Home) -> None:
+    words = ["notebook", "--seeds", "1", "--workers", "1", *TINY]
+    assert "Left out" not in _ablate("run", *words).stdout
+    client = mlflow.MlflowClient(used_home.tracking_uri)
+    (training,) = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.kind = 'training'")
+    client.set_tag(training.info.run_id, schema.SEED, "zero")
+    for command in ("plan", "run"):
+        said = _ablate(command, *words).stdout
+        assert f"Left out: run {training.info.run_id}: the tag seed " in said
+        assert "0 already done" in said
+
+
 LONG = ["notebook", "--seeds=8", *TINY, "--workers=1", "--set=budget.epochs=400"]
 
 
@@ -250,6 +262,22 @@ def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
     assert process.returncode == 130
     assert errors.strip() == app.STOPPED
     _nothing_finished(home)
+
+
+@pytest.mark.parametrize(
+    ("words", "writer"),
+    [
+        (["run", "notebook", "--seeds", "1"], "write_reports"),
+        (["tune", "joint", "--trials", "1"], "write_search_reports"),
+    ],
+)
+def test_ctrl_c_while_the_report_is_written_ends_at_once(
+    used_home: Home, words: list[str], writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, writer, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+    result = _ablate(*words, "--workers=1", *TINY, "--set=budget.epochs=1")
+    assert result.exit_code == 130
+    assert result.stderr.strip() == app.STOPPED
 
 
 def _nothing_finished(home: Home) -> None:

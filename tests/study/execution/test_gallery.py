@@ -48,9 +48,16 @@ def inputs_seen():
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"augmentation": "off"}, {"augmentation": "colour"}, {"mixup": "strong"}, {"cutmix": "on"},
-     {"input_scaling": "pixels"}, {"shuffling": "sorted"}],
-)  # fmt: skip
+    [
+        {},
+        {"augmentation": "off"},
+        {"augmentation": "colour"},
+        {"mixup": "strong"},
+        {"cutmix": "on"},
+        {"input_scaling": "pixels"},
+        {"shuffling": "sorted"},
+    ],
+)
 def test_gallery_shows_what_the_network_is_given(settings, inputs_seen, tiny_data, recipe):
     member = Member(at(recipe, **settings), 3)
     budget = member.recipe.sized.budget

@@ -35,8 +35,10 @@ from cifar_ablations.ablations.record import (
 from cifar_ablations.ablations.training_key import TrainingKey
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import runner
-from cifar_ablations.study.execution.runner import Invocation, Progress, pack, run
-from cifar_ablations.study.execution.workers import Crew, Failed, Started, train_fleets
+from cifar_ablations.study.execution.fleets import Progress
+from cifar_ablations.study.execution.runner import Invocation, run
+from cifar_ablations.study.execution.sizing import pack
+from cifar_ablations.study.execution.workers import Failed, Started, WorkerPool, train_fleets
 from cifar_ablations.study.store import tracking
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.tracking import StoreError, open_store
@@ -51,7 +53,8 @@ FACTS = ProvenanceRecord(commit="unknown", device="cpu")
 def _invocation(recipe: Recipe, data: Dataset, seeds: int = 2, plan: str = "techniques") -> Invocation:
     profile = Profile("tiny", "for tests", recipe.model, recipe.budget, seeds, 0.01)
     made = catalog.make_plan(plan, recipe, profile, tuple(range(seeds)))
-    return Invocation(made, profile, data, torch.device("cpu"), workers=2, command="ablate run techniques")
+    device = torch.device("cpu")
+    return Invocation(made, profile=profile, data=data, device=device, workers=2, command="ablate run techniques")
 
 
 def _client(home: Home) -> mlflow.MlflowClient:
@@ -74,14 +77,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data
     home = Home(put_fresh_store(tmp_path_factory.mktemp("home")))
     invocation = _invocation(recipe, tiny_data, seeds=1)
     shown: list[tuple[int, int]] = []
-    progress = run(invocation, open_store(home), FACTS, lambda p: shown.append((p.epochs_done, p.finished)))
+    progress = run(invocation, open_store(home), FACTS, lambda p: shown.append((p.epochs_done, p.done)))
     return home, invocation, progress, shown
 
 
 def test_every_training_is_in_the_store(finished) -> None:
     home, invocation, progress, shown = finished
     runs = _runs(home)
-    assert len(runs) == 14 == progress.finished
+    assert len(runs) == 14 == progress.done
     assert {r.data.tags[schema.ARM] for r in runs} == {arm.name for arm in invocation.plan.arms}
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert shown[-1] == (progress.epochs_total, 14)
@@ -132,11 +135,11 @@ def test_a_second_call_trains_nothing_and_more_seeds_train_the_rest(finished, ti
     home, invocation, *_ = finished
     store = open_store(home)
     before = {r.info.run_id for r in _runs(home)}
-    assert run(invocation, store, FACTS, _silent).trainings_total == 0
+    assert run(invocation, store, FACTS, _silent).total == 0
     assert len(_runs(home, schema.KIND_PLAN)) == 1
     arms = invocation.plan.arms[0].recipe
     more = run(_invocation(arms, tiny_data, seeds=2), store, FACTS, _silent)
-    assert more.trainings_total == more.finished == 14
+    assert more.total == more.done == 14
     assert {r.data.tags[schema.SEED] for r in _runs(home) if r.info.run_id not in before} == {"1"}
 
 
@@ -202,8 +205,8 @@ def test_an_error_in_a_fleet_is_a_failure_of_its_runs_alone(tmp_path: Path, reci
     assert failed.info.status == "FAILED"
     assert failed.data.tags[schema.OUTCOME] == schema.FAILED
     assert "nonsense" in failed.data.tags["error"]
-    assert run(good, store, FACTS, _silent).finished == 1
-    assert run(bad, store, FACTS, _silent).trainings_total == 1, "a failure is tried again"
+    assert run(good, store, FACTS, _silent).done == 1
+    assert run(bad, store, FACTS, _silent).total == 1, "a failure is tried again"
 
 
 def test_stopping_marks_what_was_in_flight(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
@@ -233,8 +236,8 @@ if __name__ == "__main__":
     with home.locked("a test", print):
         store = open_store(home)
         store.reconcile()
-        show = lambda progress: print(progress.finished, progress.epochs_done, flush=True)
-        run(invocation, store, ProvenanceRecord(), show, save_every=0)
+        show = lambda progress: print(progress.done, progress.epochs_done, flush=True)
+        run(invocation, store, ProvenanceRecord(), show)
 """
 
 
@@ -244,7 +247,8 @@ def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, ti
     script.write_text(KILLED_RUN)
     # The full recipe, those without one technique, and the bare one, twice: four fleets of four for two workers.
     invocation = _invocation(recipe.set("budget.epochs=5"), tiny_data)
-    invocation = replace(invocation, plan=replace(invocation.plan, arms=invocation.plan.arms[:8], claims=()))
+    plan = replace(invocation.plan, arms=invocation.plan.arms[:8], claims=())
+    invocation = replace(invocation, plan=plan, save_every=0)
     assert len(invocation.members()) == 16
     pickled.write_bytes(pickle.dumps(invocation))
     command = [sys.executable, str(script), str(home.folder), str(pickled)]
@@ -264,7 +268,7 @@ def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, ti
     with home.locked("a test", said.append):
         store = open_store(home)
         store.reconcile()
-        run(invocation, store, ProvenanceRecord(), _silent, save_every=0)
+        run(invocation, store, ProvenanceRecord(), _silent)
     assert not said, "the killed coordinator's lock is free"
     runs = _runs(home)
     assert not [r for r in runs if r.info.status == "RUNNING"]
@@ -337,15 +341,15 @@ def test_a_dead_worker_does_not_take_the_others_along(recipe: Recipe, tiny_data:
 
 def test_a_worker_that_died_at_rest_costs_the_fleet_it_is_given_and_no_more(recipe: Recipe, tiny_data: Dataset) -> None:
     assert tiny_data.folder is not None
-    crew = Crew(tiny_data.folder, "cpu", 1)
+    pool = WorkerPool(tiny_data.folder, "cpu", 1)
     try:
-        list(crew.train([[Member(recipe, 0)]]))
-        (resting,) = crew._idle
+        list(pool.train([[Member(recipe, 0)]]))
+        (resting,) = pool._idle
         resting.process.kill()
         resting.process.join()
-        events = [e for e in crew.train([[Member(recipe, 1)], [Member(recipe, 2)]]) if e is not None]
+        events = [e for e in pool.train([[Member(recipe, 1)], [Member(recipe, 2)]]) if e is not None]
     finally:
-        crew.close()
+        pool.close()
     assert [type(e) for e in events[:2]] == [Started, Failed]
     assert events[1].members == (Member(recipe, 1),)
     assert [e.member for e in events if isinstance(e, Outcome)] == [Member(recipe, 2)]
@@ -358,14 +362,15 @@ def test_trainings_of_a_worker_that_stands_still_go_on_under_new_runs(
     name, _ = put_stuck_network(tmp_path, step=10)  # three steps an epoch
     home = Home(put_fresh_store(tmp_path / "home"))
     invocation = _invocation(recipe.set("budget.epochs=6").set(f"model.name={name}"), tiny_data, seeds=1)
-    invocation = replace(invocation, workers=1, plan=replace(invocation.plan, arms=invocation.plan.arms[:2], claims=()))
+    plan = replace(invocation.plan, arms=invocation.plan.arms[:2], claims=())
+    invocation = replace(invocation, workers=1, plan=plan, save_every=0, patience=IMPATIENT)
     shown: list[tuple[int, int]] = []
 
     def show(progress: Progress) -> None:
         shown.append((progress.epochs_done, progress.epochs_total))
 
-    progress = run(invocation, open_store(home), FACTS, show, save_every=0, patience=IMPATIENT)
-    assert (progress.finished, progress.failed) == (2, {})
+    progress = run(invocation, open_store(home), FACTS, show)
+    assert (progress.done, progress.failed) == (2, {})
     assert all(before[0] <= after[0] <= after[1] == 12 for before, after in pairwise(shown))
     assert shown[-1] == (12, 12)
     (sentence,) = progress.stalled
@@ -398,9 +403,10 @@ def test_trainings_that_stand_still_twice_are_named_and_the_others_end(
     stuck, *others = fine.plan.arms[:3]
     name, _ = put_stuck_network(tmp_path, step=5, always=True)
     stuck = replace(stuck, recipe=recipe.set(f"model.name={name}"))
-    invocation = replace(fine, plan=replace(fine.plan, arms=(stuck, *others), claims=()))
-    progress = run(invocation, open_store(home), FACTS, _silent, save_every=1e9, patience=IMPATIENT)
-    assert progress.finished == 2
+    plan = replace(fine.plan, arms=(stuck, *others), claims=())
+    invocation = replace(fine, plan=plan, save_every=1e9, patience=IMPATIENT)
+    progress = run(invocation, open_store(home), FACTS, _silent)
+    assert progress.done == 2
     assert progress.epochs_done == 5 < progress.epochs_total == 6, "the first epoch of the stuck one counts once"
     assert len(progress.stalled) == 1
     ((name, why),) = progress.failed.items()
@@ -462,10 +468,10 @@ def test_training_stops_at_the_first_look_that_is_enough(tmp_path: Path, recipe:
 
     progress = run(invocation, open_store(home), FACTS, _silent, enough=enough)
     assert asked == [10, 20]
-    assert progress.finished == progress.trainings_total == 20
+    assert progress.done == progress.total == 20
     assert {int(r.data.tags[schema.SEED]) for r in _runs(home)} == {s + o for s in range(10) for o in (0, 1000)}
     (parent,) = _runs(home, schema.KIND_PLAN)
     assert parent.info.status == "FINISHED"
     again = run(invocation, open_store(home), FACTS, _silent, enough=lambda: len(_runs(home)) >= 20)
-    assert again.trainings_total == 0
+    assert again.total == 0
     assert len(_runs(home, schema.KIND_PLAN)) == 1

@@ -15,7 +15,7 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution.workers import Crew, Done, Event, Failed, Patience, Stalled, Started, Watch
+from cifar_ablations.study.execution.workers import Done, Event, Failed, Patience, Stalled, Started, Watch, WorkerPool
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
 from tests.standing_still import IMPATIENT, put_stuck_network, send_workers
@@ -24,11 +24,11 @@ TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
 
 
 def _events(
-    crew: Crew,
+    pool: WorkerPool,
     fleets: list[list[Member]],
     checkpoints: Checkpoints | None = None,
 ) -> list[Event]:
-    return [event for event in crew.train(fleets, checkpoints) if event is not None]
+    return [event for event in pool.train(fleets, checkpoints) if event is not None]
 
 
 def _numbers(events: list[Event], member: Member) -> dict[object, str]:
@@ -90,8 +90,8 @@ def test_a_worker_that_stands_still_is_replaced_and_its_fleet_goes_on_bitwise(
     train([wild, *calm], tiny_data, torch.device("cpu"), undisturbed.append)
     stood_still.unlink()
     assert tiny_data.folder is not None
-    with Crew(tiny_data.folder, "cpu", 1, IMPATIENT) as crew:
-        events = _events(crew, [[wild, *calm]], Checkpoints(tmp_path, 0))
+    with WorkerPool(tiny_data.folder, "cpu", 1, IMPATIENT) as pool:
+        events = _events(pool, [[wild, *calm]], Checkpoints(tmp_path, 0))
     (stalled,) = [e for e in events if isinstance(e, Stalled)]
     assert stalled.members == calm, "one that had ended is not trained again"
     assert stalled.why in {f"its worker made no progress for {s} s; it was ended" for s in range(1, 60)}
@@ -114,8 +114,8 @@ def test_a_fleet_that_stands_still_twice_has_failed_and_the_others_go_on(
     stuck = recipe.set(f"model.name={name}")
     fleets = [[Member(stuck, 0), Member(stuck, 1)], [Member(recipe, 0)], [Member(recipe, 1)]]
     assert tiny_data.folder is not None
-    with Crew(tiny_data.folder, "cpu", 1, IMPATIENT) as crew:
-        events = _events(crew, fleets)
+    with WorkerPool(tiny_data.folder, "cpu", 1, IMPATIENT) as pool:
+        events = _events(pool, fleets)
     assert len([e for e in events if isinstance(e, Stalled)]) == 1
     (failed,) = [e for e in events if isinstance(e, Failed)]
     assert failed.members == tuple(fleets[0])
@@ -129,8 +129,8 @@ def test_nobody_is_stuck_because_everybody_slept(recipe: Recipe, tiny_data: Data
     patience = replace(IMPATIENT, floor_seconds=2.0)
     found: list[Event] = []
     quiet = 0
-    with Crew(tiny_data.folder, "cpu", 1, patience) as crew:
-        for event in crew.train([[Member(recipe.set("budget.epochs=20"), 0)]]):
+    with WorkerPool(tiny_data.folder, "cpu", 1, patience) as pool:
+        for event in pool.train([[Member(recipe.set("budget.epochs=20"), 0)]]):
             if event is not None:
                 found.append(event)
                 if isinstance(event, Epoch) and event.epoch == 1:
@@ -146,10 +146,10 @@ def test_nobody_is_stuck_because_everybody_slept(recipe: Recipe, tiny_data: Data
     assert isinstance(found[-1], Done)
 
 
-def test_a_stopped_worker_is_ended_with_the_iterator_and_with_its_crew(recipe: Recipe, tiny_data: Dataset) -> None:
+def test_a_stopped_worker_is_ended_with_the_iterator_and_with_its_pool(recipe: Recipe, tiny_data: Dataset) -> None:
     assert tiny_data.folder is not None
-    crew = Crew(tiny_data.folder, "cpu", 2, IMPATIENT)
-    events = crew.train([[Member(recipe.set("budget.epochs=50"), 0)], [Member(recipe, 1)]])
+    pool = WorkerPool(tiny_data.folder, "cpu", 2, IMPATIENT)
+    events = pool.train([[Member(recipe.set("budget.epochs=50"), 0)], [Member(recipe, 1)]])
     for event in events:
         if isinstance(event, Done):
             break
@@ -157,6 +157,6 @@ def test_a_stopped_worker_is_ended_with_the_iterator_and_with_its_crew(recipe: R
     began = time.monotonic()
     events.close()
     assert len(active_children()) == 1, "the one at rest"
-    crew.close()
+    pool.close()
     assert not active_children()
     assert time.monotonic() - began < 5

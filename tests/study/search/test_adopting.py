@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from cifar_ablations.ablations import adopted, profiles
+from cifar_ablations.ablations import adopted
 from cifar_ablations.ablations.record import AdoptionRecord, ProvenanceRecord, RecipeRecord, SearchOutcomeRecord
-from cifar_ablations.study.commands import tune
-from cifar_ablations.study.commands.tune import SearchRequest, adopt, search_invocation
+from cifar_ablations.study.commands import arguments, tune
+from cifar_ablations.study.commands.arguments import SearchRequest, search_invocation
+from cifar_ablations.study.commands.tune import adopt
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.search.invocation import SearchInvocation
 from cifar_ablations.study.store.home import Home
@@ -20,8 +20,11 @@ from cifar_ablations.study.store.tracking import open_store
 from tests.fresh_store import put_fresh_store
 
 SMALL = (
-    "budget.train_images=80", "budget.validation_images=40", "budget.test_images=60", "budget.precision=fp32",
-)  # fmt: skip
+    "budget.train_images=80",
+    "budget.validation_images=40",
+    "budget.test_images=60",
+    "budget.precision=fp32",
+)
 MINE = adopted.Adopted(
     "mine", RecipeRecord({"dropout": {"p": 0.25}}, {}, AdoptionRecord(search="joint", seeds=(100_001, 100_000)))
 )
@@ -29,7 +32,8 @@ MINE = adopted.Adopted(
 
 @pytest.fixture
 def home(tmp_path: Path, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setattr(tune, "load", lambda *args, **more: tiny_data)
+    for module in (arguments, tune):
+        monkeypatch.setattr(module, "load", lambda *args, **more: tiny_data)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Home(put_fresh_store(tmp_path / "home"))
 
@@ -44,7 +48,7 @@ def _written(folder: Path) -> Path:
 
 def _invocation(home: Home, baseline: str | None) -> SearchInvocation:
     request = SearchRequest(
-        "regularization", profiles.profile("smoke"), torch.device("cpu"), 1, baseline=baseline, settings=SMALL
+        "regularization", profile="smoke", device="cpu", workers=1, baseline=baseline, settings=SMALL
     )
     return search_invocation(home, request, print)
 
@@ -85,11 +89,9 @@ def test_seeds_of_the_baseline_are_not_part_of_the_digest(home: Home) -> None:
 
 
 def test_the_command_asks_for_the_same(home: Home) -> None:
-    request = SearchRequest(
-        "joint", profiles.profile("quick"), torch.device("cpu"), 2, None, "random", "wilcoxon", 3, 4, True, "mine",
-        ("dropout=off", "mixup=on"),
-    )  # fmt: skip
-    assert request.command(12) == (
+    settings = ("dropout=off", "mixup=on")
+    request = SearchRequest("joint", None, "random", "wilcoxon", 3, 4, True, baseline="mine", settings=settings)
+    assert request.command("quick", 12) == (
         "ablate tune joint --profile quick --trials 12 --sampler random --pruner wilcoxon --seed 3 --seeds-per-trial 4 "
         "--pareto --baseline mine --set dropout=off --set mixup=on"
     )

@@ -67,8 +67,8 @@ def test_a_planted_optimum_is_found_and_the_same_seed_draws_the_same(sampler: st
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])
 def test_the_slow_samplers_find_it_too(sampler: str, tmp_path: Path) -> None:
-    definition = Study("two", catalog.notebook_recipe(), (around("optimizer.rate", 0.03, 4.0),
-                  around("weight_decay.strength", 1e-4, 2.0)), 24, sampler=sampler)  # fmt: skip
+    parameters = (around("optimizer.rate", 0.03, 4.0), around("weight_decay.strength", 1e-4, 2.0))
+    definition = Study("two", catalog.notebook_recipe(), parameters, 24, sampler=sampler)
     study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", definition, _settings())
     _carry_out(study)
     assert study.best() is not None

@@ -17,9 +17,10 @@ from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import ProvenanceRecord
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.search.invocation import FIRST_TUNING_SEED, SearchInvocation
 from cifar_ablations.study.search.optuna_study import COUNTED, storage_at
-from cifar_ablations.study.search.search import SearchProgress, carry_out
+from cifar_ablations.study.search.search import carry_out
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.search_log import SearchLog
 from cifar_ablations.study.store.tracking import open_store
@@ -45,7 +46,7 @@ def _tune(home: Home, invocation: SearchInvocation, stop_after: int | None = Non
         seen += 1
         return stop_after is not None and seen > stop_after
 
-    def show(progress: SearchProgress) -> None:
+    def show(progress: Progress) -> None:
         pass
 
     return carry_out(invocation, storage_at(None, home.journal), open_store(home), FACTS, show, stopped)
@@ -75,7 +76,7 @@ def test_every_trial_is_a_run_with_its_knobs_its_number_and_its_state(carried_ou
     home, invocation, _, progress = carried_out
     (trials,) = _studies(home).values()
     runs = {int(r.data.tags[schema.TRIAL]): r for r in _runs(home)}
-    assert len(runs) == len(trials) == progress.trials_done == 10
+    assert len(runs) == len(trials) == progress.done == 10
     states = {TrialState.COMPLETE: ("FINISHED", schema.FINISHED), TrialState.PRUNED: ("KILLED", schema.PRUNED)}
     for trial in trials:
         run = runs[trial.number]
@@ -96,6 +97,12 @@ def test_every_trial_is_a_run_with_its_knobs_its_number_and_its_state(carried_ou
     (parent,) = _runs(home, schema.KIND_SEARCH)
     assert parent.info.status == "FINISHED"
     assert {r.data.tags["mlflow.parentRunId"] for r in runs.values()} == {parent.info.run_id}
+
+
+def test_epochs_that_a_pruned_trial_no_longer_needs_count_as_done(carried_out) -> None:
+    _, invocation, _, progress = carried_out
+    assert progress.pruned
+    assert progress.epochs_done == progress.epochs_total == 10 * invocation.epochs
 
 
 def test_no_trial_has_seen_a_test_image_or_a_seed_of_a_plan(carried_out) -> None:
@@ -124,7 +131,7 @@ def test_the_winner_is_the_best_finished_trial_and_is_told_with_what_it_changes(
 def test_a_second_call_tries_nothing_and_finds_the_same(carried_out) -> None:
     home, invocation, outcome, _ = carried_out
     again, progress = _tune(home, invocation)
-    assert (again, progress.trials_done, progress.trials_total) == (outcome, 0, 0)
+    assert (again, progress.done, progress.total) == (outcome, 0, 0)
     assert len(_runs(home)) == 10
     assert len(_runs(home, schema.KIND_SEARCH)) == 1
 
@@ -138,7 +145,7 @@ def test_a_trial_that_was_told_but_not_written_when_the_power_went_is_written(ca
     (parent,) = _runs(home, schema.KIND_SEARCH)
     store.interrupt(parent.info.run_id)
     _, progress = _tune(home, invocation)
-    assert progress.trials_done == 0
+    assert progress.done == 0
     parents = {r.info.status for r in _runs(home, schema.KIND_SEARCH)}
     assert parents == {"KILLED", "FINISHED"}, "what was found is written by the next call"
     mlflow.MlflowClient(tracking_uri=home.tracking_uri).delete_run(parent.info.run_id)
@@ -193,7 +200,7 @@ def test_trials_of_a_worker_that_stands_still_go_on_in_their_runs(
     )
     storage, store = storage_at(None, home.journal), open_store(home)
     _, progress = carry_out(invocation, storage, store, FACTS, lambda progress: None)
-    assert (progress.trials_done, progress.failed) == (2, {})
+    assert (progress.done, progress.failed) == (2, {})
     assert progress.epochs_done == 2 * invocation.epochs
     (sentence,) = progress.stalled
     names, why = sentence.split(": ")
@@ -223,7 +230,7 @@ def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
     assert len(widened) == 1
     per_study = [len(trials) for trials in _studies(home).values()]
     assert per_study == [2 + widened.pop()] * 7
-    assert progress.trials_done == sum(per_study)
+    assert progress.done == sum(per_study)
     kept, _ = _tune(home, _invocation(recipe, tiny_data, name="retune", trials=1))
     assert kept.winner is None
     assert set(kept.retuned) == {t.name for t in invocation.baseline.techniques if not t.is_off}

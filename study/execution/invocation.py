@@ -1,0 +1,69 @@
+"""What plans and searches have in common when they are invoked: size, data, place, and how they were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.record import DataRecord
+from cifar_ablations.ablations.technique import overrides
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.execution.workers import PATIENCE, Patience, WorkerPool
+from cifar_ablations.study.training import checkpoint, model
+from cifar_ablations.study.training.engine import split
+from cifar_ablations.study.training.fleet import Member
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What an invocation has around its plan or search."""
+
+    profile: Profile
+    data: Dataset
+    device: torch.device
+    workers: int
+    overrides: tuple[str, ...] = ()
+    """What was changed of the notebook's recipe."""
+    command: str = ""
+    """What was typed."""
+    patience: Patience = PATIENCE
+    save_every: float = 20.0
+    """The fewest seconds between two checkpoints of a fleet."""
+
+    def data_record(self) -> DataRecord:
+        """What is logged of the data."""
+        data = self.data
+        return DataRecord(data.name, data.digest, data.source, data.stand_in, tuple(data.classes))
+
+    def pool(self) -> WorkerPool:
+        """The worker processes that train for it."""
+        assert self.data.folder is not None, "workers open the data set from its folder"
+        return WorkerPool(self.data.folder, str(self.device), self.workers, self.patience)
+
+    def epochs_behind(self, folder: Path, members: Iterable[Member]) -> dict[Member, int]:
+        """The members with a checkpoint in the folder that they can go on from, and after how many epochs it is."""
+        saved = checkpoint.find(folder, self.data.digest, self.device)
+        return {m: saved[checkpoint.identity(m)].epoch for m in members if checkpoint.identity(m) in saved}
+
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise AblateError for anything that no training of the recipe on the data could get past."""
+        for technique in recipe.techniques:
+            if overrides(technique, "stop") and not technique.is_off and not recipe.sized.budget.validation_images:
+                raise AblateError(
+                    f"{technique.name} watches the loss on validation images, and budget.validation_images is 0 here; "
+                    f"set {technique.name}=off, or choose a plan that holds some out"
+                )
+        for technique in recipe.techniques:
+            if technique.mirrors and not self.data.mirror_safe:
+                raise AblateError(
+                    f"{technique.name} mirrors images, and {self.data.name} declares that this changes their labels "
+                    f"(mirror_safe = false); set {technique.name}.flip=0, or {technique.name}=off"
+                )
+        model.check(recipe, len(self.data.classes))
+        split(len(self.data.train_labels), Member(recipe, 0))

@@ -1,0 +1,155 @@
+"""Names, times, tables and scripts as every page has them, against the standard library and pandas."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import hashlib
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.record import DataRecord, PlanRecord, ProfileRecord, RuleRecord
+from cifar_ablations.reports.pages import rendering
+from cifar_ablations.reports.reading.load import Logged
+
+
+@given(st.text())
+def test_a_slug_is_a_file_name_anywhere_and_its_own_slug(text: str) -> None:
+    slug = rendering.slug(text)
+    assert re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", slug)
+    assert rendering.slug(slug) == slug
+
+
+def test_a_slug_keeps_what_tells_names_apart() -> None:
+    assert rendering.slug("Levels/Weight_Decay (2)") == "levels-weight_decay-2"
+    assert rendering.slug("¿?") == "unnamed"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1).map("a{}".format),
+            st.floats(-1e6, 1e6),
+        )
+    )
+)
+def test_a_csv_file_comes_back_from_pandas(rows: list[tuple[str, float]]) -> None:
+    frame = pd.DataFrame(rows, columns=["name, quoted", "value"]).astype({"value": float, "name, quoted": str})
+    text = rendering.csv(frame)
+    back = pd.read_csv(io.BytesIO(text), dtype={"name, quoted": str, "value": float}, keep_default_na=False)
+    assert b"\r" not in text
+    assert back["name, quoted"].tolist() == frame["name, quoted"].tolist()
+    np.testing.assert_allclose(back["value"], frame["value"], rtol=1e-7)
+
+
+@given(st.datetimes(datetime(1980, 1, 1), datetime(2100, 1, 1)))
+def test_a_time_is_in_utc_to_the_minute(moment: datetime) -> None:
+    milliseconds = int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+    assert rendering.when(milliseconds) == f"{moment.isoformat(' ', 'minutes')} UTC"
+
+
+def test_a_time_that_is_not_there_is_nothing() -> None:
+    assert rendering.when(float("nan")) == ""
+
+
+@given(st.floats(allow_nan=False))
+def test_a_sort_key_is_the_number_to_nine_digits(value: float) -> None:
+    assert float(rendering.sort_key(value)) == pytest.approx(value, rel=1e-8)
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_what_is_no_number_has_no_sort_key(value: float | None) -> None:
+    assert rendering.sort_key(value) == ""
+
+
+def test_the_script_is_named_by_the_hash_of_what_stands_in_the_page() -> None:
+    script = rendering.sort_script()
+    method, _, digest = script.hash.partition("-")
+    assert base64.b64decode(digest) == hashlib.new(method, str(script.text).encode()).digest()
+
+
+@pytest.mark.parametrize(
+    ("store", "asked", "found"),
+    [
+        ("sqlite:///out/mlflow.db", None, rendering.UI_ADDRESS),
+        ("https://me:secret@runs.example/", None, "https://runs.example"),
+        ("sqlite:///out/mlflow.db", "http://ui.example/sub/", "http://ui.example/sub"),
+    ],
+)
+def test_an_address_is_the_one_asked_for_or_a_servers_without_its_password(
+    store: str, asked: str | None, found: str
+) -> None:
+    assert rendering.address_of(store, asked) == found
+
+
+@pytest.mark.parametrize("asked", ["javascript:alert(1)", "ftp://ui.example", "ui.example"])
+def test_other_addresses_are_refused(asked: str) -> None:
+    with pytest.raises(AblateError, match="must begin with http:// or https://"):
+        rendering.address_of("sqlite:///out/mlflow.db", asked)
+
+
+def _invocation(run_id: str, data_digest: str = "d1", overrides: tuple[str, ...] = ()) -> Logged[PlanRecord]:
+    plan = PlanRecord(
+        name="levels/dropout",
+        question="?",
+        arms=(),
+        seeds=(),
+        rule=RuleRecord(margin=0.005),
+        profile=ProfileRecord("smoke"),
+        data=DataRecord("Own images", data_digest),
+        overrides=overrides,
+    )
+    return Logged(run_id, "1", datetime(2030, 1, 1, tzinfo=UTC), False, {}, plan)
+
+
+def test_the_newest_of_each_question_has_the_plain_name() -> None:
+    asked = [
+        _invocation("newest"),
+        _invocation("changed", overrides=("dropout.p=0.3",)),
+        _invocation("other images of that name", data_digest="d2"),
+        _invocation("older"),
+    ]
+    found = rendering.newest(asked)
+    changed = hashlib.sha256(b"dropout.p=0.3").hexdigest()[:6]
+    plain = "levels-dropout-own-images-smoke"
+    assert {stem: one.run_id for stem, one in found.items()} == {
+        plain: "newest",
+        f"{plain}-{changed}": "changed",
+        f"{plain}-d2": "other images of that name",
+    }
+
+
+def test_a_page_ends_in_one_line_break_and_begins_with_its_markup(tmp_path: Path) -> None:
+    path = rendering.write_html(tmp_path / "page.html", "\n\n<!doctype html>é")
+    assert path.read_bytes() == "<!doctype html>é\n".encode()
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_as_it_was_also_after_an_error(on: bool) -> None:
+    before = gc.isenabled()
+    _collect(on)
+    try:
+        with rendering.uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() is on
+        with pytest.raises(KeyError), rendering.uncollected():
+            raise KeyError
+        assert gc.isenabled() is on
+    finally:
+        _collect(before)
+
+
+def _collect(on: bool) -> None:
+    if on:
+        gc.enable()
+    else:
+        gc.disable()

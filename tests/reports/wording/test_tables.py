@@ -1,0 +1,48 @@
+"""Tables of text: what stands in a cell cannot end it, in Markdown or in LaTeX."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_ablations.reports.wording.tables import LATEX, as_latex, as_markdown
+
+CELLS = st.text(st.sampled_from("ab|\\&%$#_{}~^<>−±→×·\n"), max_size=8)
+ROWS = st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4)
+
+
+def _table(rows: list[tuple[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["Claim", "Seeds"])
+
+
+@given(ROWS)
+def test_a_row_of_markdown_has_as_many_cells_as_the_table(rows: list[tuple[str, str]]) -> None:
+    lines = as_markdown(_table([(a.replace("\\", ""), b.replace("\\", "")) for a, b in rows])).splitlines()
+    assert len(lines) == len(rows) + 2
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in lines)
+
+
+@given(ROWS)
+def test_a_row_of_latex_has_one_ampersand_and_no_comment(rows: list[tuple[str, str]]) -> None:
+    body = as_latex(_table(rows)).partition("\\midrule\n")[2].partition("\\bottomrule")[0].splitlines()
+    assert len(body) == len(rows)
+    for line in body:
+        assert len(re.findall(r"(?<!\\)&", line)) == 1
+        assert re.search(r"(?<!\\)[%#_~^]", line.replace("$_{10}$", "")) is None
+        assert len(re.findall(r"(?<!\\)\{", line)) == len(re.findall(r"(?<!\\)\}", line))
+
+
+def test_every_sign_has_its_own_latex() -> None:
+    assert len(set(LATEX.values())) == len(LATEX)
+    assert r"a $-$1\% \& b$_{10}$" in as_latex(_table([("a −1% & b₁₀", "2")]))
+
+
+def test_a_note_stands_above_markdown_and_in_latex_in_a_row_of_its_own() -> None:
+    table = _table([("a", "2")])
+    assert as_markdown(table, "Only 50 %").startswith("**Only 50 %**\n\n| Claim | Seeds |\n| --- | --- |\n| a | 2 |\n")
+    first, *others = as_latex(table, "Only 50 %").splitlines()
+    assert first == "% Only 50 %"
+    assert r"\multicolumn{2}{l}{Only 50 \%} \\" in others

@@ -1,0 +1,56 @@
+"""What a run says of where it comes from, against what the system and the libraries say themselves."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+
+from cifar_ablations.study.store import provenance as module
+from cifar_ablations.study.store.provenance import environment, processor, provenance, user
+
+CPU = torch.device("cpu")
+
+
+def test_versions_are_those_the_libraries_give_themselves() -> None:
+    facts = provenance(CPU, 3)
+    assert (facts.python, facts.numpy, facts.mlflow) == (platform.python_version(), np.__version__, mlflow.__version__)
+    assert (facts.device, facts.workers, facts.cores) == ("cpu", "3", str(os.cpu_count()))
+    assert all(asdict(facts).values()), "what cannot be known says so"
+
+
+def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    facts = provenance(CPU, 1)
+    assert (facts.commit, facts.dirty) == ("unknown", "unknown")
+
+
+def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance(CPU, 1).commit == "unknown"
+
+
+def test_an_environment_is_of_the_process_that_trains() -> None:
+    facts = environment(CPU, 2)
+    assert (facts.threads, facts.torch) == (2, torch.__version__)
+    assert facts.instructions == torch.backends.cpu.get_cpu_capability()
+
+
+def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody")
+    assert user() == "somebody"
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000 - 1)
+    assert user() == "unknown"
+
+
+def test_a_processor_has_a_name() -> None:
+    assert processor()
