@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
 
@@ -11,6 +12,7 @@ from cifar_ablations.ablations.designs import bare, switched_on
 from cifar_ablations.ablations.metrics import METRICS
 from cifar_ablations.ablations.plan import LOOKS, with_looks
 from cifar_ablations.ablations.profiles import PROFILES, profile
+from cifar_ablations.ablations.record import DataRecord
 
 NOTEBOOK_SECTIONS = (
     "Weight Decay",
@@ -174,3 +176,18 @@ def test_looks_are_part_of_what_a_plan_fixes(way: str) -> None:
     assert plan.seeds == tuple(range(7, 7 + plan.rule.looks[-1]))
     assert plan.digest() != fixed.digest()
     assert (plan.arms, plan.claims, plan.rule.margin) == (fixed.arms, fixed.claims, fixed.rule.margin)
+
+
+@pytest.mark.parametrize("name", catalog.plan_names())
+def test_a_plan_is_logged_whole(name):
+    plan = _plan(name, profile("quick"))
+    data = DataRecord("images", "d" * 16, "an archive", False, ("cat", "dog"))
+    record = plan.record(profile("quick"), data, ("dropout.p=0.2",), "ablate run")
+    for field in fields(plan):
+        kept = getattr(plan, field.name)
+        assert getattr(record, field.name) == (tuple(arm.record() for arm in kept) if field.name == "arms" else kept)
+    assert (record.digest, record.data, record.profile.name) == (plan.digest(), data, "quick")
+    assert (record.overrides, record.command) == (("dropout.p=0.2",), "ablate run")
+    baseline = plan.arms[0].recipe
+    assert (record.model, record.budget) == (str(baseline.model), str(baseline.budget))
+    assert set(record.titles) == set(record.reasons) == {technique.name for technique in baseline.techniques}

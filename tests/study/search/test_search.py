@@ -37,6 +37,22 @@ def _invocation(recipe: Recipe, data: Dataset, **more) -> SearchInvocation:
     return SearchInvocation(baseline=longer, profile=profile, data=data, device=torch.device("cpu"), **given)
 
 
+def test_a_search_is_logged_whole(recipe: Recipe, tiny_data: Dataset) -> None:
+    how = {"pruner": "median", "seed": 3, "seeds_per_trial": 2, "pareto": True}
+    origin = {"baseline_name": "mine", "baseline_seeds": (7,), "overrides": ("dropout.p=0.2",)}
+    asked = _invocation(recipe, tiny_data, **how, **origin, command="ablate tune")
+    record = asked.record()
+    for name in ("name", "trials", "sampler", "pruner", "seed", "seeds", "pareto", "rungs", "epochs"):
+        assert getattr(record, name) == getattr(asked, name)
+    assert (record.overrides, record.command, record.baseline_seeds) == (asked.overrides, "ablate tune", (7,))
+    assert (record.profile, record.data, record.chance) == (asked.profile.record(), asked.data_record(), 0.1)
+    assert (record.model, record.budget) == (str(asked.baseline.model), str(asked.baseline.budget))
+    assert record.baseline.name == "mine"
+    assert (record.baseline.digest, record.baseline.knobs) == (asked.baseline.digest(), asked.baseline.knobs())
+    assert set(record.titles) == set(record.reasons) == {technique.name for technique in recipe.techniques}
+    assert all((record.question, record.digest, record.at_once))
+
+
 def _tune(home: Home, invocation: SearchInvocation, stop_after: int | None = None):
     """A search carried out; asked to stop after so many events, if a number is given."""
     seen = 0
