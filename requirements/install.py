@@ -75,6 +75,8 @@ def install(folder: Path, torch: str, versions: str, cpu_index: str) -> None:
             f"Python {platform.python_version()} is too old; name a newer one, as in make PYTHON=python3.12"
         )
     build = build_for(torch)
+    if versions != "locked":  # whose torch comes from PyPI, with everything else
+        build = PYPI
     check_space(folder, GIGABYTES[build])
     say(
         f"Installing the requirements into {folder} (once): {named(build)}, about {GIGABYTES[build]:g} GB; "

@@ -145,6 +145,20 @@ def test_refusals_are_one_sentence_and_write_nothing(install, words, tmp_path, m
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(("versions", "enough"), [("locked", True), ("lowest", False), ("highest", False)])
+def test_room_is_asked_for_the_build_that_comes(install, versions, enough, tmp_path, monkeypatch, capsys) -> None:
+    """Where the CPU build would do: only locked versions come with it."""
+
+    def reached(folder: Path) -> None:
+        raise install.RefusedError("there is room")
+
+    monkeypatch.setattr(install, "build_for", lambda torch: install.CPU)
+    monkeypatch.setattr(install, "free_gigabytes", lambda folder: 3.0)
+    monkeypatch.setattr(install, "make_environment", reached)
+    assert install.main([str(tmp_path / "new"), "--versions", versions]) == 2
+    assert ("there is room" in capsys.readouterr().err) == enough
+
+
 def pins(name: str) -> dict[str, set[str]]:
     """Package to its versions (several, where platforms differ) in a lock, of which every entry has a hash."""
     found: dict[str, set[str]] = {}
