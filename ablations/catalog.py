@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import cifar_ablations.ablations.plans
 import cifar_ablations.ablations.searches
-import cifar_ablations.ablations.techniques
+from cifar_ablations.ablations.discovery import techniques as techniques
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.plan import Plan, PlanRequest
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import Value
-from cifar_ablations.ablations.technique import Technique
-
-if TYPE_CHECKING:  # a search's parameters are looked up here
-    from cifar_ablations.ablations.search import Rounds
-
-
-@cache
-def techniques() -> dict[str, type[Technique]]:
-    """Every technique by name, in alphabetical order."""
-    found = {}
-    for module_info in pkgutil.iter_modules(cifar_ablations.ablations.techniques.__path__):
-        module = import_module(f"cifar_ablations.ablations.techniques.{module_info.name}")
-        classes = [
-            c
-            for _, c in inspect.getmembers(module, inspect.isclass)
-            if issubclass(c, Technique) and c.__module__ == module.__name__
-        ]
-        assert len(classes) == 1, f"{module.__name__} must define one technique, not {len(classes)}"
-        assert classes[0].name == module_info.name, f"{module.__name__} must be named after its technique"
-        found[module_info.name] = classes[0]
-    return found
+from cifar_ablations.ablations.search import Rounds
 
 
 class PlanModule(Protocol):

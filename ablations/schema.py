@@ -5,10 +5,15 @@ invocation of a plan and carries the artifacts `plan.json` and `gallery.json`; a
 training of one arm with one seed. A parent run of `kind=search` is one invocation of a search and carries
 `search.json` and, once it has ended, `outcome.json`; its child runs (`kind=trial`) are the trials of its studies. A
 parent run of `kind=foundations` is one run of all demonstrations; its child runs (`kind=foundation`) are one each, with
-`demonstration.json` and a CSV file per frame in `frames/`.
+`demonstration.json` and a CSV file per frame in `frames/`. The metrics of trainings are names
+of the store too; each is declared in one entry of `metrics.py`.
 """
 
+# mypy: implicit-reexport
+
 from __future__ import annotations
+
+from cifar_ablations.ablations.metrics import *  # noqa: F403
 
 KIND = "kind"
 KIND_PLAN = "plan"
@@ -77,48 +82,6 @@ of gradients, of weights, and of the update relative to the weights, at the last
 `study.training.diagnostics` has them.
 """
 
-# Metrics logged once per epoch (step = epoch, from 1).
-TRAIN_LOSS = "train/loss"
-VALIDATION_LOSS = "validation/loss"
-VALIDATION_ACCURACY = "validation/accuracy"
-LEARNING_RATE = "learning_rate"
-GRADIENT_NORM = "gradient_norm"
-WEIGHT_NORM = "weight_norm"
-UPDATE_RATIO = "update_ratio"  # norm of the epoch's last update over that of the weights
-IMAGES_PER_SECOND = "images_per_second"
-CURVES = (
-    TRAIN_LOSS,
-    VALIDATION_LOSS,
-    VALIDATION_ACCURACY,
-    LEARNING_RATE,
-    GRADIENT_NORM,
-    WEIGHT_NORM,
-    UPDATE_RATIO,
-    IMAGES_PER_SECOND,
-)
-
-# Metrics logged once, when a run ends. Accuracies and the gap are fractions in [0, 1].
-TEST_ACCURACY = "test/accuracy"
-TEST_LOSS = "test/loss"
-TRAIN_ACCURACY = "train/accuracy"  # in eval mode, without augmentation
-GENERALISATION_GAP = "generalisation_gap"  # train/accuracy - test/accuracy
-SECONDS = "seconds"
-EPOCHS = "epochs"  # trained until the end, which early stopping and divergence bring forward
-ENTROPY = "test/entropy"  # of the predictions, in nats
-CALIBRATION_ERROR = "test/calibration_error"  # expected, over 15 bins
-FIRST_EPOCH_LOSS = "first_epoch/loss"  # train/loss of the first epoch
-ENDINGS = (
-    TEST_ACCURACY,
-    TEST_LOSS,
-    TRAIN_ACCURACY,
-    GENERALISATION_GAP,
-    SECONDS,
-    EPOCHS,
-    ENTROPY,
-    CALIBRATION_ERROR,
-    FIRST_EPOCH_LOSS,
-)
-
 # Metrics of a trial, logged when it ends; its CURVES are means over its seeds.
 OBJECTIVE = "objective"  # mean validation accuracy over seeds at the last epoch, as a fraction
 RUNG = "rung"  # the same at each rung (step = epoch), where the pruner was asked
@@ -127,17 +90,6 @@ RUNG = "rung"  # the same at each rung (step = epoch), where the pruner was aske
 # seconds it took.
 CHECK = "check/"
 CHECKS_HOLDING = "checks_holding"
-
-# Metrics of a network's state, logged when a run ends: INITIAL or FINAL, then what is looked at. Ratios are powers of
-# ten.
-INITIAL, FINAL = "initial/", "final/"
-VARIANCE_RATIO = "variance_ratio"  # last activation function's input to the first one's
-VARIANCE_DRIFT = "variance_drift"  # its absolute value
-GRADIENT_RATIO = "gradient_ratio"  # first weights' gradients to the last ones', root mean squares
-DEAD_UNITS = "dead_units"  # share of units that answer no image
-STATES = tuple(
-    when + what for when in (INITIAL, FINAL) for what in (VARIANCE_RATIO, VARIANCE_DRIFT, GRADIENT_RATIO, DEAD_UNITS)
-)
 
 # Tags of a parent run that say what produced it: commit, versions, device, … are found by this prefix.
 PROVENANCE = "provenance."

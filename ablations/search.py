@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.discovery import techniques
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
@@ -56,7 +56,7 @@ class Parameter:
 def knob_of(name: str) -> Any:
     """The `Knob` of `technique.knob`. Raises AblateError, with what is near, for an unknown one."""
     owner, _, knob = name.partition(".")
-    known = catalog.techniques()
+    known = techniques()
     if owner not in known:
         raise AblateError(f"no technique {owner!r}{did_you_mean(owner, known)}")
     knobs = known[owner].knobs()
@@ -75,7 +75,7 @@ def parameter(name: str, *, when: tuple[str, tuple[Value, ...]] | None = None) -
         return Parameter(name, choices=about.choices, doc=about.doc, when=when)
     if about.search is None:
         raise AblateError(f"{name} does not say in which range a search should look; give it search=(low, high)")
-    default = next(f.default for f in fields(catalog.techniques()[owner]) if f.name == knob)  # type: ignore[arg-type]
+    default = next(f.default for f in fields(techniques()[owner]) if f.name == knob)  # type: ignore[arg-type]
     low, high = about.search
     return Parameter(name, low, high, about.log, isinstance(default, int), doc=about.doc, when=when)
 
@@ -119,7 +119,7 @@ class Study:
             if "." in name:
                 recipe = recipe.with_knob(name, value)
             else:
-                recipe = recipe.with_technique(catalog.techniques()[name].at(str(value)))
+                recipe = recipe.with_technique(techniques()[name].at(str(value)))
         return recipe
 
     def own_values(self) -> dict[str, Value]:

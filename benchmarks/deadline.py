@@ -1,4 +1,4 @@
-"""Time that runs out: what is measured on a borrowed machine has to end by itself."""
+"""A time limit for measurements, which have to end by themselves on a borrowed machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fastest form of a fleet's layers is fastest: forward and backward of K members, layer by layer.
+"""Times the forms that a fleet's layers can take: forward and backward of K members, layer by layer.
 
 `python -m benchmarks.kernels`. The contenders for the network's four convolutions and its hidden layer:
 

@@ -1,4 +1,4 @@
-"""Members trained in fleets on a pool of workers, for a plan or a search: what is reported goes to whoever logs it."""
+"""Trains members in fleets on a pool of workers, for a plan or a search, and passes their reports to a listener."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Progress:
 
 
 class Listener:
-    """What is done about the events of fleets; nothing, unless a method is overridden."""
+    """Receives the events of fleets; each method does nothing unless it is overridden."""
 
     def started(self, event: Started) -> None:
         """A worker has begun a fleet."""

@@ -1,4 +1,4 @@
-"""What the networks of a plan are trained on, as pictures: a few training images at their first visits, arm by arm."""
+"""Pictures of the input of a plan's networks: a few training images in the first epochs, for each input pipeline."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cifar_ablations.ablations.plan import Arm
+from cifar_ablations.ablations.purposes import AUGMENTATION
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import GalleryRecord, PictureRecord
 from cifar_ablations.ablations.technique import Technique, overrides
@@ -50,7 +51,7 @@ def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> GalleryRecord:
 
 
 def pipeline(recipe: Recipe) -> str:
-    """What is done to a recipe's training images, in words; empty for nothing."""
+    """The changes that a recipe makes to its training images, in words; empty for none."""
     doing = [t for t in recipe.techniques if not t.is_off and (overrides(t, "augment") or _mixes_images(t))]
     return ", ".join(t.title if t.level == "on" else f"{t.title} ({_setting(t)})" for t in doing)
 
@@ -93,7 +94,7 @@ def _of_many_classes(indices: list[int], data: Dataset, count: int) -> list[int]
 
 
 def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor | None:
-    """What a member's network gets for one of its training images (an index into the data set) in an epoch (from 0).
+    """A training image as a member's network gets it in an epoch (from 0); index: the image's place in the data set.
 
     uint8 [3, H, W], with the normalisation undone; None where the member's order leaves the image out of the epoch.
     """
@@ -106,7 +107,7 @@ def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor | None
     together = visits[within * budget.batch_size : (within + 1) * budget.batch_size]
     mean, std = scales([member], data, CPU)[member]
     targets = torch.eye(len(data.classes))[data.train_labels[together]]
-    drawn = partial(_drawn, member.seed, epoch * budget.steps_per_epoch + within)
+    drawn = partial(_drawn, member.seed_of(AUGMENTATION), epoch * budget.steps_per_epoch + within)
     images, _ = batch(take(data.train_images, together), targets, member.recipe, (mean, std), drawn)
     return (images[position] * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""What plans and searches have in common when they are invoked: size, data, place, and how they were asked for."""
+"""The parts that invocations of plans and of searches share: profile, data, device, workers and command line."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from cifar_ablations.study.training.fleet import Member
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What an invocation has around its plan or search."""
+    """All of an invocation but its plan or search."""
 
     profile: Profile
     data: Dataset
     device: torch.device
     workers: int
     overrides: tuple[str, ...] = ()
-    """What was changed of the notebook's recipe."""
+    """Changes of the notebook's recipe."""
     command: str = ""
-    """What was typed."""
+    """The command as it was typed."""
     patience: Patience = PATIENCE
     save_every: float = 20.0
     """The fewest seconds between two checkpoints of a fleet."""
 
     def data_record(self) -> DataRecord:
-        """What is logged of the data."""
+        """The record of the data set that is logged."""
         data = self.data
         return DataRecord(data.name, data.digest, data.source, data.stand_in, tuple(data.classes))
 
@@ -52,7 +52,7 @@ class Surroundings:
         return {m: saved[checkpoint.identity(m)].epoch for m in members if checkpoint.identity(m) in saved}
 
     def check_recipe(self, recipe: Recipe) -> None:
-        """Raise AblateError for anything that no training of the recipe on the data could get past."""
+        """Raise AblateError for anything that would stop every training of the recipe on the data."""
         for technique in recipe.techniques:
             if overrides(technique, "stop") and not technique.is_off and not recipe.sized.budget.validation_images:
                 raise AblateError(

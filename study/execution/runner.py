@@ -23,12 +23,12 @@ from cifar_ablations.study.training.fleet import Member
 
 @dataclass(frozen=True)
 class Invocation(Surroundings):
-    """A plan with all that surrounds it."""
+    """A plan with the profile, data, device and workers that it is run with."""
 
     plan: Plan
 
     def record(self) -> PlanRecord:
-        """What is logged before the first training."""
+        """The record of the plan, which is logged before the first training."""
         return self.plan.record(self.profile, self.data_record(), self.overrides, self.command)
 
     def environment(self) -> EnvironmentRecord:
@@ -47,7 +47,7 @@ class Invocation(Surroundings):
         return members
 
     def check(self) -> None:
-        """Raise AblateError for anything that no training of the plan could get past."""
+        """Raise AblateError for anything that would stop every training of an arm."""
         for arm in self.plan.arms:
             self.check_recipe(arm.recipe)
 
@@ -109,7 +109,7 @@ def run(
 
 
 def _gallery(invocation: Invocation) -> GalleryRecord:
-    """What the plan's networks will see, or why that could not be drawn: pictures must not keep a plan from its runs,
+    """Pictures of the networks' input, or why they could not be drawn: pictures must not keep a plan from its runs,
     and a technique that raises an error is reported by its own trainings, which leaves the others theirs.
     """
     seed = invocation.plan.seeds[0]
@@ -149,7 +149,6 @@ class _PlanLog(Listener):
                 self._arms[member],
                 member,
                 self._plan,
-                self._invocation.data,
                 self._environment,
             )
 

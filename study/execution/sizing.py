@@ -1,4 +1,4 @@
-"""How much at once, and in which arithmetic: what is found out by trying on the machine at hand."""
+"""Fleet sizes, arithmetic and durations, from timed trials on the machine at hand."""
 
 from __future__ import annotations
 

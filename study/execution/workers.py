@@ -101,7 +101,7 @@ class Watch:
         self._at_pace = False
 
     def heard(self, message: object) -> None:
-        """A report has come."""
+        """Note that a report has come: the silence is over."""
         self._longest, self.silence = max(self._longest, self.silence), 0.0
         self._at_pace |= isinstance(message, Epoch) and not message.past
 
@@ -299,7 +299,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker is told when it starts."""
+    """The settings that a worker gets when it starts."""
 
     data_folder: Path
     device: str

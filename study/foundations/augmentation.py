@@ -40,9 +40,17 @@ VERSIONS = 9 * 9 * 2
 DRAWS = 4_000
 
 SEGMENTS = {
-    "0": "abcdef", "1": "bc", "2": "abdeg", "3": "abcdg", "4": "bcfg", "5": "acdfg", "6": "acdefg", "7": "abc",
-    "8": "abcdefg", "9": "abcdfg",
-}  # fmt: skip
+    "0": "abcdef",
+    "1": "bc",
+    "2": "abdeg",
+    "3": "abcdg",
+    "4": "bcfg",
+    "5": "acdfg",
+    "6": "acdefg",
+    "7": "abc",
+    "8": "abcdefg",
+    "9": "abcdfg",
+}
 """Digits of seven segments: a above, b and c right, d below, e and f left, g across."""
 PRINTED = ((4, 3, 2, 1), (8, 7, 6, 5), (12, 11, 10, 9), (16, 15, 14, 13))
 
@@ -61,10 +69,14 @@ def half_turned(images: Tensor) -> Tensor:
 def digits() -> Tensor:
     """The ten digits as drawn figures, uint8 [10, 1, 11, 7], 255 where a segment is lit."""
     places = {
-        "a": (slice(1, 2), slice(2, 5)), "g": (slice(5, 6), slice(2, 5)), "d": (slice(9, 10), slice(2, 5)),
-        "f": (slice(2, 5), slice(1, 2)), "b": (slice(2, 5), slice(5, 6)), "e": (slice(6, 9), slice(1, 2)),
+        "a": (slice(1, 2), slice(2, 5)),
+        "g": (slice(5, 6), slice(2, 5)),
+        "d": (slice(9, 10), slice(2, 5)),
+        "f": (slice(2, 5), slice(1, 2)),
+        "b": (slice(2, 5), slice(5, 6)),
+        "e": (slice(6, 9), slice(1, 2)),
         "c": (slice(6, 9), slice(5, 6)),
-    }  # fmt: skip
+    }
     images = torch.zeros(10, 1, 11, 7, dtype=torch.uint8)
     for digit, lit in SEGMENTS.items():
         for segment in lit:
@@ -94,23 +106,52 @@ def run(seed: int) -> Demonstration:
     ours = crop_and_flip(image.expand(64, -1, -1, -1), top, left, flips, 4)
     theirs = torch.stack([_cut_out(image[0], *place) for place in zip(top, left, flips, strict=True)])
     checks = (
-        near("The flip of the 4×4 example is the one printed: equal numbers of 16", 16,
-             int((flipped[0, 0] == torch.tensor(PRINTED)).sum()), 0, prints("the flipped matrix")),
-        near("A flip of the flip is the image itself: pixels that differ", 0,
-             int((mirrored(flipped) != small).sum()), 0),
-        near("The pipeline is a black border, a window cut out of it and a mirror: pixels that differ in 64 images", 0,
-             int((ours != theirs).sum()), 0, says("RandomCrop(32, padding=4), RandomHorizontalFlip()")),
+        near(
+            "The flip of the 4×4 example is the one printed: equal numbers of 16",
+            expected=16,
+            found=int((flipped[0, 0] == torch.tensor(PRINTED)).sum()),
+            tolerance=0,
+            source=prints("the flipped matrix"),
+        ),
+        near(
+            "A flip of the flip is the image itself: pixels that differ", 0, int((mirrored(flipped) != small).sum()), 0
+        ),
+        near(
+            "The pipeline is a black border, a window cut out of it and a mirror: pixels that differ in 64 images",
+            expected=0,
+            found=int((ours != theirs).sum()),
+            tolerance=0,
+            source=says("RandomCrop(32, padding=4), RandomHorizontalFlip()"),
+        ),
         near(f"One image has 9 · 9 · 2 versions: distinct images among {DRAWS:,}", VERSIONS, distinct, 0, CLOSED_FORM),
-        near("A 9 turned by 180 degrees is a 6: pixels that differ", 0,
-             int((half_turned(digits()[9:])[0] != digits()[6]).sum()), 0, says("a flipped 9 may become a 6")),
-        between("A 9 mirrored left to right, the flip of the pipeline, is a 6: pixels that differ", 0,
-                int((mirrored(digits()[9:])[0] != digits()[6]).sum()), None, 0,
-                says("a flipped 9 may become a 6")),
-        near("Mirrored, a 2 and a 5 are each other: how many of the two", 2,
-             (read_mirrored[2] == "5") + (read_mirrored[5] == "2"), 0),
-        near("Digits that keep their label when mirrored: 0 and 8", 2,
-             sum(a == b for a, b in zip(read_mirrored, known, strict=True)), 0),
-    )  # fmt: skip
+        near(
+            "A 9 turned by 180 degrees is a 6: pixels that differ",
+            expected=0,
+            found=int((half_turned(digits()[9:])[0] != digits()[6]).sum()),
+            tolerance=0,
+            source=says("a flipped 9 may become a 6"),
+        ),
+        between(
+            "A 9 mirrored left to right, the flip of the pipeline, is a 6: pixels that differ",
+            expected=0,
+            found=int((mirrored(digits()[9:])[0] != digits()[6]).sum()),
+            low=None,
+            high=0,
+            source=says("a flipped 9 may become a 6"),
+        ),
+        near(
+            "Mirrored, a 2 and a 5 are each other: how many of the two",
+            expected=2,
+            found=(read_mirrored[2] == "5") + (read_mirrored[5] == "2"),
+            tolerance=0,
+        ),
+        near(
+            "Digits that keep their label when mirrored: 0 and 8",
+            expected=2,
+            found=sum(a == b for a, b in zip(read_mirrored, known, strict=True)),
+            tolerance=0,
+        ),
+    )
     return Demonstration(
         name=NAME,
         title=TITLE,
@@ -167,7 +208,7 @@ def _gallery(image: Tensor, named: partial[StepDraws]) -> pd.DataFrame:
 
 
 def _digits(read_as: dict[str, list[str]]) -> pd.DataFrame:
-    """Every digit, as it is and as each change leaves it, and what that is read as."""
+    """Every digit, as it is and after each change, and the digit that the result is read as."""
     changed = {"itself": digits(), "mirrored": mirrored(digits()), "half a turn": half_turned(digits())}
     names = {"itself": [str(d) for d in range(10)], **read_as}
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""What a demonstration returns: tidy frames, statements that were checked, and what they explain elsewhere."""
+"""The result of a demonstration: tidy frames, checked statements, and links to the results that they explain."""
 
 from __future__ import annotations
 

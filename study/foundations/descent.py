@@ -63,19 +63,37 @@ RATES = (0.1, 0.3, 0.9, 1.0)
 BETAS = (0.0, 0.6, 0.9)
 WALKS: tuple[Walk, ...] = (
     *(Walk("square", f"rate {r:g}", "x²", Optimizer(kind="sgd", rate=r), 1.5, 10, (-2.0, 2.0)) for r in RATES),
-    *(Walk("rates", f"from 10, rate {r:g}", WAVE, Optimizer(kind="sgd", rate=r), 10.0, 10, WIDE)
-      for r in (0.3, 1.3, 2.0)),
-    *(Walk("rates", f"from −7, rate {r:g}", WAVE, Optimizer(kind="sgd", rate=r), -7.0, 5, WIDE)
-      for r in (0.5, 2.7, 3.5)),
-    *(Walk("momentum", f"β = {b:g}", WAVE, Optimizer(kind="averaged", rate=1.1, momentum=b), -7.0, 35, WIDE)
-      for b in BETAS),
-    *(Walk("rmsprop", f"γ = {g:g}", WAVE, Optimizer(kind="rmsprop", rate=0.5, second=g), 12.0, 10, WIDE)
-      for g in (0.0, 0.7, 0.9)),
-    *(Walk(figure, f"β₁ = {b1:g}, β₂ = {b2:g}", WAVE, Optimizer(kind=kind, rate=0.7, momentum=b1, second=b2), 15.0, 20,
-           WIDER)
-      for figure, kind in (("adam", "adam_uncorrected"), ("adam_corrected", "adam"))
-      for b1 in BETAS for b2 in BETAS),
-)  # fmt: skip
+    *(
+        Walk("rates", f"from 10, rate {r:g}", WAVE, Optimizer(kind="sgd", rate=r), 10.0, 10, WIDE)
+        for r in (0.3, 1.3, 2.0)
+    ),
+    *(
+        Walk("rates", f"from −7, rate {r:g}", WAVE, Optimizer(kind="sgd", rate=r), -7.0, 5, WIDE)
+        for r in (0.5, 2.7, 3.5)
+    ),
+    *(
+        Walk("momentum", f"β = {b:g}", WAVE, Optimizer(kind="averaged", rate=1.1, momentum=b), -7.0, 35, WIDE)
+        for b in BETAS
+    ),
+    *(
+        Walk("rmsprop", f"γ = {g:g}", WAVE, Optimizer(kind="rmsprop", rate=0.5, second=g), 12.0, 10, WIDE)
+        for g in (0.0, 0.7, 0.9)
+    ),
+    *(
+        Walk(
+            figure=figure,
+            label=f"β₁ = {b1:g}, β₂ = {b2:g}",
+            function=WAVE,
+            optimizer=Optimizer(kind=kind, rate=0.7, momentum=b1, second=b2),
+            start=15.0,
+            steps=20,
+            drawn=WIDER,
+        )
+        for figure, kind in (("adam", "adam_uncorrected"), ("adam_corrected", "adam"))
+        for b1 in BETAS
+        for b2 in BETAS
+    ),
+)
 """Functions, starts, rates and numbers of steps as in the notebook, which draws Adam without its correction."""
 
 
@@ -140,16 +158,33 @@ def _plain(paths: Paths) -> list[CheckRecord]:
     }
     return [
         near("On x² plain descent is at 1.5 · (1 − 2η)ᵗ: largest deviation over four rates", 0, deviation, 1e-12),
-        near("At a rate of 1 it jumps from side to side for ever: |x| after 10 steps", 1.5,
-             abs(paths["square", "rate 1"][-1]), 1e-12),
+        near(
+            "At a rate of 1 it jumps from side to side for ever: |x| after 10 steps",
+            expected=1.5,
+            found=abs(paths["square", "rate 1"][-1]),
+            tolerance=1e-12,
+        ),
         near("From 10 a rate of 0.3 ends in the minimum at 7.27", deep, right[-1], 0.01),
-        near("From −7 a rate of 0.5 is on its way to the shallow minimum at −1.83, and there after 50 steps", shallow,
-             left[-1], 0.01),
-        near("A minimum holds rates below 2 / f″ and no others: the largest at 7.27", 2 / curvature(deep),
-             largest_stable(deep), 0.005),
-        between("Rates of 1.3 and 2 cannot settle there: distance from it after 10 steps, the smaller of both", 0,
-                min(abs(path[-1] - deep) for path in wild.values()), 0.1, None),
-    ]  # fmt: skip
+        near(
+            "From −7 a rate of 0.5 is on its way to the shallow minimum at −1.83, and there after 50 steps",
+            expected=shallow,
+            found=left[-1],
+            tolerance=0.01,
+        ),
+        near(
+            "A minimum holds rates below 2 / f″ and no others: the largest at 7.27",
+            expected=2 / curvature(deep),
+            found=largest_stable(deep),
+            tolerance=0.005,
+        ),
+        between(
+            "Rates of 1.3 and 2 cannot settle there: distance from it after 10 steps, the smaller of both",
+            expected=0,
+            found=min(abs(path[-1] - deep) for path in wild.values()),
+            low=0.1,
+            high=None,
+        ),
+    ]
 
 
 def largest_stable(at: float, precision: float = 0.001) -> float:
@@ -171,15 +206,36 @@ def _averaged(paths: Paths) -> list[CheckRecord]:
     )
     plain = Walk("", "", WAVE, Optimizer(kind="sgd", rate=1.1), -7, 35, WIDE).path()
     return [
-        near("The (1 − β) form is the summing form at (1 − β) times the rate: largest deviation of the paths", 0,
-             summed, 1e-9),
-        near("With β = 0 momentum is plain descent: largest deviation", 0,
-             np.abs(paths["momentum", "β = 0"] - plain).max(), 0, says("β = 0 is gradient descent")),
-        between("β = 0.9 carries the walker over the rise at 1.83 that holds back β = 0: farthest point to the right",
-                minimum(2), paths["momentum", "β = 0.9"].max(), minimum(1), None, says("it keeps moving")),
-        between("Farthest point to the right with β = 0", -minimum(1), paths["momentum", "β = 0"].max(), None,
-                minimum(1), says("it keeps moving")),
-    ]  # fmt: skip
+        near(
+            "The (1 − β) form is the summing form at (1 − β) times the rate: largest deviation of the paths",
+            expected=0,
+            found=summed,
+            tolerance=1e-9,
+        ),
+        near(
+            "With β = 0 momentum is plain descent: largest deviation",
+            expected=0,
+            found=np.abs(paths["momentum", "β = 0"] - plain).max(),
+            tolerance=0,
+            source=says("β = 0 is gradient descent"),
+        ),
+        between(
+            "β = 0.9 carries the walker over the rise at 1.83 that holds back β = 0: farthest point to the right",
+            expected=minimum(2),
+            found=paths["momentum", "β = 0.9"].max(),
+            low=minimum(1),
+            high=None,
+            source=says("it keeps moving"),
+        ),
+        between(
+            "Farthest point to the right with β = 0",
+            expected=-minimum(1),
+            found=paths["momentum", "β = 0"].max(),
+            low=None,
+            high=minimum(1),
+            source=says("it keeps moving"),
+        ),
+    ]
 
 
 def _adaptive(paths: Paths) -> list[CheckRecord]:
@@ -187,15 +243,32 @@ def _adaptive(paths: Paths) -> list[CheckRecord]:
     steps = np.abs(np.diff(paths["rmsprop", "γ = 0"]))
     deviation = max(np.abs(paths[walk.figure, walk.label] - written_out(walk)).max() for walk in WALKS)
     return [
-        near("RMSProp with γ = 0 takes steps of the length of the rate: the one farthest from 0.5", 0.5,
-             farthest(steps, 0.5), 1e-6),
-        near("Adam's first step has the length of the rate, whatever the gradient", 0.7,
-             abs(np.diff(first["adam_corrected"])[0]), 1e-6),
-        near("Without the correction it is (1 − β₁) / √(1 − β₂) of it: 0.32 for 0.9 and 0.9",
-             0.7 * 0.1 / math.sqrt(0.1), abs(np.diff(first["adam"])[0]), 1e-6),
-        near(f"All {len(WALKS)} paths are those of the formulas, worked out a number at a time: largest deviation", 0,
-             deviation, 1e-9, says("the formulas of each optimizer")),
-    ]  # fmt: skip
+        near(
+            "RMSProp with γ = 0 takes steps of the length of the rate: the one farthest from 0.5",
+            expected=0.5,
+            found=farthest(steps, 0.5),
+            tolerance=1e-6,
+        ),
+        near(
+            "Adam's first step has the length of the rate, whatever the gradient",
+            expected=0.7,
+            found=abs(np.diff(first["adam_corrected"])[0]),
+            tolerance=1e-6,
+        ),
+        near(
+            "Without the correction it is (1 − β₁) / √(1 − β₂) of it: 0.32 for 0.9 and 0.9",
+            expected=0.7 * 0.1 / math.sqrt(0.1),
+            found=abs(np.diff(first["adam"])[0]),
+            tolerance=1e-6,
+        ),
+        near(
+            f"All {len(WALKS)} paths are those of the formulas, worked out a number at a time: largest deviation",
+            expected=0,
+            found=deviation,
+            tolerance=1e-9,
+            source=says("the formulas of each optimizer"),
+        ),
+    ]
 
 
 def written_out(walk: Walk) -> list[float]:

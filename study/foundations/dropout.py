@@ -48,16 +48,26 @@ def run(seed: int) -> Demonstration:
     sampled, exact = linear_doubt(weights, P, StepDraws.named(CPU, seed, "foundations", NAME, "linear"))
     drops, keeps = _modes(seed)
     checks += [
-        near("A layer in evaluation mode returns its input: largest difference", 0, keeps, 0,
-             says("evaluation switches dropout off")),
+        near(
+            "A layer in evaluation mode returns its input: largest difference",
+            expected=0,
+            found=keeps,
+            tolerance=0,
+            source=says("evaluation switches dropout off"),
+        ),
         between("In training mode it does not: share of activations changed", 1, drops, 0.999, None, CLOSED_FORM),
-        near("A linear unit's spread over masks has the variance Σ w²x² · p / (1 − p): ratio", 1, sampled / exact,
-             0.05),
+        near(
+            "A linear unit's spread over masks has the variance Σ w²x² · p / (1 − p): ratio", 1, sampled / exact, 0.05
+        ),
         between(
             "Masks at test time disagree more where there was nothing to learn from: ratio of spreads",
-            1, outside / inside, 1.2, None, THEORY,
+            expected=1,
+            found=outside / inside,
+            low=1.2,
+            high=None,
+            source=THEORY,
         ),
-    ]  # fmt: skip
+    ]
     return Demonstration(
         name=NAME,
         title=TITLE,
@@ -97,9 +107,15 @@ def _expectations(seed: int) -> tuple[pd.DataFrame, list[CheckRecord]]:
         for whose, mask in (("engine", ours), ("torch.nn.Dropout", torchs)):
             values = mask.double()
             rows.append(
-                {"p": p, "whose": whose, "mean": float(values.mean()), "variance": float(values.var()),
-                 "zeros": float((values == 0).double().mean()), "largest": float(values.max())}
-            )  # fmt: skip
+                {
+                    "p": p,
+                    "whose": whose,
+                    "mean": float(values.mean()),
+                    "variance": float(values.var()),
+                    "zeros": float((values == 0).double().mean()),
+                    "largest": float(values.max()),
+                }
+            )
     frame = pd.DataFrame(rows)
     engine, torchs_rows = (frame[frame["whose"] == whose] for whose in ("engine", "torch.nn.Dropout"))
     for row in engine.to_dict("records"):
@@ -113,14 +129,22 @@ def _expectations(seed: int) -> tuple[pd.DataFrame, list[CheckRecord]]:
     checks.append(
         near(
             "The engine's masks and torch.nn.Dropout's drop the same share: largest difference, in standard errors",
-            0, np.abs(gaps / errors).max(), SURE, says("an equivalent of nn.Dropout"),
+            expected=0,
+            found=np.abs(gaps / errors).max(),
+            tolerance=SURE,
+            source=says("an equivalent of nn.Dropout"),
         )
-    )  # fmt: skip
+    )
     same = np.abs(engine["largest"].to_numpy() / torchs_rows["largest"].to_numpy() - 1).max()
     checks.append(
-        near("Both scale what they keep alike: largest relative difference", 0, same, 1e-6,
-             says("an equivalent of nn.Dropout"))
-    )  # fmt: skip
+        near(
+            "Both scale what they keep alike: largest relative difference",
+            expected=0,
+            found=same,
+            tolerance=1e-6,
+            source=says("an equivalent of nn.Dropout"),
+        )
+    )
     return frame, checks
 
 
@@ -134,7 +158,7 @@ def _modes(seed: int) -> tuple[float, float]:
 
 
 def linear_doubt(weights: Tensor, p: float, draws: StepDraws) -> tuple[float, float]:
-    """The variance of Σ wᵢmᵢ over 20,000 masks, and what it is: Σ wᵢ² · p / (1 − p)."""
+    """The variance of Σ wᵢmᵢ over 20,000 masks, and its exact value Σ wᵢ² · p / (1 − p)."""
     outputs = inverted_mask(draws.uniform((20_000, len(weights))), p) @ weights
     return float(outputs.var()), float(weights.square().sum() * p / (1 - p))
 

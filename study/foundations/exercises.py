@@ -68,21 +68,35 @@ def run(seed: int) -> Demonstration:
 
 def _answers() -> pd.DataFrame:
     rows = (
-        ("Why does dropout scale what it keeps?",
-         "So that the next layer receives the same sum on average in training as in testing, when nothing is dropped."),
-        ("What do the plots of activation functions and their slopes say?",
-         "How much of a gradient each lets through: a quarter at most, all or nothing, all or a fifth. See chapter 4."),
-        ("How can weights be drawn so that nothing explodes?",
-         "With a variance of one over the number of inputs, or two over it under ReLU. See chapter 5."),
-        ("What does the way back ask for?",
-         "A variance of one over the number of outputs; Xavier's 2 / (inputs + outputs) is between the two, and exact "
-         "for both where they are equal."),
-        ("Why need the test images not be shuffled?",
-         "Nothing is learnt from them, and a mean is the same in any order. In training every step depends on those "
-         "before it."),
-        ("Why are there two sums in the line that computes the penalty?",
-         "One over the tensors of the model, one over the elements of each."),
-    )  # fmt: skip
+        (
+            "Why does dropout scale what it keeps?",
+            "So that the next layer receives the same sum on average in training as in testing, when nothing "
+            "is dropped.",
+        ),
+        (
+            "What do the plots of activation functions and their slopes say?",
+            "How much of a gradient each lets through: a quarter at most, all or nothing, all or a fifth. See "
+            "chapter 4.",
+        ),
+        (
+            "How can weights be drawn so that nothing explodes?",
+            "With a variance of one over the number of inputs, or two over it under ReLU. See chapter 5.",
+        ),
+        (
+            "What does the way back ask for?",
+            "A variance of one over the number of outputs; Xavier's 2 / (inputs + outputs) is between the two, and "
+            "exact for both where they are equal.",
+        ),
+        (
+            "Why need the test images not be shuffled?",
+            "Nothing is learnt from them, and a mean is the same in any order. In training every step depends on those "
+            "before it.",
+        ),
+        (
+            "Why are there two sums in the line that computes the penalty?",
+            "One over the tensors of the model, one over the elements of each.",
+        ),
+    )
     return pd.DataFrame(rows, columns=["question", "answer"])
 
 
@@ -106,11 +120,21 @@ def _of_scaling(frame: pd.DataFrame) -> list[CheckRecord]:
     by_p = frame.pivot(index="p", columns="how", values="share")
     ratio = by_p[UNSCALED].to_numpy() / (1 - by_p.index.to_numpy())
     return [
-        near("Why scale? Without it the next layer receives 1 − p of what it gets in testing: ratio farthest from 1", 1,
-             farthest(ratio), 0.02, CLOSED_FORM),
-        near("With scaling it receives all of it: share farthest from 1", 1, farthest(by_p[SCALED]), 0.02,
-             says("the expected sum stays roughly the same")),
-    ]  # fmt: skip
+        near(
+            "Why scale? Without it the next layer receives 1 − p of what it gets in testing: ratio farthest from 1",
+            expected=1,
+            found=farthest(ratio),
+            tolerance=0.02,
+            source=CLOSED_FORM,
+        ),
+        near(
+            "With scaling it receives all of it: share farthest from 1",
+            expected=1,
+            found=farthest(by_p[SCALED]),
+            tolerance=0.02,
+            source=says("the expected sum stays roughly the same"),
+        ),
+    ]
 
 
 def _orders(seed: int) -> tuple[pd.DataFrame, float]:
@@ -154,15 +178,26 @@ def _train(x: Tensor, labels: Tensor, order: Tensor) -> Tensor:
 def _of_orders(frame: pd.DataFrame, spread: float) -> list[CheckRecord]:
     means = frame.groupby("order")["accuracy"].mean()
     return [
-        near("Why not shuffle for the test? Accuracy over 50 orders of the test examples: highest less lowest", 0,
-             spread, 0, says("unnecessary")),
-        between("For training it matters: accuracy after an epoch in random order less that in the order of classes", 0,
-                means["shuffled"] - means["sorted by class"], 0.05, None, says("an order biases gradients")),
-    ]  # fmt: skip
+        near(
+            "Why not shuffle for the test? Accuracy over 50 orders of the test examples: highest less lowest",
+            expected=0,
+            found=spread,
+            tolerance=0,
+            source=says("unnecessary"),
+        ),
+        between(
+            "For training it matters: accuracy after an epoch in random order less that in the order of classes",
+            expected=0,
+            found=means["shuffled"] - means["sorted by class"],
+            low=0.05,
+            high=None,
+            source=says("an order biases gradients"),
+        ),
+    ]
 
 
 def _directions(seed: int) -> pd.DataFrame:
-    """What a layer of 400 inputs and 100 outputs multiplies the mean square of signals and of gradients by."""
+    """The factors by which a layer of 400 inputs and 100 outputs changes mean squares of signals and of gradients."""
     rows = []
     for name, deviation in WIDTHS.items():
         with seeded(seed, "foundations", NAME, "directions"):
@@ -193,10 +228,15 @@ def _of_directions(frame: pd.DataFrame) -> list[CheckRecord]:
         ): "Xavier's compromise multiplies gradients by 2 · outputs / (inputs + outputs), the other's difference to 2",
     }
     return [
-        near(f"{statement}: factor of the mean square", means[which]["theory"], means[which]["factor"],
-             0.03 * means[which]["theory"], CLOSED_FORM)
+        near(
+            f"{statement}: factor of the mean square",
+            expected=means[which]["theory"],
+            found=means[which]["factor"],
+            tolerance=0.03 * means[which]["theory"],
+            source=CLOSED_FORM,
+        )
         for which, statement in words.items()
-    ]  # fmt: skip
+    ]
 
 
 def _two_sums(seed: int) -> CheckRecord:
@@ -205,5 +245,10 @@ def _two_sums(seed: int) -> CheckRecord:
         layer = torch.nn.Linear(200, 1)
     by_tensor = sum(float(p.detach().double().square().sum()) for p in layer.parameters()) / 2
     whole = torch.cat([p.detach().double().flatten() for p in layer.parameters()])
-    return near("The two sums of the penalty make half the squared norm of all weights as one vector: difference", 0,
-                by_tensor - float(whole @ whole) / 2, 1e-12, CLOSED_FORM)  # fmt: skip
+    return near(
+        "The two sums of the penalty make half the squared norm of all weights as one vector: difference",
+        expected=0,
+        found=by_tensor - float(whole @ whole) / 2,
+        tolerance=1e-12,
+        source=CLOSED_FORM,
+    )

@@ -38,11 +38,21 @@ BEST_LIMIT = 2 / EXAMPLES
 """The λ that ridge regression wants: 2/n times the noise's variance over the weights', which are equal here."""
 
 PRINTED = {
-    0.0: {0: (0.3437, 0.3242), 200: (0.0162, 0.2346), 400: (0.0029, 0.2270), 600: (0.0007, 0.2258),
-          800: (0.0002, 0.2257)},
-    STRONG: {0: (0.5573, 0.2234), 200: (0.0821, 0.0313), 400: (0.0188, 0.0131), 600: (0.0103, 0.0133),
-             800: (0.0091, 0.0143)},
-}  # fmt: skip
+    0.0: {
+        0: (0.3437, 0.3242),
+        200: (0.0162, 0.2346),
+        400: (0.0029, 0.2270),
+        600: (0.0007, 0.2258),
+        800: (0.0002, 0.2257),
+    },
+    STRONG: {
+        0: (0.5573, 0.2234),
+        200: (0.0821, 0.0313),
+        400: (0.0188, 0.0131),
+        600: (0.0103, 0.0133),
+        800: (0.0091, 0.0143),
+    },
+}
 """The notebook's losses by λ and epoch: in training with the penalty, on the test half without it."""
 
 
@@ -112,7 +122,7 @@ def train(data: Problems, first: Tensor, strengths: Sequence[float], epochs: int
 
 
 def ridge(data: Problems, strength: float) -> Tensor:
-    """What minimises the penalised loss for λ > 0, float64 [S, 201]: Xᵀ(XXᵀ + nλ/2 · I)⁻¹y."""
+    """The weights that minimise the penalised loss for λ > 0, float64 [S, 201]: Xᵀ(XXᵀ + nλ/2 · I)⁻¹y."""
     x, y = data.x.double(), data.y.double()
     squares = x @ x.transpose(1, 2) + EXAMPLES * strength / 2 * torch.eye(EXAMPLES, dtype=torch.float64)
     solved: Tensor = torch.linalg.solve(squares, y)
@@ -163,9 +173,9 @@ def run(seed: int) -> Demonstration:
         *(
             predicted(
                 f"λ = {strength:g}: the notebook's {split} loss at epoch 800 is a usual one",
-                PRINTED[strength][800][column],
-                losses.numpy(),
-                prints(f"{PRINTED[strength][800][column]:.4f}"),
+                expected=PRINTED[strength][800][column],
+                draws=losses.numpy(),
+                source=prints(f"{PRINTED[strength][800][column]:.4f}"),
             )
             for strength, course, place in ((0.0, sweep, plain), (STRONG, after, 0))
             for column, (split, losses) in enumerate(
@@ -177,31 +187,52 @@ def run(seed: int) -> Demonstration:
         ),
         predicted(
             "Its training with λ = 5 goes on from the model that λ = 0 left: the loss it starts from is a usual one",
-            PRINTED[STRONG][0][0], after.train[0, :, 0].numpy(), prints("0.5573"),
+            expected=PRINTED[STRONG][0][0],
+            draws=after.train[0, :, 0].numpy(),
+            source=prints("0.5573"),
         ),
         between(
             "From fresh weights it could not start there: share of seeds that start at 0.5573 or below",
-            0, (sweep.train[0, :, strong] <= PRINTED[STRONG][0][0]).float().mean(), None, 0.025, prints("0.5573"),
+            expected=0,
+            found=(sweep.train[0, :, strong] <= PRINTED[STRONG][0][0]).float().mean(),
+            low=None,
+            high=0.025,
+            source=prints("0.5573"),
         ),
         near(
             "Without a penalty the test loss ends where 151 of 201 directions were never learnt",
-            unseen_error(), stuck.mean(), 3 * stuck.std() / SEEDS**0.5, CLOSED_FORM,
+            expected=unseen_error(),
+            found=stuck.mean(),
+            tolerance=3 * stuck.std() / SEEDS**0.5,
+            source=CLOSED_FORM,
         ),
         between(
             "With λ = 5 what separates the weights from ridge regression has shrunk to (1 − 0.005)¹⁰⁰⁰, at most",
-            slowest, left.max(), None, slowest * (1 + 1e-3), CLOSED_FORM,
+            expected=slowest,
+            found=left.max(),
+            low=None,
+            high=slowest * (1 + 1e-3),
+            source=CLOSED_FORM,
         ),
         between(
             "λ = 5 ends with a lower test loss than λ = 0: share of seeds",
-            1, (final[:, strong] < final[:, plain]).float().mean(), 1, None, prints("0.2257 and 0.0143"),
+            expected=1,
+            found=(final[:, strong] < final[:, plain]).float().mean(),
+            low=1,
+            high=None,
+            source=prints("0.2257 and 0.0143"),
         ),
         between("After 1,000 epochs neither no penalty nor the largest is best: the best λ", 5, best, 1, 10, THEORY),
         between(
             "Trained to the end, λ = 0.04 is better than 5, whose virtue is to forget the first weights in time: "
             "difference of test losses",
-            0, (test_errors(data, ridge(data, BEST_LIMIT)) - test_errors(data, limit)).mean(), None, 0, CLOSED_FORM,
+            expected=0,
+            found=(test_errors(data, ridge(data, BEST_LIMIT)) - test_errors(data, limit)).mean(),
+            low=None,
+            high=0,
+            source=CLOSED_FORM,
         ),
-    )  # fmt: skip
+    )
     return Demonstration(
         name=NAME,
         title=TITLE,
@@ -256,7 +287,15 @@ def _printed(courses: dict[float, tuple[Course, int]]) -> pd.DataFrame:
             for split, value, losses in zip(("training", "test"), pair, (course.train, course.test), strict=True):
                 check = predicted("", value, losses[at, :, place].numpy(), "")
                 rows.append(
-                    {"strength": strength, "split": split, "epoch": epoch, "printed": value, "median": check.found,
-                     "low": check.low, "high": check.high, "inside": check.holds}
-                )  # fmt: skip
+                    {
+                        "strength": strength,
+                        "split": split,
+                        "epoch": epoch,
+                        "printed": value,
+                        "median": check.found,
+                        "low": check.low,
+                        "high": check.high,
+                        "inside": check.holds,
+                    }
+                )
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Landscapes: a local minimum, an inflection point and a saddle, and what gradient descent makes of them."""
+"""Landscapes: a local minimum, an inflection point and a saddle, and where gradient descent ends on them."""
 
 from __future__ import annotations
 
@@ -65,23 +65,50 @@ def run(seed: int) -> Demonstration:
     eigenvalues = torch.linalg.eigvalsh(hessian)
     beyond = float(wave(torch.tensor(3.04)))
     checks = (
-        near("The local minimum marked at −0.3 is one: distance to the root of u · tan u = 1", local, LOCAL, 0.05,
-             says("a local minimum at −0.3")),
+        near(
+            "The local minimum marked at −0.3 is one: distance to the root of u · tan u = 1",
+            expected=local,
+            found=LOCAL,
+            tolerance=0.05,
+            source=says("a local minimum at −0.3"),
+        ),
         near("The minimum marked at 1.1 is one", lowest, LOWEST, 0.05, says("the global minimum at 1.1")),
-        between("It is the global one, beyond the part that is drawn too: x·cos(πx) at 3.04 less that at 1.09", 0,
-                beyond - float(wave(torch.tensor(lowest))), 0, None, says("the global minimum at 1.1")),
+        between(
+            "It is the global one, beyond the part that is drawn too: x·cos(πx) at 3.04 less that at 1.09",
+            expected=0,
+            found=beyond - float(wave(torch.tensor(lowest))),
+            low=0,
+            high=None,
+            source=says("the global minimum at 1.1"),
+        ),
         near("Descent from every start ends in one of the two: share", 1, reached.double().mean(), 0),
-        near("The watershed between them is the maximum in between: leftmost start that ends at 1.09", top, right,
-             1.5 * float(starts[1] - starts[0])),
-        near("At x³'s inflection point first and second derivative are zero: larger of both", 0,
-             _derivatives_of_cube(0.0), 0),
-        near("On x³ steps shrink until descent creeps: x after 300 steps is 1 / (3ηt + 1/x₀)",
-             1 / (3 * CUBIC_RATE * CUBIC_STEPS + 1 / CUBIC_START), cubic[-1], 0.005),
+        near(
+            "The watershed between them is the maximum in between: leftmost start that ends at 1.09",
+            expected=top,
+            found=right,
+            tolerance=1.5 * float(starts[1] - starts[0]),
+        ),
+        near(
+            "At x³'s inflection point first and second derivative are zero: larger of both",
+            expected=0,
+            found=_derivatives_of_cube(0.0),
+            tolerance=0,
+        ),
+        near(
+            "On x³ steps shrink until descent creeps: x after 300 steps is 1 / (3ηt + 1/x₀)",
+            expected=1 / (3 * CUBIC_RATE * CUBIC_STEPS + 1 / CUBIC_START),
+            found=cubic[-1],
+            tolerance=0.005,
+        ),
         near("The saddle's curvatures are 2 and −2: their product", -4, eigenvalues.prod(), 1e-6),
-        near("Exactly on the ridge, descent comes to rest on the saddle: distance after 60 steps", 0,
-             math.hypot(still["x"], still["y"]), 1e-5),
+        near(
+            "Exactly on the ridge, descent comes to rest on the saddle: distance after 60 steps",
+            expected=0,
+            found=math.hypot(still["x"], still["y"]),
+            tolerance=1e-5,
+        ),
         near("A start beside the ridge by 0.0001 leaves it, by 1 + 2η per step", 1 + 2 * SADDLE_RATE, factor, 1e-5),
-    )  # fmt: skip
+    )
     grid = torch.linspace(*RANGE, 151, dtype=F64)
     beside = torch.linspace(-2, 2, 101, dtype=F64)
     curves = pd.concat(

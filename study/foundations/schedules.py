@@ -21,8 +21,11 @@ CHAPTER = 8
 BASE = 0.1
 PRINTED = ("0.0000", "0.0500", "0.1000", "0.0962", "0.0854", "0.0691", "0.0500", "0.0309", "0.0146", "0.0038")
 """The rates of the ten steps of warm-up and cosine at a base rate of 0.1."""
-TRAINING = {1: 0.003, 2: 0.003, 4: 0.003, 6: 0.003, 8: 0.003, 10: 0.003, 12: 0.0003, 14: 0.0003, 16: 0.00003,
-            18: 0.00003, 20: 0.00003}  # fmt: skip
+TRAINING = {
+    **dict.fromkeys((1, 2, 4, 6, 8, 10), 0.003),
+    **dict.fromkeys((12, 14), 0.0003),
+    **dict.fromkeys((16, 18, 20), 0.00003),
+}
 """The rate that the notebook prints at the end of an epoch of its training: the next epoch's."""
 
 EPOCHS, STEPS_PER_EPOCH = 20, 20
@@ -47,23 +50,56 @@ def run(seed: int) -> Demonstration:
     shares = [value / constant for name, value in last.items() if name != "constant"]
     share = torch.arange(EPOCHS * STEPS_PER_EPOCH, dtype=torch.float64) / STEPS_PER_EPOCH
     checks = (
-        near("Warm-up and cosine at ten steps: how many of the ten rates are as printed, to the fourth decimal", 10,
-             sum(a == b for a, b in zip(found, PRINTED, strict=True)), 0, prints(" ".join(PRINTED))),
-        near("Milestones after 12 and 16 of 20 epochs: how many of the eleven rates are as printed", 11, agree, 0,
-             prints("LR 0.003, 0.0003, 0.00003")),
-        near("Half a cosine in n steps has a mean of 1/2 + 1/2n", 0.5 + 0.5 / len(share), factors["cosine"].mean(),
-             1e-9),
-        near("Three fifths at 1, a fifth at 0.1 and one at 0.01 have a mean of 0.622", 0.622,
-             factors["multistep"].mean(), 1e-9),
-        near("The exponential one has fallen to 0.01 when it ends: factor of the last epoch times one epoch's", 0.01,
-             factors["exponential"][-1] * 0.01 ** (1 / EPOCHS), 1e-9),
-        near("A constant rate η leaves a mean square of ησ² / (2 − η), for ever", RATE / (2 - RATE),
-             constant, SURE * RATE / (2 - RATE) * (2 / WALKERS) ** 0.5),
-        near("The mean square that each schedule leaves follows v ← (1 − ηₜ)²v + ηₜ²σ²: the ratio farthest from 1", 1,
-             farthest(last[name] / theory[name] for name in last), SURE * (2 / WALKERS) ** 0.5),
-        between("Every schedule that falls leaves less than the constant rate: largest share of it", 1,
-                max(shares), 0, 0.5, says("smaller steps late settle")),
-    )  # fmt: skip
+        near(
+            "Warm-up and cosine at ten steps: how many of the ten rates are as printed, to the fourth decimal",
+            expected=10,
+            found=sum(a == b for a, b in zip(found, PRINTED, strict=True)),
+            tolerance=0,
+            source=prints(" ".join(PRINTED)),
+        ),
+        near(
+            "Milestones after 12 and 16 of 20 epochs: how many of the eleven rates are as printed",
+            expected=11,
+            found=agree,
+            tolerance=0,
+            source=prints("LR 0.003, 0.0003, 0.00003"),
+        ),
+        near(
+            "Half a cosine in n steps has a mean of 1/2 + 1/2n", 0.5 + 0.5 / len(share), factors["cosine"].mean(), 1e-9
+        ),
+        near(
+            "Three fifths at 1, a fifth at 0.1 and one at 0.01 have a mean of 0.622",
+            expected=0.622,
+            found=factors["multistep"].mean(),
+            tolerance=1e-9,
+        ),
+        near(
+            "The exponential one has fallen to 0.01 when it ends: factor of the last epoch times one epoch's",
+            expected=0.01,
+            found=factors["exponential"][-1] * 0.01 ** (1 / EPOCHS),
+            tolerance=1e-9,
+        ),
+        near(
+            "A constant rate η leaves a mean square of ησ² / (2 − η), for ever",
+            expected=RATE / (2 - RATE),
+            found=constant,
+            tolerance=SURE * RATE / (2 - RATE) * (2 / WALKERS) ** 0.5,
+        ),
+        near(
+            "The mean square that each schedule leaves follows v ← (1 − ηₜ)²v + ηₜ²σ²: the ratio farthest from 1",
+            expected=1,
+            found=farthest(last[name] / theory[name] for name in last),
+            tolerance=SURE * (2 / WALKERS) ** 0.5,
+        ),
+        between(
+            "Every schedule that falls leaves less than the constant rate: largest share of it",
+            expected=1,
+            found=max(shares),
+            low=0,
+            high=0.5,
+            source=says("smaller steps late settle"),
+        ),
+    )
     return Demonstration(
         name=NAME,
         title=TITLE,
@@ -75,8 +111,9 @@ def run(seed: int) -> Demonstration:
             "nowhere in particular."
         ),
         frames={
-            "printed": pd.DataFrame({"step": range(10), "printed": [float(p) for p in PRINTED],
-                                     "found": [float(f) for f in found]}),
+            "printed": pd.DataFrame(
+                {"step": range(10), "printed": [float(p) for p in PRINTED], "found": [float(f) for f in found]}
+            ),
             "shapes": pd.concat(
                 [pd.DataFrame({"schedule": n, "epoch": share, "factor": f}) for n, f in factors.items()],
                 ignore_index=True,
@@ -89,11 +126,11 @@ def run(seed: int) -> Demonstration:
             LinkRecord("claims", "warm-up at a high rate", "three times the rate, warm-up and cosine"),
             LinkRecord("levels/schedule", "every schedule of the engine"),
         ),
-    )  # fmt: skip
+    )
 
 
 def _factors(schedule: Schedule, epochs: int, steps_per_epoch: int) -> Tensor:
-    """What the rate is multiplied by at each step, float64 [epochs · steps per epoch]."""
+    """The factor of the rate at each step, float64 [epochs · steps per epoch]."""
     found = schedule.schedule(epochs, steps_per_epoch)
     return torch.ones(epochs * steps_per_epoch, dtype=torch.float64) if found is None else found
 

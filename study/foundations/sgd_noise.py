@@ -63,7 +63,7 @@ def regression(seed: int) -> Regression:
 
 
 def run(seed: int) -> Demonstration:
-    """Gradient noise by batch size, three trainings of equally many steps, and walkers that noise sets free."""
+    """Gradient noise by batch size, trainings of equally many steps, and walkers that leave a local minimum."""
     data = regression(seed)
     noise, bias = gradient_noise(data, seed)
     training = _training(data, seed)
@@ -79,25 +79,73 @@ def run(seed: int) -> Demonstration:
     expected = float(RATE * scatter / (4 * 32))
     free = escapes.set_index("batch")["escaped"]
     checks = (
-        near("The batches of an epoch average to the gradient of all data: largest deviation", 0, bias, 1e-12,
-             CLOSED_FORM),
-        near("Their mean squared distance from it is S² / B · (N − B) / (N − 1): the ratio farthest from 1", 1,
-             farthest(ratios), 0.12, CLOSED_FORM),
-        near("It falls as 1 / B: slope of its logarithm, less what comes of drawing without replacement", -1, slope,
-             0.02, THEORY),
-        near("A full batch has none: share of a single example's", 0,
-             noise.iloc[-1]["mean_square"] / single, 1e-20, says("full batches average all gradients")),
-        near("Batches of 32 drawn anew stay at an excess loss of η tr Σ / 4B: ratio to it", 1, late[ANEW] / expected,
-             0.15, THEORY),
-        between("Single examples stay farther away, by 32 or more: ratio of excess losses", 32,
-                late["single examples"] / late[ANEW], 32, None, THEORY),
-        between("Taking every example once an epoch gets closer than drawing anew: ratio of excess losses", 1,
-                late["batches of 32"] / late[ANEW], 0, 0.9, THEORY),
-        near("Without noise nobody leaves a local minimum: share of walkers", 0, free[EXAMPLES], 0,
-             says("noise can leave local minima")),
-        between("With the noise of single examples most leave it: share of walkers", 1, free[1], 0.5, 1,
-                says("noise can leave local minima")),
-    )  # fmt: skip
+        near(
+            "The batches of an epoch average to the gradient of all data: largest deviation",
+            expected=0,
+            found=bias,
+            tolerance=1e-12,
+            source=CLOSED_FORM,
+        ),
+        near(
+            "Their mean squared distance from it is S² / B · (N − B) / (N − 1): the ratio farthest from 1",
+            expected=1,
+            found=farthest(ratios),
+            tolerance=0.12,
+            source=CLOSED_FORM,
+        ),
+        near(
+            "It falls as 1 / B: slope of its logarithm, less what comes of drawing without replacement",
+            expected=-1,
+            found=slope,
+            tolerance=0.02,
+            source=THEORY,
+        ),
+        near(
+            "A full batch has none: share of a single example's",
+            expected=0,
+            found=noise.iloc[-1]["mean_square"] / single,
+            tolerance=1e-20,
+            source=says("full batches average all gradients"),
+        ),
+        near(
+            "Batches of 32 drawn anew stay at an excess loss of η tr Σ / 4B: ratio to it",
+            expected=1,
+            found=late[ANEW] / expected,
+            tolerance=0.15,
+            source=THEORY,
+        ),
+        between(
+            "Single examples stay farther away, by 32 or more: ratio of excess losses",
+            expected=32,
+            found=late["single examples"] / late[ANEW],
+            low=32,
+            high=None,
+            source=THEORY,
+        ),
+        between(
+            "Taking every example once an epoch gets closer than drawing anew: ratio of excess losses",
+            expected=1,
+            found=late["batches of 32"] / late[ANEW],
+            low=0,
+            high=0.9,
+            source=THEORY,
+        ),
+        near(
+            "Without noise nobody leaves a local minimum: share of walkers",
+            expected=0,
+            found=free[EXAMPLES],
+            tolerance=0,
+            source=says("noise can leave local minima"),
+        ),
+        between(
+            "With the noise of single examples most leave it: share of walkers",
+            expected=1,
+            found=free[1],
+            low=0.5,
+            high=1,
+            source=says("noise can leave local minima"),
+        ),
+    )
     return Demonstration(
         name=NAME,
         title=TITLE,
@@ -136,9 +184,12 @@ def gradient_noise(data: Regression, seed: int) -> tuple[pd.DataFrame, float]:
         if batch == 32:
             bias = float((means.mean(dim=1) - full).abs().max())
         rows.append(
-            {"batch": batch, "mean_square": float((means - full).square().sum(dim=2).mean()),
-             "theory": spread / batch * (EXAMPLES - batch) / (EXAMPLES - 1)}
-        )  # fmt: skip
+            {
+                "batch": batch,
+                "mean_square": float((means - full).square().sum(dim=2).mean()),
+                "theory": spread / batch * (EXAMPLES - batch) / (EXAMPLES - 1),
+            }
+        )
     return pd.DataFrame(rows), bias
 
 

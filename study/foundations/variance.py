@@ -23,10 +23,12 @@ CHAPTER = 5
 SEEDS, OUTPUTS = 199, 10
 FAN_INS = (1, 10, 100, 1_000, 10_000)
 INITIALISATIONS: dict[str, str] = {"N(0, 1)": "normal_1", "Xavier": "xavier_normal", "He": "kaiming_normal"}
-"""What the notebook calls them, and the engine."""
+"""The notebook's names of initialisations, and the engine's."""
 EXPECTED: dict[str, Callable[[int], float]] = {
-    "N(0, 1)": lambda n: n, "Xavier": lambda n: 2 * n / (n + OUTPUTS), "He": lambda n: 2.0,
-}  # fmt: skip
+    "N(0, 1)": lambda n: n,
+    "Xavier": lambda n: 2 * n / (n + OUTPUTS),
+    "He": lambda n: 2.0,
+}
 """The expected variance of outputs by fan-in, for standard normal inputs: n times the weights' variance."""
 PRINTED = {
     "N(0, 1)": (0.010708284564316273, 10.293073654174805, 88.2718734741211, 1365.237548828125, 19736.84375),
@@ -35,10 +37,14 @@ PRINTED = {
 
 WIDTH, DEPTH, STACKS, BATCH = 256, 30, 20, 16
 PER_LAYER: dict[tuple[str, bool], float] = {
-    ("N(0, 1)", False): WIDTH, ("Xavier", False): 1.0, ("He", False): 2.0,
-    ("N(0, 1)", True): WIDTH / 2, ("Xavier", True): 0.5, ("He", True): 1.0,
-}  # fmt: skip
-"""What a layer multiplies the variance before the activation by; ReLU keeps half of the mean square."""
+    ("N(0, 1)", False): WIDTH,
+    ("Xavier", False): 1.0,
+    ("He", False): 2.0,
+    ("N(0, 1)", True): WIDTH / 2,
+    ("Xavier", True): 0.5,
+    ("He", True): 1.0,
+}
+"""The factor by which a layer changes the variance before the activation; ReLU keeps half of the mean square."""
 
 
 def run(seed: int) -> Demonstration:
@@ -55,27 +61,58 @@ def run(seed: int) -> Demonstration:
     rare = float(stats.chi2.cdf((OUTPUTS - 1) * PRINTED["He"][-1] / EXPECTED["He"](FAN_INS[-1]), OUTPUTS - 1))
     checks = (
         *(
-            near(f"{name} at a fan-in of 1,000: mean variance", EXPECTED[name](1_000), values[:, at].mean(),
-                 4 * values[:, at].std() / SEEDS**0.5)
+            near(
+                f"{name} at a fan-in of 1,000: mean variance",
+                expected=EXPECTED[name](1_000),
+                found=values[:, at].mean(),
+                tolerance=4 * values[:, at].std() / SEEDS**0.5,
+            )
             for name, values in measured.items()
         ),
-        between("Of the ten variances that it prints, nearly all are usual ones", 9.5, printed["inside"].sum(), 8, None,
-                prints("ten variances")),
-        predicted("N(0, 1) at a fan-in of 10,000: the variance printed is a usual one", PRINTED["N(0, 1)"][-1],
-                  measured["N(0, 1)"][:, -1],
-                  prints("19736.84")),
-        predicted("He at a fan-in of 10,000: the variance printed is a usual one", PRINTED["He"][-1],
-                  measured["He"][:, -1], prints("0.5858")),
-        near("A variance as low as that one comes up in a share P(χ²₉ / 9 ≤ 0.29) of draws", rare,
-             (measured["He"][:, -1] <= PRINTED["He"][-1]).mean(), 4 * (rare * (1 - rare) / SEEDS) ** 0.5),
-        between("He's variance stays roughly constant: largest mean over smallest", 1,
-                measured["He"].mean(axis=0).max() / measured["He"].mean(axis=0).min(), 1, 2, says("roughly constant")),
+        between(
+            "Of the ten variances that it prints, nearly all are usual ones",
+            expected=9.5,
+            found=printed["inside"].sum(),
+            low=8,
+            high=None,
+            source=prints("ten variances"),
+        ),
+        predicted(
+            "N(0, 1) at a fan-in of 10,000: the variance printed is a usual one",
+            expected=PRINTED["N(0, 1)"][-1],
+            draws=measured["N(0, 1)"][:, -1],
+            source=prints("19736.84"),
+        ),
+        predicted(
+            "He at a fan-in of 10,000: the variance printed is a usual one",
+            expected=PRINTED["He"][-1],
+            draws=measured["He"][:, -1],
+            source=prints("0.5858"),
+        ),
+        near(
+            "A variance as low as that one comes up in a share P(χ²₉ / 9 ≤ 0.29) of draws",
+            expected=rare,
+            found=(measured["He"][:, -1] <= PRINTED["He"][-1]).mean(),
+            tolerance=4 * (rare * (1 - rare) / SEEDS) ** 0.5,
+        ),
+        between(
+            "He's variance stays roughly constant: largest mean over smallest",
+            expected=1,
+            found=measured["He"].mean(axis=0).max() / measured["He"].mean(axis=0).min(),
+            low=1,
+            high=2,
+            source=says("roughly constant"),
+        ),
         *(
-            near(f"{name}, {'with' if relu else 'without'} ReLU: log₁₀ of a layer's factor", math.log10(factor),
-                 per_layer[name, relu], 0.02)
+            near(
+                f"{name}, {'with' if relu else 'without'} ReLU: log₁₀ of a layer's factor",
+                expected=math.log10(factor),
+                found=per_layer[name, relu],
+                tolerance=0.02,
+            )
             for (name, relu), factor in PER_LAYER.items()
         ),
-    )  # fmt: skip
+    )
     return Demonstration(
         name=NAME,
         title=TITLE,
@@ -127,9 +164,15 @@ def _printed(measured: dict[str, np.ndarray]) -> pd.DataFrame:
         for column, value in enumerate(values):
             check = predicted("", value, measured[name][:, column], "")
             rows.append(
-                {"initialisation": name, "fan_in": FAN_INS[column], "printed": value, "low": check.low,
-                 "high": check.high, "inside": check.holds}
-            )  # fmt: skip
+                {
+                    "initialisation": name,
+                    "fan_in": FAN_INS[column],
+                    "printed": value,
+                    "low": check.low,
+                    "high": check.high,
+                    "inside": check.holds,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -142,9 +185,15 @@ def _by_depth(name: str, relu: bool, seed: int) -> pd.DataFrame:
             layers = [SCHEMES[INITIALISATIONS[name]](torch.empty(WIDTH, WIDTH)) for _ in range(DEPTH)]
         for depth, square in enumerate(mean_squares(x, layers, relu), start=1):
             rows.append(
-                {"initialisation": name, "relu": relu, "stack": stack, "depth": depth,
-                 "log10_variance": math.log10(square), "theory": depth_theory(name, relu, depth)}
-            )  # fmt: skip
+                {
+                    "initialisation": name,
+                    "relu": relu,
+                    "stack": stack,
+                    "depth": depth,
+                    "log10_variance": math.log10(square),
+                    "theory": depth_theory(name, relu, depth),
+                }
+            )
     return pd.DataFrame(rows)
 
 

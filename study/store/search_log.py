@@ -15,6 +15,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import (
     ProvenanceRecord,
     SearchOutcomeRecord,
+    SearchParentRecord,
     SearchRecord,
     TrialRecord,
     Value,
@@ -25,7 +26,7 @@ from cifar_ablations.ablations.record import (
 )
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.store import views
-from cifar_ablations.study.store.tracking import Store, data_tags, metrics_at
+from cifar_ablations.study.store.tracking import Store, metrics_at
 
 SEARCH_VIEW = views.grouped(schema.KIND_TRIAL, schema.STUDY, (schema.OBJECTIVE, schema.EPOCHS, schema.SECONDS))
 
@@ -61,15 +62,16 @@ class SearchLog:
 
     def open(self, experiment: str, record: SearchRecord, facts: ProvenanceRecord) -> Parent:
         """A new parent run that carries the search: to be called before the first trial."""
-        tags = {
-            schema.KIND: schema.KIND_SEARCH,
-            schema.SEARCH: record.name,
-            schema.SEARCH_DIGEST: record.digest,
-            schema.PROFILE: record.profile.name,
-            **data_tags(record.data),
-            "mlflow.note.content": f"**{record.question}**\n\n{record.model}; {record.budget}.",
-            **to_tags(facts, schema.PROVENANCE),
-        }
+        begun = SearchParentRecord(
+            search=record.name,
+            search_digest=record.digest,
+            profile=record.profile.name,
+            data=record.data.name,
+            data_digest=record.data.digest,
+            stand_in=record.data.stand_in,
+            note=f"**{record.question}**\n\n{record.model}; {record.budget}.",
+        )
+        tags = {schema.KIND: schema.KIND_SEARCH, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
         run_id = self._store.create_run(experiment, f"{record.name} ({record.profile.name})", tags)
         self._store.client.log_dict(run_id, to_json(record), schema.SEARCH_FILE)
         return Parent(experiment, run_id, record)

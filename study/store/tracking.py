@@ -34,6 +34,7 @@ from cifar_ablations.ablations.record import (
     DataRecord,
     EnvironmentRecord,
     GalleryRecord,
+    PlanParentRecord,
     PlanRecord,
     ProvenanceRecord,
     RecordError,
@@ -61,9 +62,13 @@ PLAN_VIEW = views.grouped(
 )
 
 KINDS = (
-    schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL, schema.KIND_FOUNDATIONS,
+    schema.KIND_PLAN,
+    schema.KIND_TRAINING,
+    schema.KIND_SEARCH,
+    schema.KIND_TRIAL,
+    schema.KIND_FOUNDATIONS,
     schema.KIND_FOUNDATION,
-)  # fmt: skip
+)
 
 STATUSES = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED", schema.INTERRUPTED: "KILLED"}
 """What MLflow calls a run's outcome; FINISHED, where it is not here."""
@@ -82,7 +87,7 @@ class Store:
         self.client = mlflow.MlflowClient(tracking_uri=self.uri)
         self._me = this_process()
 
-    def experiment(self, plan: str, data: Dataset, view: str = PLAN_VIEW) -> str:
+    def experiment(self, plan: str, data: Dataset | DataRecord, view: str = PLAN_VIEW) -> str:
         """The id of the experiment that holds the runs of a plan or search on a data set, with a view of them."""
         name = f"{plan} on {data.name} ({data.digest[:8]})"
         found = self.client.get_experiment_by_name(name)
@@ -157,14 +162,15 @@ class Store:
 
         gallery: what some training images will look like.
         """
-        tags = {
-            schema.KIND: schema.KIND_PLAN,
-            schema.PLAN: plan.name,
-            schema.PROFILE: plan.profile.name,
-            "mlflow.note.content": _note(plan),
-            **data_tags(plan.data),
-            **to_tags(facts, schema.PROVENANCE),
-        }
+        begun = PlanParentRecord(
+            plan=plan.name,
+            profile=plan.profile.name,
+            data=plan.data.name,
+            data_digest=plan.data.digest,
+            stand_in=plan.data.stand_in,
+            note=_note(plan),
+        )
+        tags = {schema.KIND: schema.KIND_PLAN, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
         run_id = self.create_run(experiment, f"{plan.name} ({plan.profile.name})", tags)
         self.client.log_dict(run_id, to_json(plan), schema.PLAN_FILE)
         self.client.log_dict(run_id, to_json(gallery), schema.GALLERY_FILE)
@@ -173,29 +179,21 @@ class Store:
         return run_id
 
     def start(
-        self, experiment: str, parent: str, arm: str, member: Member, plan: PlanRecord, data: Dataset,
+        self,
+        experiment: str,
+        parent: str,
+        arm: str,
+        member: Member,
+        plan: PlanRecord,
         environment: EnvironmentRecord,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """The id of a new child run for one training, with its knobs, its data set, and where it is trained."""
-        begun = RunRecord(
-            digest=member.recipe.digest(),
-            seed=member.seed,
-            data_digest=plan.data.digest,
-            data=plan.data.name,
-            stand_in=plan.data.stand_in,
-            plan=plan.name,
-            profile=plan.profile.name,
-            arm=arm,
-            parent=parent,
-        )
-        tags = {
-            schema.KIND: schema.KIND_TRAINING,
-            **to_tags(begun),
-            **to_tags(environment, schema.ENVIRONMENT),
-        }
+        tags = training_tags(plan, parent, arm, member.recipe.digest(), member.seed)
+        tags |= to_tags(environment, schema.ENVIRONMENT)
         run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags)
         params = [Param(name, str(value)) for name, value in member.recipe.knobs().items()]
         self.client.log_batch(run_id, params=[*params, Param("seed", str(member.seed))])
+        data = plan.data
         tracked = TrackedDataset(
             name=data.name, digest=data.digest, source_type="local", source=json.dumps({"source": data.source})
         )
@@ -290,19 +288,26 @@ def open_store(home: Home) -> Store:
     return store
 
 
+def training_tags(plan: PlanRecord, parent: str, arm: str, recipe: str, seed: int) -> dict[str, str]:
+    """What the run of a training says of itself when it begins; recipe: the digest."""
+    begun = RunRecord(
+        digest=recipe,
+        seed=seed,
+        data_digest=plan.data.digest,
+        data=plan.data.name,
+        stand_in=plan.data.stand_in,
+        plan=plan.name,
+        profile=plan.profile.name,
+        arm=arm,
+        parent=parent,
+    )
+    return {schema.KIND: schema.KIND_TRAINING, **to_tags(begun)}
+
+
 def metrics_at(values: Mapping[str, float], step: int) -> list[Metric]:
     """Metrics of now, at a step."""
     now = int(time.time() * 1000)
     return [Metric(name, value, now, step) for name, value in values.items()]
-
-
-def data_tags(data: DataRecord) -> dict[str, str]:
-    """What a run says of its data."""
-    return {
-        schema.DATA: data.name,
-        schema.DATA_DIGEST: data.digest,
-        schema.STAND_IN: str(data.stand_in).lower(),
-    }
 
 
 def _environment(tags: Mapping[str, str]) -> EnvironmentRecord | None:

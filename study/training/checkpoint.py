@@ -1,7 +1,8 @@
-"""Fleets on disk: where each stood at the end of an epoch, so that a killed run goes on instead of starting over.
+"""Reads and writes fleets on disk, as they stood at the end of an epoch: a killed run goes on from there.
 
 A file holds a whole fleet, its members by recipe digest and seed, and any later fleet may take members out of it: which
-ones a run shares a fleet with changes nothing about it. Arrays and JSON in an npz, read without pickle.
+ones a run shares a fleet with changes nothing about it. It is an npz of arrays, read without pickle; one of them, the
+header, is the JSON of a `FleetRecord`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from cifar_ablations.ablations import record
 from cifar_ablations.ablations.files import PARTIAL, opened_atomically
 from cifar_ablations.study.training.fleet import Member
 
-FORMAT = 1  # raise it when what is written, or what it means, changes
 META = "meta"
+"""The header's name among the arrays."""
 SUFFIX = ".npz"
 READ_ERRORS = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
@@ -36,14 +38,39 @@ def identity(member: Member) -> Identity:
 
 
 @dataclass(frozen=True)
+class MemberRecord:
+    """A member in the header of a file, at its row; 0.1.0 wrote the same fields."""
+
+    identity: Identity
+    seconds: float
+    """Those that its training took so far."""
+    history: list[dict[str, float]]
+    """Of each epoch its metrics, by their names in the store."""
+    layers: list[list[list[float]]]
+    """Of each epoch, norms by layer as `diagnostics.by_layer` has them."""
+
+
+@dataclass(frozen=True)
+class FleetRecord:
+    """The header of a file: all of a fleet but its arrays."""
+
+    epoch: int
+    """The epochs that all members have behind them."""
+    data: str
+    """The digest of the data."""
+    torch: str
+    device: str
+    members: tuple[MemberRecord, ...]
+
+
+@dataclass(frozen=True)
 class Saved:
     """A member on disk: its file, its row of the file's arrays, and the epochs that it has behind it."""
 
     path: Path
     row: int
     epoch: int
-    about: Mapping[str, Any]
-    """JSON values about the member: `seconds`, `history`, `layers`."""
+    about: MemberRecord
 
     def take(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The member's row of every array of its file, and what it has alone (`own.<row>.*`)."""
@@ -69,16 +96,10 @@ def place(device: torch.device) -> dict[str, str]:
     return {"torch": torch.__version__, "device": device.type}
 
 
-def save(
-    path: Path,
-    meta: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
-    members: Sequence[Member],
-    about: Sequence[Mapping[str, Any]],
-) -> None:
-    """Write a fleet's file, whole or not at all; arrays: [K, …], or named own.<row>.<name>; about: JSON values."""
-    described = [{"identity": identity(m), **a} for m, a in zip(members, about, strict=True)]
-    text = json.dumps({"format": FORMAT, "members": described, **meta})
+def save(path: Path, header: FleetRecord, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a fleet's file, whole or not at all; arrays: [K, …], or named own.<row>.<name>."""
+    # Not by `record.to_json`, which copies every number twice: of a large fleet there are half a million.
+    text = json.dumps({**vars(header), "format": record.FORMAT}, default=vars)
     named: dict[str, Any] = {META: np.frombuffer(text.encode(), np.uint8), **arrays}
     with opened_atomically(path) as file:
         np.savez(file, **named)
@@ -87,16 +108,41 @@ def save(
 def find(folder: Path, data_digest: str, device: torch.device) -> dict[Identity, Saved]:
     """Every member that can go on here, at its latest epoch. Files of other data, torch or device are passed over."""
     found: dict[Identity, Saved] = {}
-    wanted = {"format": FORMAT, "data": data_digest, **place(device)}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        meta = _meta(path)
-        if meta is None or any(meta.get(key) != value for key, value in wanted.items()):
+        header = _header(path)
+        if (
+            header is None
+            or header.data != data_digest
+            or place(device)
+            != {
+                "torch": header.torch,
+                "device": header.device,
+            }
+        ):
             continue
-        for row, about in enumerate(meta["members"]):
-            name = (about["identity"][0], about["identity"][1])
-            if name not in found or found[name].epoch < meta["epoch"]:
-                found[name] = Saved(path, row, meta["epoch"], about)
+        for row, about in enumerate(header.members):
+            if about.identity not in found or found[about.identity].epoch < header.epoch:
+                found[about.identity] = Saved(path, row, header.epoch, about)
     return found
+
+
+def take(
+    members: Sequence[Member], saved: Mapping[Identity, Saved], shapes: Mapping[str, tuple[int, ...]]
+) -> list[tuple[MemberRecord, dict[str, np.ndarray]]]:
+    """Each member as it was saved, and its arrays; nothing unless all were saved at one epoch and can be read.
+
+    shapes: of a member's row of the arrays that there must be.
+    """
+    places = [saved[identity(member)] for member in members if identity(member) in saved]
+    if len(places) < len(members) or len({one.epoch for one in places}) > 1:
+        return []
+    try:
+        files = {path: read(path) for path in {one.path for one in places}}
+        taken = [(one.about, one.take(files[one.path])) for one in places]
+    except READ_ERRORS:
+        return []
+    fit = all(arrays[name].shape == shape for _, arrays in taken for name, shape in shapes.items())
+    return taken if fit else []
 
 
 def forget(path: Path) -> None:
@@ -111,20 +157,18 @@ def clean(folder: Path, data_digest: str, done: Iterable[Identity]) -> None:
     """
     done = set(done)
     for path in folder.glob(f"*{SUFFIX}"):
-        meta = _meta(path)
-        if meta is None or (
-            meta["data"] == data_digest and all(tuple(about["identity"]) in done for about in meta["members"])
-        ):
+        header = _header(path)
+        if header is None or (header.data == data_digest and all(one.identity in done for one in header.members)):
             forget(path)
     for path in folder.glob(f"{PARTIAL}*"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
-def _meta(path: Path) -> dict[str, Any] | None:
+def _header(path: Path) -> FleetRecord | None:
+    """A file's header; None where it cannot be read, or is of a newer format."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            meta = json.loads(file[META].tobytes())
-            return meta if meta["members"] and meta["format"] == FORMAT else None
+            return record.from_json(FleetRecord, file[META].tobytes(), str(path))
     except READ_ERRORS:
         return None

@@ -1,11 +1,10 @@
-"""Why a training goes as it does: variances by depth, gradients and weights by layer, mistakes by class.
+"""Looks into networks in training: variances by depth, gradients and weights by layer, mistakes by class.
 
 Cheap enough to be always on: a forward and backward pass of a few images at the start and the end, norms once an epoch.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,14 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cifar_ablations.ablations import schema
 from cifar_ablations.study.training.fleet import Fleet
 
 PROBE_IMAGES = 64
 """Training images, unaugmented, on which activations and gradients are looked at."""
-
-BINS = 15
-"""Of confidence, for the calibration error: Guo et al. 2017 use as many."""
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU)
 
@@ -56,33 +51,6 @@ def probe(network: nn.Module, images: Tensor, targets: Tensor) -> dict[str, np.n
     return {"variance": variance, "mean": mean, "dead": share, "gradient": gradient}
 
 
-def of_probe(found: Mapping[str, np.ndarray], prefix: str) -> dict[str, float]:
-    """Metrics from what `probe` gave, named by a prefix: `initial/` or `final/`.
-
-    Those of activation functions are left out for a network without any, and what is not finite is.
-
-    The variance's ratio is that of the last activation function's input to the first one's, the gradient's that of the
-    first weights to the last ones', both as powers of ten: 0 is even, negative is vanishing along the way.
-    """
-    metrics = {}
-    ratio = _log_ratio(found["variance"][-1:], found["variance"][:1])
-    if math.isfinite(ratio):
-        metrics[prefix + schema.VARIANCE_RATIO] = ratio
-        metrics[prefix + schema.VARIANCE_DRIFT] = abs(ratio)
-    ratio = _log_ratio(found["gradient"][:1], found["gradient"][-1:])
-    if math.isfinite(ratio):
-        metrics[prefix + schema.GRADIENT_RATIO] = ratio
-    if len(found["dead"]) and np.isfinite(found["dead"]).all():
-        metrics[prefix + schema.DEAD_UNITS] = float(found["dead"].mean())
-    return metrics
-
-
-def _log_ratio(upper: np.ndarray, lower: np.ndarray) -> float:
-    if not len(upper) or not (upper[0] > 0 and lower[0] > 0):
-        return math.nan
-    return math.log10(float(upper[0])) - math.log10(float(lower[0]))
-
-
 def layer_names(fleet: Fleet) -> list[str]:
     """The weight tensors (not biases and the like), in the network's order."""
     return [name for name, p in fleet.networks[0].named_parameters() if p.ndim > 1]
@@ -104,25 +72,15 @@ def by_layer(fleet: Fleet, before: Tensor) -> Tensor:
     return torch.stack(rows, dim=2)
 
 
-def of_predictions(logits: Tensor, targets: Tensor) -> tuple[dict[str, float], np.ndarray]:
-    """Entropy and calibration error of predictions, and their confusion matrix, int64 [classes, classes], truth by row.
+def confusion(log_probabilities: Tensor, targets: Tensor) -> np.ndarray:
+    """How many images of each class were taken for which, int64 [classes, classes], truth by row.
 
-    logits: [N, classes]; targets: int64 [N]. The entropy of the predictions is in nats; the expected calibration error
-    (Guo et al. 2017) is the mean distance of confidence and accuracy over equally wide bins of confidence, weighted by
-    the predictions in each.
+    log_probabilities: [N, classes]; targets: int64 [N].
     """
-    classes = logits.shape[1]
-    log_probabilities = F.log_softmax(logits.double(), dim=1)
-    entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
-    confidence, predicted = log_probabilities.exp().max(dim=1)
-    correct = (predicted == targets).double()
-    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
-    zeros = torch.zeros(BINS, dtype=torch.float64, device=logits.device)
-    error = (zeros.index_add(0, bins, confidence) - zeros.index_add(0, bins, correct)).abs().sum() / len(targets)
-    confusion = torch.bincount(targets * classes + predicted, minlength=classes**2)
-    numbers = torch.cat([torch.stack([entropy, error]), confusion.double()]).cpu().numpy()
-    metrics = {schema.ENTROPY: float(numbers[0]), schema.CALIBRATION_ERROR: float(numbers[1])}
-    return metrics, numbers[2:].astype(np.int64).reshape(classes, classes)
+    classes = log_probabilities.shape[1]
+    predicted = log_probabilities.exp().max(dim=1).indices
+    counts: np.ndarray = torch.bincount(targets * classes + predicted, minlength=classes**2).cpu().numpy()
+    return counts.reshape(classes, classes)
 
 
 def as_arrays(

@@ -1,4 +1,4 @@
-"""Members in evaluation mode: their logits, losses and accuracies on chosen images."""
+"""Members in evaluation mode: their logits, losses and accuracies on images that no technique has changed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cifar_ablations.ablations.purposes import SPLIT
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training import diagnostics
 from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.randomness import permutation
 from cifar_ablations.study.training.step import autocast, normalize, take
 
 BATCH = {"cpu": 250, "cuda": 2_000}
+
+KNOWN_IMAGES = 10_000
+"""Training accuracy without augmentation is measured on at most this many of a run's own training images."""
 
 Scales = Mapping[Member, tuple[Tensor, Tensor]]
 
@@ -40,10 +47,10 @@ def predict(
     scales: Scales,
     tick: Callable[[], None],
 ) -> list[Tensor]:
-    """Logits, float32 [N, classes], of the members at these rows, on the images chosen for their seeds.
+    """Logits, float32 [N, classes], of the members at these rows, on the images chosen for their splits.
 
-    images: uint8 [M, 3, H, W]; chosen: int64 [N] of them by seed; scales: as `step.scales` has them; tick: called after
-    every member's batch, as a sign of life.
+    images: uint8 [M, 3, H, W]; chosen: int64 [N] of them by the seed of a split; scales: as `step.scales` has them;
+    tick: called after every member's batch, as a sign of life.
     """
     fleet.train(False)
     members = [fleet.members[row] for row in rows]
@@ -54,7 +61,7 @@ def predict(
         batches: dict[tuple[int, int], Tensor] = {}
         for member in members:
             if (key := _inputs_of(member, scales)) not in batches:
-                some = take(images, chosen[member.seed][start : start + size].to(images.device))
+                some = take(images, chosen[member.seed_of(SPLIT)][start : start + size].to(images.device))
                 batches[key] = normalize(some, *scales[member])
         for index, (row, member) in enumerate(zip(rows, members, strict=True)):
             with autocast(member.recipe.sized.budget.precision, images.device):
@@ -71,5 +78,53 @@ def scores(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Score]:
     return [Score(loss, right) for loss, right in zip(losses, correct, strict=True)]
 
 
+@dataclass
+class Evaluator:
+    """Looks at the members of a fleet, by row, on the images of their budget.
+
+    data: on the fleet's device; splits: by seed, indices of training and validation images, int64 on the CPU; scales:
+    as `step.scales` has them; tick: as in `predict`.
+    """
+
+    fleet: Fleet
+    data: Dataset
+    splits: Mapping[int, tuple[Tensor, Tensor]]
+    scales: Scales
+    tick: Callable[[], None]
+
+    def on_validation_images(self) -> list[Score]:
+        """Of every member."""
+        chosen = {seed: validation for seed, (_, validation) in self.splits.items()}
+        return self._on_training_set(range(len(self.fleet.members)), chosen)
+
+    def on_known_images(self, rows: Sequence[int]) -> list[Score]:
+        """On training images, KNOWN_IMAGES of them at most."""
+        return self._on_training_set(rows, {seed: train[:KNOWN_IMAGES] for seed, (train, _) in self.splits.items()})
+
+    def _on_training_set(self, rows: Sequence[int], chosen: Mapping[int, Tensor]) -> list[Score]:
+        logits = predict(self.fleet, rows, self.data.train_images, chosen, self.scales, self.tick)
+        labels = self.data.train_labels
+        return scores(
+            logits, [labels[chosen[self.fleet.members[row].seed_of(SPLIT)].to(labels.device)] for row in rows]
+        )
+
+    def on_test_images(self, rows: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+        """Logits of the members, as `predict` has them, and the images' classes, int64 [N]."""
+        labels, budget = self.data.test_labels, self.fleet.members[0].recipe.sized.budget
+        drawn = permutation(len(labels), "test images")[: budget.test_images]
+        test = drawn.sort().values.to(labels.device)
+        chosen = dict.fromkeys(self.splits, test)
+        return predict(self.fleet, rows, self.data.test_images, chosen, self.scales, self.tick), labels[test]
+
+    def probe(self, row: int) -> dict[str, np.ndarray]:
+        """`diagnostics.probe` of a member's network on the first of its training images."""
+        member, network, labels = self.fleet.members[row], self.fleet.networks[row], self.data.train_labels
+        network.train(False)
+        chosen = self.splits[member.seed_of(SPLIT)][0][: diagnostics.PROBE_IMAGES].to(labels.device)
+        images = normalize(take(self.data.train_images, chosen), *self.scales[member])
+        with autocast(member.recipe.sized.budget.precision, labels.device):
+            return diagnostics.probe(network, images, labels[chosen])
+
+
 def _inputs_of(member: Member, scales: Scales) -> tuple[int, int]:
-    return member.seed, id(scales[member])
+    return member.seed_of(SPLIT), id(scales[member])

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from cifar_ablations.ablations.purposes import PURPOSES, WEIGHTS
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.training import model
@@ -29,6 +30,17 @@ class Member:
     def digest(self) -> str:
         """The recipe's digest."""
         return self.recipe.digest()
+
+    @cached_property
+    def _seeds(self) -> dict[str, int]:
+        seeds = dict.fromkeys(PURPOSES, self.seed)
+        for technique in self.recipe.techniques:
+            seeds = {purpose: technique.seed_for(purpose, seed) for purpose, seed in seeds.items()}
+        return seeds
+
+    def seed_of(self, purpose: str) -> int:
+        """The seed that its draws for one of PURPOSES are named by: its own, unless the recipe holds that still."""
+        return self._seeds[purpose]
 
 
 class Fleet:
@@ -116,17 +128,18 @@ def initialised(member: Member, classes: int) -> nn.Module:
     Each layer draws from a generator named by the seed and the layer: members of one seed start from the same numbers
     wherever their schemes share them.
     """
-    with seeded(member.seed, "network"):
+    seed = member.seed_of(WEIGHTS)
+    with seeded(seed, "network"):
         network = model.network_of(member.recipe, classes)
     for name, layer in network.named_modules():
         reset = getattr(layer, "reset_parameters", None)
         if reset is None:
             continue
-        with seeded(member.seed, "weights", name):
+        with seeded(seed, "weights", name):
             reset()
         for technique in member.recipe.techniques:
             if overrides(technique, "initialise"):
-                with seeded(member.seed, "weights", name):
+                with seeded(seed, "weights", name):
                     technique.initialise(layer)
     return network
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.update_rule import UpdateRule
 
 
@@ -98,3 +99,14 @@ class FleetOptimizer:
         self.first = self.first[list(rows)]
         self.second = self.second[list(rows)]
         self._lay_out_tables(self.first)
+
+
+def learning_rates(recipe: Recipe) -> Tensor:
+    """The learning rate at every step of a training, float64 [steps]."""
+    budget = recipe.sized.budget
+    rates = torch.full((budget.epochs * budget.steps_per_epoch,), recipe.update_rule().rate, dtype=torch.float64)
+    for technique in recipe.techniques:
+        factors = technique.schedule(budget.epochs, budget.steps_per_epoch)
+        if factors is not None:
+            rates *= factors
+    return rates

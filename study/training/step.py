@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cifar_ablations.ablations.purposes import AUGMENTATION, MASKS, ORDER, SPLIT
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.study.data.dataset import Dataset
@@ -26,8 +27,8 @@ from cifar_ablations.study.training.randomness import StepDraws, halves, permuta
 BRANCHES = 8
 """CUDA streams over which the members of a fleet are spread: parallel branches of the captured graph."""
 
-Shared = tuple[int, tuple[Technique, ...]]
-"""A seed and techniques: members that agree on them share images."""
+Shared = tuple[tuple[int, ...], tuple[Technique, ...]]
+"""Seeds and techniques: members that agree on them share images."""
 
 Slot = tuple[int | str, ...]
 """The name of a draw, to be completed by the step's number."""
@@ -65,13 +66,13 @@ class Stepper:
         self._streams = [torch.cuda.Stream(device) for _ in range(min(BRANCHES, len(members)))] if _on(device) else []
 
     def begin(self, epoch: int, images: Mapping[int, Tensor]) -> None:
-        """Get ready for the steps of an epoch (from 0); images: per seed, its training images, on the CPU.
+        """Get ready for the steps of an epoch (from 0); images: per seed of a split, its training images, on the CPU.
 
         The order of visits and the keys come over in one transfer each.
         """
         steps = self.budget.steps_per_epoch
         numbers = range(epoch * steps, (epoch + 1) * steps)
-        orders = [order(member, images[member.seed], self._labels, epoch) for member in self._visits.values()]
+        orders = [order(m, images[m.seed_of(SPLIT)], self._labels, epoch) for m in self._visits.values()]
         self._orders.copy_(torch.stack(orders))
         keys = [[halves(*name, number) for name in self._slots] for number in numbers]
         self._keys.copy_(torch.tensor(keys, dtype=torch.int32).view(self._keys.shape))
@@ -126,7 +127,7 @@ class Stepper:
 
     def _batch(self, chosen: Tensor, member: Member, draws: Mapping[Slot, Tensor]) -> tuple[Tensor, Tensor]:
         def drawn(technique: Technique) -> StepDraws:
-            return StepDraws(draws[member.seed, technique.name])
+            return StepDraws(draws[member.seed_of(AUGMENTATION), technique.name])
 
         images = take(self.data.train_images, chosen)
         targets = self._one_hot[self.data.train_labels[chosen]]
@@ -232,9 +233,10 @@ def order(member: Member, images: Tensor, labels: Tensor, epoch: int) -> Tensor:
 
     images: int64, its training images; labels: int64, of all images of the data set.
     """
-    shuffled = images[permutation(len(images), member.seed, "order", epoch)]
+    seed = member.seed_of(ORDER)
+    shuffled = images[permutation(len(images), seed, "order", epoch)]
     if techniques := _overriding(member.recipe, "order"):
-        first = images[permutation(len(images), member.seed, "order", 0)]
+        first = images[permutation(len(images), seed, "order", 0)]
         for technique in techniques:
             shuffled = technique.order(shuffled, first, labels)
     return shuffled
@@ -266,12 +268,13 @@ def _overriding(recipe: Recipe, *hooks: str) -> tuple[Technique, ...]:
 
 def _batch_of(member: Member) -> Shared:
     """Members that agree on this are trained on the very same batches."""
-    return member.seed, _overriding(member.recipe, "order", "augment", "standardise", "mix")
+    seeds = tuple(member.seed_of(purpose) for purpose in (SPLIT, ORDER, AUGMENTATION))
+    return seeds, _overriding(member.recipe, "order", "augment", "standardise", "mix")
 
 
 def _order_of(member: Member) -> Shared:
     """Members that agree on this visit the training images in the same order."""
-    return member.seed, _overriding(member.recipe, "order")
+    return (member.seed_of(SPLIT), member.seed_of(ORDER)), _overriding(member.recipe, "order")
 
 
 def _sites(network: torch.nn.Module) -> list[tuple[str, DropoutSite]]:
@@ -287,7 +290,7 @@ def _slots(fleet: Fleet) -> list[Slot]:
     slots: dict[Slot, None] = {}
     for member, network in zip(fleet.members, fleet.networks, strict=True):
         for technique in _overriding(member.recipe, "augment", "mix"):
-            slots[member.seed, technique.name] = None
+            slots[member.seed_of(AUGMENTATION), technique.name] = None
         for technique in _overriding(member.recipe, "mask"):
             for site, _ in _sites(network):
                 slots[_mask_slot(member, technique, site)] = None
@@ -295,7 +298,7 @@ def _slots(fleet: Fleet) -> list[Slot]:
 
 
 def _mask_slot(member: Member, technique: Technique, site: str) -> Slot:
-    return member.seed, member.digest, technique.name, site
+    return member.seed_of(MASKS), member.digest, technique.name, site
 
 
 def _set_masks(member: Member, network: torch.nn.Module, size: int, draws: Mapping[Slot, Tensor]) -> None:

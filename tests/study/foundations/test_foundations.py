@@ -44,9 +44,17 @@ from cifar_ablations.study.training.randomness import StepDraws
 from tests.fresh_store import put_fresh_store
 
 NAMES = [
-    "l2_regression", "dropout", "augmentation", "exploding", "variance", "landscapes", "descent", "schedules",
-    "sgd_noise", "exercises",
-]  # fmt: skip
+    "l2_regression",
+    "dropout",
+    "augmentation",
+    "exploding",
+    "variance",
+    "landscapes",
+    "descent",
+    "schedules",
+    "sgd_noise",
+    "exercises",
+]
 DO_NOT_HOLD = {
     "A 9 mirrored left to right, the flip of the pipeline, is a 6: pixels that differ",
     "He at a fan-in of 10,000: the variance printed is a usual one",
@@ -56,7 +64,7 @@ DO_NOT_HOLD = {
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Demonstration]:
+def results() -> dict[str, Demonstration]:
     """Every demonstration with seed 0; those that draw most with fewer seeds than they have."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(l2_regression, "SEEDS", 39)
@@ -69,8 +77,8 @@ def test_they_are_found_in_the_order_of_the_course() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_all_keep_to(found: dict[str, Demonstration], name: str) -> None:
-    one, module = found[name], demonstrations()[name]
+def test_what_all_keep_to(results: dict[str, Demonstration], name: str) -> None:
+    one, module = results[name], demonstrations()[name]
     assert (one.name, one.title) == (module.NAME, module.TITLE)
     assert one.question.endswith("?")
     assert 2 <= one.idea.count(". ") + 1 <= 4
@@ -97,11 +105,11 @@ def test_which_statements_do_not_hold_with_all_seeds() -> None:
     assert outside[["strength", "split", "epoch"]].to_numpy().tolist() == [[5.0, "test", 200]]
 
 
-def test_which_statements_do_not_hold(found: dict[str, Demonstration]) -> None:
+def test_which_statements_do_not_hold(results: dict[str, Demonstration]) -> None:
     """Without the regression's, for which the fixture has too few seeds."""
     missed = {
         check.statement
-        for name, one in found.items()
+        for name, one in results.items()
         for check in one.checks
         if not check.holds and name != "l2_regression"
     }
@@ -109,13 +117,13 @@ def test_which_statements_do_not_hold(found: dict[str, Demonstration]) -> None:
 
 
 @pytest.mark.parametrize("name", ["exploding", "schedules"])
-def test_a_seed_decides_everything(found: dict[str, Demonstration], name: str) -> None:
+def test_a_seed_decides_everything(results: dict[str, Demonstration], name: str) -> None:
     again = demonstrations()[name].run(0)
     other = demonstrations()[name].run(1)
-    assert again.checks == found[name].checks
-    assert other.checks != found[name].checks
+    assert again.checks == results[name].checks
+    assert other.checks != results[name].checks
     for frame, value in again.frames.items():
-        pd.testing.assert_frame_equal(value, found[name].frames[frame])
+        pd.testing.assert_frame_equal(value, results[name].frames[frame])
 
 
 def test_checks() -> None:
@@ -164,8 +172,8 @@ def test_ridge_regression_is_where_the_penalised_loss_is_flat() -> None:
     assert slope.abs().max() < 1e-12
 
 
-def test_which_printed_losses_are_usual(found: dict[str, Demonstration]) -> None:
-    printed = found["l2_regression"].frames["printed"]
+def test_which_printed_losses_are_usual(results: dict[str, Demonstration]) -> None:
+    printed = results["l2_regression"].frames["printed"]
     assert printed["inside"].sum() >= 18
     end = printed[printed["epoch"] == 800].set_index(["strength", "split"])["printed"].to_dict()
     assert list(end.values()) == [0.0002, 0.2257, 0.0091, 0.0143]
@@ -228,10 +236,13 @@ def test_first_steps_by_hand() -> None:
     plain, averaged, rmsprop, adam, corrected = (
         descent.written_out(next(walk for walk in descent.WALKS if (walk.figure, walk.label) == name))
         for name in (
-            ("rates", "from 10, rate 0.3"), ("momentum", "β = 0.9"), ("rmsprop", "γ = 0.9"),
-            ("adam", "β₁ = 0.9, β₂ = 0.6"), ("adam_corrected", "β₁ = 0.9, β₂ = 0.6"),
+            ("rates", "from 10, rate 0.3"),
+            ("momentum", "β = 0.9"),
+            ("rmsprop", "γ = 0.9"),
+            ("adam", "β₁ = 0.9, β₂ = 0.6"),
+            ("adam_corrected", "β₁ = 0.9, β₂ = 0.6"),
         )
-    )  # fmt: skip
+    )
     slope = 4.7123890  # at 10 the cosine is 0 and the sine −1: 0.15π · 10
     assert plain[1] == pytest.approx(10 - 0.3 * slope)
     assert averaged[1] == pytest.approx(-7 - 1.1 * 0.1 * (-0.98768834 + 3.2986723 * 0.15643447))
@@ -249,11 +260,11 @@ def test_noise_and_schedules_reach_the_walkers() -> None:
     assert some[:, 0].tolist() == [[2, -2], [0, 0]]
 
 
-def test_the_ten_printed_rates(found: dict[str, Demonstration]) -> None:
-    shown = found["schedules"].frames["printed"]
+def test_the_ten_printed_rates(results: dict[str, Demonstration]) -> None:
+    shown = results["schedules"].frames["printed"]
     assert [f"{value:.4f}" for value in shown["found"]] == list(schedules.PRINTED)
     assert schedules.PRINTED[3:6] == ("0.0962", "0.0854", "0.0691")
-    levels = set(found["schedules"].frames["shapes"]["schedule"])
+    levels = set(results["schedules"].frames["shapes"]["schedule"])
     assert levels >= {"constant", "step", "multistep", "exponential", "cosine", "warmup_cosine", "one_cycle"}
 
 

@@ -15,14 +15,20 @@ from tests.reports.conftest import ENVIRONMENT, Writer, planted_runs, small_plan
 @pytest.mark.parametrize(
     ("tag", "value", "said"),
     [
-        (schema.SEED, "zero", "the tag seed input should be a valid integer, unable to parse string as an integer, "
-         "not 'zero'"),
+        (
+            schema.SEED,
+            "zero",
+            "the tag seed input should be a valid integer, unable to parse string as an integer, not 'zero'",
+        ),
         (schema.SEED, None, "the tag seed is missing"),
         (schema.DIGEST, None, "the tag digest is missing"),
-        (schema.STAND_IN, "perhaps", "the tag stand_in input should be a valid boolean, unable to interpret input, "
-         "not 'perhaps'"),
+        (
+            schema.STAND_IN,
+            "perhaps",
+            "the tag stand_in input should be a valid boolean, unable to interpret input, not 'perhaps'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_edited_training_does_not_stop_the_others(tmp_path, tag: str, value: str | None, said: str) -> None:
     writer, plan = Writer(tmp_path), small_plan()
     experiment = writer.experiment("first")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.early_stopping import EarlyStopping
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.training import checkpoint
+from cifar_ablations.study.training.checkpoint import FleetRecord, MemberRecord
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
 
@@ -133,18 +136,46 @@ def test_cleaning_keeps_what_is_still_wanted(recipe: Recipe, tiny_data, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_last_one(recipe: Recipe, tmp_path: Path) -> None:
-    path, member = tmp_path / f"fleet{checkpoint.SUFFIX}", Member(recipe, 0)
-    meta = {"epoch": 1, "data": "d", **checkpoint.place(CPU)}
-    checkpoint.save(path, meta, {"weights": np.ones((1, 3))}, [member], [{}])
+def test_a_failed_write_leaves_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / f"fleet{checkpoint.SUFFIX}"
+    header = FleetRecord(1, "d", "t", "cpu", (MemberRecord(("digest", 0), 1.0, [], []),))
+    checkpoint.save(path, header, {"weights": np.ones((1, 3))})
     with pytest.raises(TypeError):
-        checkpoint.save(path, {"epoch": object()}, {"weights": np.zeros((1, 3))}, [member], [{}])
+        checkpoint.save(path, replace(header, data=object()), {"weights": np.zeros((1, 3))})  # type: ignore[arg-type]
 
     class Unwritable:
         def __array__(self, *_: object, **__: object) -> np.ndarray:
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        checkpoint.save(path, meta, {"weights": Unwritable()}, [member], [{}])  # type: ignore[dict-item]
+        checkpoint.save(path, header, {"weights": Unwritable()})  # type: ignore[dict-item]
     assert list(tmp_path.iterdir()) == [path]
     assert checkpoint.read(path)["weights"].tolist() == [[1, 1, 1]]
+
+
+def test_a_header_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Bitwise, and also what is not finite: a loss on validation images may be."""
+    path, numbers = tmp_path / f"fleet{checkpoint.SUFFIX}", np.random.default_rng(0).standard_normal(100)
+    history = [{"loss": float(number) * 10.0 ** (7 * i - 300)} for i, number in enumerate(numbers[:80])]
+    members = tuple(
+        MemberRecord(("digest", seed), 0.1, [*history, {"loss": loss}], [[numbers.tolist()] * 3] * 81)
+        for seed, loss in enumerate((math.inf, -math.inf, 5e-324))
+    )
+    header = FleetRecord(epoch=81, data="d", members=members, **checkpoint.place(CPU))
+    checkpoint.save(path, header, {"weights": np.ones((3, 3))})
+    saved = checkpoint.find(tmp_path, "d", CPU)
+    assert [(one.about, one.row, one.epoch) for one in saved.values()] == [(m, i, 81) for i, m in enumerate(members)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("epoch", "2"), ("members", [{"identity": ["digest", 0]}]), ("format", 2), ("data", None)]
+)
+def test_a_header_that_is_not_one_is_as_good_as_none(field: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / f"fleet{checkpoint.SUFFIX}"
+    member = {"identity": ["digest", 0], "seconds": 1.0, "history": [], "layers": []}
+    whole = {"format": 1, "epoch": 2, "data": "d", **checkpoint.place(CPU), "members": [member]}
+    for header, count in ((whole, 1), (whole | {field: value}, 0)):
+        np.savez(path, meta=np.frombuffer(json.dumps(header).encode(), np.uint8))
+        assert len(checkpoint.find(tmp_path, "d", CPU)) == count
+    checkpoint.clean(tmp_path, "other data", [])
+    assert not path.exists()

@@ -7,15 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.nn import functional as F
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import metrics, schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.training import diagnostics
-from cifar_ablations.study.training.engine import Outcome, Training, train
+from cifar_ablations.study.training.engine import Training
 from cifar_ablations.study.training.fleet import Member
 
 CPU = torch.device("cpu")
@@ -34,21 +33,21 @@ def _deep(scale: float, activation: type[nn.Module], width: int = 400, depth: in
 @pytest.mark.parametrize(("scale", "per_layer"), [(2**0.5, 1.0), (1.0, 0.5), (2.0, 2.0)])
 def test_variance_goes_with_depth_as_he_et_al_derive(scale: float, per_layer: float) -> None:
     # Under ReLU each layer multiplies the second moment by half the fan-in times the weights' variance.
-    found = diagnostics.probe(_deep(scale, nn.ReLU), torch.randn(64, 3, 32, 32), torch.zeros(64, dtype=torch.int64))
-    assert len(found["variance"]) == 6
-    metrics = diagnostics.of_probe(found, schema.INITIAL)
-    assert metrics[schema.INITIAL + schema.VARIANCE_RATIO] == pytest.approx(5 * math.log10(per_layer), abs=0.35)
-    assert metrics[schema.INITIAL + schema.VARIANCE_DRIFT] == abs(metrics[schema.INITIAL + schema.VARIANCE_RATIO])
+    probed = diagnostics.probe(_deep(scale, nn.ReLU), torch.randn(64, 3, 32, 32), torch.zeros(64, dtype=torch.int64))
+    assert len(probed["variance"]) == 6
+    numbers = metrics.of_network(probed, schema.INITIAL)
+    assert numbers[schema.INITIAL + schema.VARIANCE_RATIO] == pytest.approx(5 * math.log10(per_layer), abs=0.35)
+    assert numbers[schema.INITIAL + schema.VARIANCE_DRIFT] == abs(numbers[schema.INITIAL + schema.VARIANCE_RATIO])
 
 
 def test_gradients_vanish_under_sigmoid_and_are_those_of_backward() -> None:
     images, targets = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
     network = _deep(1.0, nn.Sigmoid)
-    found = diagnostics.probe(network, images, targets)
+    probed = diagnostics.probe(network, images, targets)
     F.cross_entropy(network(images), targets).backward()
     expected = [float(p.grad.square().mean().sqrt()) for p in network.parameters() if p.grad is not None]
-    np.testing.assert_allclose(found["gradient"], expected, rtol=1e-5)
-    ratio = diagnostics.of_probe(found, schema.INITIAL)[schema.INITIAL + schema.GRADIENT_RATIO]
+    np.testing.assert_allclose(probed["gradient"], expected, rtol=1e-5)
+    ratio = metrics.of_network(probed, schema.INITIAL)[schema.INITIAL + schema.GRADIENT_RATIO]
     assert ratio == pytest.approx(math.log10(expected[0] / expected[-1]))
     assert ratio < -2
 
@@ -59,35 +58,20 @@ def test_dead_units_are_counted() -> None:
     with torch.no_grad():
         linear.bias.copy_(torch.tensor([-1.0, -2, -3, 1, 1, 1, 1, 1]))
     network = nn.Sequential(nn.Flatten(), linear, nn.ReLU(), nn.Linear(8, 10))
-    found = diagnostics.probe(network, torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
-    assert diagnostics.of_probe(found, schema.FINAL)[schema.FINAL + schema.DEAD_UNITS] == pytest.approx(3 / 8)
+    probed = diagnostics.probe(network, torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
+    assert metrics.of_network(probed, schema.FINAL)[schema.FINAL + schema.DEAD_UNITS] == pytest.approx(3 / 8)
 
 
 def test_a_network_without_activation_modules_has_no_such_metrics() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    found = diagnostics.probe(network, torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
-    assert set(diagnostics.of_probe(found, schema.FINAL)) == {schema.FINAL + schema.GRADIENT_RATIO}
+    probed = diagnostics.probe(network, torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
+    assert set(metrics.of_network(probed, schema.FINAL)) == {schema.FINAL + schema.GRADIENT_RATIO}
 
 
-def test_entropy_and_confusion_are_scipys_and_sklearns() -> None:
-    logits, targets = 3 * torch.randn(500, 7), torch.randint(0, 7, (500,))
-    metrics, confusion = diagnostics.of_predictions(logits, targets)
-    probabilities = F.softmax(logits.double(), dim=1).numpy()
-    assert metrics[schema.ENTROPY] == pytest.approx(stats.entropy(probabilities, axis=1).mean())
-    assert np.array_equal(confusion, confusion_matrix(targets, logits.argmax(dim=1), labels=range(7)))
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets.numpy()
-    expected = 0.0
-    for i in range(15):
-        inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
-        if inside.any():
-            expected += inside.mean() * abs(confidence[inside].mean() - correct[inside].mean())
-    assert metrics[schema.CALIBRATION_ERROR] == pytest.approx(expected)
-
-
-def test_a_perfectly_calibrated_answer_has_no_error() -> None:
-    probabilities = torch.tensor([0.8, 0.2]).log().expand(1000, 2)
-    targets = (torch.arange(1000) % 5 == 0).long()
-    assert diagnostics.of_predictions(probabilities, targets)[0][schema.CALIBRATION_ERROR] == pytest.approx(0, abs=1e-6)
+def test_confusion_is_sklearns() -> None:
+    log_probabilities, targets = F.log_softmax(3 * torch.randn(500, 7), dim=1), torch.randint(0, 7, (500,))
+    confusion = diagnostics.confusion(log_probabilities, targets)
+    assert np.array_equal(confusion, confusion_matrix(targets, log_probabilities.argmax(dim=1), labels=range(7)))
 
 
 def test_norms_by_layer_add_up_to_the_whole(recipe: Recipe, tiny_data) -> None:
@@ -96,27 +80,13 @@ def test_norms_by_layer_add_up_to_the_whole(recipe: Recipe, tiny_data) -> None:
     training._stepper.begin(0, training._images())
     training.fleet.train(True)
     training._stepper.run(0)
-    found = diagnostics.by_layer(training.fleet, before)
+    by_layer = diagnostics.by_layer(training.fleet, before)
     names = diagnostics.layer_names(training.fleet)
-    assert found.shape == (3, 2, len(names))
+    assert by_layer.shape == (3, 2, len(names))
     for row, network in enumerate(training.fleet.networks):
         for layer, name in enumerate(names):
             weight = network.get_parameter(name)
-            torch.testing.assert_close(found[1, row, layer], weight.detach().norm())
-    squares = found[0].square().sum(dim=1)
+            torch.testing.assert_close(by_layer[1, row, layer], weight.detach().norm())
+    squares = by_layer[0].square().sum(dim=1)
     assert (squares <= training._stepper.norms.float().square() * 1.0001).all()
     assert (squares >= training._stepper.norms.float().square() * 0.9).all(), "biases are a small part"
-
-
-def test_looking_changes_nothing_and_is_kept_with_the_outcome(recipe: Recipe, tiny_data) -> None:
-    events: list = []
-    train([Member(recipe, 0)], tiny_data, CPU, events.append)
-    outcome = events[-1]
-    assert isinstance(outcome, Outcome)
-    details = outcome.details
-    assert details["by_layer"].shape == (recipe.budget.epochs, 3, len(details["layers"]))
-    assert details["confusion"].sum() == recipe.budget.test_images
-    assert np.trace(details["confusion"]) == details["correct"].sum()
-    assert len(details["initial/variance"]) == len(details["final/variance"]) == 5
-    assert not any(values.dtype == object for values in details.values())
-    assert outcome.metrics[schema.FIRST_EPOCH_LOSS] == events[0].metrics[schema.TRAIN_LOSS]

@@ -18,9 +18,10 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.execution.workers import Event
-from cifar_ablations.study.training.engine import Epoch, Outcome, Training, learning_rates, normalize, split, train
+from cifar_ablations.study.training.engine import Epoch, Outcome, split, train
 from cifar_ablations.study.training.fleet import Member, initialised
 from cifar_ablations.study.training.randomness import permutation
+from cifar_ablations.study.training.step import normalize
 
 CPU = torch.device("cpu")
 TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
@@ -177,67 +178,8 @@ def test_a_fleet_that_diverges_whole_ends(recipe: Recipe, tiny_data) -> None:
     assert {numbers[1] for numbers in _trained(wild, tiny_data).values()} == {schema.DIVERGED}
 
 
-def test_the_split_is_by_seed_disjoint_and_the_same_for_all_arms(recipe: Recipe) -> None:
-    training, validation = split(200, Member(recipe, 0))
-    assert len(training) == 80
-    assert len(validation) == 40
-    assert not set(training.tolist()) & set(validation.tolist())
-    for arm in (recipe.without("dropout"), recipe.without("optimizer")):
-        assert torch.equal(split(200, Member(arm, 0))[0], training)
-    assert not torch.equal(split(200, Member(recipe, 1))[0], training)
-    smaller = recipe.set("budget.train_images=30")
-    assert torch.equal(split(200, Member(smaller, 0))[0], training[:30])
-
-
-def test_a_budget_beyond_the_data_is_refused(recipe: Recipe) -> None:
-    with pytest.raises(ValueError, match="together exceed the 100 training images"):
-        split(100, Member(recipe, 0))
-
-
 def test_without_validation_images_none_are_read(recipe: Recipe, tiny_data) -> None:
     everything = recipe.set("budget.train_images=200").set("budget.validation_images=0")
     metrics, outcome, *_ = _trained([Member(everything, 0)], tiny_data)[Member(everything, 0)]
     assert outcome == schema.FINISHED
     assert schema.VALIDATION_ACCURACY not in metrics[0]
-
-
-def test_the_test_set_is_read_once_at_the_end(recipe: Recipe, tiny_data) -> None:
-    training = Training([Member(recipe, 0)], tiny_data, CPU)
-    training.data = replace(tiny_data, test_images=None)
-    for _ in range(recipe.budget.epochs):
-        training.run_epoch()
-    with pytest.raises(AttributeError, match="'NoneType'"):
-        training.outcomes([0], schema.FINISHED)
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 5, 10, 16, 20])
-def test_the_notebooks_schedule_is_torchs_multistep(epochs: int) -> None:
-    recipe = catalog.notebook_recipe().set(f"budget.epochs={epochs}").set("budget.train_images=600")
-    parameter = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.SGD([parameter], lr=3e-3)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(0.6 * epochs), round(0.8 * epochs)], gamma=0.1)
-    expected = []
-    for _ in range(epochs):
-        expected += [optimizer.param_groups[0]["lr"]] * 3
-        optimizer.step()
-        scheduler.step()
-    assert learning_rates(recipe).tolist() == pytest.approx(expected, rel=1e-12)
-
-
-def test_masks_are_drawn_for_each_member_and_step(recipe: Recipe, tiny_data) -> None:
-    recipe = recipe.set("model.width=0.5").set("budget.batch_size=40")
-    training = Training([Member(recipe, 0), Member(recipe.without("weight_decay"), 0)], tiny_data, CPU)
-    training.run_epoch()  # of two steps
-    stepper = training._stepper
-    stepper.begin(1, training._images())
-    training.fleet.train(True)
-    masks = []
-    for step in (0, 1):
-        stepper.run(step)
-        masks += [network.dropout.mask for network in training.fleet.networks]
-    for mask in masks:
-        assert set(mask.unique().tolist()) == {0.0, 2.0}
-        assert mask.mean().item() == pytest.approx(1.0, abs=0.05)
-    kept = torch.stack([mask.flatten() for mask in masks])
-    correlation = torch.corrcoef(kept) - torch.eye(len(masks))
-    assert correlation.abs().max() < 5 / kept.shape[1] ** 0.5

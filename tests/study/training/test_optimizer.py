@@ -12,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.ablations.techniques.weight_decay import WeightDecay
 from cifar_ablations.ablations.update_rule import UpdateRule
-from cifar_ablations.study.training.optimizer import FleetOptimizer
+from cifar_ablations.study.training.optimizer import FleetOptimizer, learning_rates
 
 STEPS, WEIGHTS = 12, 37
 
@@ -167,3 +168,17 @@ def test_adaptive_rows_must_come_first() -> None:
     adam = Optimizer(kind="adam").update(UpdateRule())
     with pytest.raises(AssertionError, match="come first"):
         FleetOptimizer(torch.zeros(2, 3), [UpdateRule(), adam], torch.ones(1, 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 10, 16, 20])
+def test_the_notebooks_schedule_is_torchs_multistep(epochs: int) -> None:
+    recipe = catalog.notebook_recipe().set(f"budget.epochs={epochs}").set("budget.train_images=600")
+    parameter = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([parameter], lr=3e-3)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(0.6 * epochs), round(0.8 * epochs)], gamma=0.1)
+    expected = []
+    for _ in range(epochs):
+        expected += [optimizer.param_groups[0]["lr"]] * 3
+        optimizer.step()
+        scheduler.step()
+    assert learning_rates(recipe).tolist() == pytest.approx(expected, rel=1e-12)

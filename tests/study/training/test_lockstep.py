@@ -1,0 +1,60 @@
+"""A fleet in training: which images its members get, and when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.lockstep import Training, split
+
+CPU = torch.device("cpu")
+
+
+def test_the_split_is_by_seed_disjoint_and_the_same_for_all_arms(recipe: Recipe) -> None:
+    training, validation = split(200, Member(recipe, 0))
+    assert len(training) == 80
+    assert len(validation) == 40
+    assert not set(training.tolist()) & set(validation.tolist())
+    for arm in (recipe.without("dropout"), recipe.without("optimizer")):
+        assert torch.equal(split(200, Member(arm, 0))[0], training)
+    assert not torch.equal(split(200, Member(recipe, 1))[0], training)
+    smaller = recipe.set("budget.train_images=30")
+    assert torch.equal(split(200, Member(smaller, 0))[0], training[:30])
+
+
+def test_a_budget_beyond_the_data_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="together exceed the 100 training images"):
+        split(100, Member(recipe, 0))
+
+
+def test_the_test_set_is_read_once_at_the_end(recipe: Recipe, tiny_data) -> None:
+    training = Training([Member(recipe, 0)], tiny_data, CPU)
+    training.evaluator.data = replace(tiny_data, test_images=None)
+    for _ in range(recipe.budget.epochs):
+        training.run_epoch()
+    with pytest.raises(AttributeError, match="'NoneType'"):
+        training.outcomes([0], schema.FINISHED)
+
+
+def test_masks_are_drawn_for_each_member_and_step(recipe: Recipe, tiny_data) -> None:
+    recipe = recipe.set("model.width=0.5").set("budget.batch_size=40")
+    training = Training([Member(recipe, 0), Member(recipe.without("weight_decay"), 0)], tiny_data, CPU)
+    training.run_epoch()  # of two steps
+    stepper = training._stepper
+    stepper.begin(1, training._images())
+    training.fleet.train(True)
+    masks = []
+    for step in (0, 1):
+        stepper.run(step)
+        masks += [network.dropout.mask for network in training.fleet.networks]
+    for mask in masks:
+        assert set(mask.unique().tolist()) == {0.0, 2.0}
+        assert mask.mean().item() == pytest.approx(1.0, abs=0.05)
+    kept = torch.stack([mask.flatten() for mask in masks])
+    correlation = torch.corrcoef(kept) - torch.eye(len(masks))
+    assert correlation.abs().max() < 5 / kept.shape[1] ** 0.5
