@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_ablations.ablations import schema
@@ -127,26 +127,16 @@ class ReasonRecord:
 
 
 @dataclass(frozen=True)
-class PlanRecord:
-    """A plan as invoked, logged before its first training."""
+class AskedRecord:
+    """What the records of a plan and of a search have in common."""
 
     name: str
     question: str
-    arms: tuple[ArmRecord, ...]
-    seeds: tuple[int, ...]
-    rule: RuleRecord
     profile: ProfileRecord
     data: DataRecord
-    claims: tuple[ClaimRecord, ...] = ()
-    references: tuple[ReferenceRecord, ...] = ()
-    layout: str = "effects"
-    """How a report answers: `effects` of techniques, or a `ledger` of statements."""
-    factors: tuple[str, ...] = ()
-    """The techniques whose combinations a factorial design trains."""
-    note: str = ""
-    """What a reader of the answer must know about the design."""
+    _: KW_ONLY
     digest: str = ""
-    """Of all that the plan fixes: name, question, arms, seeds, rule, claims and layout."""
+    """Of all that is fixed: what it is made of stands with the kinds below."""
     model: str = ""
     budget: str = ""
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -155,6 +145,28 @@ class PlanRecord:
     overrides: tuple[str, ...] = ()
     """What the command changed of the recipe, such as 'dropout.p=0.3'."""
     command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRecord(AskedRecord):
+    """A plan as invoked, logged before its first training; its digest is of name, question, arms, seeds, rule, claims
+    and layout."""
+
+    arms: tuple[ArmRecord, ...]
+    seeds: tuple[int, ...]
+    rule: RuleRecord
+    claims: tuple[ClaimRecord, ...] = ()
+    references: tuple[ReferenceRecord, ...] = ()
+    layout: str = "effects"
+    """How a report answers: `effects` of techniques, or a `ledger` of statements."""
+    factors: tuple[str, ...] = ()
+    """The techniques whose combinations a factorial design trains."""
+    note: str = ""
+    """What a reader of the answer must know about the design."""
+    lock: str = ""
+    """The SHA-256 of the lock that the invocation was held to; "" for none."""
+    locked: int = 0
+    """When that lock was written by its own account, in milliseconds since 1970; 0 for none."""
 
 
 Value = float | int | str
@@ -170,14 +182,12 @@ class BaselineRecord:
     knobs: Mapping[str, Value] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class SearchRecord:
+@dataclass(frozen=True, kw_only=True)
+class SearchRecord(AskedRecord):
     """A search as invoked, logged before its first trial."""
 
-    name: str
-    question: str
-    profile: ProfileRecord
-    data: DataRecord
+    digest: str
+    """Of all that decides the trials."""
     epochs: int
     """How long a trial is trained that is not pruned."""
     baseline: BaselineRecord
@@ -196,14 +206,6 @@ class SearchRecord:
     """Trials asked for before the first of them is reported."""
     chance: float
     """The accuracy of guessing."""
-    digest: str
-    """Of all that decides the trials."""
-    model: str = ""
-    budget: str = ""
-    titles: Mapping[str, str] = field(default_factory=dict)
-    reasons: Mapping[str, ReasonRecord] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
-    command: str = ""
     baseline_seeds: tuple[int, ...] | None = None
     """The seeds that chose the baseline, where searches did; None in records of 0.1.0, which do not say."""
 
@@ -432,6 +434,36 @@ class LockRecord:
 
 
 # Tags of runs, called as `schema` has them. A run without those that have no default does not count.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParentRecord:
+    """What the parent run of an invocation says of itself. What was invoked stands whole in its file; by these tags it
+    is found."""
+
+    profile: str = ""
+    data: str = ""
+    data_digest: str = ""
+    stand_in: bool = False
+    note: str = field(default="", metadata={TAG: "mlflow.note.content"})
+    """Markdown that MLflow's UI shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanParentRecord(ParentRecord):
+    """The tags of a plan's invocation."""
+
+    plan: str = ""
+    plan_digest: str = ""
+    """"" until the plan has been logged whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchParentRecord(ParentRecord):
+    """The tags of a search's invocation."""
+
+    search: str = ""
+    search_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,10 @@ class Technique:
         """The network and budget to train, from those that the techniques before it (by name) left of the recipe's."""
         return network, budget
 
+    def seed_for(self, purpose: str, seed: int) -> int:
+        """The seed of a run's draws for one purpose of `ablations.purposes`, from the run's own."""
+        return seed
+
     def activation(self) -> nn.Module | None:
         """The module in place of every ReLU of the network; None leaves them."""
         return None

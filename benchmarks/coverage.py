@@ -1,29 +1,23 @@
-"""How often each kind of interval in a report holds what it is about; `benchmarks.calibration` writes it down."""
+"""Simulates how often each kind of interval in a report holds the true value, for `benchmarks.calibration`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
 import numpy as np
 from scipy import stats
 
-from cifar_ablations.reports.inference import factorial, sequential, statistics
+from cifar_ablations.reports.inference import decision, factorial, statistics
+from cifar_ablations.reports.inference.decision import Sample
+from cifar_ablations.reports.inference.simulation import NOISES
 
 SEEDS = (3, 5, 8, 10, 15)
 IMAGES = 200
 LONGEST = 50
 """Seeds up to which an e-process is followed."""
-
-Noise = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
-
-DISTRIBUTIONS: dict[str, Noise] = {
-    "normal": lambda rng, shape: rng.standard_normal(shape),
-    "t with 3 degrees of freedom": lambda rng, shape: rng.standard_t(3, shape) / math.sqrt(3),
-    "skewed (exponential)": lambda rng, shape: rng.exponential(size=shape) - 1,
-}
 
 
 @dataclass(frozen=True)
@@ -35,13 +29,6 @@ class Coverage:
     n: int
     rate: float
     exact: bool
-
-
-def differences(rng: np.random.Generator, noise: Noise, draws: int, n: int, correlation: float) -> np.ndarray:
-    """Differences of two equal arms [draws, n] whose runs share a part of their spread, the seed's."""
-    shared, own = math.sqrt(correlation), math.sqrt(1 - correlation)
-    seed, one, other = noise(rng, (draws, n)), noise(rng, (draws, n)), noise(rng, (draws, n))
-    return (shared * seed + own * one) - (shared * seed + own * other)
 
 
 def of_samples(draws: int, seed: int) -> Iterator[Coverage]:
@@ -67,19 +54,24 @@ def of_images(draws: int, seed: int) -> Iterator[Coverage]:
     for n in (3, 5, 10):
         for seeds, images in ((0.0, 0.5), (0.1, 0.5), (0.5, 0.1)):
             rng, case = np.random.default_rng([seed, 20, n]), f"normal: seeds {seeds:g}, images {images:g}, rest 1"
-            yield Coverage("new seeds and images (two-way)", case, n, _two_way(
-                (0.2 + seeds * rng.standard_normal((n, 1)) + images * rng.standard_normal(IMAGES)
-                 + rng.standard_normal((n, IMAGES)) for _ in range(draws)), 0.2), False)  # fmt: skip
+            covered = _two_way((_normal(rng, n, seeds, images, mean=0.2) for _ in range(draws)), 0.2)
+            yield Coverage("new seeds and images (two-way)", case, n, covered, False)
         for luck in (0.0, 0.15):
             rng, total = np.random.default_rng([seed, 21, n]), math.sqrt(1 + luck**2 + 0.5)
             truth = float(stats.norm.cdf(0.9 / total) - stats.norm.cdf(0.7 / total))
             case = f"right answers, {100 * truth:.1f} pp apart; seeds {luck:g}"
-            yield Coverage("new seeds and images (two-way)", case, n, _two_way(
-                (_answers(rng, n, luck) for _ in range(draws)), truth), False)  # fmt: skip
+            covered = _two_way((_answers(rng, n, luck) for _ in range(draws)), truth)
+            yield Coverage("new seeds and images (two-way)", case, n, covered, False)
+
+
+def _normal(rng: np.random.Generator, n: int, seeds: float, images: float, mean: float) -> np.ndarray:
+    """Normal differences of two arms, [n, IMAGES]; seeds and images are standard deviations, that of the rest is 1."""
+    shifts = mean + seeds * rng.standard_normal((n, 1)) + images * rng.standard_normal(IMAGES)
+    return np.asarray(shifts + rng.standard_normal((n, IMAGES)))
 
 
 def _answers(rng: np.random.Generator, n: int, luck: float) -> np.ndarray:
-    """Right by one arm less right by the other, [n, IMAGES]."""
+    """Differences of two arms in right answers, -1, 0 or 1, [n, IMAGES]."""
 
     def both(shape: tuple[int, ...]) -> np.ndarray:
         shared, own = rng.standard_normal(shape), rng.standard_normal((2, *shape))
@@ -114,14 +106,16 @@ def of_shares() -> Iterator[Coverage]:
 
 
 def of_e_process(draws: int, seed: int) -> Iterator[Coverage]:
-    """How often an e-process's intervals hold the true mean all along, from 2 seeds to LONGEST."""
-    for name, noise in DISTRIBUTIONS.items():
-        d = differences(np.random.default_rng([seed, 30, len(name)]), noise, draws, LONGEST, 0.0)
-        held = share(
-            all(low <= 0 <= high for low, high in (sequential.interval(row[:n]) for n in range(2, LONGEST + 1)))
-            for row in d
-        )
-        yield Coverage("mean (e-process), at every number of seeds", name, LONGEST, held, False)
+    """How often an e-process's intervals hold the true difference all along, from 2 seeds to LONGEST."""
+    test = decision.TESTS["paired t e-process"]
+    for name, noise in NOISES.items():
+        arms = noise(np.random.default_rng([seed, 30, len(name)]), (draws, 2, LONGEST))
+        held = np.ones(draws, dtype=bool)
+        for n in range(2, LONGEST + 1):
+            found = test.compare(Sample(arms[..., :n], np.full((draws, 2), n)), np.array([[1.0, -1.0]]))
+            low, high = test.interval(found, 0.05)
+            held &= ((low <= 0) & (high >= 0))[..., 0]
+        yield Coverage("difference (e-process), at every number of seeds", name, LONGEST, float(held.mean()), False)
 
 
 FACTORS = ("a", "b", "c")
@@ -135,29 +129,32 @@ def worth(used: Iterable[str]) -> float:
 
 
 def of_factorials(draws: int, seed: int) -> Iterator[Coverage]:
-    """Intervals of one technique's effects, planted with interactions, seeds that differ and unequal spreads."""
+    """Intervals of one technique's effects, planted with interactions and unequal spreads."""
     before = [order[: order.index("a")] for order in permutations(FACTORS)]
     added = {rest: worth({"a", *rest}) - worth(rest) for rest in ("", "b", "c", "bc")}
     planted: dict[str, tuple[np.ndarray, float]] = {
-        "Shapley value (t)": (
+        "Shapley value": (
             factorial.shapley("a", FACTORS, USED),
             float(np.mean([worth({*some, "a"}) - worth(some) for some in before])),
         ),
-        "main effect (t)": (factorial.main_effect("a", USED), sum(added.values()) / 4),
-        "interaction (t)": (
+        "main effect": (factorial.main_effect("a", USED), sum(added.values()) / 4),
+        "interaction": (
             factorial.interaction("a", "b", USED),
             (added["b"] + added["bc"] - added[""] - added["c"]) / 2,
         ),
     }
     means, spreads = np.array([worth(used) for used in USED]), np.array([1.0 + ("a" in used) for used in USED])
+    weights, truth = np.array([w for w, _ in planted.values()]), np.array([t for _, t in planted.values()])
     for n in (3, 5, 10):
         rng = np.random.default_rng([seed, 40, n])
-        values = means + rng.standard_normal((draws, n, 1)) + spreads * rng.standard_normal((draws, n, len(USED)))
-        for name, (weights, truth) in planted.items():
-            found = (statistics.mean_interval(row) for row in values @ weights)
-            yield Coverage(name, "planted 2³ factorial", n, share(m.low <= truth <= m.high for m in found), True)
+        values = means[:, None] + spreads[:, None] * rng.standard_normal((draws, len(USED), n))
+        for name in ("welch t", "paired t"):
+            test = decision.TESTS[name]
+            low, high = test.interval(test.compare(Sample(values, np.full(values.shape[:-1], n)), weights), 0.05)
+            for effect, rate in zip(planted, ((low <= truth) & (truth <= high)).mean(axis=0), strict=True):
+                yield Coverage(f"{effect} ({name})", "planted 2³ factorial", n, float(rate), True)
 
 
 def share(outcomes: Iterable[bool]) -> float:
-    """How many of the outcomes are true."""
+    """The share of the outcomes that are true."""
     return float(np.mean(list(outcomes)))

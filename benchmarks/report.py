@@ -9,11 +9,12 @@ cores, a page of at most 5 MB. The machine's section of `benchmarks/RESULTS.md` 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import statistics
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,19 @@ import psutil
 from benchmarks.results import RESULTS, record
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.profiles import PROFILES
-from cifar_ablations.ablations.record import ArmRecord, DataRecord, PlanRecord, to_json
+from cifar_ablations.ablations.record import (
+    ArmRecord,
+    DataRecord,
+    EnvironmentRecord,
+    GalleryRecord,
+    PlanRecord,
+    ProvenanceRecord,
+    to_tags,
+)
 
 PARTS = ("mlflow", "sqlalchemy", "pandas", "matplotlib", "jinja2")
 CLASSES, TEST_IMAGES, EPOCHS, DEPTH = 10, 10_000, 20, 5
+ENVIRONMENT = EnvironmentRecord(engine=1, instructions="", threads=1, torch="")
 RUNS_AT_ONCE = 200
 """Runs whose rows are inserted together."""
 
@@ -43,55 +53,74 @@ def planned(runs: int) -> PlanRecord:
     return replace(plan.record(profile, data), budget=f"{EPOCHS} epochs")
 
 
+@dataclass(frozen=True)
+class Planted:
+    """Where runs are planted: a store's folder, the plan, its experiment and parent run, and when that began, in ms."""
+
+    folder: Path
+    plan: PlanRecord
+    experiment: str
+    parent: str
+    began: int
+
+
 def plant(folder: Path, plan: PlanRecord) -> str:
     """A store with a finished run of every arm and seed of the plan; returns its tracking URI."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # a store of its own, whatever else is in use
     from mlflow.store.tracking.dbmodels import models
-    from mlflow.tracking import MlflowClient
     from sqlalchemy import insert
 
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    client = MlflowClient(tracking_uri=uri)
-    experiment = client.create_experiment("planted", artifact_location=(folder / "artifacts").as_uri())
-    data = {schema.DATA: "planted", schema.DATA_DIGEST: plan.data.digest, schema.STAND_IN: "true"}
-    shared = {schema.PLAN: plan.name, schema.PROFILE: "quick", **data}
-    about = {schema.KIND: schema.KIND_PLAN, schema.PLAN_DIGEST: plan.digest, schema.PROVENANCE + "device": "cpu"}
-    parent = client.create_run(experiment, start_time=1_000, tags=shared | about).info.run_id
-    client.log_dict(parent, to_json(plan), schema.PLAN_FILE)
-    client.set_terminated(parent, "FINISHED")
-    engine = client._tracking_client.store.engine
+    from cifar_ablations.study.store.home import Home
+    from cifar_ablations.study.store.tracking import Store
+
+    store = Store(Home(folder))
+    experiment = store.experiment(plan.name, plan.data)
+    parent = store.open_invocation(experiment, plan, ProvenanceRecord(device="cpu"), GalleryRecord())
+    store.close_invocation(parent, failures=0)
+    planted = Planted(folder, plan, experiment, parent, store.client.get_run(parent).info.start_time)
+    engine = store.client._tracking_client.store.engine
     tables = [models.SqlRun, models.SqlTag, models.SqlParam, models.SqlMetric, models.SqlLatestMetric]
     every = [(arm, seed) for seed in plan.seeds for arm in plan.arms]
     for start in range(0, len(every), RUNS_AT_ONCE):
         rows: list[list[dict[str, Any]]] = [[] for _ in tables]
         for number, (arm, seed) in enumerate(every[start : start + RUNS_AT_ONCE], start=start):
-            for kept, found in zip(rows, _rows(folder, experiment, number, arm, seed, shared, parent), strict=True):
+            for kept, found in zip(rows, _rows(planted, number, arm, seed), strict=True):
                 kept += found
         with engine.begin() as connection:
             for table, kept in zip(tables, rows, strict=True):
                 connection.execute(insert(table), kept)
-    return uri
+    return store.uri
 
 
-def _rows(
-    folder: Path, experiment: str, number: int, arm: ArmRecord, seed: int, shared: dict[str, str], parent: str
-) -> tuple[list[dict[str, Any]], ...]:
+def _rows(planted: Planted, number: int, arm: ArmRecord, seed: int) -> tuple[list[dict[str, Any]], ...]:
     """Rows of the tables of runs, tags, parameters, metrics and latest metrics, and the file of details."""
+    from cifar_ablations.study.store.tracking import training_tags
+
     rng = np.random.default_rng([seed, number])
     used = sum(level != "off" for level in arm.levels.values())
     accuracy = 0.4 + 0.03 * used + np.random.default_rng(seed).normal(0, 0.01) + rng.normal(0, 0.005)
-    run_id, artifacts = f"{number:032x}", folder / "artifacts" / f"{number:032x}" / "artifacts"
+    run_id = f"{number:032x}"
+    artifacts = planted.folder / "artifacts" / run_id / "artifacts"
     artifacts.mkdir(parents=True)
     _save_details(artifacts / schema.DETAILS_FILE, rng, accuracy)
     run = {
-        "run_uuid": run_id, "name": f"{arm.name}, seed {seed}", "source_type": "LOCAL", "source_name": "benchmark",
-        "entry_point_name": "", "user_id": "benchmark", "status": "FINISHED", "start_time": 2_000, "end_time": 3_000,
-        "source_version": "", "lifecycle_stage": "active", "artifact_uri": artifacts.as_uri(),
-        "experiment_id": int(experiment), "deleted_time": None,
-    }  # fmt: skip
-    tags = shared | {
-        "mlflow.parentRunId": parent, schema.KIND: schema.KIND_TRAINING, schema.ARM: arm.name,
-        schema.SEED: str(seed), schema.DIGEST: arm.digest, schema.OUTCOME: schema.FINISHED,
-    }  # fmt: skip
+        "run_uuid": run_id,
+        "name": f"{arm.name}, seed {seed}",
+        "source_type": "LOCAL",
+        "source_name": "benchmark",
+        "entry_point_name": "",
+        "user_id": "benchmark",
+        "status": "FINISHED",
+        "start_time": planted.began + 1_000,
+        "end_time": planted.began + 2_000,
+        "source_version": "",
+        "lifecycle_stage": "active",
+        "artifact_uri": artifacts.as_uri(),
+        "experiment_id": int(planted.experiment),
+        "deleted_time": None,
+    }
+    tags = training_tags(planted.plan, planted.parent, arm.name, arm.digest, seed + arm.seed_offset)
+    tags |= to_tags(ENVIRONMENT, schema.ENVIRONMENT) | {schema.OUTCOME: schema.FINISHED}
     ends = {name: float(rng.uniform(0, 1)) for name in (*schema.ENDINGS, *schema.STATES)}
     ends |= {schema.TEST_ACCURACY: accuracy, schema.EPOCHS: float(EPOCHS), schema.SECONDS: rng.uniform(20, 40)}
     curves = {name: accuracy * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 4)) for name in schema.CURVES}

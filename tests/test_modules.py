@@ -35,11 +35,9 @@ ELSEWHERE = {
     "ablations/search.py": ("ablations/test_search_spaces.py", "tested on the searches made of it"),
     "ablations/technique.py": ("contracts/test_every_technique.py", "tested on every technique"),
     "ablations/update_rule.py": ("study/training/test_optimizer.py", "numbers alone; what they mean is tested"),
-    "reports/inference/arms.py": ("reports/pages/test_plan_page.py", "its table is read off a page's files"),
     "reports/pages/drawings.py": ("reports/pages/test_plan_page.py", "draws the figures of a page"),
     "reports/pages/findings.py": ("reports/pages/test_plan_page.py", "gathers what a page says"),
     "reports/pages/index_page.py": ("reports/reading/test_load.py", "an index of what is read from a store"),
-    "reports/pages/preview.py": ("reports/wording/test_possible.py", "pilots for what is said of a plan"),
     "reports/reading/searches.py": ("reports/pages/test_search_page.py", "reads what the page shows"),
     "reports/wording/answer.py": ("reports/inference/test_verdict.py", "answers are worded from verdicts"),
     "study/commands/demonstrate.py": ("study/foundations/test_foundations.py", "runs all demonstrations"),
@@ -54,6 +52,7 @@ ELSEWHERE = {
     "study/store/foundations_log.py": ("reports/pages/test_foundations_page.py", "written and read back"),
     "study/store/search_log.py": ("study/search/test_search.py", "what a search logs"),
     "study/store/tracking.py": ("study/execution/test_runner.py", "what a run logs"),
+    "study/training/events.py": ("study/training/test_engine.py", "what is reported, and when"),
     "study/training/step.py": ("study/training/test_engine.py", "steps against a plain loop"),
 }
 """Modules without a test file of their own: the one that tests them (a folder's first, where several do), and why."""

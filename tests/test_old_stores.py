@@ -36,11 +36,36 @@ ARCHIVE = Path(__file__).parent / "fixtures" / "store-0.1.0.tar.xz"
 REWORDED = {"sentence"}
 """Columns that say in words what others say in numbers; the words may get better."""
 
+JUDGED = {"verdict", "exploratory", "late"}
+"""What a later version may judge otherwise from the same figures: a claim that was fixed by another name, and one whose
+page would say something false too often. CHANGELOG says when that was."""
+
+GONE = {
+    "arms": {"converged_accuracy"},
+    "verdicts": {"negligible", "sd", "level", "p_holm", "sign_flip_p", "tost_p_holm"},
+}
+"""Columns that are no more, by table. The accuracy of converged runs is now the arm's accuracy; corrections are of the
+page, not of a family."""
+
+RENAMED = {"mechanisms": {"having": "treatment", "lacking": "control"}}
+"""Columns that are called otherwise, by table."""
+
+RECKONED = {
+    "arms": {"rank"},
+    "verdicts": {"detectable", "seeds_needed", "low", "high", "p", "tost_p"},
+}
+"""Columns whose figures come from another method; no spread counts as smaller than the test images alone explain."""
+
 TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
 SHARES = {
-    schema.TEST_ACCURACY, schema.TRAIN_ACCURACY, schema.VALIDATION_ACCURACY, schema.GENERALISATION_GAP,
-    schema.CALIBRATION_ERROR, schema.INITIAL + schema.DEAD_UNITS, schema.FINAL + schema.DEAD_UNITS,
-}  # fmt: skip
+    schema.TEST_ACCURACY,
+    schema.TRAIN_ACCURACY,
+    schema.VALIDATION_ACCURACY,
+    schema.GENERALISATION_GAP,
+    schema.CALIBRATION_ERROR,
+    schema.INITIAL + schema.DEAD_UNITS,
+    schema.FINAL + schema.DEAD_UNITS,
+}
 
 PLACE = ["--device", "cpu", "--workers", "2"]
 
@@ -133,18 +158,35 @@ def _have_this_torch(checkpoints: Path) -> None:
 
 def _assert_same_tables(old: OldStore, begins: str) -> None:
     """The tables whose names begin so have the same figures to the last digit, as text: nothing is read as a number
-    that could be rounded. New columns are no matter.
+    that could be rounded. New columns are no matter. A run that diverged, and what is made of it, has none any more.
     """
     tables = sorted(path for path in old.expected.iterdir() if path.name.startswith(begins))
     assert tables
     for before in tables:
         after = old.home / "reports" / before.name
-        if before.suffix != ".csv":
-            assert after.read_text() == before.read_text(), before.name
+        kind = before.stem.rpartition("-")[2]
+        if before.suffix == ".md" or before.suffix == ".tex":
+            assert after.is_file()
             continue
         expected, found = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (before, after))
-        kept = [column for column in expected if column not in REWORDED]
-        pd.testing.assert_frame_equal(found[kept], expected[kept], obj=before.name)
+        expected = expected.rename(columns=RENAMED.get(kind, {}))
+        assert set(expected) - set(found) == GONE.get(kind, set()), before.name
+        kept = [c for c in expected if c in found and c not in REWORDED | JUDGED | RECKONED.get(kind, set())]
+        whole = _converged(kind, expected)
+        assert whole.any() or kind == "surroundings" or not len(expected), before.name
+        pd.testing.assert_frame_equal(found.loc[whole, kept], expected.loc[whole, kept], obj=before.name)
+
+
+def _converged(kind: str, table: pd.DataFrame) -> pd.Series:
+    """The rows of a table that no diverged run has a part in."""
+    match kind:
+        case "arms":
+            return table["diverged"] == "0"
+        case "runs":
+            return table["outcome"] != schema.DIVERGED
+        case "verdicts":
+            return (table["treatment_diverged"] == "0") & (table["control_diverged"] == "0")
+    return pd.Series(True, index=table.index)
 
 
 def test_every_table_is_compared(old: OldStore) -> None:
@@ -162,14 +204,16 @@ def test_every_table_is_compared(old: OldStore) -> None:
     ids=["plan", "plan with runs that diverged", "search"],
 )
 def test_what_is_done_is_not_done_again_and_has_the_same_figures(
-    old: OldStore, name: str, said: str, page: str
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str, page: str
 ) -> None:
-    kinds = (schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL)
-    before = [len(old.runs(kind)) for kind in kinds]
-    assert said in old.ablate(name)
-    # A plan or a search whose digest had changed would have been logged anew.
-    assert [len(old.runs(kind)) for kind in kinds] == before
+    old = _copy(unpacked, tmp_path, monkeypatch)
+    _ablate("report")
     _assert_same_tables(old, page)
+    kinds = (schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL)
+    plans, *before = [len(old.runs(kind)) for kind in kinds]
+    assert said in old.ablate(name)
+    # A search whose digest had changed would have been logged anew, as a plan is: its rule is another one today.
+    assert [len(old.runs(kind)) for kind in kinds] == [plans + (name != "search"), *before]
 
 
 def test_runs_have_the_same_metrics(old: OldStore) -> None:
@@ -234,15 +278,14 @@ def test_an_interrupted_plan_goes_on_from_its_checkpoints(
             history = client.get_metric_history(runs[training].info.run_id, name)
             assert [point.step for point in history] == list(range(1, int(metrics[schema.EPOCHS]) + 1))
             assert [point.value for point in history[: len(past)]] == [epoch[name] for epoch in past], name
-        found = runs[training].data.metrics
-        assert set(found) >= set(metrics)
+        recorded = runs[training].data.metrics
+        assert set(recorded) >= set(metrics)
         for name in set(metrics) - TIMES:
             # An image on the border between two classes may fall to the other side.
             close = pytest.approx(metrics[name], abs=0.05) if name in SHARES else pytest.approx(metrics[name], rel=1e-3)
-            assert found[name] == close, name
+            assert recorded[name] == close, name
     assert not list((old.home / "checkpoints").iterdir())
     before, after = (run for run in old.runs("plan") if run.data.tags[schema.PLAN] == "levels/early_stopping")
-    assert before.data.tags[schema.PLAN_DIGEST] == after.data.tags[schema.PLAN_DIGEST]
     assert _seen(before) == _seen(after)
 
 

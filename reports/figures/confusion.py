@@ -1,4 +1,4 @@
-"""What is taken for what: the answers of an arm's runs by true class, all seeds together."""
+"""The confusion matrix of an arm: the answers of its runs by true class, all seeds together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What accuracy costs: each arm's mean test accuracy beside what a run of it took."""
+"""Accuracy against cost: the mean test accuracy of each arm and the mean cost of one of its runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
-from cifar_ablations.reports.inference import statistics
+from cifar_ablations.reports.inference import decision, statistics
 from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     `named` says which arms bear their name in the figure: all, or where they are many the first arm and those that none
     beats in both.
     """
-    confidence, rows = 1 - plan.rule.alpha, []
+    confidence, rows = decision.confidence(plan.rule), []
     for arm in plan.arms:
         of_arm = runs[(runs["arm"] == arm.name) & runs[schema.TEST_ACCURACY].notna()]
         if of_arm.empty:

@@ -1,4 +1,4 @@
-"""What becomes of a signal on its way through the layers: the variance that goes into each activation function."""
+"""A signal's variance through the layers: at the input of each activation function, before and after training."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def data(verdicts: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """
     if verdicts.empty:
         return pd.DataFrame(columns=COLUMNS)
-    known = verdicts[(verdicts["n"] > 0) & verdicts["margin"].notna()]
+    known = verdicts[verdicts["difference"].notna() & verdicts["margin"].notna()]
     frame = known[["metric", "where", "verdict", "n"]].assign(
         label=known["technique"].map(lambda name: titles.get(name, name.replace("_", " "))),
         effect=100 * known["difference"],

@@ -1,4 +1,4 @@
-"""Gradient noise by batch size, what it does to a training, and whom it sets free."""
+"""Gradient noise by batch size, its effect on a training, and the share of walkers that leave a local minimum."""
 
 from __future__ import annotations
 

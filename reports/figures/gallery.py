@@ -1,4 +1,4 @@
-"""What the networks saw: a few training images as they are, and at their first visits under each input pipeline."""
+"""A few training images as they are, and as networks got them in the first epochs under each input pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each pair of techniques is worth together, beyond what the two are worth apart."""
+"""The interaction of each pair of techniques: their effect together less the sum of their separate effects."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from scipy import stats
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
-from cifar_ablations.reports.inference import contrast
+from cifar_ablations.reports.inference import contrast, decision
 from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def data(curves: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     metric = schema.VALIDATION_ACCURACY if accuracy else schema.TRAIN_LOSS
     by_epoch = chosen.groupby(["arm", "epoch"], sort=True)["value"].agg(["mean", "sem", "count"]).reset_index()
     by_epoch = by_epoch.rename(columns={"count": "n"})
-    half = by_epoch["sem"] * stats.t.ppf(1 - plan.rule.alpha / 2, (by_epoch["n"] - 1).clip(lower=1))
+    half = by_epoch["sem"] * stats.t.ppf((1 + decision.confidence(plan.rule)) / 2, (by_epoch["n"] - 1).clip(lower=1))
     by_epoch = by_epoch.assign(low=by_epoch["mean"] - half, high=by_epoch["mean"] + half)
     if accuracy:
         by_epoch[["mean", "low", "high"]] *= 100

@@ -1,4 +1,4 @@
-"""Why: the metrics behind a technique's claims, in the arm that has it and in the one that has not, seed by seed."""
+"""The metrics that a technique is said to act through, in the arm with it and the arm without it, seed by seed."""
 
 from __future__ import annotations
 

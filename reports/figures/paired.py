@@ -1,4 +1,4 @@
-"""Test accuracy without and with a technique, seed by seed: what pairs of runs say before anything is averaged."""
+"""Test accuracy without and with a technique, seed by seed: the pairs of runs before anything is averaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good the best recipe was after how much training, and what trials drawn at random would have found by then."""
+"""The best value of a search against the epochs trained so far, and the best expected of trials drawn at random."""
 
 from __future__ import annotations
 

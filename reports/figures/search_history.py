@@ -1,4 +1,4 @@
-"""What each trial of a search came to, in the order in which they ended, and the best so far."""
+"""The value of each trial of a search, in the order in which trials ended, and the best value so far."""
 
 from __future__ import annotations
 

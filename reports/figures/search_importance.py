@@ -1,4 +1,4 @@
-"""Which parameters the differences between trials go with, by two methods."""
+"""The importance of each parameter for the value of a trial, by fANOVA and by PED-ANOVA."""
 
 from __future__ import annotations
 

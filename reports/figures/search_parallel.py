@@ -1,4 +1,4 @@
-"""Which combinations of parameters did well: a line per trial across all parameters."""
+"""Parallel coordinates of a search's trials: a line per trial across all parameters, up to its value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test accuracy of every seed of every arm, with the mean and its interval: nothing is hidden behind a mean."""
+"""Test accuracy of every seed of every arm, with the mean and its interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
-from cifar_ablations.reports.inference import statistics
+from cifar_ablations.reports.inference import decision, statistics
 from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
@@ -22,22 +22,22 @@ MANY_ARMS = 20
 
 
 def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
-    """Rows of kind 'seed', 'diverged' (a seed that counts at chance), 'mean' and 'reference'; values in per cent.
+    """Rows of kind 'seed', 'diverged' (a run without a value), 'mean' and 'reference'; values in per cent.
 
-    `seed` is -1 but for seeds; `low` and `high` bound the t interval of a mean and end at 0 and 100;
+    `seed` is -1 but for runs; `low` and `high` bound the t interval of a mean and end at 0 and 100;
     `label` is a reference's source.
     """
     rows: list[dict[str, Any]] = []
     blank = {"seed": -1, "low": float("nan"), "high": float("nan"), "label": ""}
     for arm in plan.arms:
-        of_arm = runs[(runs["arm"] == arm.name) & runs[schema.TEST_ACCURACY].notna()]
+        of_arm = runs[runs["arm"] == arm.name]
         for run in of_arm.to_dict("records"):
-            kind = "seed" if run["converged"] else "diverged"
-            value = 100 * run[schema.TEST_ACCURACY]
+            kind, value = ("seed" if run["converged"] else "diverged"), 100 * run[schema.TEST_ACCURACY]
             rows.append(blank | {"arm": arm.name, "kind": kind, "seed": run["seed"], "value": value})
+        of_arm = of_arm[of_arm[schema.TEST_ACCURACY].notna()]
         if not of_arm.empty:
             accuracy = 100 * of_arm[schema.TEST_ACCURACY].to_numpy()
-            mean = statistics.mean_interval(accuracy, 1 - plan.rule.alpha)
+            mean = statistics.mean_interval(accuracy, decision.confidence(plan.rule))
             low, high = np.clip([mean.low, mean.high], 0, 100)
             limits = {"value": mean.mean, "low": low, "high": high}
             rows.append(blank | {"arm": arm.name, "kind": "mean"} | limits)
@@ -49,7 +49,7 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """One line per arm, in the plan's order: seeds as dots, diverged ones as crosses, mean and interval above."""
+    """A line per arm, in the plan's order: seeds as dots, mean and interval above; the name says how many diverged."""
     import seaborn as sns
 
     with theme.styled():
@@ -62,14 +62,13 @@ def draw(data: pd.DataFrame) -> Figure:
             return figure
         at = {arm: i for i, arm in enumerate(arms)}
         data = data.assign(line=data["arm"].map(at).astype(float))
-        seeds, diverged = data[data["kind"] == "seed"], data[data["kind"] == "diverged"]
+        seeds, diverged = data[data["kind"] == "seed"], data.loc[data["kind"] == "diverged", "arm"].value_counts()
         # Spread over the seeds' own order, never at random: the same runs give the same picture.
         order = seeds.groupby("arm")["seed"].rank(method="first")
         count = seeds.groupby("arm")["seed"].transform("count")
         height = seeds["line"] + 0.24 * ((order - (count + 1) / 2) / count.clip(lower=2)) + 0.16
         style = {"color": theme.TREATMENT, "alpha": 0.65, "s": 22, "linewidth": 0, "legend": False}
         sns.scatterplot(x=seeds["value"], y=height, ax=axes, **style)
-        axes.plot(diverged["value"], diverged["line"] + 0.16, "x", color=theme.CONTROL, ms=6, mew=1.6)
         for mean in data[data["kind"] == "mean"].to_dict("records"):
             y = mean["line"] - 0.14
             axes.plot([mean["low"], mean["high"]], [y, y], color=theme.INK, lw=1.8, solid_capstyle="butt")
@@ -86,7 +85,10 @@ def draw(data: pd.DataFrame) -> Figure:
                 fontsize=9,
                 va="top",
             )
-        axes.set_yticks(range(len(arms)), [phrases.sentence_case(arm) for arm in arms], fontsize=8.5 if many else None)
+        names = [
+            phrases.sentence_case(arm) + (f" ({diverged[arm]} diverged)" if arm in diverged else "") for arm in arms
+        ]
+        axes.set_yticks(range(len(arms)), names, fontsize=8.5 if many else None)
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
         axes.set(xlabel="test accuracy, per cent", ylabel="")
@@ -96,9 +98,11 @@ def draw(data: pd.DataFrame) -> Figure:
 def describe(data: pd.DataFrame) -> str:
     """The figure in words."""
     if data[data["kind"] == "mean"].empty:
-        return "No run has ended yet."
-    count = data[data["kind"].isin(["seed", "diverged"])].groupby("arm").size()
+        return "No run has an accuracy."
+    count = data[data["kind"] == "seed"].groupby("arm").size()
+    lost = data[data["kind"] == "diverged"].groupby("arm").size()
     means = data[data["kind"] == "mean"]
     parts = [f"{m['arm']}: mean {phrases.number(m['value'])} over {count[m['arm']]}" for m in means.to_dict("records")]
     marks = [f"reference {phrases.number(m['value'])}" for m in data[data["kind"] == "reference"].to_dict("records")]
-    return "Test accuracy in per cent of every seed, by arm. " + "; ".join(parts + marks) + "."
+    gone = [f"{arm}: {n} diverged" for arm, n in lost.items()]
+    return "Test accuracy in per cent of every seed, by arm. " + "; ".join(parts + gone + marks) + "."

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it becomes SVG that is the same each time and fits into a page, light or dark."""
+"""The style of all figures, and their export as reproducible SVG that fits into a page, light or dark."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COLOURS = {
     "ink": "#1c2128",
     "muted": "#5c6673",
     "grid": "#dfe3e8",
-    "having": "#0072b2",
-    "lacking": "#c2570c",
+    "treatment": "#0072b2",
+    "control": "#c2570c",
     "band": "#cfe6dc",
     "paper": "#fefefe",
 }
 INK, MUTED, GRID = COLOURS["ink"], COLOURS["muted"], COLOURS["grid"]
-TREATMENT, CONTROL, BAND, PAPER = COLOURS["having"], COLOURS["lacking"], COLOURS["band"], COLOURS["paper"]
+TREATMENT, CONTROL, BAND, PAPER = COLOURS["treatment"], COLOURS["control"], COLOURS["band"], COLOURS["paper"]
 
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",

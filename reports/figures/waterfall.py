@@ -23,13 +23,17 @@ def data(contributions: pd.DataFrame, plan: PlanRecord, runs: pd.DataFrame) -> p
 
     contributions: of `factorial.contributions` to test accuracy. `value` is a Shapley value with its interval, or the
     mean accuracy of the bare and the full recipe; a technique's bar reaches from `start` to `end`, and the last `end`
-    is the full recipe's mean. No rows where the design has no Shapley values or no seed has every arm.
+    is the full recipe's mean. No rows where the design has no Shapley values or an arm has no converged run.
     """
-    table = factorial.cells(plan, runs, schema.TEST_ACCURACY)
+    used = factorial.combinations_of(plan)
     bare, full = frozenset[str](), frozenset(plan.factors)
-    if not len(table.values) or bare not in table.used or contributions["shapley"].isna().any():
+    if bare not in used or contributions["shapley"].isna().any():
         return pd.DataFrame(columns=COLUMNS)
-    means = {used: 100 * float(table.values[:, table.used.index(used)].mean()) for used in (bare, full)}
+    ends = {
+        one: runs.loc[runs["arm"] == plan.arms[used.index(one)].name, schema.TEST_ACCURACY].dropna()
+        for one in (bare, full)
+    }
+    means = {one: 100 * float(values.mean()) for one, values in ends.items()}
     parts = contributions.sort_values("shapley", ascending=False, kind="stable")
     frame = pd.DataFrame(
         {
@@ -43,18 +47,25 @@ def data(contributions: pd.DataFrame, plan: PlanRecord, runs: pd.DataFrame) -> p
         }
     )
     frame["start"] = frame["end"] - frame["value"]
-    ends = [
-        {"kind": kind, "label": f"the {kind} recipe", "value": mean, "start": mean, "end": mean, "n": len(table.values)}
-        for kind, mean in (("bare", means[bare]), ("full", means[full]))
+    bars = [
+        {
+            "kind": kind,
+            "label": f"the {kind} recipe",
+            "value": means[one],
+            "start": means[one],
+            "end": means[one],
+            "n": len(ends[one]),
+        }
+        for kind, one in (("bare", bare), ("full", full))
     ]
-    return pd.concat([pd.DataFrame(ends[:1]), frame, pd.DataFrame(ends[1:])], ignore_index=True)[COLUMNS]
+    return pd.concat([pd.DataFrame(bars[:1]), frame, pd.DataFrame(bars[1:])], ignore_index=True)[COLUMNS]
 
 
 def draw(data: pd.DataFrame) -> Figure:
     """A line per technique: a bar from where the ones above it end, with the interval of its own length."""
     with theme.styled():
         if data.empty:
-            return theme.nothing("no seed has a run of every arm yet")
+            return theme.nothing("not every arm has converged runs yet")
         figure = theme.new_figure(8.2, 0.36 * len(data) + 0.8)
         axes = figure.add_subplot()
         for y, row in enumerate(data.to_dict("records")):

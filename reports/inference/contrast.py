@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.identity import weights as weights
 from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.record import ClaimRecord
+from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
+from cifar_ablations.reports.inference import decision
+from cifar_ablations.reports.inference.decision import Claims, Sample
+
+OF_TEST_IMAGES = (schema.TEST_ACCURACY, schema.GENERALISATION_GAP)
+"""Metrics that vary with the choice of test images by as much as test accuracy does."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +31,6 @@ class Sides:
 def where(claim: ClaimRecord) -> str:
     """The place that a claim is made in, such as 'in the full recipe': its family without the title of its metric."""
     return claim.family.removeprefix(metric(claim.metric).title).strip()
-
-
-def weights(claim: ClaimRecord) -> dict[str, float]:
-    """The arms that a claim compares, with their weights: +1 and -1 for two arms."""
-    if claim.over:
-        return dict(claim.over)
-    pairs = [(claim.treatment, 1.0), (claim.control, -1.0)]
-    if claim.beyond:
-        also, without = claim.beyond
-        pairs += [(also, -1.0), (without, 1.0)]
-    total: dict[str, float] = {}
-    for name, weight in pairs:
-        total[name] = total.get(name, 0.0) + weight
-    return total
 
 
 def arms(claim: ClaimRecord) -> tuple[list[str], list[str]]:
@@ -72,6 +64,58 @@ def possible(claim: ClaimRecord, control: float) -> float:
     return min(known, reach(claim))
 
 
+def claims_of(plan: PlanRecord) -> Claims:
+    """The plan's claims as weights of its arms."""
+    place = {arm.name: i for i, arm in enumerate(plan.arms)}
+    table = np.zeros((len(plan.claims), len(plan.arms)))
+    for row, claim in enumerate(plan.claims):
+        for name, weight in weights(claim).items():
+            table[row, place[name]] += weight
+    margin = np.array([plan.rule.margin if metric(claim.metric).share else math.nan for claim in plan.claims])
+    allowed = np.array([claim.sign * plan.rule.margin if claim.allowed else 0.0 for claim in plan.claims])
+    return Claims(tuple(claim.metric for claim in plan.claims), table, allowed, margin)
+
+
+def is_lost(name: str) -> bool:
+    """Whether a run without the metric is worse than any with it: a network that diverged classifies by chance."""
+    return metric(name).share and metric(name).better > 0
+
+
+def samples_of(
+    plan: PlanRecord, runs: pd.DataFrame, names: Sequence[str], seeds: int, floors: Mapping[str, float] | None = None
+) -> dict[str, Sample]:
+    """The named metrics in all arms of a plan, for its first `seeds` seeds; floors: by arm, as in `Sample`."""
+    arms, floors = [arm.name for arm in plan.arms], floors or {}
+    known = runs[runs["seed"].isin(plan.seeds[:seeds])]
+    ended = known["arm"].value_counts().reindex(arms, fill_value=0).to_numpy()
+    floor = np.array([floors.get(name, 0.0) for name in arms])
+    samples = {}
+    for name in dict.fromkeys(names):
+        column = known.assign(**{name: math.nan}) if name not in known else known
+        table = column.pivot(index="arm", columns="seed", values=name)
+        values = table.reindex(index=arms, columns=plan.seeds[:seeds]).to_numpy(dtype=float)
+        about = metric(name)
+        samples[name] = Sample(values, ended, floor if name in OF_TEST_IMAGES else 0.0, about.better, is_lost(name))
+    return samples
+
+
+def estimates(plan: PlanRecord, runs: pd.DataFrame, name: str, weighted: np.ndarray) -> pd.DataFrame:
+    """Weighted sums of a plan's arms, weights [rows, arms], as its rule compares them: one row each.
+
+    Columns `estimate`, with the limits `low` and `high` of each by itself, in the metric's unit; `n`, the fewest runs
+    with the metric in an arm that counts; and the two-sided `p` of each by itself.
+    """
+    sample = samples_of(plan, runs, [name], len(plan.seeds))[name]
+    test = decision.TESTS[plan.rule.test]
+    compared = test.compare(sample, weighted)
+    low, high = test.interval(compared, 1 - decision.confidence(plan.rule))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = test.p(compared.estimate / compared.error, compared.df)
+    counts = np.where(weighted != 0, sample.count, len(plan.seeds) + 1).min(axis=1, initial=len(plan.seeds) + 1)
+    n = np.where((weighted != 0).any(axis=1), counts, 0)
+    return pd.DataFrame({"estimate": compared.estimate, "low": low, "high": high, "n": n, "p": p})
+
+
 def sides(claim: ClaimRecord, runs: pd.DataFrame) -> Sides:
     """The claim's metric on both sides, by seed; NaN where an arm lacks the seed.
 
@@ -87,13 +131,56 @@ def sides(claim: ClaimRecord, runs: pd.DataFrame) -> Sides:
     return Sides(treatment, control)
 
 
+@dataclass(frozen=True)
+class Tally:
+    """One side of a claim.
+
+    ended, diverged, n: of the arms that count for this side (with weights above zero, or below), the runs with a
+    result, those that diverged, and those that have the metric. mean: the weighted sum of arms' means on this side;
+    std: over seeds.
+    """
+
+    ended: int
+    diverged: int
+    n: int
+    mean: float
+    std: float
+
+
+def tally(claim: ClaimRecord, runs: pd.DataFrame) -> tuple[Tally, Tally]:
+    """The side with the technique and the side without it; a claim beyond another has a difference on each side."""
+    if claim.over:
+        named = weights(claim)
+        parts = [{n: abs(w) for n, w in named.items() if w * sign > 0} for sign in (1, -1)]
+    elif claim.beyond:
+        parts = [{claim.treatment: 1.0, claim.control: -1.0}, {claim.beyond[0]: 1.0, claim.beyond[1]: -1.0}]
+    else:
+        parts = [{claim.treatment: 1.0}, {claim.control: 1.0}]
+    both = sides(claim, runs)
+    means_of = runs.groupby("arm")[claim.metric].mean()
+    found = []
+    for side, by_seed, sign in zip(parts, (both.treatment, both.control), (1, -1), strict=True):
+        mine = runs[runs["arm"].isin([name for name, weight in weights(claim).items() if weight * sign > 0])]
+        means = means_of.reindex(list(side))
+        found.append(
+            Tally(
+                ended=len(mine),
+                diverged=int((~mine["converged"]).sum()),
+                n=int(mine[claim.metric].notna().sum()),
+                mean=float((means * pd.Series(side)).sum(skipna=False)),
+                std=float(by_seed.std(ddof=1)),
+            )
+        )
+    return found[0], found[1]
+
+
 def by_image(
     claim: ClaimRecord, runs: pd.DataFrame, seeds: pd.Index, answers: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
     """The claim's difference of right answers, float32 [seeds, test images]; its mean is the difference in accuracy.
 
-    answers: by run id, bool [test images], which images were answered rightly. A diverged run has none and counts as
-    guessing, evenly over all images, as in its accuracy. None for another metric, or where an answer is missing.
+    answers: by run id, bool [test images], which images were answered rightly. None for another metric, or where the
+    answers of a run are missing.
     """
     if claim.metric != schema.TEST_ACCURACY:
         return None
@@ -103,15 +190,10 @@ def by_image(
     total = np.zeros((len(seeds), sizes.pop()), dtype=np.float32)
     for name, weight in weights(claim).items():
         of_arm = runs[runs["arm"] == name].set_index("seed").reindex(seeds)
-        for row, (run_id, accuracy, converged) in enumerate(
-            zip(of_arm["run_id"], of_arm[schema.TEST_ACCURACY], of_arm["converged"], strict=True)
-        ):
-            if run_id in answers:
-                total[row] += weight * answers[run_id]
-            elif converged is False or converged == 0:
-                total[row] += weight * accuracy
-            else:
+        for row, run_id in enumerate(of_arm["run_id"]):
+            if run_id not in answers:
                 return None
+            total[row] += weight * answers[run_id]
     return total
 
 

@@ -1,42 +1,23 @@
-"""Who contributes what: effects over all combinations of techniques, each a linear contrast of arms within a seed.
-
-A contrast is taken seed by seed, and its interval is the t interval over seeds: seeds are blocks, and no spread is
-pooled over arms.
-"""
+"""Who contributes what: effects over all combinations of techniques, each a weighted sum of arms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations.record import PlanRecord
-from cifar_ablations.reports.inference import statistics
+from cifar_ablations.reports.inference import contrast, statistics
 
 Used = frozenset[str]
 
 
-@dataclass(frozen=True)
-class Cells:
-    """A metric, float [seeds, combinations], and the factors in use in each combination."""
-
-    used: list[Used]
-    values: np.ndarray
-
-
-def cells(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> Cells:
-    """The metric in every arm of a plan, for the seeds that have all of them."""
-    used = {
-        arm.name: frozenset(name for name in plan.factors if arm.levels.get(name, "off") != "off") for arm in plan.arms
-    }
-    known = runs[runs["arm"].isin(list(used))]
-    table = known.pivot(index="seed", columns="arm", values=metric).reindex(columns=list(used)).dropna()
-    return Cells(list(used.values()), table.to_numpy(dtype=float))
+def combinations_of(plan: PlanRecord) -> list[Used]:
+    """The factors in use in each arm of a plan."""
+    return [frozenset(name for name in plan.factors if arm.levels.get(name, "off") != "off") for arm in plan.arms]
 
 
 def main_effect(factor: str, combinations_: Sequence[Used]) -> np.ndarray:
@@ -69,63 +50,52 @@ def shapley(factor: str, factors: Sequence[str], combinations_: Sequence[Used]) 
 
 
 def contributions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per factor: its Shapley value and its main effect, mean over seeds with limits of the t interval, and
-    what it is worth last (removed from the full combination) and first (added to the empty one).
+    """One row per factor: its Shapley value and its main effect, each with the limits of its interval, and what it is
+    worth last (removed from the full combination) and first (added to the empty one).
 
-    Columns `shapley` and `main`, each also with `_low` and `_high`, `main_p`, `main_p_holm`, `last`, `first`, `n`. NaN
-    where the design does not tell: a half fraction has no Shapley values.
+    Columns `shapley` and `main`, each also with `_low` and `_high`, `last`, `first`, and `n`, the fewest runs of an
+    arm. NaN where the design does not tell: a half fraction has no Shapley values.
     """
-    table, confidence = cells(plan, runs, metric), 1 - plan.rule.alpha
-    factors = plan.factors
-    full, rows = len(set(table.used)) == 2 ** len(factors), []
-    everything, nothing = frozenset(factors), frozenset[str]()
-    for factor in factors:
-        main = table.values @ main_effect(factor, table.used)
-        value = table.values @ shapley(factor, factors, table.used) if full else main * math.nan
-        of_main, of_value = (statistics.mean_interval(v[~np.isnan(v)], confidence) for v in (main, value))
-        rows.append(
-            {
-                "factor": factor,
-                "n": of_main.n,
-                "shapley": of_value.mean,
-                "shapley_low": of_value.low,
-                "shapley_high": of_value.high,
-                "main": of_main.mean,
-                "main_low": of_main.low,
-                "main_high": of_main.high,
-                "main_p": statistics.zero_p(main),
-                "last": _difference(table, everything, everything - {factor}),
-                "first": _difference(table, frozenset({factor}), nothing),
-            }
-        )
-    frame = pd.DataFrame(rows)
-    return frame.assign(main_p_holm=statistics.holm(frame["main_p"].to_list()))
+    used, factors = combinations_of(plan), plan.factors
+    full, everything, nothing = len(set(used)) == 2 ** len(factors), frozenset(factors), frozenset[str]()
+    rows = [
+        *(main_effect(factor, used) for factor in factors),
+        *(shapley(factor, factors, used) if full else np.zeros(len(used)) for factor in factors),
+        *(_difference(used, everything, everything - {factor}) for factor in factors),
+        *(_difference(used, frozenset({factor}), nothing) for factor in factors),
+    ]
+    found = contrast.estimates(plan, runs, metric, np.array(rows))
+    known = found.where(found["n"] > 0)
+    main, value, last, first = (
+        known.iloc[i * len(factors) : (i + 1) * len(factors)].reset_index(drop=True) for i in range(4)
+    )
+    return pd.DataFrame(
+        {
+            "factor": factors,
+            "n": main["n"].fillna(0).astype(int),
+            "shapley": value["estimate"],
+            "shapley_low": value["low"],
+            "shapley_high": value["high"],
+            "main": main["estimate"],
+            "main_low": main["low"],
+            "main_high": main["high"],
+            "last": last["estimate"],
+            "first": first["estimate"],
+        }
+    )
 
 
 def interactions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row per pair of factors: `effect` with `low`, `high`, `p` and `p_holm`, over all pairs as one family."""
-    table, confidence = cells(plan, runs, metric), 1 - plan.rule.alpha
-    rows: list[dict[str, Any]] = []
-    for one, other in combinations(plan.factors, 2):
-        values = table.values @ interaction(one, other, table.used)
-        interval = statistics.mean_interval(values, confidence)
-        rows.append(
-            {
-                "one": one,
-                "other": other,
-                "n": interval.n,
-                "effect": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "p": statistics.zero_p(values),
-            }
-        )
-    frame = pd.DataFrame(rows, columns=["one", "other", "n", "effect", "low", "high", "p"])
+    """One row per pair of factors: `effect` with `low`, `high`, `p`, and `p_holm`, Holm's over all pairs."""
+    used, pairs = combinations_of(plan), list(combinations(plan.factors, 2))
+    found = contrast.estimates(plan, runs, metric, np.array([interaction(*pair, used) for pair in pairs]))
+    frame = pd.DataFrame(pairs, columns=["one", "other"]).join(found.rename(columns={"estimate": "effect"}))
     return frame.assign(p_holm=statistics.holm(frame["p"].to_list()))
 
 
-def _difference(table: Cells, upper: Used, lower: Used) -> float:
-    if upper not in table.used or lower not in table.used or not len(table.values):
-        return math.nan
-    high, low = table.used.index(upper), table.used.index(lower)
-    return float((table.values[:, high] - table.values[:, low]).mean())
+def _difference(used: Sequence[Used], upper: Used, lower: Used) -> np.ndarray:
+    """Weights of one combination less another; zeros where the design lacks either."""
+    weights = np.zeros(len(used))
+    if upper in used and lower in used:
+        weights[used.index(upper)], weights[used.index(lower)] = 1.0, -1.0
+    return weights

@@ -11,9 +11,9 @@ import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
-from cifar_ablations.reports.inference import contrast, statistics
+from cifar_ablations.reports.inference import contrast, decision, statistics
 
-COLUMNS = ["technique", "comparison", "metric", "named", "n", "lacking", "having", "difference", "low", "high"]
+COLUMNS = ["technique", "comparison", "metric", "named", "n", "control", "treatment", "difference", "low", "high"]
 MEASURED = (
     schema.WEIGHT_NORM,
     schema.GRADIENT_NORM,
@@ -32,10 +32,6 @@ MEASURED = (
     schema.FINAL + schema.DEAD_UNITS,
 )
 """Metrics that are compared for every technique, beside those that it is said to act through."""
-
-
-HUGE = 1e100
-"""Above this a number stands for infinity, of which a database keeps its largest number."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +82,7 @@ def by_arm(runs: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     Of converged runs: one that diverged has hardly any of these numbers, and the others would be of other seeds.
     """
     known = runs[runs["converged"].astype(bool)]
-    tables = {name: known.pivot(index="seed", columns="arm", values=name) for name in names if name in known}
-    return {name: table.where(table.abs() < HUGE) for name, table in tables.items()}
+    return {name: known.pivot(index="seed", columns="arm", values=name) for name in names if name in known}
 
 
 def pairs(comparison: Comparison, values: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +106,7 @@ def table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     `high` bound the paired t interval of the mean difference, in the metric's own unit. Nothing was claimed of these,
     and nothing is concluded.
     """
-    confidence, rows, compared = 1 - plan.rule.alpha, [], comparisons(plan)
+    confidence, rows, compared = decision.confidence(plan.rule), [], comparisons(plan)
     values = by_arm(runs, dict.fromkeys((*(name for one in compared for name in one.mechanism), *MEASURED)))
     for one in compared:
         for name in dict.fromkeys((*one.mechanism, *MEASURED)):
@@ -126,8 +121,8 @@ def table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
                     "metric": name,
                     "named": name in one.mechanism,
                     "n": interval.n,
-                    "lacking": both["control"].mean(),
-                    "having": both["treatment"].mean(),
+                    "control": both["control"].mean(),
+                    "treatment": both["treatment"].mean(),
                     "difference": interval.mean,
                     "low": interval.low,
                     "high": interval.high,

@@ -1,16 +1,17 @@
-"""What was fixed before the first run, and what was changed after results were there."""
+"""What was fixed before its results were seen, and what was changed after. Claims are told apart by what they say
+(`ablations.identity`), so another name for the question, an arm or the plan makes no new claim."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from collections.abc import Hashable, Sequence, Set
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
 
+from cifar_ablations.ablations.identity import Identity, identity_of, weights
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord, RuleRecord
-from cifar_ablations.reports.inference import contrast
 from cifar_ablations.reports.reading.load import Invocation, Logged
 
 SEEDS, RULE, ARM, CLAIM = "seeds", "rule", "arm", "claim"
@@ -33,20 +34,39 @@ class Change:
 
 @dataclass(frozen=True)
 class Deviation:
-    """An earlier plan of the same question that fixed something else, and what has changed since."""
+    """An earlier plan with claims on the same comparisons that fixed something else, and what has changed since."""
 
     started: datetime
     digest: str
     changes: list[Change]
+    plan: str = ""
+    """The earlier plan's name."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock that a plan was held to (`ablations.lock`), and whether it precedes the plan's results."""
+
+    sha256: str
+    created: datetime
+    """When it was written, by its own account."""
+    logged: datetime
+    """When the first invocation was logged that was held to it: by the store's account, it was there by then."""
+    seen: int
+    """How many of the plan's runs had ended before it was created, and `before_logged` before it was logged: where both
+    are 0, the lock precedes the first result by the store's account too."""
+    before_logged: int
+    runs: int
+    """How many of the plan's runs have ended so far."""
 
 
 def question(invocation: Logged[Any]) -> tuple[str, str, str, tuple[str, ...]]:
-    """The name, data set, profile and overrides of an invocation: those that share them ask one question."""
+    """The name, data set, profile and overrides of an invocation: those that share them share a page."""
     return invocation.name, invocation.data_digest, invocation.profile, tuple(sorted(invocation.overrides))
 
 
 def earlier(invocation: Invocation, invocations: Sequence[Invocation]) -> list[Invocation]:
-    """Invocations of the same question before this one that share some of its seeds, oldest first.
+    """Invocations of any plan before this one, on the same data and with some of its seeds, oldest first.
 
     A plan for fresh seeds owes nothing to what others have shown.
     """
@@ -54,7 +74,7 @@ def earlier(invocation: Invocation, invocations: Sequence[Invocation]) -> list[I
     same = [
         other
         for other in invocations
-        if question(other) == question(invocation)
+        if other.data_digest == invocation.data_digest
         and other.started < invocation.started
         and seeds & set(other.plan.seeds)
     ]
@@ -62,71 +82,191 @@ def earlier(invocation: Invocation, invocations: Sequence[Invocation]) -> list[I
 
 
 def deviations(invocation: Invocation, invocations: Sequence[Invocation]) -> list[Deviation]:
-    """The plans fixed earlier for the same question that differ in what bears on the verdicts, oldest first."""
+    """The plans fixed earlier on the same comparisons that differ in what bears on the verdicts, oldest first.
+
+    Of a plan for the same question, or with the same arms, all changes count; of another, those of the comparisons
+    that both make claims on.
+    """
     seen: dict[str, Deviation] = {}
     for other in earlier(invocation, invocations):
-        changed = changes(other.plan, invocation.plan)
+        if question(other) == question(invocation) or same_arms(other.plan, invocation.plan):
+            changed = changes(other.plan, invocation.plan)
+        else:
+            changed = _changes_of_shared(other.plan, invocation.plan)
         if changed and other.digest not in seen:
-            seen[other.digest] = Deviation(other.started, other.digest, changed)
+            seen[other.digest] = Deviation(other.started, other.digest, changed, other.name)
     return list(seen.values())
 
 
 def with_exploratory(
-    verdicts: pd.DataFrame, invocation: Invocation, runs: pd.DataFrame, invocations: Sequence[Invocation]
+    verdicts: pd.DataFrame,
+    invocation: Invocation,
+    runs: pd.DataFrame,
+    invocations: Sequence[Invocation],
+    elsewhere: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The verdicts, with `exploratory` also where a claim, its arms, the seeds or the rule were fixed after results.
+    """The verdicts, with `exploratory` also where a claim was fixed after runs that it rests on had ended.
 
-    `late` tells those apart. The last plan for the question that was logged before a run had ended counts as the one
-    that was fixed in advance.
+    `late` tells those apart. `runs` says how many runs with a result the claim rests on so far, and `seen` how many of
+    them had ended before it was fixed: before an invocation of any plan first registered the same claim, by the same
+    rule, for the same seeds. Of several claims on one comparison that were registered before its first result, those
+    of the last invocation were fixed in advance; the others had been given up.
+
+    elsewhere: the frame of `load.runs_of` for this plan from another store; results seen there are seen.
     """
     if verdicts.empty:
         return verdicts
-    before = [other for other in earlier(invocation, invocations) if _seen_since(other, invocation, runs)]
-    in_time = [other.plan for other in before if not _seen_since(before[0], other, runs)]
-    fixed = {_terms(claim, in_time[-1]) for claim in in_time[-1].claims} if before else set()
-    late = [bool(before) and _terms(claim, invocation.plan) not in fixed for claim in invocation.plan.claims]
-    return verdicts.assign(late=late, exploratory=verdicts["exploratory"] | pd.Series(late, index=verdicts.index))
+    registered = [_Registered.of(other) for other in (*earlier(invocation, invocations), invocation)]
+    ended = _first_ended(runs, elsewhere)
+    fixed = [_fixed(claim, invocation.plan, registered, ended) for claim in invocation.plan.claims]
+    late = pd.Series([seen > 0 for seen, _ in fixed], index=verdicts.index, dtype=bool)
+    return verdicts.assign(
+        late=late,
+        seen=[seen for seen, _ in fixed],
+        runs=[rests_on for _, rests_on in fixed],
+        exploratory=verdicts["exploratory"] | late,
+    )
 
 
 def runs_before(invocation: Invocation, runs: pd.DataFrame, invocations: Sequence[Invocation]) -> int:
     """How many of the runs had ended before this question's first plan was logged, such as for another plan."""
-    first = min([invocation, *earlier(invocation, invocations)], key=lambda i: i.started)
-    return int((runs["ended"] < 1000 * first.started.timestamp()).sum())
+    same = [other for other in earlier(invocation, invocations) if question(other) == question(invocation)]
+    return int((runs["ended"] < min(_milliseconds(other) for other in (invocation, *same))).sum())
 
 
-def _seen_since(other: Invocation, invocation: Invocation, runs: pd.DataFrame) -> bool:
-    """Whether a run of the page ended between the two."""
-    ended = runs["ended"] / 1000
-    return bool(((ended >= other.started.timestamp()) & (ended < invocation.started.timestamp())).any())
+def lock(invocation: Invocation, runs: pd.DataFrame, invocations: Sequence[Invocation]) -> Lock | None:
+    """The first lock that this very plan was held to, by this or an earlier invocation; None where by none.
+
+    runs: as of `load.runs_of`.
+    """
+    same = [one for one in invocations if (one.digest, one.data_digest) == (invocation.digest, invocation.data_digest)]
+    held = [one for one in same if one.plan.lock and one.started <= invocation.started]
+    if not held:
+        return None
+    first = min(held, key=lambda one: (one.started, one.run_id))
+    ended = runs.drop_duplicates("run_id")["ended"]
+    return Lock(
+        sha256=first.plan.lock,
+        created=datetime.fromtimestamp(first.plan.locked / 1000, UTC),
+        logged=first.started,
+        seen=int((ended < first.plan.locked).sum()),
+        before_logged=int((ended < _milliseconds(first)).sum()),
+        runs=len(ended),
+    )
 
 
-def _terms(claim: ClaimRecord, plan: PlanRecord) -> Hashable:
-    """All that a claim's verdict depends on but the runs, to compare."""
-    trained = {arm.name: (arm.digest, arm.seed_offset) for arm in plan.arms}
-    weighed = sorted((trained[name], round(weight, 12)) for name, weight in contrast.weights(claim).items())
-    return claim.metric, claim.sign, claim.allowed, tuple(weighed), plan.rule, plan.seeds
+@dataclass(frozen=True)
+class _Registered:
+    """What an invocation fixed, and when (in milliseconds since 1970, as runs have it)."""
+
+    at: int
+    seeds: tuple[int, ...]
+    claims: frozenset[Identity]
+    comparisons: frozenset[Hashable]
+
+    @classmethod
+    def of(cls, invocation: Invocation) -> _Registered:
+        claims = frozenset(identity_of(claim, invocation.plan) for claim in invocation.plan.claims)
+        comparisons = frozenset(claim.comparison for claim in claims)
+        return cls(_milliseconds(invocation), invocation.plan.seeds, claims, comparisons)
+
+
+def _fixed(
+    claim: ClaimRecord, plan: PlanRecord, registered: Sequence[_Registered], ended: pd.DataFrame
+) -> tuple[int, int]:
+    """How many of the runs that a claim of the plan rests on were seen before it was fixed, and how many there are.
+
+    registered: oldest first; the plan's own invocation is the last.
+    """
+    arms = [name for name, weight in weights(claim).items() if weight]
+    times = ended[ended["arm"].isin(arms)].drop_duplicates("run_id")["ended"]
+    if times.empty:
+        return 0, 0
+    mine, first = identity_of(claim, plan), times.min()
+    on_it = [one for one in registered if mine.comparison in one.comparisons]
+    in_time = [one for one in on_it if one.at <= first]
+    if in_time and _registers(in_time[-1], mine, plan.seeds):
+        return 0, len(times)
+    fixed = next(one.at for one in on_it if one.at > first and _registers(one, mine, plan.seeds))
+    return int((times < fixed).sum()), len(times)
+
+
+def _registers(one: _Registered, claim: Identity, seeds: tuple[int, ...]) -> bool:
+    return claim in one.claims and one.seeds == seeds
+
+
+def _first_ended(runs: pd.DataFrame, elsewhere: pd.DataFrame | None) -> pd.DataFrame:
+    """Arm, seed and run id of the runs, and when the first run of the same arm and seed ended, here or elsewhere."""
+    frame = runs[["arm", "seed", "run_id", "ended"]]
+    if elsewhere is None or elsewhere.empty:
+        return frame
+    there = elsewhere.groupby(["arm", "seed"])["ended"].min().rename("there")
+    joined = frame.join(there, on=["arm", "seed"])
+    return frame.assign(ended=joined[["ended", "there"]].min(axis=1))
+
+
+def _milliseconds(invocation: Invocation) -> int:
+    return round(1000 * invocation.started.timestamp())
+
+
+def same_arms(one: PlanRecord, other: PlanRecord) -> bool:
+    """Whether two plans train the same recipes with the same offsets of seeds, whatever their arms are called."""
+    return set(_arms(one)) == set(_arms(other))
 
 
 def changes(old: PlanRecord, new: PlanRecord) -> list[Change]:
-    """The differences between two plans in seeds, rule, arms and claims, in this order; empty where there are none."""
+    """The differences between two plans in seeds, rule, arms and claims, in this order; empty where there are none.
+
+    An arm of another recipe is another one, and one that was renamed is the same; so with claims. A claim that differs
+    only because the recipe of its arm does is not listed beside that arm.
+    """
     changed = [] if old.seeds == new.seeds else [Change(SEEDS, before=old.seeds, now=new.seeds)]
     for field in fields(RuleRecord):
         before, now = getattr(old.rule, field.name), getattr(new.rule, field.name)
         if before != now:
             changed.append(Change(RULE, field.name, before, now))
-    for kind, names in ((ARM, _arms), (CLAIM, _claims)):
-        before, now = names(old), names(new)
-        gone = tuple(name for name in before if name not in now)
-        added = tuple(name for name in now if name not in before)
-        if gone or added:
-            changed.append(Change(kind, gone=gone, added=added))
+    arms_before, arms_now = _arms(old), _arms(new)
+    gone = tuple(name for arm, name in arms_before.items() if arm not in arms_now)
+    added = tuple(name for arm, name in arms_now.items() if arm not in arms_before)
+    if gone or added:
+        changed.append(Change(ARM, gone=gone, added=added))
+    gone, added = _claims_without(old, new), _claims_without(new, old)
+    if gone or added:
+        changed.append(Change(CLAIM, gone=gone, added=added))
     return changed
 
 
-def _arms(plan: PlanRecord) -> dict[str, None]:
-    """The names of a plan's arms; an arm of another recipe is another one."""
-    return {f"{arm.name} [{arm.digest[:8]}]": None for arm in plan.arms}
+def _changes_of_shared(old: PlanRecord, new: PlanRecord) -> list[Change]:
+    """The changes in what two plans claim of the comparisons that both make claims on."""
+    made = [{identity_of(claim, plan).comparison for claim in plan.claims} for plan in (old, new)]
+    shared = made[0] & made[1]
+    return changes(_about(old, shared), _about(new, shared)) if shared else []
 
 
-def _claims(plan: PlanRecord) -> dict[str, None]:
-    return {claim.statement: None for claim in plan.claims}
+def _about(plan: PlanRecord, comparisons: Set[Hashable]) -> PlanRecord:
+    """A plan with its claims on some comparisons alone, and the arms that these are about."""
+    claims = tuple(claim for claim in plan.claims if identity_of(claim, plan).comparison in comparisons)
+    used = {arm for claim in claims for arm in identity_of(claim, plan).arms}
+    return replace(plan, claims=claims, arms=tuple(arm for arm in plan.arms if (arm.digest, arm.seed_offset) in used))
+
+
+def _arms(plan: PlanRecord) -> dict[tuple[str, int], str]:
+    """By recipe and seed offset, what to call each of a plan's arms."""
+    return {(arm.digest, arm.seed_offset): f"{arm.name} [{arm.digest[:8]}]" for arm in plan.arms}
+
+
+def _claims_without(plan: PlanRecord, other: PlanRecord) -> tuple[str, ...]:
+    """The statements of a plan's claims that another plan does not make, but for those that its arms explain."""
+    made = {identity_of(claim, other).statement for claim in other.claims}
+    worded = {_words(claim) for claim in other.claims}
+    lacking = []
+    for claim in plan.claims:
+        mine = identity_of(claim, plan)
+        explained = _words(claim) in worded and not mine.arms <= _arms(other).keys()
+        if mine.statement not in made and not explained:
+            lacking.append(claim.statement)
+    return tuple(lacking)
+
+
+def _words(claim: ClaimRecord) -> Hashable:
+    return claim.statement, claim.metric, claim.sign, claim.allowed

@@ -68,3 +68,18 @@ def equivalence_p(differences: np.ndarray, margin: float) -> float:
     if math.isnan(below) or abs(float(x.mean())) < margin:
         return max(below, above)
     return 1.0
+
+
+def p_of_t(t: np.ndarray | float, df: np.ndarray | float, prior: float = PRIOR) -> np.ndarray:
+    """`zero_p` of df + 1 differences whose t statistic is t, element by element."""
+    n, c2 = df + 1, prior**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = n * t**2 / (df + t**2) / (n + c2)  # S² / ((n + c²) V)
+        log_e = 0.5 * np.log(c2 / (n + c2)) - n / 2 * np.log1p(-share)
+        return np.asarray(np.minimum(1.0, np.exp(-np.minimum(log_e, 700))))
+
+
+def t_at(df: np.ndarray | float, alpha: float) -> np.ndarray:
+    """`critical_t` of df + 1 differences, element by element; NaN for NaN."""
+    flat = [math.nan if math.isnan(f) else critical_t(round(float(f)) + 1, alpha) for f in np.ravel(df)]
+    return np.array(flat).reshape(np.shape(df))

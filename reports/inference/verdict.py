@@ -1,10 +1,9 @@
-"""From paired seeds to verdicts, by the rule that the plan fixed before its first run."""
+"""Verdicts on a plan's claims, by the rule that the plan fixed before its first run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,50 +11,98 @@ import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.record import ClaimRecord, PlanRecord, RuleRecord
-from cifar_ablations.reports.inference import contrast, sequential, statistics
+from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
+from cifar_ablations.reports.inference import contrast, decision, power, shrinkage, simulation, statistics
+from cifar_ablations.reports.inference.decision import ALPHA, CORRECTIONS, TESTS, Claims, Decided
+from cifar_ablations.reports.inference.simulation import Shape
 from cifar_ablations.reports.reading import load
 
 SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE = "supported", "refuted", "equivalent", "inconclusive"
 VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
-TOO_FEW, ALL_DIVERGED, NO_SPREAD = "too few seeds", "all diverged", "no spread"
-NOT_REACHED = "look not reached"
-"""With the three before it: why a claim is inconclusive whatever the size of its effect."""
-POWER = 0.8
+UNFINISHED, NOT_REACHED, TOO_FEW = "runs missing", "look not reached", "too few seeds"
+NOTHING_LEFT, NO_SPREAD, UNEQUAL = "no runs to compare", "no spread", "unequal divergence"
+"""Why a claim is inconclusive whatever the size of its effect."""
 
 
-@dataclass(frozen=True)
-class Test:
-    """A test of paired differences [n]: p of a mean of zero, the 1 - α interval (of differences and α), and p of
-    |mean| >= margin.
+def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
+    """One row per claim of the plan, in its order, from the frame of `load.runs_of`; empty where nothing is claimed.
 
-    It finds a difference where |t| is above `critical` (of n and α).
+    Differences, spreads, limits and the margin are in the metric's own unit, shares as fractions; all are of the runs
+    that have the metric, which one that diverged has not. `treatment_n` of `treatment_ended` runs have it, and
+    likewise for the control; `n` seeds have it on both sides. `low` and `high` bound the `confidence` interval of the
+    difference, for new seeds on this test set. `p` is of the claim by itself, `p_page` shares the page's error with
+    all claims: at most ALPHA is a difference (`tost_p` and `tost_p_page`: equivalence within the margin). `counted`:
+    p compares how many runs diverged. `correlation` is between the arms over seeds, `improved` the probability that a
+    seed's difference has the claimed sign, with exact limits. `detectable` is the effect that would be found four
+    times out of five, and `seeds_needed` the seeds that find one of the size of the margin, as `inference.power` has
+    them; `possible` is the largest difference that the metric allows from the control's mean, `reach` from any
+    control. `images_low` and `images_high` bound the difference for new seeds and new test images, from which images
+    were answered rightly (`answers`, by run id). `reason` says why an inconclusive verdict is not a matter of size.
+
+    A claim is decided once its arms have all planned seeds, or those of a planned look. It keeps the verdict and the
+    p-values of the first look that decides it, and `look` says which that was; estimates and intervals are of all
+    seeds so far, and hold whenever one stops.
+
+    Raises AblateError for a rule that is not known.
     """
+    rule = plan.rule
+    if rule.test not in TESTS or rule.correction not in CORRECTIONS:
+        raise AblateError(
+            f"plan {plan.name!r} asks for test {rule.test!r} and correction {rule.correction!r}; "
+            f"this report knows the tests {', '.join(map(repr, TESTS))} and the corrections "
+            f"{' and '.join(map(repr, CORRECTIONS))}"
+        )
+    if not plan.claims:
+        return pd.DataFrame()
+    claims, looks = contrast.claims_of(plan), looks_taken(plan, runs)
+    floors = _image_variances(runs, answers or {})
+    at = {seeds: _decide(plan, runs, claims, seeds, floors) for seeds in looks or [len(plan.seeds)]}
+    seeds = max(at)
+    frame = pd.DataFrame(
+        [
+            _described(i, plan, runs[runs["seed"].isin(plan.seeds[:seeds])], at[seeds], answers or {})
+            for i in range(len(plan.claims))
+        ]
+    )
+    held = np.array([_held_back(claim, plan, runs, looks, claims) for claim in plan.claims], dtype=object)
+    verdicts, look = np.full(len(frame), INCONCLUSIVE, dtype=object), np.full(len(frame), math.nan)
+    for now, decided in at.items():
+        still = verdicts == INCONCLUSIVE
+        for name in ("p", "tost_p", "p_page", "tost_p_page", "forbidden", "counted"):
+            frame.loc[still, name] = getattr(decided, name)[still]
+        said = np.array([_verdict(claim, decided, i) for i, claim in enumerate(plan.claims)], dtype=object)
+        verdicts = np.where(still & (held == ""), said, verdicts)
+        look = np.where(still & bool(looks), float(now), look)
+    exploratory = (seeds < rule.confirmatory_seeds) | (held == UNFINISHED) | (held == NOT_REACHED)
+    frame = frame.assign(verdict=verdicts, look=look, exploratory=exploratory)
+    frame = frame.join(_shrunken(plan, at[seeds]))
+    reasons = [why or _obstacle(row) for why, row in zip(held, frame.to_dict("records"), strict=True)]
+    return frame.assign(
+        reason=np.where(verdicts == INCONCLUSIVE, reasons, ""),
+        forbidden=frame["forbidden"].astype(bool),
+        counted=frame["counted"].astype(bool),
+    )
 
-    zero_p: Callable[[np.ndarray], float]
-    interval: Callable[[np.ndarray, float], tuple[float, float]]
-    equivalence_p: Callable[[np.ndarray, float], float]
-    critical: Callable[[int, float], float]
+
+def shape_of(plan: PlanRecord, claims: Claims | None = None) -> Shape:
+    """All of a plan that the error rate of its page depends on."""
+    claims = claims or contrast.claims_of(plan)
+    names = dict.fromkeys(claims.metric)
+    return Shape(
+        claims=claims,
+        arms=len(plan.arms),
+        seeds=len(plan.seeds),
+        better={name: metric(name).better for name in names},
+        lost=frozenset(name for name in names if contrast.is_lost(name)),
+        test=plan.rule.test,
+        correction=plan.rule.correction,
+        looks=plan.rule.looks,
+    )
 
 
-def _t_interval(differences: np.ndarray, alpha: float) -> tuple[float, float]:
-    mean = statistics.mean_interval(differences, 1 - alpha)
-    return mean.low, mean.high
-
-
-TESTS = {
-    "paired t": Test(statistics.zero_p, _t_interval, statistics.equivalence_p, statistics.critical_t),
-    "paired t e-process": Test(sequential.zero_p, sequential.interval, sequential.equivalence_p, sequential.critical_t),
-}
-"""By the names that a plan's rule uses."""
-
-
-def level(rule: RuleRecord) -> float:
-    """The significance level α of each claim: the rule's, shared out evenly (Bonferroni) over its planned looks.
-
-    An e-process may be looked at as often as one likes, so there each look has the whole α.
-    """
-    return rule.alpha / max(1, len(rule.looks)) if rule.test == "paired t" else rule.alpha
+def error_rate(shape: Shape) -> float:
+    """The largest share of pages of such a shape that say something false, by simulation."""
+    return simulation.worst(shape)
 
 
 def looks_taken(plan: PlanRecord, runs: pd.DataFrame) -> list[int]:
@@ -68,92 +115,96 @@ def looks_taken(plan: PlanRecord, runs: pd.DataFrame) -> list[int]:
     ]
 
 
-def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
-    """One row per claim of the plan, in its order, from the frame of `load.runs_of`.
-
-    Differences, spreads, limits and the margin are fractions. `p_holm` and `tost_p_holm` are corrected over all claims
-    of the family, those without data included. `detectable` is the effect that n seeds find with 80 % probability,
-    and `seeds_needed` how many find one of the size of the margin, both at the upper 95 % χ² limit of the spread;
-    `possible` is the largest difference that the metric allows from the control's mean, and `reach` from any control.
-    `rehearsal` says whether the arms were trained on drawn images. `images_low` and `images_high` bound the difference
-    for new seeds and new test images, from which images were answered rightly (`answers`, by run id); NaN without
-    them. `reason` is TOO_FEW, ALL_DIVERGED, NO_SPREAD or NOT_REACHED where an inconclusive verdict is not a matter of
-    size, else empty.
-
-    Where the rule plans looks, each is judged on its seeds alone; a claim keeps the verdict of the first look that
-    decides it, with that look's numbers, and `look` says which it was. The column `level` is the α of each claim.
-    Raises AblateError for a rule that is not known.
-    """
+def _shrunken(plan: PlanRecord, decided: Decided) -> pd.DataFrame:
+    """Estimates drawn towards zero, metric by metric, by all claims that are about other arms; see `shrinkage`."""
     rule = plan.rule
-    if rule.test not in TESTS or rule.correction != "holm":
-        raise AblateError(
-            f"plan {plan.name!r} asks for test {rule.test!r} and correction {rule.correction!r}; "
-            f"this report knows the tests {', '.join(map(repr, TESTS))} and the correction 'holm'"
+    alpha = power.typical_alpha(len(plan.claims), len(plan.seeds), rule.test, rule.correction, max(1, len(rule.looks)))
+    columns = ("shrunken", "shrunken_low", "shrunken_high", "exaggeration")
+    frame = pd.DataFrame(math.nan, index=range(len(plan.claims)), columns=list(columns))
+    names = np.array([claim.metric for claim in plan.claims])
+    for name in dict.fromkeys(names):
+        mine = names == name
+        found = shrinkage.shrink(
+            decided.estimate[mine],
+            decided.own_error[mine],
+            decided.own_df[mine],
+            decision.confidence(rule),
+            alpha,
         )
-    if not plan.claims:
-        return pd.DataFrame()
-    if not rule.looks:
-        return _judged(plan, runs, answers).assign(look=math.nan)
-    return _at_looks(plan, runs, answers)
-
-
-def _at_looks(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None) -> pd.DataFrame:
-    looks = looks_taken(plan, runs)
-    if not looks:
-        frame = _judged(plan, runs, answers)
-        return frame.assign(look=math.nan, verdict=INCONCLUSIVE, negligible=False, reason=NOT_REACHED)
-    decided: dict[int, pd.Series] = {}
-    for look in looks:
-        frame = _judged(plan, runs[runs["seed"].isin(plan.seeds[:look])], answers).assign(look=float(look))
-        for index, row in frame.iterrows():
-            if index not in decided or decided[index]["verdict"] == INCONCLUSIVE:
-                decided[index] = row  # type: ignore[index]
-    for index, row in decided.items():
-        frame.loc[index] = row
+        frame.loc[mine, list(columns)] = np.stack([found.shrunken, found.low, found.high, found.exaggeration], axis=1)
     return frame
 
 
-def _judged(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None) -> pd.DataFrame:
-    """Every claim on all of the given runs."""
-    frame = pd.DataFrame([_compare(claim, plan, runs, answers or {}) for claim in plan.claims])
-    for raw, adjusted in (("p", "p_holm"), ("tost_p", "tost_p_holm")):
-        for _, p in frame.groupby("family", sort=False)[raw]:
-            frame.loc[p.index, adjusted] = statistics.holm(p.to_list())
-    decided = [_decide(row, level(plan.rule)) for row in frame.to_dict("records")]
-    frame["verdict"] = [verdict for verdict, _ in decided]
-    frame["negligible"] = [negligible for _, negligible in decided]
-    return frame
+def _held_back(claim: ClaimRecord, plan: PlanRecord, runs: pd.DataFrame, looks: list[int], claims: Claims) -> str:
+    """Why no verdict is given on a claim yet, whatever its numbers; empty where one is."""
+    if error_rate(shape_of(plan, claims)) > ALPHA:
+        return TOO_FEW
+    if plan.rule.looks:
+        return "" if looks else NOT_REACHED
+    have = runs["arm"].isin(claim.arms) & runs["seed"].isin(plan.seeds)
+    return "" if have.sum() == len(set(claim.arms)) * len(plan.seeds) else UNFINISHED
 
 
-def _compare(
-    claim: ClaimRecord, plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray]
+def _obstacle(row: Mapping[Hashable, Any]) -> str:
+    """Why a claim cannot be decided by the runs that there are; empty where it can."""
+    if pd.isna(row["difference"]) and not row["counted"]:
+        return NOTHING_LEFT
+    if pd.isna(row["p"]):
+        return NO_SPREAD
+    return UNEQUAL if row["forbidden"] else ""
+
+
+def _image_variances(runs: pd.DataFrame, answers: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """By arm, the variance of a run's test accuracy that the choice of test images alone makes; nothing where unknown.
+
+    The residual mean square of right answers, float [seeds, images], over images: seeds and images are crossed.
+    """
+    found: dict[str, float] = {}
+    if not answers:
+        return found
+    for arm, of_arm in runs.groupby("arm", sort=False):
+        rows = [answers[run_id] for run_id in of_arm["run_id"] if run_id in answers]
+        if len(rows) > 1 and len({len(row) for row in rows}) == 1:
+            found[str(arm)] = statistics.residual_mean_square(np.stack(rows).astype(np.float32)) / len(rows[0])
+    return found
+
+
+def _decide(plan: PlanRecord, runs: pd.DataFrame, claims: Claims, seeds: int, floors: Mapping[str, float]) -> Decided:
+    samples = contrast.samples_of(plan, runs, claims.metric, seeds, floors)
+    rule = plan.rule
+    return decision.decide(samples, claims, rule.test, rule.correction, max(1, len(rule.looks)))
+
+
+def _verdict(claim: ClaimRecord, decided: Decided, i: int) -> str:
+    if decided.different[i]:
+        return SUPPORTED if decided.direction[i] * claim.sign > 0 else REFUTED
+    return EQUIVALENT if decided.equivalent[i] else INCONCLUSIVE
+
+
+def _described(
+    i: int, plan: PlanRecord, runs: pd.DataFrame, decided: Decided, answers: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    rule, alpha, test = plan.rule, level(plan.rule), TESTS[plan.rule.test]
-    # A margin is a difference of shares; what would not matter in a norm or a loss nobody has said.
-    margin = rule.margin if metric(claim.metric).share else math.nan
+    """The numbers of a plan's claim i but its p-values, on all of the given runs."""
+    claim = plan.claims[i]
+    rule, within = plan.rule, decision.confidence(plan.rule)
     sides = contrast.sides(claim, runs)
-    pairs = statistics.paired(sides.treatment, sides.control, 1 - alpha)
+    pairs = statistics.paired(sides.treatment, sides.control, within)
     differences = statistics.differences(sides.treatment, sides.control)
-    shared, d = differences.index, differences.to_numpy(dtype=float)
-    low, high = test.interval(d, alpha)
-    treatment, control = (
-        statistics.mean_interval(side[shared].to_numpy(), 1 - alpha) for side in (sides.treatment, sides.control)
+    treatment, control = contrast.tally(claim, runs)
+    error, df = float(decided.error[i]), float(decided.df[i])
+    margin = rule.margin if metric(claim.metric).share else math.nan
+    looks = max(1, len(rule.looks))
+    seeds = min(len(plan.seeds), int(runs["arm"].value_counts().max()) if len(runs) else 0)
+    alpha = power.typical_alpha(len(plan.claims), seeds, rule.test, rule.correction, looks)
+    needed = power.seeds_needed(margin, error, df, seeds, len(plan.claims), rule.test, rule.correction, looks)
+    improved, improved_low, improved_high = statistics.improvement(
+        claim.sign * differences.to_numpy(dtype=float), within
     )
-    allowed = claim.sign * margin if claim.allowed else 0.0
-    diverged = [
-        int((~runs.loc[runs["arm"].isin(names) & runs["seed"].isin(shared), "converged"]).sum())
-        for names in contrast.arms(claim)
-    ]
-    spread = statistics.upper_limit_of_sd(pairs.sd, pairs.n)
-    detectable = statistics.minimum_detectable_effect(pairs.n, alpha, POWER, test.critical) * spread
-    decidable = spread > 0 and margin > 0
-    needed = statistics.seeds_needed(margin / spread, alpha, POWER, test.critical) if decidable else None
-    improved, improved_low, improved_high = statistics.improvement(claim.sign * d, 1 - alpha)
-    if rule.test != "paired t":  # these intervals hold for a number of seeds fixed in advance
+    if rule.test == "paired t e-process":  # these intervals hold for a number of seeds fixed in advance
         improved_low = improved_high = math.nan
         answers = {}
-    by_image = contrast.by_image(claim, runs, shared, answers) if answers and len(shared) else None
-    wide = None if by_image is None else statistics.two_way_interval(by_image, 1 - alpha)
+    by_image = contrast.by_image(claim, runs, differences.index, answers) if answers and pairs.n else None
+    wide = None if by_image is None else statistics.two_way_interval(by_image, within)
     return {
         "technique": claim.technique,
         "statement": claim.statement,
@@ -166,18 +217,20 @@ def _compare(
         "source": claim.source,
         "n": pairs.n,
         "planned": len(plan.seeds),
-        "level": alpha,
-        "exploratory": _exploratory(plan, pairs.n),
+        "treatment_n": treatment.n,
+        "treatment_ended": treatment.ended,
+        "treatment_diverged": treatment.diverged,
         "treatment_mean": treatment.mean,
         "treatment_std": treatment.std,
+        "control_n": control.n,
+        "control_ended": control.ended,
+        "control_diverged": control.diverged,
         "control_mean": control.mean,
         "control_std": control.std,
-        "treatment_diverged": diverged[0],
-        "control_diverged": diverged[1],
-        "difference": pairs.mean,
-        "sd": pairs.sd,
-        "low": low,
-        "high": high,
+        "difference": decided.estimate[i],
+        "confidence": within,
+        "low": decided.low[i],
+        "high": decided.high[i],
         "images_low": wide.low if wide else math.nan,
         "images_high": wide.high if wide else math.nan,
         "correlation": pairs.correlation,
@@ -185,42 +238,12 @@ def _compare(
         "improved_low": improved_low,
         "improved_high": improved_high,
         "margin": margin,
-        "allowed": allowed,
+        "allowed": claim.allowed,
         "mechanism": claim.mechanism,
         "notebook": claim.notebook,
-        "p": test.zero_p(d + allowed),
-        "sign_flip_p": pairs.sign_flip_p,
-        "tost_p": test.equivalence_p(d, margin) if margin > 0 else math.nan,
-        "detectable": detectable,
+        "detectable": power.standard_effect(round(df, 1), alpha, rule.test) * error,
         "possible": contrast.possible(claim, control.mean),
         "reach": contrast.reach(claim),
         "seeds_needed": math.nan if needed is None else needed,
         "rehearsal": load.rehearsal(plan),
-        "reason": _reason(pairs, diverged),
     }
-
-
-def _exploratory(plan: PlanRecord, n: int) -> bool:
-    """Whether there are fewer seeds than a confirmation takes, or than were planned: then this is a glance in between.
-
-    Planned looks are no such glances: their α is corrected for them.
-    """
-    least, planned = plan.rule.confirmatory_seeds, len(plan.seeds)
-    return planned < least if plan.rule.looks else n < max(least, planned)
-
-
-def _reason(pairs: statistics.Paired, diverged: Sequence[int]) -> str:
-    if pairs.n < 2:
-        return TOO_FEW
-    if min(diverged) == pairs.n:
-        return ALL_DIVERGED
-    return NO_SPREAD if pairs.sd == 0 else ""
-
-
-def _decide(row: Mapping[Hashable, Any], alpha: float) -> tuple[str, bool]:
-    """The verdict and whether it is real but negligible. A NaN p-value is no evidence of anything."""
-    differs, same = row["p_holm"] < alpha, row["tost_p_holm"] < alpha
-    if differs:
-        # What a claim allows is added before its sign is looked at.
-        return (SUPPORTED if (row["difference"] + row["allowed"]) * row["sign"] > 0 else REFUTED), bool(same)
-    return (EQUIVALENT if same else INCONCLUSIVE), False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.identity import identity_of
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.reports.inference import registration, statistics, verdict
 from cifar_ablations.reports.pages import rendering
@@ -22,12 +23,18 @@ from cifar_ablations.reports.wording import phrases
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: its invocation, its runs with a result, and its verdicts."""
+    """One of the two: its invocation, its runs with a result, its verdicts, and what of its store cannot be read.
+
+    known: all invocations of its store, which is at `uri`.
+    """
 
     asked: str
+    uri: str
+    known: tuple[Invocation, ...]
     invocation: Invocation
     runs: pd.DataFrame
     verdicts: pd.DataFrame
+    unreadable: tuple[str, ...] = ()
 
 
 def side(asked: str, default_uri: str) -> Side:
@@ -50,9 +57,23 @@ def side(asked: str, default_uri: str) -> Side:
         left_out = rendering.left_out(unreadable)
         raise AblateError(f"--compare: no plan and no parent run {name!r} in {where}{near}{left_out}")
     client = load.connect(uri)
-    runs = load.with_epochs_to_target(client, load.runs_of(client, chosen[0].plan), chosen[0].plan)
-    verdicts = registration.with_exploratory(verdict.judge(chosen[0].plan, runs), chosen[0], runs, invocations)
-    return Side(asked, chosen[0], runs, phrases.with_sentences(chosen[0].plan, verdicts))
+    plan = chosen[0].plan
+    runs = load.with_epochs_to_target(client, load.runs_of(client, plan, unreadable=unreadable), plan)
+    verdicts = registration.with_exploratory(verdict.judge(plan, runs), chosen[0], runs, invocations)
+    worded = phrases.with_sentences(plan, verdicts)
+    return Side(asked, uri, tuple(invocations), chosen[0], runs, worded, tuple(unreadable))
+
+
+def _aware(one: Side, other: Side) -> Side:
+    """A side whose claims count as fixed late also where results of the other side's store had been seen before."""
+    if one.uri == other.uri:
+        return one
+    plan = one.invocation.plan
+    elsewhere = load.runs_of(load.connect(other.uri), plan)
+    verdicts = registration.with_exploratory(
+        one.verdicts, one.invocation, one.runs, [*one.known, *other.known], elsewhere
+    )
+    return replace(one, verdicts=phrases.with_sentences(plan, verdicts))
 
 
 def _uri(place: str) -> str:
@@ -60,8 +81,9 @@ def _uri(place: str) -> str:
     return place if "://" in place else f"sqlite:///{(Path(place) / 'mlflow.db').resolve()}"
 
 
-def write_comparison(one: Side, other: Side, folder: Path) -> Path:
-    """Write the page of two sides; returns it."""
+def write_comparison(one: Side, other: Side, folder: Path, tell: Callable[[str], None] | None = None) -> Path:
+    """Write the page of two sides; returns it. `tell` is given which plans and runs of the stores cannot be read."""
+    one, other = _aware(one, other), _aware(other, one)
     template = rendering.environment().get_template("compare.html.j2")
     stem = "-".join(f"{rendering.slug(s.invocation.name)}-{s.invocation.run_id[:6]}" for s in (one, other))
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +94,9 @@ def write_comparison(one: Side, other: Side, folder: Path) -> Path:
         claims=claims(one, other),
         changed=registration.changes(one.invocation.plan, other.invocation.plan),
     )
+    if tell is not None:
+        for sentence in dict.fromkeys([*one.unreadable, *other.unreadable]):
+            tell(f"Left out: {sentence}.")
     return rendering.write_html(folder / f"compare-{stem}.html", html)
 
 
@@ -87,8 +112,8 @@ def facts(one: Side, other: Side) -> list[dict[str, Any]]:
         "changed settings": [", ".join(s.invocation.overrides) or "none" for s in (one, other)],
         "runs with a result": [str(len(s.runs)) for s in (one, other)],
     }
-    for key in dict.fromkeys([*one.invocation.provenance, *other.invocation.provenance]):
-        rows[key] = [s.invocation.provenance.get(key, "–") for s in (one, other)]
+    for key in dict.fromkeys([*one.invocation.produced_by, *other.invocation.produced_by]):
+        rows[key] = [s.invocation.produced_by.get(key, "–") for s in (one, other)]
     listed = [{"name": name, "values": values, "differ": values[0] != values[1]} for name, values in rows.items()]
     return sorted(listed, key=lambda row: not row["differ"])
 
@@ -138,13 +163,17 @@ def arms(one: Side, other: Side) -> pd.DataFrame:
 
 
 def claims(one: Side, other: Side) -> list[dict[str, Any]]:
-    """One entry per statement that both judge, with both rows of `verdict.judge`; changed verdicts first."""
+    """One entry per claim that both judge, with both rows of `verdict.judge`; changed verdicts first.
+
+    Claims are the same where they say the same of the same recipes (`identity.Identity.statement`), or else where they
+    are worded alike.
+    """
     if one.verdicts.empty or other.verdicts.empty:
         return []
-    by_statement = {row["statement"]: row for row in other.verdicts.to_dict("records")}
+    theirs = _by_claim(other)
     entries: list[dict[str, Any]] = []
-    for row in one.verdicts.to_dict("records"):
-        match: Mapping[Any, Any] | None = by_statement.get(row["statement"])
+    for keys, row in _claims(one):
+        match = next((theirs[key] for key in keys if key in theirs), None)
         if match is not None:
             entries.append(
                 {
@@ -155,3 +184,17 @@ def claims(one: Side, other: Side) -> list[dict[str, Any]]:
                 }
             )
     return sorted(entries, key=lambda entry: not entry["differ"])
+
+
+def _claims(side: Side) -> list[tuple[list[Hashable], Mapping[Any, Any]]]:
+    """Each claim's identity and wording, and its row of verdicts."""
+    plan = side.invocation.plan
+    rows = side.verdicts.to_dict("records")
+    return [
+        ([identity_of(claim, plan).statement, claim.statement], row)
+        for claim, row in zip(plan.claims, rows, strict=True)
+    ]
+
+
+def _by_claim(side: Side) -> dict[Hashable, Mapping[Any, Any]]:
+    return {key: row for keys, row in reversed(_claims(side)) for key in reversed(keys)}

@@ -17,9 +17,12 @@ ABOUT = {
     "arms": "a row per arm",
     "runs": "a row per run, with every metric",
     "mechanisms": "what happened inside: a row per technique, comparison and metric",
+    "divergence": "runs that diverged: a row per two arms that a claim compares",
     "surroundings": "a row per technique, in the full recipe and on its own",
     "contributions": "Shapley values and main effects",
     "interactions": "a row per pair of techniques",
+    "variance": "where the variance between runs comes from: a row per purpose",
+    "pairing": "how much of a difference's variance equal seeds remove",
 }
 
 
@@ -41,11 +44,15 @@ def _frames(results: Findings) -> dict[str, pd.DataFrame]:
     plan, made = results.plan, {"arms": results.arms}
     if plan.claims:
         made["verdicts"] = tables.verdict_table(results.verdicts, plan)
+    if results.arms["diverged"].any() and len(results.divergence):
+        made["divergence"] = results.divergence
     made["runs"] = tables.run_table(plan, results.runs)
     if len(results.surroundings):
         made["surroundings"] = results.surroundings.assign(places=results.surroundings["places"].map(", ".join))
     if len(results.inside):
         made["mechanisms"] = results.inside
+    if len(results.variance):
+        made["variance"], made["pairing"] = results.variance, results.pairing
     if plan.factors:
         made["contributions"] = pd.concat(results.contributions, names=["metric"]).reset_index("metric")
         made["interactions"] = results.interactions

@@ -38,13 +38,14 @@ def of_plan(results: Findings) -> dict[str, Drawing]:
 
 
 def _of_runs(results: Findings) -> dict[str, Drawing]:
-    from cifar_ablations.reports.figures import confusion, cost, gallery, gap, paired
+    from cifar_ablations.reports.figures import confusion, cost, gallery, gap, paired, variance
 
     plan, runs = results.plan, results.runs
     made: dict[str, Drawing] = {
         "paired": (paired, paired.data(runs, plan)),
         "cost": (cost, cost.data(runs, plan)),
         "gallery": (gallery, gallery.data(results.gallery)),
+        "variance": (variance, variance.data(results.variance)),
         "confusion": (confusion, confusion.data(results.arrays, runs, plan)),
     }
     if len(plan.arms) <= MANY_ARMS:

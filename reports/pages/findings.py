@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.record import GalleryRecord, PlanRecord
-from cifar_ablations.reports.inference import arms, factorial, health, mechanisms, registration, verdict
+from cifar_ablations.ablations.record import GalleryRecord, PlanRecord, ProvenanceRecord
+from cifar_ablations.reports.inference import (
+    arms,
+    divergence,
+    factorial,
+    health,
+    mechanisms,
+    registration,
+    variance,
+    verdict,
+)
 from cifar_ablations.reports.inference.health import Health
-from cifar_ablations.reports.inference.registration import Deviation
+from cifar_ablations.reports.inference.registration import Deviation, Lock
 from cifar_ablations.reports.reading import details, load
 from cifar_ablations.reports.reading.load import Invocation
 from cifar_ablations.reports.wording import phrases
@@ -42,6 +51,10 @@ class Findings:
     gallery: GalleryRecord
     verdicts: pd.DataFrame
     """Of `verdict.judge`, with `late` and sentences; empty where nothing is claimed."""
+    error_rate: float
+    """Of `verdict.error_rate`: how many pages of this shape say something false."""
+    divergence: pd.DataFrame
+    """Of `divergence.table`."""
     arms: pd.DataFrame
     learned: Sequence[Health]
     inside: pd.DataFrame
@@ -50,7 +63,12 @@ class Findings:
     contributions: Mapping[str, pd.DataFrame]
     """By metric, of `factorial.contributions`; of a factorial alone, as are the interactions in test accuracy."""
     interactions: pd.DataFrame
+    variance: pd.DataFrame
+    """Of `variance.table`, and of `variance.pairing`; empty where no arm varies one purpose alone."""
+    pairing: pd.DataFrame
     deviations: Sequence[Deviation]
+    lock: Lock | None
+    """The lock that the plan was held to, if any."""
     ended_before: int
     """How many of the runs had ended before the question was first asked."""
     sources: Mapping[str, Counter[str]]
@@ -71,7 +89,7 @@ def of_invocation(
     """
     plan = invocation.plan
     attempts = load.matching_runs(client, plan, unreadable=unreadable)
-    runs = load.with_epochs_to_target(client, load.results_among(attempts, invocation.chance), plan)
+    runs = load.with_epochs_to_target(client, load.results_among(attempts), plan)
     arrays = details.arrays_of(client, runs, plan)
     curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY, *health.CURVES])
     verdicts = verdict.judge(plan, runs, details.answers(arrays) if plan.claims else None)
@@ -85,13 +103,18 @@ def of_invocation(
         arrays=arrays,
         gallery=load.gallery_of(client, invocation),
         verdicts=phrases.with_sentences(plan, verdicts),
+        error_rate=verdict.error_rate(verdict.shape_of(plan)) if plan.claims else 0.0,
+        divergence=divergence.table(plan, runs, verdicts),
         arms=arms.arm_table(plan, runs),
         learned=health.of_plan(plan, runs, curves),
         inside=mechanisms.table(plan, runs),
         surroundings=arms.surroundings(plan, runs),
         contributions={name: factorial.contributions(plan, runs, name) for name in CONTRIBUTED if crossed},
         interactions=factorial.interactions(plan, runs, schema.TEST_ACCURACY) if crossed else pd.DataFrame(),
+        variance=variance.table(plan, runs, details.answers(arrays)),
+        pairing=variance.pairing(plan, runs),
         deviations=registration.deviations(invocation, known),
+        lock=registration.lock(invocation, runs, known),
         ended_before=registration.runs_before(invocation, runs, known),
         sources=_sources(runs, known),
     )
@@ -99,5 +122,5 @@ def of_invocation(
 
 def _sources(runs: pd.DataFrame, known: Sequence[Invocation]) -> dict[str, Counter[str]]:
     made_by = {invocation.run_id: invocation.provenance for invocation in known}
-    parents = [made_by.get(parent, {}) for parent in runs["parent_run_id"]]
-    return {key: Counter(provenance.get(key, "unknown") for provenance in parents) for key in SOURCES}
+    parents = [made_by.get(parent, ProvenanceRecord()) for parent in runs["parent_run_id"]]
+    return {key: Counter(getattr(parent, key) or "unknown" for parent in parents) for key in SOURCES}

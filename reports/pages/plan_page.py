@@ -14,11 +14,11 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
-from cifar_ablations.reports.inference import arms, health, mechanisms, registration, verdict
+from cifar_ablations.reports.inference import arms, decision, health, mechanisms, registration, verdict
 from cifar_ablations.reports.pages import downloads, drawings, findings, rendering
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.wording import answer, phrases
+from cifar_ablations.reports.wording import answer, origins, phrases
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -78,6 +78,7 @@ def _write(folder: Path, stem: str, results: Findings, template: Template, addre
         **_arms(results),
         **_factorial(results),
         **_provenance(results),
+        variance=results.variance.to_dict("records"),
         mechanisms=_mechanisms(results, figures),
         figures={
             name: rendering.drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in figures.items()
@@ -107,17 +108,25 @@ def _answer(results: Findings) -> dict[str, Any]:
     return {
         "headlines": [
             *(answer.of_ledger(plan, verdicts) if ledger else answer.headlines(plan, verdicts)),
-            *answer.of_arms(plan, results.arms),
+            *(origins.sentences(results.variance, results.pairing) or answer.of_arms(plan, results.arms)),
             *answer.of_references(plan, arms.placements(plan, results.runs)),
         ],
         "learned": answer.of_health(plan, results.learned),
-        "divergence": answer.of_divergence(results.arms, results.invocation.chance),
-        "strength": answer.strength(plan, verdicts),
+        "divergence": [
+            *filter(None, [answer.of_divergence(results.arms), answer.of_odd_runs(arms.odd_runs(plan, results.runs))])
+        ],
+        "strength": [
+            *answer.strength(plan, verdicts, results.error_rate),
+            answer.of_correlation(plan, arms.seed_correlation(plan, results.runs)[0]),
+        ],
+        "diverging": results.divergence.to_dict("records") if results.arms["diverged"].any() else [],
         "techniques": [] if ledger else answer.by_technique(plan, verdicts),
         "families": _families(results),
-        "level": verdict.level(plan.rule),
+        "confidence": decision.confidence(plan.rule),
+        "error": decision.error_of_page(plan.rule.test, len(plan.seeds), len(plan.rule.looks)),
         "looks": verdict.looks_taken(plan, results.runs),
         "undecided": int((verdicts["verdict"] == verdict.INCONCLUSIVE).sum()) if len(verdicts) else 0,
+        "claimed": len(verdicts),
         "surroundings": results.surroundings.to_dict("records"),
     }
 
@@ -147,6 +156,7 @@ def _provenance(results: Findings) -> dict[str, Any]:
     """The template's values for the provenance: the plan as registered, deviations from it, and every run."""
     return {
         "deviations": results.deviations,
+        "lock": results.lock,
         "before": results.ended_before,
         "mixture": answer.of_sources(results.sources),
         "runs_total": len(results.runs),
@@ -157,7 +167,7 @@ def _provenance(results: Findings) -> dict[str, Any]:
 
 def _learned(results: Findings) -> list[str]:
     """Sentences that say whether the arms' networks have learned, and which runs diverged."""
-    divergence = answer.of_divergence(results.arms, results.invocation.chance)
+    divergence = answer.of_divergence(results.arms)
     return [*answer.of_health(results.plan, results.learned), *([divergence] if divergence else [])]
 
 

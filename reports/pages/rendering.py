@@ -71,6 +71,7 @@ def environment() -> Environment:
         phrases.amount,
         phrases.count,
         phrases.detectable,
+        phrases.runs_compared,
         phrases.spread,
         phrases.difference,
         phrases.limits,

@@ -74,7 +74,7 @@ def write_search_reports(
                 html = template.render(**shown, address=address, csv=csv)
                 pages.append(rendering.write_html(folder / f"{name}.html", html))
     if tell is not None:
-        for sentence in unread:
+        for sentence in dict.fromkeys(unread):  # two searches may have been tested by one plan
             tell(f"Left out: {sentence}.")
     return pages
 
@@ -108,7 +108,7 @@ def _content(
         "latest": rendering.when(trials["ended"].max()),
         "answer": answer(search, studies, trials),
         "changes": _changes(search, studies),
-        "tested": _tested(client, search, table, invoked),
+        "tested": _tested(client, search, table, invoked, unreadable),
         "studies": [row | {"about": study} for study, row in zip(studies, table.to_dict("records"), strict=True)],
         "docs": _docs(studies),
         "figures": _figures(client, search, studies, trials, importances),
@@ -241,7 +241,7 @@ def _changes(search: Search, studies: Sequence[Study]) -> list[dict[str, Any]]:
 
 
 def _tested(
-    client: MlflowClient, search: Search, table: pd.DataFrame, invoked: Sequence[Invocation]
+    client: MlflowClient, search: Search, table: pd.DataFrame, invoked: Sequence[Invocation], unreadable: list[str]
 ) -> dict[str, Any] | None:
     """The result of the plan that tests the best recipe, on the same data, in the same profile.
 
@@ -258,7 +258,7 @@ def _tested(
     digests = {search.winner.digest} if search.winner else set(table["digest"].dropna())
     own = [one for one in plans if digests & {arm.digest for arm in one.plan.arms}]
     chosen = (own or plans)[0]
-    runs = load.with_epochs_to_target(client, load.runs_of(client, chosen.plan), chosen.plan)
+    runs = load.with_epochs_to_target(client, load.runs_of(client, chosen.plan, unreadable=unreadable), chosen.plan)
     verdicts = phrases.with_sentences(chosen.plan, verdict.judge(chosen.plan, runs))
     verdicts = registration.with_exploratory(verdicts, chosen, runs, invoked)
     return {

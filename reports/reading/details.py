@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.purposes import varied
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
 from cifar_ablations.reports.reading import load
 
@@ -28,16 +29,17 @@ DEEP = {"initialisation", "activation"}
 def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord) -> Arrays:
     """What a plan's page shows of its runs' details, each file opened once; what is not there is left out.
 
-    Which images were answered rightly, of every run where the plan claims anything; the confusion matrix, of the first
-    arm; variances by depth, of the arms of `deep_claims`.
+    Which images were answered rightly, of every run where the plan claims anything or varies one purpose of its draws
+    alone; the confusion matrix, of the first arm; variances by depth, of the arms of `deep_claims`.
     """
     deep = {arm for claim in deep_claims(plan) for arm in (claim.treatment, claim.control)}
+    judged = plan.claims or any(varied(arm.levels) for arm in plan.arms)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         arms_of = runs.groupby("run_id", sort=False)["arm"].agg(set)
         for run_id, place in runs[["run_id", "artifacts"]].drop_duplicates("run_id").itertuples(index=False):
             arms = arms_of[run_id]
-            names = [CORRECT] if plan.claims else []
+            names = [CORRECT] if judged else []
             names += [CONFUSION] if plan.arms[0].name in arms else []
             names += VARIANCES if arms & deep else []
             found[run_id] = _read(client, run_id, place, folder, names) if names else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,11 +18,13 @@ from cifar_ablations.ablations import paging, record, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
 from cifar_ablations.ablations.record import (
+    AskedRecord,
     GalleryRecord,
+    PlanParentRecord,
     PlanRecord,
+    ProvenanceRecord,
     RecordError,
     RunRecord,
-    SearchRecord,
     TrialRecord,
 )
 
@@ -34,26 +37,44 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 RUN_COLUMNS = [
-    "arm", "seed", "digest", "outcome", "run_id", "experiment_id", "parent_run_id", "artifacts", "ended", "converged",
-]  # fmt: skip
+    "arm",
+    "seed",
+    "digest",
+    "outcome",
+    "run_id",
+    "experiment_id",
+    "parent_run_id",
+    "artifacts",
+    "ended",
+    "converged",
+]
 METRIC_COLUMNS = [*schema.ENDINGS, *schema.STATES, *schema.CURVES]
 """Of a curve the last epoch's value."""
+KNOWN_OF_DIVERGED = {
+    schema.SECONDS,
+    schema.EPOCHS,
+    schema.FIRST_EPOCH_LOSS,
+    *(name for name in schema.STATES if name.startswith(schema.INITIAL)),
+}
+"""Metrics that a run has whatever became of it; its others are of a network that was lost."""
+HUGE = 1e100
+"""From here on a number stands for infinity, of which a database keeps its largest number."""
 CURVE_COLUMNS = ["arm", "seed", "epoch", "metric", "value"]
 
 
-Asked = TypeVar("Asked", bound=PlanRecord | SearchRecord)
+Asked = TypeVar("Asked", bound=AskedRecord)
 Tagged = TypeVar("Tagged", RunRecord, TrialRecord)
 
 
 @dataclass(frozen=True)
 class Logged(Generic[Asked]):
-    """One invocation of a plan or a search: the parent run's tags, and what it fixed before its first run."""
+    """One invocation of a plan or a search: what produced it, and what it fixed before its first run."""
 
     run_id: str
     experiment_id: str
     started: datetime
     running: bool
-    tags: dict[str, str]
+    provenance: ProvenanceRecord
     plan: Asked
 
     @property
@@ -97,13 +118,9 @@ class Logged(Generic[Asked]):
         return chance(self.plan)
 
     @property
-    def provenance(self) -> dict[str, str]:
-        """What produced the invocation: commit, versions, device, …"""
-        return {
-            key.removeprefix(schema.PROVENANCE): value
-            for key, value in sorted(self.tags.items())
-            if key.startswith(schema.PROVENANCE)
-        }
+    def produced_by(self) -> dict[str, str]:
+        """What is known of its provenance, for a list: by what it is called, in alphabetical order."""
+        return dict(sorted(record.to_tags(self.provenance).items()))
 
 
 @dataclass(frozen=True)
@@ -155,24 +172,32 @@ def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
         experiment_id=run.info.experiment_id,
         started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
         running=run.info.status == "RUNNING",
-        tags=dict(run.data.tags),
-        plan=with_kind_of_data(plan, run.data.tags),
+        provenance=provenance_of(run),
+        plan=with_kind_of_data(plan, run.data.tags, f"run {run.info.run_id}"),
     )
 
 
-def with_kind_of_data(plan: PlanRecord, tags: Mapping[str, str]) -> PlanRecord:
-    """A plan as logged, whose `data` says that images were drawn also where its run's tags alone do."""
-    if tags.get(schema.STAND_IN) != "true":
+def provenance_of(run: Run) -> ProvenanceRecord:
+    """What produced an invocation, as its parent run's tags say; what they do not say, as of older versions, is ""."""
+    return record.from_tags(ProvenanceRecord, run.data.tags, schema.PROVENANCE, f"run {run.info.run_id}")
+
+
+def with_kind_of_data(plan: PlanRecord, tags: Mapping[str, str], where: str = "a run") -> PlanRecord:
+    """A plan as logged, whose `data` says that images were drawn also where its run's tags alone do.
+
+    Raises RecordError, naming `where`, where the tags cannot be read.
+    """
+    if not record.from_tags(PlanParentRecord, tags, "", where).stand_in:
         return plan
     return replace(plan, data=replace(plan.data, stand_in=True))
 
 
-def rehearsal(plan: PlanRecord | SearchRecord) -> bool:
+def rehearsal(plan: AskedRecord) -> bool:
     """Whether a plan's images were drawn by a program."""
     return plan.data.stand_in
 
 
-def data_kind(plan: PlanRecord | SearchRecord) -> str:
+def data_kind(plan: AskedRecord) -> str:
     """What a plan's runs were trained on, in a word or three: for a column of a file."""
     return schema.REHEARSAL if rehearsal(plan) else "images"
 
@@ -237,35 +262,38 @@ def matching_runs(
     return frame.reset_index(drop=True)
 
 
-def runs_of(client: MlflowClient, plan: PlanRecord, every_seed: bool = False) -> pd.DataFrame:
+def runs_of(
+    client: MlflowClient, plan: PlanRecord, every_seed: bool = False, unreadable: list[str] | None = None
+) -> pd.DataFrame:
     """One row per (arm, seed) with a result: the earliest, where a run was trained twice.
 
-    Columns and `every_seed` as in `matching_runs`. Accuracies and the gap are fractions. A diverged run counts as
-    guessing: accuracy 1 / classes and gap 0 (intention to treat); `converged` tells it from the others.
+    Columns, `every_seed` and `unreadable` as in `matching_runs`. Accuracies and the gap are fractions. A run that
+    diverged has none of the numbers that a training ends with; `converged` tells it from the others.
     """
-    return results_among(matching_runs(client, plan, every_seed), chance(plan))
+    return results_among(matching_runs(client, plan, every_seed, unreadable))
 
 
-def chance(plan: PlanRecord | SearchRecord) -> float:
+def chance(plan: AskedRecord) -> float:
     """The accuracy of guessing on a plan's (or a search's) data."""
     return 1 / (len(plan.data.classes) or 10)
 
 
-def results_among(matching: pd.DataFrame, chance: float) -> pd.DataFrame:
+def results_among(matching: pd.DataFrame) -> pd.DataFrame:
     """`runs_of` from the frame of `matching_runs`, which is sorted by the time of ending within (arm, seed)."""
     done = matching[matching["outcome"].isin(schema.RESULTS)]
     done = done.drop_duplicates(["arm", "seed"], keep="first").reset_index(drop=True)
-    diverged = ~done["converged"]
-    done.loc[diverged, [schema.TEST_ACCURACY, schema.TRAIN_ACCURACY]] = chance
-    done.loc[diverged, schema.GENERALISATION_GAP] = 0.0
+    # What a network was like before it diverged is a number like any other.
+    lost = [name for name in METRIC_COLUMNS if name not in KNOWN_OF_DIVERGED]
+    done.loc[~done["converged"], lost] = math.nan
+    done[METRIC_COLUMNS] = done[METRIC_COLUMNS].where(done[METRIC_COLUMNS].abs() < HUGE)
     return done
 
 
 def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     """The runs with the first epoch whose validation accuracy reached the plan's target, and whether one did.
 
-    One that never did counts as one epoch more than the longest run of its arm had; a run that held nothing out has
-    NaN. The columns are left out where no claim of the plan asks for it.
+    A run that never did, or that diverged, has no such epoch; one that held nothing out has NaN in both. The columns
+    are left out where no claim of the plan asks for it.
     """
     asked = [name for claim in plan.claims for name in (claim.metric, *claim.mechanism)]
     if EPOCHS_TO_TARGET not in asked or runs.empty:
@@ -273,9 +301,9 @@ def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: PlanRe
     curves = curves_of(client, runs, [schema.VALIDATION_ACCURACY])
     there = curves[curves["value"] >= plan.rule.target].groupby(["arm", "seed"])["epoch"].min()
     known = curves.groupby(["arm", "seed"])["epoch"].max()
-    missed = known.groupby("arm").transform("max") + 1
-    epochs = there.reindex(known.index)
-    found = pd.DataFrame({EPOCHS_TO_TARGET: epochs.fillna(missed), REACHED_TARGET: epochs.notna().astype(float)})
+    lost = pd.MultiIndex.from_frame(runs.loc[~runs["converged"], ["arm", "seed"]])
+    epochs = there.reindex(known.index).where(~known.index.isin(lost))
+    found = pd.DataFrame({EPOCHS_TO_TARGET: epochs, REACHED_TARGET: epochs.notna().astype(float)})
     return runs.join(found, on=["arm", "seed"])
 
 

@@ -31,8 +31,18 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 TRIAL_COLUMNS = [
-    "study", "trial", "outcome", "value", "last", "seconds", "epochs", "digest", "run_id", "experiment_id", "ended",
-]  # fmt: skip
+    "study",
+    "trial",
+    "outcome",
+    "value",
+    "last",
+    "seconds",
+    "epochs",
+    "digest",
+    "run_id",
+    "experiment_id",
+    "ended",
+]
 CURVE_COLUMNS = ["study", "trial", "epoch", "value"]
 COUNTED = (*schema.RESULTS, schema.PRUNED)
 """Outcomes of trials that are the search's; what failed or was interrupted says nothing, and is only listed."""
@@ -122,7 +132,7 @@ def searches(tracking_uri: str, unreadable: list[str] | None = None) -> list[Sea
                     experiment_id=run.info.experiment_id,
                     started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
                     running=run.info.status == "RUNNING",
-                    tags=dict(run.data.tags),
+                    provenance=load.provenance_of(run),
                     plan=asked,
                     outcome=outcome,
                 )
@@ -286,9 +296,20 @@ def sampled_by(study: Study, trial: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 STUDY_COLUMNS = [
-    "study", "best", "trial", "digest", "run_id", "experiment_id", "sampled", "counted", "finished", "pruned",
-    "diverged", "uncounted", "epochs",
-]  # fmt: skip
+    "study",
+    "best",
+    "trial",
+    "digest",
+    "run_id",
+    "experiment_id",
+    "sampled",
+    "counted",
+    "finished",
+    "pruned",
+    "diverged",
+    "uncounted",
+    "epochs",
+]
 
 
 def study_table(studies: Sequence[Study], trials: pd.DataFrame) -> pd.DataFrame:

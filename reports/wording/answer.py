@@ -34,14 +34,17 @@ def _headline(plan: PlanRecord, place: str, rows: list[Any]) -> str:
     lowering: list[str] = []
     same: list[str] = []
     unresolved: list[str] = []
+    diverging: list[str] = []
     for row in rows:
         title = phrases.technique_title(plan, row["technique"])
         if row["verdict"] == verdict.EQUIVALENT:
             same.append(title)
         elif row["verdict"] == verdict.INCONCLUSIVE:
             unresolved.append(title)
+        elif row["counted"] and row["treatment_diverged"] > row["control_diverged"]:
+            diverging.append(title)
         else:
-            (raising if row["difference"] > 0 else lowering).append(title)
+            (raising if phrases.raises(row) else lowering).append(title)
     start = phrases.sentence_case(f"{place}, " if place else "")
     if len(unresolved) == len(rows):
         return f"{start}no technique has a resolved effect on test accuracy yet ({phrases.count(len(rows), 'claim')})."
@@ -50,6 +53,7 @@ def _headline(plan: PlanRecord, place: str, rows: list[Any]) -> str:
         for titles, words, rest in (
             (raising, ("raises", "raise"), "test accuracy"),
             (lowering, ("lowers", "lower"), "test accuracy"),
+            (diverging, ("makes", "make"), "training diverge"),
             (same, ("changes", "change"), f"it by less than {phrases.margin(plan.rule.margin)}"),
         )
         if titles
@@ -111,43 +115,66 @@ def statements(verdicts: pd.DataFrame, technique: str) -> list[dict[str, Any]]:
     ]
 
 
-def strength(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
-    """How much these seeds can say: exploratory or confirmatory, and what effect they can find at all."""
-    if verdicts.empty or verdicts["n"].max() < 2:
-        return ""
-    rule, n = plan.rule, verdicts["n"]
-    count = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    if "late" in verdicts and verdicts["late"].any():
-        text = (
-            f"Exploratory: {int(verdicts['late'].sum())} of {phrases.count(len(verdicts), 'claim')} came, with their "
-            f"rule, after results had been seen; {count} paired seeds."
-        )
-    elif n.min() < len(plan.seeds) and not rule.looks:
-        text = f"Preliminary: {count} of {len(plan.seeds)} paired seeds so far."
-    elif verdicts["exploratory"].any():
-        text = (
-            f"Exploratory: {count} paired seeds, fewer than the {rule.confirmatory_seeds} that this plan asks for "
-            "before an answer counts as confirmed."
-        )
-    elif rule.looks:
-        text = f"{count} paired seeds; the plan's looks are corrected for."
-    else:
-        text = f"{count} paired seeds, at least the {rule.confirmatory_seeds} that this plan asks for."
+def strength(plan: PlanRecord, verdicts: pd.DataFrame, rate: float) -> list[str]:
+    """How far to trust the verdicts: what was fixed when, the page's error rate, and what could be found at all.
+
+    rate: the share of such pages that say something false, of `verdict.error_rate`.
+    """
+    if verdicts.empty:
+        return []
+    rule, claims = plan.rule, phrases.count(len(verdicts), "claim")
+    said, share = [_standing(plan, verdicts)], f"{100 * rate:.1f} %"
+    if rate > rule.alpha:
+        few = f"by simulation, {share} of pages like this one would say something false with so few seeds"
+        return [*said, f"No verdicts: {few}. The intervals stand."]
+    said.append(
+        f"The chance that anything called on this page is wrong is at most {100 * rule.alpha:g} %, by simulation for "
+        f"spreads as unequal as these ({share} at worst); "
+        + (f"all {claims} share it." if len(verdicts) > 1 else "it has one claim.")
+    )
     compared = verdicts[(verdicts["metric"] == schema.TEST_ACCURACY) & verdicts["detectable"].notna()]
     if compared.empty:
-        return text
+        return said
     detectable, possible = compared["detectable"].to_list(), compared["possible"].to_list()
     changes, beyond = phrases.changes(schema.TEST_ACCURACY, detectable, possible, "claim")
     if not changes:
-        return f"{text} With so few no change of test accuracy could be found reliably."
-    text += (
-        f" With these seeds a change of test accuracy of {changes} would be found four times out of five, at the upper "
-        "95 % limit of the spread seen"
-    )
-    text += f"; {beyond}" if beyond else ""
-    if min(detectable) > rule.margin:
-        text += f"; a change the size of the margin, {100 * rule.margin:g} pp, is out of their reach"
-    return text + "."
+        return [*said, "With so few seeds no change of test accuracy could be found reliably."]
+    found = f"With these seeds a change of test accuracy of {changes} would be found four times out of five"
+    found += f"; {beyond}" if beyond else ""
+    small = min(detectable) > rule.margin
+    found += f"; a change the size of the margin, {100 * rule.margin:g} pp, is out of their reach" if small else ""
+    return [*said, f"{found}."]
+
+
+def _standing(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
+    """Whether the answer is a confirmation, and if not, why."""
+    rule, seeds = plan.rule, phrases.count(len(plan.seeds), "seed")
+    claims = phrases.count(len(verdicts), "claim")
+    if "late" in verdicts and verdicts["late"].any():
+        late = verdicts[verdicts["late"]]
+        return (
+            f"Exploratory: these seeds were seen before {len(late)} of {claims} {'was' if len(late) == 1 else 'were'} "
+            f"fixed (up to {int(late['seen'].max())} of a claim's {int(late['runs'].max())} runs). Fresh seeds confirm."
+        )
+    waiting = verdicts["reason"].isin([verdict.UNFINISHED, verdict.NOT_REACHED])
+    if waiting.any():
+        return f"Preliminary: {int(waiting.sum())} of {claims} wait for runs; {seeds} are planned."
+    if verdicts["exploratory"].any():
+        few = "stopped at fewer seeds than" if rule.looks else f"{seeds}, fewer than"
+        asked = f"the {rule.confirmatory_seeds} that this plan asks for before an answer counts as confirmed"
+        return f"Exploratory: {few} {asked}."
+    if rule.looks:
+        return f"Up to {seeds}; the plan's looks are corrected for."
+    return f"{seeds[:1].upper()}{seeds[1:]}, at least the {rule.confirmatory_seeds} that this plan asks for."
+
+
+def of_correlation(plan: PlanRecord, correlation: float) -> str:
+    """Whether runs of equal seeds are compared as pairs, and how alike they are; nothing where that is not known."""
+    if not plan.claims or math.isnan(correlation):
+        return ""
+    how = "as independent" if plan.rule.test == "welch t" else "in pairs"
+    measured = f"ρ = {phrases.number(correlation)}"
+    return f"Runs of equal seeds are compared {how}: over this page the accuracies of two arms correlate {measured}."
 
 
 def of_references(plan: PlanRecord, placements: Sequence[Placement]) -> list[str]:
@@ -183,13 +210,22 @@ def of_arms(plan: PlanRecord, arms: pd.DataFrame) -> list[str]:
     ]
 
 
-def of_divergence(arms: pd.DataFrame, chance: float) -> str:
+def of_divergence(arms: pd.DataFrame) -> str:
     """Which arms had runs that diverged, and how those count; nothing where none did."""
     parts = [f"{row['diverged']} of {row['n']} of '{row['arm']}'" for row in arms.to_dict("records") if row["diverged"]]
     if not parts:
         return ""
-    counted = f"Diverged runs stay in, at chance accuracy ({100 * chance:g} %) and no gap."
-    return f"Diverged: {phrases.listing(parts)}. {counted}"
+    return f"Diverged: {phrases.listing(parts)}. Means are of the others; a run that diverged never counts for its arm."
+
+
+def of_odd_runs(odd: pd.DataFrame) -> str:
+    """Which runs lie far below their arm's others, of `arms.odd_runs`; nothing where none does."""
+    parts = [
+        f"seed {row['seed']} of '{row['arm']}' ({phrases.percent(row['accuracy'], 1)} %, "
+        f"the others {phrases.percent(row['others'], 1)} %)"
+        for row in odd.to_dict("records")
+    ]
+    return f"Far below the others, and it widens intervals: {phrases.listing(parts)}." if parts else ""
 
 
 SOURCES = {"commit": "commits", "device": "devices", "torch": "versions of torch"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_ablations.ablations.durations import duration as duration
 from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.record import DataRecord, PlanRecord
 from cifar_ablations.ablations.schema import REHEARSAL
@@ -164,6 +165,8 @@ def unit(name: str) -> str:
 
 def difference(name: str, value: float) -> str:
     """A difference of two values of a metric, signed and with its unit."""
+    if pd.isna(value):
+        return "–"
     return (points(value) if metric(name).share else significant(value, signed=True)) + unit(name)
 
 
@@ -183,9 +186,11 @@ def spread(name: str, mean: float, std: float) -> str:
 
 
 def effect(row: Row) -> str:
-    """The estimate and its interval, '+0.42 pp [0.28, 0.56]'."""
-    name = row["metric"]
-    return f"{difference(name, row['difference'])} {limits(name, row['low'], row['high'], row['reach'])}".rstrip()
+    """The estimate and its interval, '+0.42 pp [0.28, 0.56]', with the interval's level where that is not 95 %."""
+    name, level = row["metric"], 100 * row["confidence"]
+    within = limits(name, row["low"], row["high"], row["reach"])
+    level_said = "" if abs(level - 95) < 0.05 or not within else f" ({level:.3g} %)"
+    return f"{difference(name, row['difference'])} {within}".rstrip() + level_said
 
 
 def count(n: int, what: str, many: str = "") -> str:
@@ -194,9 +199,31 @@ def count(n: int, what: str, many: str = "") -> str:
 
 
 def verdict_label(row: Row) -> str:
-    """The verdict in capitals, with what qualifies it."""
-    negligible = ", real but negligible" if row["negligible"] else ""
-    return f"{row['verdict'].upper()}{negligible}{' · rehearsal' if row['rehearsal'] else ''}"
+    """The verdict in capitals, and whether it is a rehearsal."""
+    return f"{row['verdict'].upper()}{' · rehearsal' if row['rehearsal'] else ''}"
+
+
+def runs_compared(row: Row) -> str:
+    """The runs with a number on both sides: '5 against 5 runs', '4 of 5 against 5 of 5 runs' where some lack it."""
+    sides = [(row[f"{side}_n"], row[f"{side}_ended"]) for side in ("treatment", "control")]
+    if all(n == ended for n, ended in sides):
+        return f"{sides[0][0]} against {count(sides[1][0], 'run')}"
+    return " against ".join(f"{n} of {ended}" for n, ended in sides) + " runs"
+
+
+def diverged(row: Row) -> str:
+    """'1 of 5 runs diverged, against 0 of 5'; nothing where none did."""
+    if not row["treatment_diverged"] and not row["control_diverged"]:
+        return ""
+    said = f"{row['treatment_diverged']} of {count(row['treatment_ended'], 'run')} diverged"
+    return f"{said}, against {row['control_diverged']} of {row['control_ended']}"
+
+
+def evidence(row: Row) -> str:
+    """The numbers that a verdict rests on: the effect and its runs, or how many runs diverged."""
+    if row["counted"]:
+        return diverged(row)
+    return "; ".join(filter(None, [f"{effect(row)}, {runs_compared(row)}", diverged(row)]))
 
 
 def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -215,19 +242,27 @@ def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame) -> pd.DataFrame:
 
 def _obstacle(row: Row, looks: Sequence[int]) -> str:
     """Why a row of `verdict.judge` is inconclusive whatever the size of its effect; nothing where that is not so."""
-    if row["reason"] == verdict.TOO_FEW:
-        return f"not enough seeds yet ({row['n']} of {row['planned']} paired)"
-    if row["reason"] == verdict.ALL_DIVERGED:
-        return f"every run of both arms diverged ({row['n']} seeds)"
-    if row["reason"] == verdict.NO_SPREAD:
-        same = difference(row["metric"], row["difference"])
-        return f"the difference is {same} on each of {row['n']} seeds, so no test applies"
-    return f"the first look, at {looks[0]} seeds, has not been reached" if row["reason"] else ""
+    match row["reason"]:
+        case verdict.TOO_FEW:
+            return f"too few seeds for verdicts ({row['planned']})"
+        case verdict.NOT_REACHED:
+            return f"the first look, at {looks[0]} seeds, has not been reached"
+        case verdict.UNFINISHED:
+            ended = f"{row['treatment_ended']} against {row['control_ended']}"
+            return f"runs are missing ({ended} have ended, of {row['planned']} seeds)"
+        case verdict.NOTHING_LEFT:
+            return f"no runs to compare: {diverged(row) or f'{runs_compared(row)} have the metric'}"
+        case verdict.UNEQUAL:
+            return f"{diverged(row)}, and what the others show of {metric_title(row['metric'])} cannot make up for that"
+        case verdict.NO_SPREAD:
+            same = difference(row["metric"], row["difference"])
+            return f"the difference is {same} and nothing varies over {runs_compared(row)}, so no test applies"
+    return ""
 
 
 def verdict_sentence(row: Row) -> str:
     """A row of `with_sentences` as one sentence: verdict, numbers, and what they hold for."""
-    label, evidence = verdict_label(row), f"{effect(row)}, {count(row['n'], 'paired seed')}"
+    label, numbers = verdict_label(row), evidence(row)
     holds = row["scope"] + (f"; {REHEARSAL}" if row["rehearsal"] else "")
     if row["verdict"] in ("supported", "refuted"):
         against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
@@ -235,13 +270,13 @@ def verdict_sentence(row: Row) -> str:
             against = (
                 f" ({'no' if row['verdict'] == 'supported' else 'a'} loss of more than {100 * row['margin']:g} pp)"
             )
-        return f"{label}{against}: {evidence}, Holm p {p_value(row['p_holm'])}; {holds}."
+        return f"{label}{against}: {numbers}, page p {p_value(row['p_page'])}; {holds}."
     if row["verdict"] == "equivalent":
         within = margin(row["margin"])
-        return f"{label} within {within} (not 'no effect'): {evidence}, Holm p {p_value(row['tost_p_holm'])}; {holds}."
+        return f"{label} within {within} (not 'no effect'): {numbers}, page p {p_value(row['tost_p_page'])}; {holds}."
     if row["obstacle"]:
         return f"{label}: {row['obstacle']}{f'; {REHEARSAL}' if row['rehearsal'] else ''}."
-    return f"{label}: {evidence}, {holds}; {resolution(row)}."
+    return f"{label}: {numbers}, {holds}{'' if row['counted'] else f'; {resolution(row)}'}."
 
 
 def findable(row: Row) -> bool:
@@ -276,10 +311,12 @@ def changes(name: str, values: Sequence[float], possible: Sequence[float], what:
 
 
 def resolution(row: Row) -> str:
-    """The effect detectable with a verdict's seeds, and the seeds that an effect of the margin's size needs.
+    """The effect that so many seeds would find, and the seeds that an effect of the margin's size needs.
 
-    Both at the upper limit of the spread, as `verdict.judge` has them.
+    Both four times out of five, with the page's correction, as `verdict.judge` has them.
     """
+    if pd.isna(row["detectable"]):
+        return "what these seeds could find is not known"
     findable_effect = f"detectable at this n: {detectable(row)}{unit(row['metric']) if findable(row) else ''}"
     if pd.isna(row["margin"]):
         return findable_effect
@@ -291,31 +328,30 @@ def resolution(row: Row) -> str:
 def finding(row: Row) -> str:
     """A row of `with_sentences` as a clause about 'it', the technique."""
     place, what = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
+    seen = evidence(row) if row["counted"] else "; ".join(filter(None, [effect(row), diverged(row)]))
     if row["allowed"] and row["verdict"] in ("supported", "refuted"):
         kept = "keeps" if row["verdict"] == "supported" else "does not keep"
         at = f", {row['scope']}" if row["verdict"] == "refuted" else ""
-        return f"{place}{kept} {what} within {100 * row['margin']:g} pp of a loss: {effect(row)}{at}"
+        return f"{place}{kept} {what} within {100 * row['margin']:g} pp of a loss: {seen}{at}"
     if row["verdict"] in ("supported", "refuted"):
         against = f", against the claim, {row['scope']}" if row["verdict"] == "refuted" else ""
-        little = ", too little to matter" if row["negligible"] else ""
-        verb = "raises" if row["difference"] > 0 else "lowers"
-        return f"{place}{verb} {what}: {effect(row)}{against}{little}"
+        return f"{place}{'raises' if raises(row) else 'lowers'} {what}: {seen}{against}"
     if row["verdict"] == "equivalent":
-        return f"{place}leaves {what} within {margin(row['margin'])}: {effect(row)}"
+        return f"{place}leaves {what} within {margin(row['margin'])}: {seen}"
     if row["obstacle"]:
         return f"{place}has no answer yet on {what}: {row['obstacle']}"
     # An interval clear of zero beside "inconclusive" would look like a mistake.
-    corrected = "" if row["low"] <= 0 <= row["high"] else f", p {p_value(row['p_holm'])} after Holm's correction"
-    return f"{place}has an unresolved effect on {what}: {effect(row)}{corrected}"
+    alone = (
+        ""
+        if row["low"] <= 0 <= row["high"]
+        else ", beyond chance by itself, not once the page's claims share the error"
+    )
+    return f"{place}has an unresolved effect on {what}: {seen}{alone}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in the unit a person would use."""
-    if math.isnan(seconds):
-        return "–"
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def raises(row: Row) -> bool:
+    """Whether a decided claim found more of its metric with the technique."""
+    return bool((row["sign"] > 0) == (row["verdict"] == "supported")) if not row["allowed"] else row["difference"] > 0
 
 
 def looks_taken(planned: Sequence[int], taken: Sequence[int], undecided: int) -> str:

@@ -18,37 +18,46 @@ VERDICT_COLUMNS = [
     "technique",
     "statement",
     "verdict",
-    "negligible",
+    "reason",
     "exploratory",
     "late",
+    "seen",
+    "runs",
     "metric",
     "treatment",
     "control",
     "n",
     "planned",
+    "treatment_n",
+    "treatment_ended",
+    "treatment_diverged",
     "treatment_mean",
     "treatment_std",
+    "control_n",
+    "control_ended",
+    "control_diverged",
     "control_mean",
     "control_std",
-    "treatment_diverged",
-    "control_diverged",
     "difference",
+    "confidence",
     "low",
     "high",
     "images_low",
     "images_high",
-    "sd",
+    "shrunken",
+    "shrunken_low",
+    "shrunken_high",
+    "exaggeration",
     "correlation",
     "improved",
     "improved_low",
     "improved_high",
     "look",
-    "level",
+    "counted",
     "p",
-    "p_holm",
-    "sign_flip_p",
+    "p_page",
     "tost_p",
-    "tost_p_holm",
+    "tost_p_page",
     "margin",
     "detectable",
     "seeds_needed",
@@ -77,7 +86,7 @@ def stacked(parts: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.DataFra
 def run_table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """One tidy row per run: arm, seed, the level of every technique, outcome, every metric, and where it is stored.
 
-    Accuracies and gaps are fractions; a diverged run has them at chance and zero, as the verdicts count it.
+    Accuracies and gaps are fractions; a run that diverged has none.
     """
     levels = pd.DataFrame({arm.name: arm.levels for arm in plan.arms}).T.add_prefix("level_")
     named = runs.drop(columns="artifacts", errors="ignore").rename(columns=lambda name: name.replace("/", "_"))
@@ -90,16 +99,14 @@ def short_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "Claim": row["statement"],
-            "Seeds": str(row["n"]),
+            "Runs": phrases.runs_compared(row).removesuffix("s").removesuffix(" run"),
             "Difference": phrases.effect(row),
-            "p (Holm)": phrases.p_value(row["p_holm"]).removeprefix("= "),
-            "Verdict": row["verdict"]
-            + (", negligible" if row["negligible"] else "")
-            + (" · rehearsal" if row["rehearsal"] else ""),
+            "p (page)": phrases.p_value(row["p_page"]).removeprefix("= "),
+            "Verdict": row["verdict"] + (" · rehearsal" if row["rehearsal"] else ""),
         }
         for row in verdicts.to_dict("records")
     ]
-    return pd.DataFrame(rows, columns=["Claim", "Seeds", "Difference", "p (Holm)", "Verdict"])
+    return pd.DataFrame(rows, columns=["Claim", "Runs", "Difference", "p (page)", "Verdict"])
 
 
 NOTE = f"{phrases.sentence_case(schema.REHEARSAL)}: nothing here is a result on photographs."

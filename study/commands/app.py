@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.lock import BrokenLockError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cifar_ablations.study.commands.arguments import PlanRequest
     from cifar_ablations.study.data.dataset import Dataset
     from cifar_ablations.study.store.home import Home
@@ -33,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
@@ -70,6 +71,14 @@ Baseline = Annotated[
     str | None,
     typer.Option("--baseline", metavar="RECIPE", help="An adopted recipe, by name or file (default: the notebook's)."),
 ]
+LockFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--lock",
+        metavar="FILE",
+        help="plan: write to this file, with its hash, what the plan fixes; run: train nothing but what it fixes.",
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Worker processes (default: one per core; one on cuda).")
 ]
@@ -89,7 +98,7 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
     ] = False,
 ) -> None:
-    """What stands before a command."""
+    """Options that stand before a command."""
 
 
 def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
@@ -105,6 +114,7 @@ def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
         data: Data = None,
         device: Device = None,
         workers: Workers = None,
+        lock: LockFile = None,
     ) -> None:
         with _errors():
             from cifar_ablations.study.commands.arguments import PlanRequest
@@ -113,6 +123,7 @@ def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
                 plan,
                 seeds,
                 first_seed,
+                lock,
                 profile=profile,
                 baseline=baseline,
                 settings=tuple(settings or ()),
@@ -137,6 +148,10 @@ def run_command(request: PlanRequest) -> None:
     home = Home()
     with home.locked(f"running plan {request.plan}", say):
         invocation = plan_invocation(home, request, say)
+        if request.lock is not None:
+            from cifar_ablations.study.commands.locking import held_to
+
+            invocation = held_to(request.lock, invocation, say)
         failed = run_plan(home, invocation, say)
         _finish(invocation.data, request.data, failed)
 
@@ -164,15 +179,31 @@ def plan_command(request: PlanRequest) -> None:
     home = Home()
     invocation = plan_invocation(home, request, say)
     done: set[tuple[str, int]] = set()
-    spreads: dict[str, Pilot] = {}
+    pilots: dict[str, Pilot] = {}
     if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
         store = open_store(home)
         done = store.results(invocation.data, invocation.environment(), say)
         if done:
-            spreads = pilot_spreads(store.uri, invocation.record())
+            pilots = pilot_spreads(store.uri, invocation.record())
     seconds = estimated_seconds(invocation, list(invocation.missing(done)))
-    show_plan(invocation, done, seconds, spreads)
+    show_plan(invocation, done, seconds, pilots)
+    if request.lock is not None:
+        from cifar_ablations.study.commands.locking import write_lock
+
+        write_lock(request.lock, invocation.record(), say)
     _finish(invocation.data, request.data)
+
+
+@app.command("verify")
+def verify_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A lock, as `ablate plan PLAN --lock FILE` wrote it.")],
+) -> None:
+    """Say what became of a lock: held and answered (exit code 0), not answered yet (3), edited or deviated from (1)."""
+    with _errors():
+        from cifar_ablations.study.commands.locking import verify
+        from cifar_ablations.study.store.home import Home
+
+        raise typer.Exit(verify(Home(), file, say))
 
 
 @app.command("tune")
@@ -315,7 +346,7 @@ def report_command(
             from cifar_ablations.reports.pages.compare_page import side, write_comparison
 
             one, other = (side(asked, home.tracking_uri) for asked in compare)
-            pages = [write_comparison(one, other, home.reports)]
+            pages = [write_comparison(one, other, home.reports, say)]
         else:
             pages = _write_pages(home, plan, tell=say)
         for page in pages:
@@ -392,7 +423,7 @@ def _finish(data: Dataset, asked: str | None, failed: bool = False) -> None:
     if line := closing(data, asked):
         say(line)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _interrupted(number: int, frame: Any) -> NoReturn:
@@ -401,9 +432,12 @@ def _interrupted(number: int, frame: Any) -> NoReturn:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """A user's mistake is one sentence and exit code 2; Ctrl-C leaves in order."""
+    """A user's mistake is one sentence and exit code 2, a broken lock one and exit code 1; Ctrl-C leaves in order."""
     try:
         yield
+    except BrokenLockError as error:
+        print(f"ablate: {error}", file=sys.stderr)
+        raise typer.Exit(FAILED) from None
     except AblateError as error:
         print(f"ablate: {error}", file=sys.stderr)
         raise typer.Exit(USER_ERROR) from None

@@ -1,9 +1,10 @@
-"""From the command line's words to what is to be done. Every mistake is an AblateError in a sentence."""
+"""Turns the arguments of a command into an invocation. Every mistake is an AblateError in a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -27,7 +28,7 @@ SMOKE_TRIALS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What plans and searches are both asked with on the command line; None for what is left to the defaults."""
+    """The options that plans and searches share on the command line; None stands for the default."""
 
     profile: str | None = None
     baseline: str | None = None
@@ -39,7 +40,7 @@ class Request:
     workers: int | None = None
 
     def place(self) -> tuple[torch.device, Profile, int]:
-        """Where to train, at which size, in how many processes. Raises AblateError for what cannot be."""
+        """The device, the profile and the number of worker processes. Raises AblateError for impossible ones."""
         device = _device(self.device)
         profile = profiles.profile(self.profile or ("full" if device.type == "cuda" else "quick"))
         workers = default_workers(device) if self.workers is None else self.workers
@@ -63,6 +64,8 @@ class PlanRequest(Request):
     seeds: str | None = None
     """A number, or one of LOOKS."""
     first_seed: int = 0
+    lock: Path | None = None
+    """A file: of `ablate plan` to be written, of `ablate run` to be kept to."""
 
     def command(self, profile: str, seeds: str) -> str:
         """The command that asks for the same, with this profile and these seeds."""

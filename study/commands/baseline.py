@@ -1,4 +1,4 @@
-"""Which recipe plans and searches start from: the notebook's, or an adopted one, at a profile's size."""
+"""The recipe that plans and searches start from: the notebook's, or an adopted one, at a profile's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ablate foundations` does, once its arguments are understood."""
+"""Carries out `ablate foundations`, given its parsed arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ablate run` and `ablate tune` do, once their arguments are understood: train, say what came of it, report."""
+"""Carries out `ablate run` and `ablate tune`, given an invocation: trains, prints the outcome, writes the report."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.record import SearchOutcomeRecord, Value
 from cifar_ablations.reports.pages.index_page import write_index
 from cifar_ablations.reports.pages.plan_page import write_reports
 from cifar_ablations.reports.pages.preview import undecided_claims
 from cifar_ablations.reports.pages.search_page import write_search_reports
-from cifar_ablations.study.commands.show import clock, progress_shown
+from cifar_ablations.study.commands.show import progress_shown
 from cifar_ablations.study.data.dataset import option
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.invocation import Surroundings
@@ -57,7 +58,8 @@ def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
     with progress_shown() as show, _asked_to_stop() as stopped:
         progress = run(invocation, store, facts, show, stopped, enough)
     if progress.total:
-        say(f"{progress.done} trainings in {clock(time.perf_counter() - began)}, {progress.diverged} of them diverged.")
+        took = duration(time.perf_counter() - began)
+        say(f"{progress.done} trainings in {took}, {progress.diverged} of them diverged.")
 
     def write(uri: str, folder: Path) -> list[Path]:
         pages = write_reports(uri, folder, plan=plan.name, digest=plan.digest(), tell=say)
@@ -92,7 +94,7 @@ def run_search(home: Home, invocation: SearchInvocation, storage: str | None, da
         outcome, progress = carry_out(invocation, storage_at(storage, home.journal), store, facts, show, stopped)
     if progress.done:
         say(
-            f"{progress.done} trials in {clock(time.perf_counter() - began)}: {progress.pruned} pruned, "
+            f"{progress.done} trials in {duration(time.perf_counter() - began)}: {progress.pruned} pruned, "
             f"{progress.diverged} diverged, {len(progress.failed)} failed."
         )
     else:

@@ -1,12 +1,14 @@
-"""What the command line draws: the progress bar, the catalogue, a plan before it is run."""
+"""Output on the terminal: the progress bar, the catalogue, a plan before it is run."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
-from math import isinf
+from math import inf, sqrt
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -16,13 +18,15 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from cifar_ablations.ablations import catalog
-from cifar_ablations.ablations.plan import Plan
+from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.profiles import PROFILES
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.ablations.technique import Technique
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.runner import Invocation
 
 if TYPE_CHECKING:
+    from cifar_ablations.reports.inference.power import Design
     from cifar_ablations.reports.pages.preview import Pilot
 
 LINE_EVERY_SECONDS = 30
@@ -30,7 +34,7 @@ LINE_EVERY_SECONDS = 30
 
 @contextmanager
 def progress_shown() -> Iterator[Callable[[Progress], None]]:
-    """Yields what shows how far a plan or a search has come: a bar on a terminal, else a line every half minute."""
+    """Yields a function that shows progress: by a bar on a terminal, else by a line every half minute."""
     console = Console()
     began = last = time.perf_counter()
     if not console.is_terminal:
@@ -61,22 +65,15 @@ def progress_shown() -> Iterator[Callable[[Progress], None]]:
 
 
 def _in_words(progress: Progress, elapsed: float) -> str:
-    """What is done, the time left at the pace so far (elapsed: in seconds), and what is worth a look."""
-    said = f"{progress.done}/{progress.total} done, {clock(elapsed)} so far"
+    """The trainings done, the time left at the pace so far (elapsed: in seconds), and counts of what went wrong."""
+    said = f"{progress.done}/{progress.total} done, {duration(elapsed)} so far"
     if progress.epochs_done:
-        said += f", about {clock(elapsed * (progress.epochs_total / progress.epochs_done - 1))} left"
+        said += f", about {duration(elapsed * (progress.epochs_total / progress.epochs_done - 1))} left"
     if progress.best is not None:
         said += f", best {100 * progress.best:.2f} %"
     counts = {"pruned": progress.pruned, "diverged": progress.diverged, "stalled": len(progress.stalled)}
     said += "".join(f", {count} {what}" for what, count in counts.items() if count)
     return said + (f", {len(progress.failed)} FAILED" if progress.failed else "")
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, or hours and minutes, as on a clock."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{rest:02}"
 
 
 def show_catalog() -> None:
@@ -118,10 +115,10 @@ def _range(low: float | None, high: float | None) -> str:
 ON, OFF, OTHER = "●", "·", "◆"
 
 
-def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float, spreads: Mapping[str, Pilot]) -> None:
+def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float, pilots: Mapping[str, Pilot]) -> None:
     """Print a plan's arms and what is done of them, the time the rest would take, and what it could tell.
 
-    spreads: per claim, how much its paired differences are known to vary at most.
+    pilots: per claim, how much runs of its arms vary, where the store can say.
     """
     console = Console(highlight=False, soft_wrap=True)
     plan = invocation.plan
@@ -141,69 +138,143 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
     missing = len(invocation.missing(done))
     total = len(invocation.members())
     left = (
-        f"the other {missing} take about {clock(seconds)} on {invocation.device} with {invocation.workers} "
+        f"the other {missing} take about {duration(seconds)} on {invocation.device} with {invocation.workers} "
         f"worker{'s' * (invocation.workers > 1)}"
         if missing
         else "nothing is left to train"
     )
     console.print(f"{total} trainings, {total - missing} already done; {left}.")
-    for sentence in _resolution(plan, spreads):
-        console.print(sentence)
+    for part in _resolution(invocation.record(), pilots):
+        console.print(part)
     console.print(f"Plan {plan.digest()}; its claims are fixed by this digest.")
 
 
-def _resolution(plan: Plan, spreads: Mapping[str, Pilot]) -> Iterator[str]:
-    """What a plan's seeds can tell and what they cannot."""
-    from cifar_ablations.reports.inference.statistics import minimum_detectable_effect, seeds_needed
-    from cifar_ablations.reports.inference.verdict import TESTS, level
+NUMBERS_OF_SEEDS = (5, 6, 8, 10, 15)
+EFFECTS = (0.5, 1, 1.5, 2, 3, 4)
+"""In standard deviations of one arm's runs, where two arms are compared."""
+
+
+def _resolution(plan: PlanRecord, pilots: Mapping[str, Pilot]) -> Iterator[str | Table]:
+    """What a plan's seeds can tell, with the error that the claims of its page share: sentences and a table."""
+    from cifar_ablations.ablations.metrics import metric
+    from cifar_ablations.reports.inference import decision, verdict
+    from cifar_ablations.reports.wording.phrases import count
 
     if not plan.claims:
         return
-    alpha, margin, critical = level(plan.rule), plan.rule.margin, TESTS[plan.rule.test].critical
-    if plan.rule.looks:
-        yield (
-            f"Looks after {', '.join(map(str, plan.rule.looks))} seeds, each at {100 * alpha:.3g} %; training stops "
-            "when every claim is decided."
-        )
-    if len(plan.seeds) < 2:
+    seeds, rule, claims = len(plan.seeds), plan.rule, count(len(plan.claims), "claim")
+    if seeds < 2:
         yield "One seed cannot tell an effect from chance: no claim will be decided."
         return
-    for n in plan.rule.looks or (len(plan.seeds),):
-        effect = minimum_detectable_effect(n, alpha, critical=critical)
-        if isinf(effect):
-            yield f"{n} paired seeds are too few for the plan's test to find any effect."
-            continue
-        found = (
-            f"{n} paired seeds find with 80 % probability, before Holm's correction, an effect of {effect:.2f} "
-            "standard deviations of the paired difference"
-        )
-        yield (f"{found}: {_changes(effect, list(spreads.values()))}" if spreads else found) + "."
-    smallest = 2 / 2 ** len(plan.seeds)
-    if smallest > plan.rule.alpha:
-        yield f"The exact sign-flip test cannot fall below p = {smallest:g} with {len(plan.seeds)} seeds."
-    if spreads:
-        typical = median(pilot.spread for pilot in spreads.values())
-        needed = seeds_needed(margin / typical, alpha, critical=critical)
-        count = "more than 10,000" if needed is None else f"about {needed:,}"
+    if rule.looks:
+        error = decision.error_of_differences(rule.test, seeds, len(rule.looks))
         yield (
-            f"The spread is that of {len(spreads)} comparison{'s' * (len(spreads) > 1)} in the store, at its upper "
-            f"95 % limit. An effect as small as the margin, {100 * margin:g} pp, would take {count} seeds."
+            f"Looks after {', '.join(map(str, rule.looks))} seeds, each with an error of {100 * error:.3g} % for all "
+            "differences; training stops when every claim is decided."
         )
+    rate = verdict.error_rate(verdict.shape_of(plan))
+    if decides := rate <= decision.ALPHA:
+        share = f": all {claims} share one error of {100 * decision.ALPHA:g} %" if len(plan.claims) > 1 else ""
+        yield f"By simulation, at most {100 * rate:.1f} % of such pages say something false{share}."
+        rows = rule.looks or tuple(sorted({seeds, *NUMBERS_OF_SEEDS}))
     else:
+        enough = _enough_seeds(plan)
         yield (
-            f"No pilot runs in the store to say how large such a deviation is. Differences within {100 * margin:g} "
-            "pp do not matter here."
+            f"No verdicts with {seeds} seeds: by simulation, {100 * rate:.1f} % of such pages would say something "
+            f"false.{f' They are given from {enough} seeds on.' if enough else ''}"
         )
+        rows = tuple(sorted({enough, *(n for n in NUMBERS_OF_SEEDS if n > enough)})) if enough else ()
+    if rows:
+        yield from _chances(plan, rows, list(pilots.values()))
+    if not pilots:
+        yield (
+            f"No pilot runs in the store to say how large such a deviation is. Differences within "
+            f"{100 * rule.margin:g} pp do not matter here."
+        )
+    if decides and any(metric(claim.metric).share for claim in plan.claims):
+        yield _equivalence(plan, list(pilots.values()))
 
 
-def _changes(effect: float, pilots: Sequence[Pilot]) -> str:
-    """What changes of test accuracy an effect, in standard deviations, stands for: only those that can happen."""
+def _enough_seeds(plan: PlanRecord) -> int | None:
+    """The fewest seeds with which a plan that has too few gets verdicts; None where none of those tried suffices."""
+    from cifar_ablations.reports.inference import decision, verdict
+
+    more = [n for n in (3, 4, *NUMBERS_OF_SEEDS) if n > len(plan.seeds) and not plan.rule.looks]
+    wider = ((n, replace(plan, seeds=tuple(range(n)))) for n in more)
+    return next((n for n, asked in wider if verdict.error_rate(verdict.shape_of(asked)) <= decision.ALPHA), None)
+
+
+def _designs(plan: PlanRecord) -> list[tuple[Design, str, int]]:
+    """The kinds of comparison that a plan's claims are, in words, and how many are such; the most frequent first."""
+    from cifar_ablations.reports.inference import contrast
+    from cifar_ablations.reports.inference.power import Design
+
+    kinds: Counter[tuple[float, float, str]] = Counter()
+    for claim in plan.claims:
+        weights = contrast.weights(claim).values()
+        words = f"means over {len(weights)} arms" if claim.over else "two differences" if claim.beyond else "two arms"
+        kinds[round(sum(w**2 for w in weights), 9), round(sum(w**4 for w in weights), 9), words] += 1
+    return [
+        (Design(plan.rule, len(plan.claims), squares, fourths), words, n)
+        for (squares, fourths, words), n in kinds.most_common()
+    ]
+
+
+def _chances(plan: PlanRecord, rows: Sequence[int], pilots: Sequence[Pilot]) -> Iterator[str | Table]:
+    """A table of how likely an effect is found, by its size and the number of seeds, and what its columns mean."""
     from cifar_ablations.ablations import schema
-    from cifar_ablations.reports.wording.phrases import changes
+    from cifar_ablations.reports.wording.phrases import changes, count
 
-    sizes, possible = [effect * pilot.spread for pilot in pilots], [pilot.possible for pilot in pilots]
-    found, beyond = changes(schema.TEST_ACCURACY, sizes, possible, "comparison")
-    return ", ".join(part for part in (found and f"{found} of test accuracy", beyond) if part)
+    (design, words, _), *others = _designs(plan)
+    if_half = f", if half of its {len(plan.claims)} claims are true" if len(plan.claims) > 1 else ""
+    uncorrelated = "" if plan.rule.test == "welch t" else ", if runs of equal seeds do not correlate"
+    yield (
+        f"\nAbout how likely, in %, the page finds an effect between {words}, by its size in standard deviations (sd) "
+        f"of one arm's runs{if_half}{uncorrelated}:"
+    )
+    # As large, in standard errors, as the same between two arms.
+    effects = [float(f"{size * sqrt(design.squares / 2):.2g}") for size in EFFECTS]
+    happen = {e: [e * p.spread for p in pilots if e * p.spread <= p.possible] for e in effects}
+    shown = [e for e in effects if happen[e] or not pilots]
+    table = Table("  seeds", box=None)
+    for e in shown:
+        typical = f"\n{100 * median(happen[e]):.2f} pp" if pilots else ""
+        table.add_column(f"{e:g} sd{typical}", justify="right")
+    for n in rows:
+        this = ", this plan" if n == len(plan.seeds) else ""
+        table.add_row(f"  {n}{this}", *(_chance(design.chance(e, n)) for e in shown))
+    yield table
+    if pilots:
+        spreads = [pilot.spread for pilot in pilots]
+        here, _ = changes(schema.TEST_ACCURACY, spreads, [inf] * len(spreads), "comparison")
+        yield f"Test accuracy, in {count(len(pilots), 'comparison')} in the store: 1 sd is {here}."
+    beyond = next((e for e in effects if len(happen[e]) < len(pilots)), None)
+    if beyond is not None:
+        cannot = f"{len(pilots) - len(happen[beyond])} of {count(len(pilots), 'comparison')}"
+        yield f"In {cannot}, test accuracy cannot change by {beyond:g} sd."
+    for other, name, n in others:
+        factor = sqrt(other.squares / design.squares)
+        yield f"For the {count(n, 'claim')} about {name}, an effect must be about {factor:.2g} times as large."
+
+
+def _chance(probability: float) -> str:
+    """A cell in percent, bold from four times out of five on."""
+    text = "<1" if probability < 0.005 else ">99" if probability > 0.995 else f"{100 * probability:.0f}"
+    return f"[bold]{text}[/bold]" if probability >= 0.8 else text
+
+
+def _equivalence(plan: PlanRecord, pilots: Sequence[Pilot]) -> str:
+    """Whether claims can be found equivalent at all with the plan's seeds."""
+    from cifar_ablations.reports.wording.phrases import count
+
+    seeds, (design, _, _) = len(plan.seeds), _designs(plan)[0]
+    below = design.equivalent_below(seeds)
+    able, all_of = sum(pilot.spread < below for pilot in pilots), count(len(pilots), "comparison")
+    here = f" ({able or 'none'} of {all_of} in the store)" if pilots else ""
+    return (
+        f"With {seeds} seeds a claim can be called equivalent (within {100 * plan.rule.margin:g} pp) only where the sd "
+        f"is below {100 * below:.2f} pp{here}."
+    )
 
 
 def _mark(technique: Technique) -> str:

@@ -1,4 +1,4 @@
-"""What `ablate data` does, once its arguments are understood."""
+"""Carries out `ablate data`, given its parsed arguments."""
 
 from __future__ import annotations
 

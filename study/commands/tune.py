@@ -1,4 +1,4 @@
-"""What `ablate tune --dry-run` and `ablate adopt` do, once their arguments are understood."""
+"""Carries out `ablate tune --dry-run` and `ablate adopt`, given their parsed arguments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.adopted import SUFFIX, adopted_from
+from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, SearchRecord, Value
 from cifar_ablations.study.commands.baseline import adopted_recipe
-from cifar_ablations.study.commands.show import clock
 from cifar_ablations.study.data.dataset import Dataset, load, option
 from cifar_ablations.study.execution.sizing import estimated_seconds
 from cifar_ablations.study.search.invocation import SearchInvocation, studies_of
@@ -38,7 +38,7 @@ def dry(invocation: SearchInvocation, say: Say) -> None:
     recipes = [study.recipe for study in studies for _ in range(study.trials)] * invocation.seeds_per_trial
     seconds = estimated_seconds(invocation, [Member(recipe, seed) for seed, recipe in enumerate(recipes)])
     say(
-        f"{len(recipes)} trainings in the first round, at most {clock(seconds)} on {invocation.device} with "
+        f"{len(recipes)} trainings in the first round, at most {duration(seconds)} on {invocation.device} with "
         f"{invocation.workers} worker{'s' * (invocation.workers > 1)}"
         f"{', less what is pruned at epochs ' + ', '.join(map(str, invocation.rungs)) if invocation.rungs else ''}. "
         "Later rounds depend on what the first one finds."

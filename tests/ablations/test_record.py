@@ -23,9 +23,15 @@ from cifar_ablations.ablations.record import (
 )
 
 PLAN = PlanRecord(
-    "techniques", "?", (ArmRecord("full recipe", "0" * 16),), (0, 1), RuleRecord(margin=0.005), ProfileRecord("smoke"),
-    DataRecord("tiny", "abc", classes=("cat", "dog")), overrides=("dropout.p=0.3",),
-)  # fmt: skip
+    name="techniques",
+    question="?",
+    arms=(ArmRecord("full recipe", "0" * 16),),
+    seeds=(0, 1),
+    rule=RuleRecord(margin=0.005),
+    profile=ProfileRecord("smoke"),
+    data=DataRecord("tiny", "abc", classes=("cat", "dog")),
+    overrides=("dropout.p=0.3",),
+)
 
 
 def test_a_record_comes_back_from_its_file() -> None:

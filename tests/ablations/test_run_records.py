@@ -11,10 +11,12 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import (
     BaselineRecord,
     EnvironmentRecord,
+    PlanParentRecord,
     PlanRecord,
     ProvenanceRecord,
     RecordError,
     RunRecord,
+    SearchParentRecord,
     SearchRecord,
     TrialRecord,
     from_tags,
@@ -25,9 +27,17 @@ from cifar_ablations.reports.reading import load, searches
 from tests.reports.conftest import ENVIRONMENT, Unmade, Writer, planted_runs, small_plan
 
 RUN = RunRecord(
-    digest="00ff", seed=3, data_digest="aa11", data="cifar10", stand_in=True, plan="techniques", profile="quick",
-    arm="full recipe", outcome=schema.FINISHED, parent="0f0f",
-)  # fmt: skip
+    digest="00ff",
+    seed=3,
+    data_digest="aa11",
+    data="cifar10",
+    stand_in=True,
+    plan="techniques",
+    profile="quick",
+    arm="full recipe",
+    outcome=schema.FINISHED,
+    parent="0f0f",
+)
 RUN_TAGS = {
     "digest": "00ff",
     "seed": "3",
@@ -41,9 +51,17 @@ RUN_TAGS = {
     "mlflow.parentRunId": "0f0f",
 }
 TRIAL = TrialRecord(
-    search_digest="5ea5", study="rates", trial=0, digest="00ff", data_digest="aa11", data="cifar10", search="found",
-    profile="quick", sampled={"optimizer.rate": 0.1, "mixup": "off", "augmentation.padding": 4}, parent="0f0f",
-)  # fmt: skip
+    search_digest="5ea5",
+    study="rates",
+    trial=0,
+    digest="00ff",
+    data_digest="aa11",
+    data="cifar10",
+    search="found",
+    profile="quick",
+    sampled={"optimizer.rate": 0.1, "mixup": "off", "augmentation.padding": 4},
+    parent="0f0f",
+)
 TRIAL_TAGS = {
     "search_digest": "5ea5",
     "study": "rates",
@@ -67,6 +85,32 @@ def test_the_tags_have_these_names_and_forms(record: RunRecord | TrialRecord, ta
     assert found == record
     if isinstance(found, TrialRecord):
         assert repr(found.sampled) == repr(TRIAL.sampled), "whole and real numbers are told apart"
+
+
+ABOUT = {"profile": "quick", "data": "cifar10", "data_digest": "aa11"}
+
+
+@pytest.mark.parametrize(
+    ("record", "own"),
+    [
+        (PlanParentRecord(plan="techniques", **ABOUT), {"plan": "techniques"}),
+        (
+            PlanParentRecord(plan_digest="00ff", note="**?**", **ABOUT),
+            {"plan_digest": "00ff", "mlflow.note.content": "**?**"},
+        ),
+        (
+            SearchParentRecord(search="found", search_digest="5ea5", **ABOUT),
+            {"search": "found", "search_digest": "5ea5"},
+        ),
+    ],
+    ids=["a plan in the making", "a plan", "a search"],
+)
+def test_the_tags_of_parents_have_these_names(
+    record: PlanParentRecord | SearchParentRecord, own: dict[str, str]
+) -> None:
+    tags = {**ABOUT, "stand_in": "false", **own}
+    assert to_tags(record) == tags
+    assert from_tags(type(record), {**tags, "kind": "of another", "outcome": "interrupted"}, "", "run 7") == record
 
 
 @pytest.mark.parametrize(
@@ -159,10 +203,23 @@ def search(writer: Writer) -> dict[str, str]:
 
     plan, log = small_plan(), SearchLog(writer.store)
     asked = SearchRecord(
-        name="found", question="What is best?", profile=plan.profile, data=plan.data, epochs=3,
-        baseline=BaselineRecord("notebook", "00aa"), seeds=(100_000,), seed=0, sampler="tpe", pruner="halving",
-        rungs=(1,), trials=6, pareto=False, at_once=1, chance=0.1, digest="5ea55ea55ea55ea5",
-    )  # fmt: skip
+        name="found",
+        question="What is best?",
+        profile=plan.profile,
+        data=plan.data,
+        epochs=3,
+        baseline=BaselineRecord("notebook", "00aa"),
+        seeds=(100_000,),
+        seed=0,
+        sampler="tpe",
+        pruner="halving",
+        rungs=(1,),
+        trials=6,
+        pareto=False,
+        at_once=1,
+        chance=0.1,
+        digest="5ea55ea55ea55ea5",
+    )
     parent = log.open(writer.experiment("search found"), asked, ProvenanceRecord())
     runs = {}
     for number, outcome in enumerate(TRIALS):

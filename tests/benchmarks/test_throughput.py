@@ -119,7 +119,7 @@ def contenders_recipe(profile) -> Recipe:
 def test_the_mix_of_a_plans_fleet_is_stated() -> None:
     recipe = contenders_recipe(PROFILES["full"])
     techniques = contenders.fleets_of_plan("techniques", "full", recipe, 1, 64)
-    assert contenders.mix(techniques) == "35 trainings of 14 arms and 3 seeds"
+    assert contenders.mix(techniques) == "42 trainings of 14 arms and 3 seeds"
     factorial = contenders.fleets_of_plan("factorial", "full", recipe, 1, 64)
     assert contenders.mix(factorial) == "64 trainings of 64 arms and 1 seed"
 
@@ -142,57 +142,57 @@ class Watch:
                 self.now += deadline.left
                 raise OutOfTimeError
             self.now += seconds
-            found = next(left, None)
-            if found is None:
+            images_per_second = next(left, None)
+            if images_per_second is None:
                 raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
-            return found
+            return images_per_second
 
         return Contender(name, "fp32", rate)
 
 
 def test_contenders_take_turns_and_ratios_are_formed_within_a_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
-    found = Comparison("net", 1000, [watch.contender("a", 1, [10, 20, 40]), watch.contender("b", 1, [30, 40, 40])])
+    compared = Comparison("net", 1000, [watch.contender("a", 1, [10, 20, 40]), watch.contender("b", 1, [30, 40, 40])])
     saved: list[int] = []
-    found.measure(3, Deadline(), Deadline(), lambda text: None, lambda: saved.append(len(found.rows())))
+    compared.measure(3, Deadline(), Deadline(), lambda text: None, lambda: saved.append(len(compared.rows())))
     assert watch.turns == ["a", "b"] * 3
     assert saved[:2] == [1, 2]  # after every single measurement
-    a, b = found.rows()
+    a, b = compared.rows()
     assert (a.n, a.median, a.ratio) == (3, 20, 1)
     assert (b.n, b.median, b.lowest, b.highest) == (3, 40, 30, 40)
     assert (b.ratio, b.ratio_lowest, b.ratio_highest) == (2, 1, 3)
     assert b.seconds_per_run == 25
-    assert found.said() == []
+    assert compared.said() == []
 
 
 def test_what_no_longer_fits_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
-    found = Comparison(
+    compared = Comparison(
         "net",
         1000,
         [watch.contender("a", 10, [1] * 5), watch.contender("b", 30, [1] * 5), watch.contender("c", 40, [1])],
     )
     # The first repeat has all of the 75 seconds, of which c needs five too many; a second one had to be through at 60.
-    found.measure(5, Deadline(75), Deadline(60), lambda text: None, lambda: None)
+    compared.measure(5, Deadline(75), Deadline(60), lambda text: None, lambda: None)
     assert watch.turns == ["a", "b", "c"]
-    assert [row.contender for row in found.rows()] == ["a", "b"]
-    (said,) = found.said()
+    assert [row.contender for row in compared.rows()] == ["a", "b"]
+    (said,) = compared.said()
     assert "fewer than 5 repeats: 1 of a, fp32; 1 of b, fp32; 0 of c, fp32." in said
 
 
 def test_a_later_repeat_takes_in_what_still_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
-    found = Comparison("net", 1000, [watch.contender("a", 10, [1] * 9), watch.contender("b", 30, [1] * 9)])
-    found.measure(9, Deadline(100), Deadline(70), lambda text: None, lambda: None)
+    compared = Comparison("net", 1000, [watch.contender("a", 10, [1] * 9), watch.contender("b", 30, [1] * 9)])
+    compared.measure(9, Deadline(100), Deadline(70), lambda text: None, lambda: None)
     assert watch.turns == ["a", "b", "a", "a"]  # b would end at 80
 
 
 def test_an_error_is_a_sentence_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
-    found = Comparison("net", 1000, [watch.contender("a", 1, [1]), watch.contender("b", 1, [5, 5])])
-    found.measure(2, Deadline(), Deadline(), lambda text: None, lambda: None)
-    assert found.said() == ["- net: a, fp32: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."]
-    a, b = found.rows()
+    compared = Comparison("net", 1000, [watch.contender("a", 1, [1]), watch.contender("b", 1, [5, 5])])
+    compared.measure(2, Deadline(), Deadline(), lambda text: None, lambda: None)
+    assert compared.said() == ["- net: a, fp32: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."]
+    a, b = compared.rows()
     assert (a.n, b.n, b.ratio) == (1, 2, 5)
 
 
@@ -266,11 +266,11 @@ def test_on_a_gpu_the_most_important_comes_first_and_sections_are_named_by_it(
     assert named == [
         ("notebook's loop", "fp32", 2),
         ("engine, one run", "bf16", 2),
-        ("engine, fleet of 23 of plan techniques", "bf16", 2),
+        ("engine, fleet of 28 of plan techniques", "bf16", 2),
         ("engine, fleet of 64 of plan factorial", "bf16", 2),
         ("engine, fleet of 32 seeds", "bf16", 2),
         ("engine, one run", "fp32", 2),
-        ("engine, fleet of 23 of plan techniques", "fp32", 2),
+        ("engine, fleet of 28 of plan techniques", "fp32", 2),
         ("engine, fleet of 32 seeds", "fp32", 2),
     ]
 
@@ -296,9 +296,9 @@ def test_a_fleet_size_that_cannot_be_found_is_noted_and_the_largest_taken(
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(throughput, "fleet_size", no_kernel)
-    found = throughput.comparison("full", tiny_data, torch.device("cuda"), 1, None)
-    assert "Finding a fleet size: RuntimeError: no kernel image. 64 was taken." in found.notes
-    assert "engine, fleet of 64 seeds" in [contender.name for contender in found.contenders]
+    compared = throughput.comparison("full", tiny_data, torch.device("cuda"), 1, None)
+    assert "Finding a fleet size: RuntimeError: no kernel image. 64 was taken." in compared.notes
+    assert "engine, fleet of 64 seeds" in [contender.name for contender in compared.contenders]
 
 
 def test_the_notebooks_loop_has_torchs_settings_and_the_engine_its_own() -> None:

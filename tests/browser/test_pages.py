@@ -138,8 +138,10 @@ def interface(home: Path):
     """MLflow's own interface, served as `make ui` does; yields the address that it tells to open."""
     server = subprocess.Popen(
         [str(Path(sys.executable).with_name("ablate")), "ui", "--port", "5931"],
-        env=os.environ | {"ABLATE_HOME": str(home), "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=os.environ | {"ABLATE_HOME": str(home), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert server.stdout is not None
     try:
         for line in server.stdout:

@@ -38,9 +38,15 @@ ENVIRONMENT = EnvironmentRecord(engine=1, instructions="AVX2", threads=1, torch=
 def _claim(technique, metric, sign, treatment, control, where):
     title = {schema.TEST_ACCURACY: "test accuracy", schema.GENERALISATION_GAP: "the generalisation gap"}[metric]
     return ClaimRecord(
-        f"{technique} moves {title} {where}", technique, metric, sign, treatment, control,
-        family=f"{title} {where}", source="Author & Author 2014",
-    )  # fmt: skip
+        statement=f"{technique} moves {title} {where}",
+        technique=technique,
+        metric=metric,
+        sign=sign,
+        treatment=treatment,
+        control=control,
+        family=f"{title} {where}",
+        source="Author & Author 2014",
+    )
 
 
 def small_plan():
@@ -51,7 +57,7 @@ def small_plan():
         question="What is each technique worth, & is 1 < 2?",
         arms=tuple(ArmRecord(name, f"{i:016x}") for i, name in enumerate(arms, start=1)),
         seeds=(0, 1, 2, 3, 4, 5),
-        rule=RuleRecord(margin=0.005),
+        rule=RuleRecord(margin=0.005, test="welch t", correction="weighted holm"),
         claims=(
             _claim("dropout", accuracy, 1, "full recipe", "without dropout", "in the full recipe"),
             _claim("dropout", gap, -1, "full recipe", "without dropout", "in the full recipe"),
@@ -63,12 +69,10 @@ def small_plan():
         profile=ProfileRecord("quick", "a laptop's answer"),
         budget="5,000 training images, batch 64, 3 epochs",
         model="notebook × 0.25",
-        data=DataRecord(
-            "cifar10", "aa11bb22cc33dd44", "an archive", classes=tuple(f"class {i}" for i in range(10))
-        ),
+        data=DataRecord("cifar10", "aa11bb22cc33dd44", "an archive", classes=tuple(f"class {i}" for i in range(10))),
         titles={"dropout": "dropout", "hostile": HOSTILE},
         command="ablate run techniques --profile quick",
-    )  # fmt: skip
+    )
 
 
 def planted_runs(plan):
@@ -90,10 +94,10 @@ def planted_runs(plan):
                     "digest": arm.digest,
                     "outcome": schema.DIVERGED if diverged else schema.FINISHED,
                     "converged": not diverged,
-                    schema.TEST_ACCURACY: 0.1 if diverged else accuracy,
+                    schema.TEST_ACCURACY: np.nan if diverged else accuracy,
                     schema.TEST_LOSS: np.nan if diverged else 1.0,
-                    schema.TRAIN_ACCURACY: 0.1 if diverged else accuracy + gap,
-                    schema.GENERALISATION_GAP: 0.0 if diverged else gap,
+                    schema.TRAIN_ACCURACY: np.nan if diverged else accuracy + gap,
+                    schema.GENERALISATION_GAP: np.nan if diverged else gap,
                     schema.SECONDS: np.nan if diverged else 8.0,
                     schema.EPOCHS: np.nan if diverged else float(EPOCHS),
                     schema.ENTROPY: np.nan if diverged else 0.9,
@@ -117,7 +121,8 @@ def plan():
 
 @pytest.fixture
 def runs():
-    return planted_runs(small_plan())
+    frame = planted_runs(small_plan())
+    return frame.assign(run_id=frame["arm"] + " " + frame["seed"].astype(str))
 
 
 @dataclass(frozen=True)
@@ -164,9 +169,10 @@ class Writer:
         from cifar_ablations.study.training.fleet import Member
 
         outcome, member = row["outcome"], Member(Unmade(row["digest"]), row["seed"])
-        run = self.store.start(experiment, parent, row["arm"], member, plan, plan.data, ENVIRONMENT)
+        run = self.store.start(experiment, parent, row["arm"], member, plan, ENVIRONMENT)
         for epoch in range(1, 2 if outcome == schema.DIVERGED else EPOCHS + 1):
-            accuracy = validation_accuracy(row[schema.TEST_ACCURACY], epoch)
+            reached = 0.1 if outcome == schema.DIVERGED else row[schema.TEST_ACCURACY]
+            accuracy = validation_accuracy(reached, epoch)
             self.store.epoch(run, Epoch(member, epoch, {schema.VALIDATION_ACCURACY: accuracy}))
         metrics = {name: row[name] for name in schema.ENDINGS} if outcome == schema.FINISHED else {}
         with patch.object(self.client, "set_terminated", partial(self.client.set_terminated, end_time=ended)):
@@ -222,4 +228,5 @@ def written(tmp_path_factory):
     stand_parent = writer.invoke(first, stand_in, started=3_000)
     for row in frame[(frame["arm"] == "full recipe") & (frame["seed"] < 3)].to_dict("records"):
         writer.train(first, stand_parent, stand_in, row)
+    frame["run_id"] = [run_ids[key] for key in zip(frame["arm"], frame["seed"], strict=True)]
     return Written(writer.uri, folder, plan, frame, run_ids)

@@ -50,9 +50,11 @@ def test_seeds_data(plan, runs):
     data = seeds.data(runs, plan)
     dots = data[data["kind"].isin(["seed", "diverged"])]
     np.testing.assert_allclose(dots["value"], 100 * runs[schema.TEST_ACCURACY])
-    assert data.loc[data["kind"] == "diverged", ["arm", "seed", "value"]].to_numpy().tolist() == [
-        ["bare recipe", 2, 10]
-    ]
+    lost = data[data["kind"] == "diverged"]
+    assert lost[["arm", "seed"]].to_numpy().tolist() == [["bare recipe", 2]]
+    assert lost["value"].isna().all(), "what diverged has no accuracy"
+    assert "bare recipe: 1 diverged" in seeds.describe(data)
+    assert "Bare recipe (1 diverged)" in theme.svg(seeds.draw(data), "name")
     mean = data[(data["kind"] == "mean") & (data["arm"] == "full recipe")].iloc[0]
     values = 100 * runs.loc[runs["arm"] == "full recipe", schema.TEST_ACCURACY]
     assert mean["value"] == pytest.approx(values.mean())
@@ -79,7 +81,7 @@ def test_paired_data(plan, runs):
     assert data.groupby(["where", "label"], sort=False).size().to_dict() == {
         ("in the full recipe", "dropout"): 6,
         ("in the full recipe", plan.titles["hostile"]): 6,
-        ("on its own", "dropout"): 5,
+        ("on its own", "dropout"): 4,  # one was not trained, and of another pair one diverged
     }
     rows = data[(data["label"] == "dropout") & (data["where"] == "in the full recipe")].set_index("seed")
     np.testing.assert_allclose(rows["treatment_value"], accuracy["full recipe"])
@@ -95,7 +97,7 @@ def test_paired_data(plan, runs):
 def test_cost_data(plan, runs):
     runs[schema.SECONDS] = np.arange(len(runs), dtype=float)
     data = cost.data(runs, plan)
-    by_arm = runs.groupby("arm", sort=False)
+    by_arm = runs[runs["converged"]].groupby("arm", sort=False)
     np.testing.assert_allclose(data["cost"], by_arm[schema.SECONDS].mean())
     np.testing.assert_allclose(data["value"], 100 * by_arm[schema.TEST_ACCURACY].mean())
     assert set(data["unit"]) == {"seconds"}
@@ -123,10 +125,10 @@ def test_of_many_arms_the_unbeaten_bear_names(plan, runs, monkeypatch):
 
 def test_names_are_spread_until_none_overlaps():
     for places in ([0.5] * 6, [0.0, 0.1, 0.11, 0.12, 1.0, 1.0], [0.9, 0.95, 0.99, 1.0]):
-        found = cost.spread(places, 0.15)
-        assert np.diff(found).min() >= 0.15 - 1e-9
-        assert found[0] >= -1e-9
-        assert found[-1] <= 1
+        spread = cost.spread(places, 0.15)
+        assert np.diff(spread).min() >= 0.15 - 1e-9
+        assert spread[0] >= -1e-9
+        assert spread[-1] <= 1
     assert cost.spread([0.1, 0.5], 0.15) == [0.1, 0.5]
 
 
@@ -135,10 +137,10 @@ def test_learning_curves_data(plan, curves):
     row = data[(data["panel"] == "dropout") & (data["where"] == "on its own") & (data["role"] == "with")]
     of_arm = curves[(curves["arm"] == "only dropout") & (curves["metric"] == schema.VALIDATION_ACCURACY)]
     for epoch, values in of_arm.groupby("epoch")["value"]:
-        found = row.set_index("epoch").loc[epoch]
-        assert found["mean"] == pytest.approx(100 * values.mean())
+        point = row.set_index("epoch").loc[epoch]
+        assert point["mean"] == pytest.approx(100 * values.mean())
         limits = stats.ttest_1samp(100 * values, 0).confidence_interval(0.95)
-        np.testing.assert_allclose([found["low"], found["high"]], limits)
+        np.testing.assert_allclose([point["low"], point["high"]], limits)
     assert row["n"].to_list() == [5, 5, 5]
     # A technique with two claims in one place has one panel.
     assert data.groupby(["where", "panel", "role"]).size().to_list() == [3] * 6
@@ -188,6 +190,15 @@ def test_figures_with_nothing_to_show(plan, runs, curves):
     for figure, data in drawn(plan, runs.iloc[:0], curves.iloc[:0]):
         assert "<svg" in theme.svg(figure.draw(data), "empty")
         assert figure.describe(data).startswith("No ")
+
+
+def test_figures_where_an_arm_or_every_run_diverged(plan, runs, curves):
+    for lost in (runs["arm"] == "full recipe", runs["seed"] >= 0):
+        some = runs.assign(converged=runs["converged"] & ~lost, outcome=runs["outcome"].where(~lost, schema.DIVERGED))
+        some.loc[lost, [*schema.ENDINGS]] = np.nan
+        for figure, data in drawn(plan, some, curves):
+            assert "<svg" in theme.svg(figure.draw(data), "lost")
+            assert "nan" not in figure.describe(data)
 
 
 def test_figures_of_one_seed(plan, runs, curves):

@@ -33,7 +33,7 @@ def test_lines_bands_and_marks_are_where_the_numbers_are() -> None:
     panels.line(ax, rows["x"], rows["high"], 0)
     panels.crosses(ax, [0.5], [1.5])
     panels.circles(ax, [1.5], [2.5])
-    drawn = [np.asarray(found.get_xydata()).tolist() for found in ax.lines]
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in ax.lines]
     assert drawn == [[[0, 3], [1, 4], [2, 2]], [[0.5, 1.5]], [[1.5, 2.5]]]
     panels.band(ax, rows, "x", 0)
     (filled,) = ax.collections

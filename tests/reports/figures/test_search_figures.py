@@ -200,12 +200,12 @@ def test_slices_data(rates, joint):
     data = search_slices.data(rates, RATES)
     complete = searches.complete(rates)
     assert len(data) == len(complete)
-    found = data[data["study"] == "sgd"].set_index("trial")
+    sgd = data[data["study"] == "sgd"].set_index("trial")
     expected = complete[complete["study"] == "sgd"].set_index("trial")
-    np.testing.assert_allclose(found["value"], 100 * expected["value"])
-    np.testing.assert_allclose(found["place"], expected[RATE])
-    assert found["best"].to_list() == (expected["value"] == expected["value"].max()).to_list()
-    assert set(found["low"]) == {0.003}
+    np.testing.assert_allclose(sgd["value"], 100 * expected["value"])
+    np.testing.assert_allclose(sgd["place"], expected[RATE])
+    assert sgd["best"].to_list() == (expected["value"] == expected["value"].max()).to_list()
+    assert set(sgd["low"]) == {0.003}
     data = search_slices.data(joint, JOINT)
     assert data["parameter"].unique().tolist() == [RATE, DROPOUT, SHAPE]
     shapes = data[data["parameter"] == SHAPE].set_index("trial")

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.record import ClaimRecord
+from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET
+from cifar_ablations.ablations.record import ArmRecord, ClaimRecord, PlanRecord
 from cifar_ablations.reports.inference import contrast
 
 ACCURACY = schema.TEST_ACCURACY
@@ -83,3 +85,74 @@ def test_by_image_its_mean_is_the_difference_in_accuracy() -> None:
         np.testing.assert_allclose(found.mean(axis=1), sides.treatment - sides.control, atol=1e-6)
     del answers["one 0"]
     assert contrast.by_image(BEYOND, runs, pd.Index([0, 1]), answers) is None, "an answer is missing"
+
+
+def test_a_side_counts_its_runs_and_those_that_have_the_metric() -> None:
+    lost = RUNS["run_id"] == "one 1"
+    runs = RUNS.assign(converged=~lost, **{ACCURACY: RUNS[ACCURACY].mask(lost)})
+    treatment, control = contrast.tally(OVER, runs)
+    assert (treatment.ended, treatment.diverged, treatment.n) == (4, 1, 3)
+    assert (control.ended, control.diverged, control.n) == (4, 0, 4)
+    assert treatment.mean == pytest.approx(((0.9 + 0.8) / 2 + 0.7) / 2)
+    assert control.mean == pytest.approx((0.6 + 0.5 + 0.5 + 0.3) / 4)
+    assert control.std == pytest.approx(np.std([(0.6 + 0.5) / 2, (0.5 + 0.3) / 2], ddof=1))
+    assert contrast.tally(BEYOND, runs)[0].mean == pytest.approx(0.85 - 0.7)
+    none = contrast.tally(BEYOND, runs[runs["arm"] != "both"])[0]
+    assert (none.ended, math.isnan(none.mean)) == (2, True)
+
+
+def planned(plan: PlanRecord, *claims: ClaimRecord) -> PlanRecord:
+    arms = tuple(ArmRecord(name, f"{i:016x}") for i, name in enumerate(VALUES))
+    return replace(plan, arms=arms, claims=claims, seeds=(0, 1))
+
+
+def test_claims_are_weights_of_the_plans_arms(plan: PlanRecord) -> None:
+    allowed = replace(TWO, treatment="one", control="neither", allowed=True, sign=-1)
+    norm = replace(TWO, treatment="one", control="neither", metric=schema.WEIGHT_NORM)
+    found = contrast.claims_of(planned(plan, BEYOND, OVER, allowed, norm))
+    assert found.weights.tolist() == [[1, -1, -1, 1], [0.5, 0.5, -0.5, -0.5], [0, 1, 0, -1], [0, 1, 0, -1]]
+    assert found.metric == (ACCURACY, ACCURACY, ACCURACY, schema.WEIGHT_NORM)
+    assert found.allowed.tolist() == [0, 0, -plan.rule.margin, 0]
+    np.testing.assert_array_equal(found.margin, [plan.rule.margin] * 3 + [math.nan])
+
+
+def test_samples_are_in_the_order_of_the_plan_and_of_its_first_seeds(plan: PlanRecord) -> None:
+    two = planned(plan, BEYOND)
+    runs = RUNS[RUNS["run_id"] != "one 1"].sample(frac=1, random_state=0)
+    sample = contrast.samples_of(two, runs, [ACCURACY], 2, {"other": 0.25})[ACCURACY]
+    np.testing.assert_array_equal(sample.values, [[0.9, 0.8], [0.7, math.nan], [0.6, 0.5], [0.5, 0.3]])
+    assert np.broadcast_to(sample.ended, 4).tolist() == [2, 1, 2, 2]
+    assert np.broadcast_to(sample.floor, 4).tolist() == [0, 0, 0.25, 0]
+    assert (sample.better, sample.lost) == (1, True)
+    first = contrast.samples_of(two, runs, [ACCURACY, schema.WEIGHT_NORM], 1, {"other": 0.25})
+    assert first[ACCURACY].values.tolist() == [[0.9], [0.7], [0.6], [0.5]]
+    assert np.isnan(first[schema.WEIGHT_NORM].values).all(), "no run knows it"
+    assert first[schema.WEIGHT_NORM].floor == 0.0, "images have nothing to do with it"
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        (ACCURACY, True),
+        (schema.GENERALISATION_GAP, False),
+        (EPOCHS_TO_TARGET, False),
+        (schema.WEIGHT_NORM, False),
+        (schema.TEST_LOSS, False),
+    ],
+)
+def test_what_is_lost_with_a_run_that_diverged(name: str, lost: bool) -> None:
+    assert contrast.is_lost(name) is lost
+
+
+def test_estimates_are_welchs_or_of_pairs_as_the_rule_compares(plan: PlanRecord) -> None:
+    two, rows = planned(plan, BEYOND), np.array([[1.0, 0.0, 0.0, -1.0], [0.0] * 4])
+    found = contrast.estimates(two, RUNS, ACCURACY, rows)
+    test = stats.ttest_ind(VALUES["both"], VALUES["neither"], equal_var=False)
+    assert found["estimate"].iloc[0] == pytest.approx(0.45)
+    assert found.loc[0, ["low", "high"]].to_list() == pytest.approx(list(test.confidence_interval()))
+    assert found["n"].to_list() == [2, 0]
+    pairs = replace(two, rule=replace(plan.rule, test="paired t"))
+    paired = contrast.estimates(pairs, RUNS, ACCURACY, rows).iloc[0]
+    related = stats.ttest_rel(VALUES["both"], VALUES["neither"])
+    assert paired["p"] == pytest.approx(related.pvalue)
+    assert paired[["low", "high"]].to_list() == pytest.approx(list(related.confidence_interval()))

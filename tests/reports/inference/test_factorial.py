@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.designs import factorial, half_fraction, ladder, leave_two_out, switched_on
-from cifar_ablations.ablations.record import ArmRecord
+from cifar_ablations.ablations.record import ArmRecord, RuleRecord
 from cifar_ablations.reports.inference import factorial as report
 from cifar_ablations.reports.inference import verdict
 from tests.reports.conftest import small_plan
@@ -43,6 +44,15 @@ def runs_of(values, used):
             for i, u in enumerate(used)
         ]
     )
+
+
+def satterthwaite(weights, values, confidence=0.95):
+    """The interval of a weighted sum of independent arms' means, values [seeds, arms]."""
+    parts = weights**2 * np.nanvar(values, axis=0, ddof=1) / (~np.isnan(values)).sum(axis=0)
+    df = parts.sum() ** 2 / (parts**2 / ((~np.isnan(values)).sum(axis=0) - 1)).sum()
+    half = stats.t.ppf((1 + confidence) / 2, df) * np.sqrt(parts.sum())
+    middle = weights @ np.nanmean(values, axis=0)
+    return [middle - half, middle + half]
 
 
 def value(game, used):
@@ -108,12 +118,17 @@ def test_planted_effects_agree_with_statsmodels_and_the_t_interval():
         assert between.loc[(FACTORS[one], FACTORS[other]), "effect"] == pytest.approx(4 * coefficient)
     assert between["p_holm"].idxmin() == ("a", "c")
     assert between["p_holm"].min() < 0.01
+    interval = satterthwaite(signs[:, 0] / 8, values)
+    assert found.loc["a", ["main_low", "main_high"]].tolist() == pytest.approx(interval)
+    old = replace(plan_of(EVERY), rule=RuleRecord(0.005))  # of pairs, and what is summed is of a seed
     per_seed = values[:, signs[:, 0] > 0].mean(axis=1) - values[:, signs[:, 0] < 0].mean(axis=1)
-    expected = stats.ttest_1samp(per_seed, 0)
-    interval = expected.confidence_interval()
-    assert found.loc["a", ["main_low", "main_high", "main_p"]].tolist() == pytest.approx(
-        [interval.low, interval.high, expected.pvalue]
-    )
+    paired = report.contributions(old, runs, schema.TEST_ACCURACY).set_index("factor")
+    expected = stats.ttest_1samp(per_seed, 0).confidence_interval()
+    assert paired.loc["a", ["main_low", "main_high"]].tolist() == pytest.approx([expected.low, expected.high])
+    p = report.interactions(old, runs, schema.TEST_ACCURACY)
+    np.testing.assert_allclose(p["p_holm"], multipletests(p["p"], method="holm")[1])
+    pair = values @ (signs[:, 0] * signs[:, 2] / 4)
+    assert p.set_index(["one", "other"]).loc[("a", "c"), "p"] == pytest.approx(stats.ttest_1samp(pair, 0).pvalue)
     assert found["shapley"].sum() == pytest.approx((values[:, EVERY.index(frozenset(FACTORS))] - values[:, 0]).mean())
 
 
@@ -134,13 +149,32 @@ def test_the_standard_error_of_a_shapley_value_is_one_and_a_half_of_a_main_effec
     assert ratio == pytest.approx(1.52, abs=0.005)
 
 
-def test_incomplete_seeds_are_left_out_and_a_half_fraction_has_no_shapley_value():
+def test_a_missing_run_costs_its_arm_alone_and_a_half_fraction_has_no_shapley_value():
     half = [used for used in EVERY if len(used) % 2 == 0]
     values = np.random.default_rng(3).normal(size=(5, 8))
     found = report.contributions(plan_of(half), runs_of(values, half).iloc[:-1], schema.TEST_ACCURACY)
     assert found["n"].to_list() == [4] * 4
     assert found["shapley"].isna().all()
-    assert found["main"].notna().all()
+    assert found[["shapley_low", "shapley_high"]].isna().all(axis=None)
+    values[-1, -1] = np.nan
+    for factor, row in found.set_index("factor").iterrows():
+        weights = np.array([1 if factor in used else -1 for used in half]) / 4
+        assert row["main"] == pytest.approx(weights @ np.nanmean(values, axis=0))
+        assert row[["main_low", "main_high"]].tolist() == pytest.approx(satterthwaite(weights, values))
+
+
+def test_intervals_hold_at_whichever_look_one_stops():
+    """Statistics, 8: those of the factorial stood at the full level, whatever looks were planned."""
+    values = np.random.default_rng(5).normal(size=(6, 16))
+    signs = np.array([[1 if f in used else -1 for f in FACTORS] for used in EVERY])
+    plan = plan_of(EVERY)
+    looking = replace(plan, rule=replace(plan.rule, looks=(2, 4, 6)))
+    found = report.contributions(looking, runs_of(values, EVERY), schema.TEST_ACCURACY).set_index("factor")
+    expected = satterthwaite(signs[:, 0] / 8, values, 1 - 0.05 / 3)
+    assert found.loc["a", ["main_low", "main_high"]].tolist() == pytest.approx(expected)
+    pairs = report.interactions(looking, runs_of(values, EVERY), schema.TEST_ACCURACY).set_index(["one", "other"])
+    expected = satterthwaite(signs[:, 0] * signs[:, 1] / 4, values, 1 - 0.05 / 3)
+    assert pairs.loc[("a", "b"), ["low", "high"]].tolist() == pytest.approx(expected)
 
 
 def test_a_claim_about_a_mean_over_arms_is_the_main_effect():
@@ -167,7 +201,8 @@ def test_a_claim_about_a_mean_over_arms_is_the_main_effect():
     accuracy = verdicts[verdicts["metric"] == schema.TEST_ACCURACY].set_index("technique")
     for name in plan.factors:
         assert accuracy.loc[name, "difference"] == pytest.approx(effects.loc[name, "main"])
-        assert accuracy.loc[name, "p"] == pytest.approx(effects.loc[name, "main_p"])
+        limits = [accuracy.loc[name, limit] for limit in ("low", "high")]
+        assert limits == pytest.approx(effects.loc[name, ["main_low", "main_high"]].tolist())
 
 
 def catalog_profile():

@@ -239,10 +239,14 @@ def test_page_and_terminal_say_it_under_the_answer(unlearned, tmp_path):
     assert heard == [
         line,
         "Lowest: 'without dropout', 31.0 %.",
-        "Diverged: 1 of 6 of 'bare recipe'. Diverged runs stay in, at chance accuracy (10 %) and no gap.",
+        "Diverged: 1 of 6 of 'bare recipe'. Means are of the others; a run that diverged never counts for its arm.",
     ]
     text = Parsed(path.read_text(encoding="utf-8")).text
-    assert text.index("Holds for:") < text.index(line) < text.index("paired seeds")
+    assert (
+        text.index("Holds for:")
+        < text.index(line)
+        < text.index("The chance that anything called on this page is wrong")
+    )
     assert "52.00 ± 0.00 not learned" in text
     arms = pd.read_csv(path.with_name(path.stem + "-arms.csv"))
     assert set(arms["fit"]) == {health.UNFIT}

@@ -131,7 +131,7 @@ def test_the_inside_of_a_factorial_is_of_all_its_arms(plan, runs):
     )
     treatment = (by_arm["full recipe"] + by_arm["without dropout"]) / 2
     assert found["n"] == 5, "one seed's bare recipe diverged"
-    assert found["having"] == pytest.approx(treatment.mean())
+    assert found["treatment"] == pytest.approx(treatment.mean())
     assert found["difference"] == pytest.approx((treatment - by_arm["bare recipe"]).mean())
 
 

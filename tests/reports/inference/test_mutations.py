@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 TESTS = Path("tests", "reports", "inference")
-FILES = ("statistics", "sequential", "verdict", "registration", "factorial")
+FILES = (
+    "statistics",
+    "sequential",
+    "decision",
+    "verdict",
+    "registration",
+    "factorial",
+    "contrast",
+    "divergence",
+    "simulation",
+    "power",
+)
 
 MUTATIONS = {
     "ddof of the mean's interval": ("statistics", "x.std(ddof=1)", "x.std(ddof=0)", "statistics"),
@@ -29,17 +40,8 @@ MUTATIONS = {
         "pd.Series(treatment.to_numpy()[:3] - control.to_numpy()[:3])",
         "statistics",
     ),
-    "test of zero made one-sided": (
-        "statistics",
-        "ttest_1samp(values, 0.0)",
-        "ttest_1samp(values, 0.0, alternative='greater')",
-        "verdict",
-    ),
     "Holm not stepping down": ("statistics", "np.arange(len(p), 0, -1)", "len(p)", "statistics"),
-    "Holm left out": ("verdict", "statistics.holm(p.to_list())", "p.to_list()", "verdict"),
-    "Holm over all families": ("verdict", 'groupby("family", sort=False)', "groupby(lambda _: 0)", "verdict"),
     "margin ignored by TOST": ("statistics", "-margin, margin)", "-1.0, 1.0)", "statistics"),
-    "margin ignored by verdicts": ("verdict", "test.equivalence_p(d, margin)", "test.equivalence_p(d, 1.0)", "verdict"),
     "margin ignored by the e-process": ("sequential", "zero_p(x, margin)", "zero_p(x, 0.0)", "sequential"),
     "equivalence of one side": ("sequential", "return max(below, above)", "return min(below, above)", "sequential"),
     "evidence of fewer seeds": ("sequential", "n / 2 * log_ratio", "(n - 1) / 2 * log_ratio", "sequential"),
@@ -49,47 +51,41 @@ MUTATIONS = {
         "math.sqrt(n + 1 / c2)",
         "sequential",
     ),
-    "sides swapped": ("contrast", "return Sides(treatment, control)", "return Sides(control, treatment)", "verdict"),
-    "sides of a mean over arms swapped": ("contrast", "for sign in (1, -1)", "for sign in (-1, 1)", "factorial"),
-    "difference of differences added": (
-        "contrast",
-        "treatment - control, also",
-        "treatment + control, also",
-        "verdict",
-    ),
     "signs of the weights swapped": (
-        "contrast",
+        "identity",
         "(claim.treatment, 1.0), (claim.control, -1.0)",
         "(claim.treatment, -1.0), (claim.control, 1.0)",
         "registration",
     ),
-    "diverged runs dropped from the images": ("contrast", "weight * accuracy", "0.0", "registration"),
-    "sign of a claim ignored": ("verdict", '* row["sign"] > 0', "> 0", "verdict"),
-    "allowance left out": ("verdict", "test.zero_p(d + allowed)", "test.zero_p(d)", "verdict"),
     "level not shared out over the looks": ("verdict", "max(1, len(rule.looks))", "1", "registration"),
-    "looks at all the seeds": ("verdict", "isin(plan.seeds[:look])", "isin(plan.seeds)", "registration"),
     "looks that wait for nobody": ("verdict", "if all((arm.name, seed)", "if any((arm.name, seed)", "registration"),
-    "images of a verdict at another level": (
-        "verdict",
-        "two_way_interval(by_image, 1 - alpha)",
-        "two_way_interval(by_image)",
-        "registration",
-    ),
-    "never exploratory": ("verdict", "else n < max(least, planned)", "else False", "verdict"),
-    "never late": ("registration", "late = [bool(before) and", "late = [False and", "registration"),
+    "never late": ("registration", "[seen > 0 for", "[False for", "registration"),
     "late but not exploratory": (
         "registration",
-        'exploratory=verdicts["exploratory"] | pd.Series(late, index=verdicts.index)',
+        'exploratory=verdicts["exploratory"] | late',
         'exploratory=verdicts["exploratory"]',
         "registration",
     ),
-    "late by margin or seeds overlooked": (
+    "late by seeds overlooked": (
         "registration",
-        "tuple(weighed), plan.rule, plan",
-        "tuple(weighed), plan",
+        "claim in one.claims and one.seeds == seeds",
+        "claim in one.claims",
         "registration",
     ),
-    "late without results": ("registration", "if _seen_since(other, invocation, runs)", "if True", "registration"),
+    "late by margin or sign overlooked": (
+        "registration",
+        "claim in one.claims and one.seeds == seeds",
+        "one.seeds == seeds",
+        "registration",
+    ),
+    "late without results": ("registration", "one.at <= first]", "False]", "registration"),
+    "what was given up counts as fixed": (
+        "registration",
+        "in_time and _registers(in_time[-1], mine, plan.seeds)",
+        "any(_registers(one, mine, plan.seeds) for one in in_time)",
+        "registration",
+    ),
+    "runs of other arms seen": ("registration", '[ended["arm"].isin(arms)]', "", "registration"),
     "Shapley weights those of Banzhaf": (
         "factorial",
         "math.factorial(size) * math.factorial(k - size - 1) / math.factorial(k)",
@@ -97,7 +93,6 @@ MUTATIONS = {
         "factorial",
     ),
     "interaction of half its size": ("factorial", "return 4 * signs", "return 2 * signs", "factorial"),
-    "spread at its estimate": ("verdict", "statistics.upper_limit_of_sd(pairs.sd, pairs.n)", "pairs.sd", "verdict"),
     "ties as improvements": ("statistics", "(above + ties / 2)", "(above + ties)", "statistics"),
     "Friedman's χ² for F": ("statistics", "stats.f.sf(f, k", "stats.f.sf(chi2, k", "statistics"),
     "one-sided limits of a spread": (
@@ -112,9 +107,137 @@ MUTATIONS = {
         "if False",
         "statistics",
     ),
+    "correction left out": ("decision", "weighted_holm(p, shares) *", "p *", "decision"),
+    "weighted Holm not stepping down": (
+        "decision",
+        "np.cumsum(sorted_weights[..., ::-1], axis=-1)[..., ::-1]",
+        "sorted_weights.sum(axis=-1, keepdims=True)",
+        "decision",
+    ),
+    "pseudo-seed left out": ("decision", "(typical + (k - 1) * variance) / np.maximum(k, 1)", "variance", "decision"),
+    "pseudo-seed that lowers": (
+        "decision",
+        "np.maximum(variance, (typical",
+        "np.minimum(variance, (typical",
+        "decision",
+    ),
+    "typical spread as biased as a median": (
+        "decision",
+        "median / _median_of_chi2(max(seeds - 1, 1))",
+        "median",
+        "decision",
+    ),
+    "interval of raised spreads": ("decision", "spread_of(variance, k - 1)", "spread_of(raised, k)", "decision"),
+    "degrees of freedom of the test": ("decision", "spread_of(raised, k)", "spread_of(raised, k - 1)", "decision"),
+    "floor of the images left out": ("decision", "variance = np.maximum(variance, sample.floor)", "pass", "decision"),
+    "shares without the effect": ("decision", "(one.count * shifted**2 + one.spread)", "one.spread", "decision"),
+    "shares in units of their own": ("decision", "+ one.spread) / one.unit", "+ one.spread)", "decision"),
+    "no unit where most do not vary": ("decision", "np.where(typical == 0, mean, typical)", "typical", "decision"),
+    "divergence ignored": ("decision", "np.where(forbidden, 1.0, allowed if sample.better else p)", "p", "decision"),
+    "divergence for the arm that diverged": ("decision", "-more * sample.better", "more * sample.better", "decision"),
+    "divergence not counted": (
+        "decision",
+        "counted = too_few & (more != 0)",
+        "counted = too_few & (more > 1)",
+        "decision",
+    ),
+    "numbers as good as counts": ("decision", "p / 2 if sample.lost", "p if sample.lost", "decision"),
+    "unequal divergence equivalent": (
+        "decision",
+        "np.where(_lost_some(sample, weights), np.nan",
+        "np.where(False, 0",
+        "decision",
+    ),
+    "equivalence of each claim by itself": ("decision", "len(claims.metric) * ALPHA", "ALPHA", "decision"),
+    "margin ignored by verdicts": ("decision", "np.minimum(margin - one", "np.minimum(1.0 - one", "decision"),
+    "allowance left out": ("decision", "one.estimate + claims.allowed[mine]", "one.estimate", "decision"),
+    "looks that each have it all": ("decision", "return 1 / max(1, looks)", "return 1", "decision"),
+    "called before its runs have ended": (
+        "verdict",
+        'np.where(still & (held == ""), said',
+        "np.where(still, said",
+        "verdict",
+    ),
+    "called with too few seeds": (
+        "verdict",
+        "(shape_of(plan, claims)) > ALPHA",
+        "(shape_of(plan, claims)) > 1",
+        "verdict",
+    ),
+    "images left out": ("verdict", "floors = _image_variances(runs, answers or {})", "floors = {}", "verdict"),
+    "sides swapped": (
+        "contrast",
+        "return Sides(treatment, control)",
+        "return Sides(control, treatment)",
+        "registration",
+    ),
+    "sides of a mean over arms swapped": ("contrast", "for sign in (1, -1)))", "for sign in (-1, 1)))", "contrast"),
+    "difference of differences added": (
+        "contrast",
+        "treatment - control, also",
+        "treatment + control, also",
+        "contrast",
+    ),
+    "sign of a claim ignored": (
+        "verdict",
+        "decided.direction[i] * claim.sign > 0",
+        "decided.direction[i] > 0",
+        "verdict",
+    ),
+    "looks at all the seeds": (
+        "verdict",
+        "claims, seeds, floors) for",
+        "claims, len(plan.seeds), floors) for",
+        "registration",
+    ),
+    "images of a verdict at another level": (
+        "verdict",
+        "two_way_interval(by_image, within)",
+        "two_way_interval(by_image)",
+        "registration",
+    ),
+    "never exploratory": ("verdict", "(seeds < rule.confirmatory_seeds)", "(seeds < 0)", "verdict"),
+    "looks of divergence each have it all": (
+        "divergence",
+        "adjusted * looks * ALPHA",
+        "adjusted * ALPHA",
+        "divergence",
+    ),
+    "rows of divergence each by itself": (
+        "divergence",
+        'statistics.tarone_holm(frame["p"].to_list(), frame["least"].to_list())',
+        'frame["p"]',
+        "divergence",
+    ),
+    "wrong only where there is nothing": (
+        "simulation",
+        "(np.sign(decided.direction) != np.sign(shifted))",
+        "(shifted == 0)",
+        "simulation",
+    ),
+    "the last look decides": (
+        "simulation",
+        "before = told.different | told.equivalent",
+        "before = told.different & False",
+        "simulation",
+    ),
+    "the least of the settings": ("simulation", "= max(", "= min(", "simulation"),
+    "power of each claim by itself": ("power", "max(1.0, share)", "1", "power"),
+    "power at twice the level": (
+        "power",
+        ".critical(df, alpha))\n    if not",
+        ".critical(df, 2 * alpha))\n    if not",
+        "power",
+    ),
+    "spread of more seeds": ("power", "math.sqrt(seeds / n)", "1", "power"),
     "images not taken for random": ("statistics", "max(total, of_example)", "of_seed", "statistics"),
 }
-"""By name: a module of `reports`, code in it, the code that replaces it, and the tests that must notice."""
+"""By name: a module (see `source`), code in it, the code that replaces it, and the tests that must notice."""
+
+
+def source(root: Path, module: str) -> Path:
+    """The file of a module: of those that reports infer with, all but one are in one folder."""
+    return root / ("ablations" if module == "identity" else "reports/inference") / f"{module}.py"
 
 
 def copied(folder: Path) -> Path:
@@ -145,7 +268,7 @@ def test_the_unchanged_copy_passes(tmp_path):
 
 def test_what_is_to_be_mutated_is_there():
     for name, (module, old, new, noticing) in MUTATIONS.items():
-        assert old in (ROOT / "reports" / "inference" / f"{module}.py").read_text(encoding="utf-8"), name
+        assert old in source(ROOT, module).read_text(encoding="utf-8"), name
         assert old != new, name
         assert noticing in FILES, name
 
@@ -153,7 +276,7 @@ def test_what_is_to_be_mutated_is_there():
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "old", "new", "noticing"), MUTATIONS.values(), ids=MUTATIONS)
 def test_a_slip_is_noticed(tmp_path, module, old, new, noticing):
-    path = copied(tmp_path) / "reports" / "inference" / f"{module}.py"
+    path = source(copied(tmp_path), module)
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     done = run(tmp_path, noticing)
     # 1 is a failed test; a copy that cannot be imported ends otherwise.

@@ -1,6 +1,7 @@
 """Statistics against closed forms, scipy, statsmodels and published figures."""
 
 import math
+from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
@@ -80,36 +81,14 @@ def test_holm_is_statsmodels():
         np.testing.assert_allclose(st.holm(p), multipletests(p, method="holm")[1])
 
 
-@pytest.mark.parametrize("n", [2, 5, 9])
-def test_sign_flip_is_scipys_permutation_test(n):
-    d = np.random.default_rng(n).normal(0.3, 1, n)
-    expected = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=False)
-    assert st.sign_flip_p(d) == pytest.approx(expected.pvalue)
-
-
-def test_sign_flip_floor_ties_and_large_samples():
-    assert st.sign_flip_p(np.array([0.1, 0.2, 0.3])) == 2 / 2**3
-    assert st.sign_flip_p(np.array([0.1, 0.1, -0.1, 0.3])) == 0.5  # 4 of 16 sums reach 0.4 from above, 4 from below
-    many = np.random.default_rng(0).normal(0.1, 1, 40)
-    assert st.sign_flip_p(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.02)
-
-
 @pytest.mark.parametrize(("n", "effect"), [(3, 3.26), (5, 1.68), (8, 1.16), (10, 1.00), (15, 0.78), (20, 0.66)])
 def test_minimum_detectable_effect_table(n, effect):
     assert st.minimum_detectable_effect(n) == pytest.approx(effect, abs=0.006)
-    assert st.seeds_needed(effect + 0.01) == n
 
 
 def test_minimum_detectable_effect_simulated():
     draws = np.random.default_rng(3).normal(st.minimum_detectable_effect(5), 1, (20_000, 5))
     assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.012)
-
-
-def test_seeds_needed_limits():
-    assert st.seeds_needed(50.0) == 2
-    assert st.seeds_needed(1e-6) is None
-    assert st.seeds_needed(0.0) is None
-    assert st.seeds_needed(math.nan) is None
 
 
 def test_upper_limit_of_sd_covers():
@@ -151,7 +130,7 @@ def test_too_few_seeds(n):
     a = pd.Series([0.5] * n, dtype=float)
     found = st.paired(a, a - 0.1)
     assert found.n == n
-    assert all(math.isnan(x) for x in (found.sd, found.low, found.high, found.p, found.sign_flip_p, found.correlation))
+    assert all(math.isnan(x) for x in (found.sd, found.low, found.high, found.p, found.correlation))
     assert math.isnan(st.equivalence_p((a - a).to_numpy(), 0.1))
     assert math.isnan(st.mean_interval(a.to_numpy()).std)
     assert all(math.isnan(x) for x in st.prediction_interval(a.to_numpy()))
@@ -238,36 +217,246 @@ def test_improvement_without_seeds_with_rounding_and_from_the_other_side():
     assert low > st.improvement(d, 0.99)[1]
 
 
+# Table 6 of Demšar 2006: ranks of four classifiers on 14 data sets.
+DEMSAR = [
+    [4, 3, 2, 1],
+    [1, 2, 3, 4],
+    [4, 1, 2, 3],
+    [4, 1, 3, 2],
+    [4, 2, 3, 1],
+    [1, 2.5, 4, 2.5],
+    [3, 2, 4, 1],
+    [2.5, 2.5, 4, 1],
+    [4, 3, 2, 1],
+    [2.5, 2.5, 2.5, 2.5],
+    [4, 2.5, 1, 2.5],
+    [3, 2, 4, 1],
+    [4, 1, 2, 3],
+    [3, 1, 4, 2],
+]
+
+
+def tables(k, n):
+    """All tables of ranks without ties, but for the order of the treatments: [tables, n, k]."""
+    orders = list(permutations(range(1, k + 1)))
+    return np.array([(orders[0], *rest) for rest in product(orders, repeat=n - 1)])
+
+
 def test_friedman_published():
-    """Table 6 of Demšar 2006: four classifiers on 14 data sets."""
-    found = st.friedman([3.143, 2.000, 2.893, 1.964], 14)
-    assert found.chi2 == pytest.approx(9.28, abs=0.005)
-    assert found.f == pytest.approx(3.69, abs=0.005)
+    found = st.friedman(np.array(DEMSAR))
+    assert np.mean(DEMSAR, axis=0) == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
+    # The paper does not correct for ties, which are the table's sixth, eighth, tenth and eleventh rows.
+    uncorrected = found.chi2 * (1 - (3 * (2**3 - 2) + (4**3 - 4)) / (14 * (4**3 - 4)))
+    assert uncorrected == pytest.approx(9.28, abs=0.005)
+    assert 13 * uncorrected / (14 * 3 - uncorrected) == pytest.approx(3.69, abs=0.005)
     # "The critical value of F(3,39) for α = 0.05 is 2.85, so we reject the null-hypothesis."
     assert stats.f.isf(0.05, 3, 39) == pytest.approx(2.85, abs=0.005)
-    assert found.p == pytest.approx(stats.f.sf(3.69, 3, 39), abs=2e-4)
+    assert found.f > 3.69
+    assert found.by == "exact"
+    assert found.p == pytest.approx(stats.f.sf(found.f, 3, 39), abs=3e-3)
     assert found.p < 0.05
 
 
-@pytest.mark.parametrize(("k", "n"), [(3, 4), (4, 14), (7, 5)])
-def test_friedman_is_scipys(k, n):
-    values = np.random.default_rng(k).standard_normal((n, k)) + 0.3 * np.arange(k)
+@pytest.mark.parametrize(
+    ("k", "n", "chi2", "p"),
+    [
+        (3, 2, 4, 0.167),
+        (3, 3, 4.667, 0.194),
+        (3, 3, 6, 0.028),
+        (3, 4, 6.5, 0.042),
+        (3, 4, 8, 0.0046),
+        (3, 5, 6.4, 0.039),
+        (3, 5, 8.4, 0.0085),
+        (4, 2, 6, 0.042),
+        (4, 3, 7.4, 0.033),
+        (4, 3, 9, 0.0017),
+    ],
+)
+def test_friedman_is_exact_as_in_his_table(k, n, chi2, p):
+    """Friedman 1937, as in Siegel 1956, table N."""
+    of_it = next(ranks for ranks in tables(k, n) if abs(stats.friedmanchisquare(*ranks.T).statistic - chi2) < 1e-3)
+    found = st.friedman(of_it)
+    assert (found.chi2, found.p) == (
+        pytest.approx(chi2, abs=1e-3),
+        pytest.approx(p, abs=5 * 10.0 ** -(len(str(p)) - 1)),
+    )
+    assert found.by == "exact"
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "levels"), [(2, 6, 3), (3, 4, 99), (3, 5, 4), (3, 5, 3), (4, 3, 99), (4, 3, 4), (5, 2, 5)]
+)
+def test_friedman_is_scipys_and_that_of_all_permutations(k, n, levels):
+    values = np.random.default_rng([k, levels]).integers(0, levels, (n, k))
+    values[0] = np.arange(k)  # not all tied
     ranks = stats.rankdata(values, axis=1)
-    found, expected = st.friedman(ranks.mean(axis=0), n), stats.friedmanchisquare(*values.T)
-    assert found.chi2 == pytest.approx(expected.statistic)
+    found = st.friedman(ranks)
+    if k > 2:
+        assert found.chi2 == pytest.approx(stats.friedmanchisquare(*values.T).statistic)
     # The F is that of an analysis of variance of the ranks, which has no spread between blocks.
-    rest = ((ranks - ranks.mean(axis=0)) ** 2).sum() / ((k - 1) * (n - 1))
+    rest = ((ranks - (k + 1) / 2 - (ranks.mean(axis=0) - (k + 1) / 2)) ** 2).sum() / ((k - 1) * (n - 1))
     assert found.f == pytest.approx(n * ranks.mean(axis=0).var(ddof=1) / rest)
-    assert found.p == pytest.approx(stats.f.sf(found.f, k - 1, (k - 1) * (n - 1)))
+    squares = [(np.sum(table, axis=0) ** 2).sum() for table in product(*(permutations(block) for block in ranks))]
+    assert found.p == pytest.approx(np.mean(np.array(squares) >= (ranks.sum(axis=0) ** 2).sum()))
+    assert found.by == "exact"
+    assert st.friedman(ranks[::-1, ::-1]).p == pytest.approx(found.p)
+
+
+@pytest.mark.parametrize(("k", "n"), [(3, 2), (3, 3), (3, 5), (4, 3)])
+def test_friedman_is_wrong_no_oftener_than_it_says_and_f_was(k, n):
+    found = [st.friedman(ranks) for ranks in tables(k, n)]
+    p = np.array([f.p for f in found])
+    for level in np.unique(p):
+        assert np.mean(p <= level + 1e-12) == pytest.approx(level), "attained as often as it says"
+    of_f = np.mean(stats.f.sf([f.f for f in found], k - 1, (k - 1) * (n - 1)) < 0.05)
+    assert of_f == pytest.approx({(3, 2): 1 / 6, (3, 3): 7 / 36, (3, 5): 0.0394, (4, 3): 0.0747}[k, n], abs=1e-4)
+
+
+@pytest.mark.parametrize(("k", "n"), [(3, 6), (4, 5), (5, 4)])
+def test_friedmans_drawn_permutations_come_near_to_all(k, n):
+    for shift in (0.0, 0.5, 1.0):
+        values = np.random.default_rng(n).standard_normal((n, k)) + shift * np.arange(k)
+        twice = np.rint(2 * stats.rankdata(values.round(1), axis=1)).astype(int)
+        p = st._counted(twice)
+        assert st._drawn(twice) == pytest.approx(p, abs=3.3 * math.sqrt(p * (1 - p) / 20_000) + 1e-4)
+        assert st._drawn(twice) == st._drawn(twice)
+
+
+def test_friedman_says_what_its_p_is():
+    rng = np.random.default_rng(0)
+    for k, n, by in (
+        (3, 2, "exact"),
+        (3, 30, "exact"),
+        (4, 16, "permutation"),
+        (6, 4, "permutation"),
+        (8, 2, "permutation"),
+    ):
+        assert st.friedman(stats.rankdata(rng.random((n, k)), axis=1)).by == by
+    ranks = stats.rankdata(rng.random((st.F_FROM, 6)), axis=1)
+    found = st.friedman(ranks)
+    assert (found.by, found.p) == ("F", pytest.approx(stats.f.sf(found.f, 5, 5 * (st.F_FROM - 1))))
+    # There, the two agree.
+    assert st._drawn(np.rint(2 * ranks).astype(int)) == pytest.approx(found.p, abs=0.015)
 
 
 def test_friedman_at_its_ends():
-    alike = st.friedman([1.0, 2.0, 3.0], 6)
-    assert (alike.chi2, alike.f, alike.p) == (pytest.approx(12.0), math.inf, 0.0)
-    level = st.friedman([2.0, 2.0, 2.0], 6)
+    same = st.friedman(np.tile([1.0, 2.0, 3.0], (6, 1)))
+    assert (same.chi2, same.f, same.p) == (pytest.approx(12.0), math.inf, pytest.approx(6 / 6**6))
+    assert st.friedman(np.tile(np.arange(1.0, 15), (5, 1))).p == 1 / 20_001, "not zero, which is never known of draws"
+    level = st.friedman(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
     assert (level.chi2, level.f, level.p) == pytest.approx((0.0, 0.0, 1.0))
-    for ranks, n in (([1.0], 5), ([1.5, 1.5], 1), ([math.nan, 1.0], 5), ([], 5)):
-        assert math.isnan(st.friedman(ranks, n).p)
+    missing = [[1.0, math.nan, 2.0], [1.0, 2.0, 3.0]]
+    for ranks in (np.ones((5, 1)), [[1.5, 1.5]], missing, np.empty((0, 3)), np.full((4, 3), 2.0)):
+        found = st.friedman(np.asarray(ranks))
+        assert math.isnan(found.p)
+        assert found.by == ""
+
+
+def test_fisher_is_the_hypergeometric_one():
+    # Fisher's tea: 3 of 4 cups against 1 of 4.
+    assert st.fisher_p(3, 4, 1, 4) == pytest.approx(34 / 70)
+    assert st.fisher_p(4, 4, 0, 4) == pytest.approx(2 / 70)
+    assert st.fisher_p(0, 5, 0, 5) == 1.0
+    assert math.isnan(st.fisher_p(0, 0, 1, 5))
+    assert math.isnan(st.fisher_least_p(1, 5, 0, 0))
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 5), (3, 7), (1, 4)])
+def test_the_least_p_of_fishers_test_is_that_of_all_tables(n, m):
+    for total in range(n + m + 1):
+        inside = range(max(0, total - m), min(n, total) + 1)
+        least = min(st.fisher_p(a, n, total - a, m) for a in inside)
+        assert {st.fisher_least_p(a, n, total - a, m) for a in inside} == {least}
+
+
+def discrete(n, m, total):
+    """All p-values that Fisher's test can give, each with its probability where the shares are equal."""
+    inside = np.arange(max(0, total - m), min(n, total) + 1)
+    p = [st.fisher_p(int(a), n, int(total - a), m) for a in inside]
+    return list(zip(p, stats.hypergeom.pmf(inside, n + m, n, total), strict=True))
+
+
+@pytest.mark.parametrize("totals", [(1, 5, 5), (2, 3, 5), (5, 5, 5), (0, 1, 4), (3, 4, 5)])
+def test_tarone_holm_keeps_its_level_by_enumeration_and_is_never_worse_than_holm(totals):
+    families = [discrete(5, 5, total) for total in totals]
+    least = [min(p for p, _ in family) for family in families]
+    smallest, chances = [], []
+    for outcome in product(*families):
+        p = [value for value, _ in outcome]
+        adjusted, plain = st.tarone_holm(p, least), st.holm(p)
+        assert all(ours <= holms + 1e-12 for ours, holms in zip(adjusted, plain, strict=True))
+        assert all(ours >= value - 1e-12 for ours, value in zip(adjusted, p, strict=True))
+        assert st.tarone_holm(p, [0.0] * len(p)) == pytest.approx(plain)
+        assert st.tarone_holm(p[::-1], least[::-1])[::-1] == pytest.approx(adjusted)
+        smallest.append(min(adjusted))
+        chances.append(math.prod(chance for _, chance in outcome))
+        for alpha in (0.01, 0.05, 0.1):
+            rejected = {i for i, value in enumerate(adjusted) if value <= alpha}
+            assert rejected >= tarone(p, least, alpha), "what Tarone's own procedure rejects is rejected"
+    assert sum(chances) == pytest.approx(1)
+    for alpha in np.unique(smallest):
+        assert np.dot(np.array(smallest) <= alpha, chances) <= alpha + 1e-12, "wrong no oftener than it says"
+
+
+def tarone(p, least, alpha):
+    """Which Tarone 1990 rejects: as many tests are counted as can reach α divided by their number."""
+    count = next(k for k in range(1, len(p) + 1) if sum(x <= alpha / k for x in least) <= k)
+    return {i for i, value in enumerate(p) if value <= alpha / count}
+
+
+def test_tarone_holm_published():
+    """The example of the R package MHTdiscrete: Tarone's are 0.1054688, 0.046875 and 0.12288, all three counted.
+
+    The smallest is the step-down's too; after it two are left to be counted.
+    """
+    p = [stats.binom.cdf(1, 8, 0.5), stats.binom.cdf(1, 5, 0.75), stats.binom.cdf(1, 6, 0.6)]
+    least = [stats.binom.cdf(0, 8, 0.5), stats.binom.cdf(0, 5, 0.75), stats.binom.cdf(0, 6, 0.6)]
+    assert st.tarone_holm(p, least) == pytest.approx([2 * 0.1054688 / 3, 0.0468750, 2 * 0.1054688 / 3])
+
+
+def test_tarone_holm_counts_only_what_could_be_as_small():
+    assert st.tarone_holm([0.008, 0.5], [0.008, 0.3]) == pytest.approx([0.008, 0.5])
+    assert st.tarone_holm([0.008, 0.5], [0.008, 0.008]) == pytest.approx([0.016, 0.5])
+    assert st.tarone_holm([0.008, math.nan], [0.008, math.nan]) == pytest.approx([0.016, math.nan], nan_ok=True)
+    assert st.tarone_holm([0.008, math.nan], [0.008, 0.3]) == pytest.approx([0.008, math.nan], nan_ok=True)
+    assert st.tarone_holm([], []) == []
+
+
+@pytest.mark.parametrize("correlation", [-0.5, 0.0, 0.4, 0.9])
+@pytest.mark.parametrize("n", [2, 3, 5, 15])
+def test_seeds_worth_gives_intervals_of_one_expected_length(correlation, n):
+    gain = st.seeds_worth(correlation, n)
+
+    def length(variance, freedom):
+        mean_s = stats.chi.mean(freedom) / math.sqrt(freedom)
+        return stats.t.ppf(0.975, freedom) * mean_s * math.sqrt(variance)
+
+    m = n + gain
+    assert length(2 / m, 2 * m - 2) == pytest.approx(length(2 * (1 - correlation) / n, n - 1))
+    assert gain < n / (1 - correlation) - n + 1
+    assert gain < 0 if correlation <= 0 else gain > 0 or n <= 3
+
+
+def test_seeds_worth_of_many_seeds_is_that_of_the_variance_and_its_ends():
+    assert st.seeds_worth(0.5, 4_000) == pytest.approx(4_000, rel=1e-3)
+    assert st.seeds_worth(0.0, 4_000) == pytest.approx(-1, abs=0.1), "the fewer degrees of freedom cost one seed"
+    assert st.seeds_worth(1.0, 5) == math.inf
+    assert st.seeds_worth(1 - 1e-9, 5) > 1e9
+    assert math.isnan(st.seeds_worth(0.5, 1))
+    assert math.isnan(st.seeds_worth(math.nan, 5))
+
+
+def test_seeds_worth_by_simulation():
+    rng, n, correlation = np.random.default_rng(3), 5, 0.8
+    m = n + st.seeds_worth(correlation, n)
+    d = rng.standard_normal((20_000, n)) * math.sqrt(2 * (1 - correlation))
+    paired = np.mean(d.std(axis=1, ddof=1)) * stats.t.ppf(0.975, n - 1) / math.sqrt(n)
+    unpaired = []
+    for whole in (math.floor(m), math.ceil(m)):
+        x = rng.standard_normal((2, 20_000, whole))
+        spread = np.sqrt(x.var(axis=2, ddof=1).mean(axis=0) * 2 / whole)
+        unpaired.append(np.mean(spread) * stats.t.ppf(0.975, 2 * whole - 2))
+    assert unpaired[1] * 0.99 < paired < unpaired[0] * 1.01
 
 
 @pytest.mark.parametrize("n", [2, 5, 15])

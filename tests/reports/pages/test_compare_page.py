@@ -11,7 +11,7 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.reports.inference import statistics as st
 from cifar_ablations.reports.pages import compare_page, index_page, plan_page
-from tests.reports.conftest import Writer
+from tests.reports.conftest import Writer, planted_runs
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_shared_runs_are_no_comparison(written):
     assert set(arms["how"]) == {"same runs"}
     assert arms["low"].isna().all()
     assert (arms["difference"] == 0).all()
-    fewer = compare_page.Side("x", one.invocation, one.runs[one.runs["seed"] < 3], one.verdicts)
+    fewer = replace(one, asked="x", runs=one.runs[one.runs["seed"] < 3])
     assert set(compare_page.arms(one, fewer)["how"]) == {"some runs shared"}
 
 
@@ -125,3 +125,17 @@ def test_what_cannot_be_read_is_said_and_stops_no_page(plan, runs, tmp_path):
         plan_page.write_reports(writer.uri, tmp_path / "reports", plan="<broken>")
     with pytest.raises(AblateError, match=f"no plan and no parent run {left_out}"):
         compare_page.side("<broken>", writer.uri)
+
+
+def test_runs_that_cannot_be_read_are_left_out_and_said_once(plan, tmp_path):
+    writer = Writer(tmp_path / "store")
+    experiment = writer.experiment("first")
+    parent = writer.invoke(experiment, plan)
+    rows = planted_runs(plan).iloc[:3].to_dict("records")
+    edited, *_ = (writer.train(experiment, parent, plan, row) for row in rows)
+    writer.client.delete_tag(edited, schema.DIGEST)
+    one = compare_page.side("techniques", writer.uri)
+    assert len(one.runs) == 2
+    heard = []
+    compare_page.write_comparison(one, one, tmp_path, tell=heard.append)
+    assert heard == [f"Left out: run {edited}: the tag digest is missing."]

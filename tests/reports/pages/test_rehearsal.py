@@ -60,7 +60,7 @@ def test_the_page_says_it_everywhere(pages):
 def test_every_kind_of_verdict_says_it(plan, runs, kind):
     plan = replace(plan, data=replace(plan.data, stand_in=True))
     row = phrases.with_sentences(plan, verdict.judge(plan, runs)).iloc[0].to_dict()
-    row |= {"verdict": kind, "negligible": kind == "supported"}
+    row |= {"verdict": kind}
     assert phrases.verdict_label(row).startswith(kind.upper())
     assert phrases.verdict_label(row).endswith(" · rehearsal")
     assert f"in 3 epochs on 5,000 images; {TERM}" in phrases.verdict_sentence(row)

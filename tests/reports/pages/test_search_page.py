@@ -2,9 +2,9 @@
 
 import base64
 import hashlib
-import json
-import warnings
 from dataclasses import dataclass, replace
+from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -20,17 +20,17 @@ from cifar_ablations.ablations.record import (
     ParameterRecord,
     PlanRecord,
     ProfileRecord,
+    ProvenanceRecord,
     RuleRecord,
     SearchOutcomeRecord,
     SearchRecord,
     StudyRecord,
     WinnerRecord,
-    to_json,
 )
 from cifar_ablations.reports.pages import search_page
 from cifar_ablations.reports.reading import load, searches
 from cifar_ablations.reports.wording import phrases
-from tests.fresh_store import put_fresh_store
+from tests.reports.conftest import Unmade, Writer
 from tests.reports.figures.test_search_figures import (
     CHANCE,
     EPOCHS,
@@ -103,79 +103,52 @@ def outcome_of(asked, studies, trials, changes, front=()):
     return SearchOutcomeRecord(asked.digest, tuple(records), winner)
 
 
-class Writer:
+class SearchWriter(Writer):
     """Writes to a store of its own what a search would."""
 
     def __init__(self, folder):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # mlflow's own, on import
-            from mlflow.tracking import MlflowClient
+        super().__init__(folder)
+        from cifar_ablations.study.store.search_log import SearchLog
 
-        put_fresh_store(folder)
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
-        self.client = MlflowClient(tracking_uri=self.uri)
-        self.experiment = self.client.create_experiment("searches", artifact_location=(folder / "artifacts").as_uri())
+        self.log = SearchLog(self.store)
 
-    def open(self, kind, name, plan, started, **tags):
-        data = plan.data
-        tags = tags | {
-            schema.KIND: kind,
-            schema.PROFILE: plan.profile.name,
-            schema.DATA: data.name,
-            schema.DATA_DIGEST: data.digest,
-            schema.STAND_IN: str(data.stand_in).lower(),
-            schema.PROVENANCE + "host": "a & b",
-        }
-        run = self.client.create_run(self.experiment, start_time=started, tags=tags).info.run_id
-        self.client.log_dict(run, to_json(plan), name)
-        return run
-
-    def search(self, plan, started, outcome=None, running=False):
-        tags = {schema.SEARCH: plan.name, schema.SEARCH_DIGEST: plan.digest}
-        run = self.open(schema.KIND_SEARCH, schema.SEARCH_FILE, plan, started, **tags)
+    def search(self, asked, started, outcome=None, running=False):
+        """The parent of a search, which has ended with an outcome, was interrupted, or is still running."""
+        experiment = self.log.experiment(asked.name, asked.data)
+        with patch.object(self.client, "create_run", partial(self.client.create_run, start_time=started)):
+            parent = self.log.open(experiment, asked, ProvenanceRecord(processor="a & b"))
         if outcome is not None:
-            self.client.log_dict(run, to_json(outcome), schema.OUTCOME_FILE)
-        if not running:
-            self.client.set_terminated(run, "FINISHED" if outcome else "KILLED")
-        return run
+            self.log.close(parent, outcome, failures=False)
+        elif not running:
+            self.store.interrupt(parent.run_id)
+        return parent
 
-    def trials(self, plan, parent, trials):
+    def trials(self, parent, trials):
+        """The ids of the runs of trials, in their order."""
         curves = planted_curves(trials)
-        return [self.trial(plan, parent, row, curves) for row in trials.to_dict("records")]
+        return [self.trial(parent, row, curves) for row in trials.to_dict("records")]
 
-    def trial(self, plan, parent, row, curves):
-        from mlflow.entities import Metric, RunTag
+    def trial(self, parent, row, curves):
+        from cifar_ablations.study.training.engine import Epoch
 
         sampled = {k: v for k, v in row.items() if k not in searches.TRIAL_COLUMNS and not pd.isna(v)}
-        tags = {
-            schema.KIND: schema.KIND_TRIAL,
-            schema.PARENT: parent,
-            schema.SEARCH: plan.name,
-            schema.SEARCH_DIGEST: plan.digest,
-            schema.STUDY: row["study"],
-            schema.TRIAL: str(row["trial"]),
-            schema.SAMPLED: json.dumps(sampled),
-            schema.DIGEST: row["digest"],
-            schema.DATA_DIGEST: plan.data.digest,
-        }
-        run = self.client.create_run(self.experiment, tags=tags).info.run_id
+        run = self.log.start_trial(parent, row["study"], row["trial"], sampled, Unmade(row["digest"]))
         mine = curves[(curves["study"] == row["study"]) & (curves["trial"] == row["trial"])]
-        points = list(zip(mine["epoch"], mine["value"], strict=True))
-        metrics = [Metric(schema.VALIDATION_ACCURACY, value, 0, epoch) for epoch, value in points]
-        metrics += [Metric(schema.RUNG, value, 0, epoch) for epoch, value in points if epoch in RUNGS]
+        for epoch, value in zip(mine["epoch"], mine["value"], strict=True):
+            self.store.epoch(run, Epoch(None, epoch, {schema.VALIDATION_ACCURACY: value}))
+            if epoch in RUNGS:
+                self.log.rung(run, epoch, value)
         ends = {schema.SECONDS: row["seconds"], schema.EPOCHS: row["epochs"], schema.OBJECTIVE: row["value"]}
-        if row["outcome"] in searches.COUNTED:
-            metrics += [Metric(name, value, 0, EPOCHS) for name, value in ends.items() if not np.isnan(value)]
-        outcome = [RunTag(schema.OUTCOME, row["outcome"])] if row["outcome"] else []
-        self.client.log_batch(run, metrics=metrics, tags=outcome)
+        counts = row["outcome"] in searches.COUNTED
+        ends = {name: value for name, value in ends.items() if counts and not np.isnan(value)}
         if row["outcome"]:
-            self.client.set_terminated(run, "FINISHED", end_time=int(row["ended"]))
+            ended = partial(self.client.set_terminated, end_time=int(row["ended"]))
+            with patch.object(self.client, "set_terminated", ended):
+                self.log.end_trial(run, row["outcome"], ends, "")
         return run
 
-    def tuned(self, plan):
+    def tuned(self, asked):
         """The plan that tests the joint search's best recipe, with two seeds of it."""
-        from mlflow.entities import Metric
-
         arms = {"notebook's recipe": "sgd5", "tuned recipe": f"joint{planted_joint()['value'].idxmax()}"}
         claim = ClaimRecord(
             "the tuned recipe is better",
@@ -188,34 +161,26 @@ class Writer:
             "the search",
         )
         tested = PlanRecord(
-            "tuned",
-            plan.question,
-            tuple(ArmRecord(name, digest) for name, digest in arms.items()),
-            (0, 1, 2),
-            RuleRecord(margin=0.005, confirmatory_seeds=2),
-            plan.profile,
-            plan.data,
-            (claim,),
+            name="tuned",
+            question=asked.question,
+            arms=tuple(ArmRecord(name, digest) for name, digest in arms.items()),
+            seeds=(0, 1, 2),
+            rule=RuleRecord(margin=0.005, confirmatory_seeds=2),
+            profile=asked.profile,
+            data=asked.data,
+            claims=(claim,),
             digest="7e57",
-            model=plan.model,
-            budget=plan.budget,
+            model=asked.model,
+            budget=asked.budget,
         )
-        parent = self.open(schema.KIND_PLAN, schema.PLAN_FILE, tested, 900_000)
+        experiment = self.store.experiment(tested.name, tested.data)
+        parent = self.invoke(experiment, tested, started=900_000)
+        nothing = dict.fromkeys(schema.ENDINGS, 0.0)
         for seed in tested.seeds:
             for accuracy, (arm, digest) in zip((0.5, 0.6), arms.items(), strict=True):
-                tags = {
-                    schema.KIND: schema.KIND_TRAINING,
-                    schema.PARENT: parent,
-                    schema.ARM: arm,
-                    schema.SEED: str(seed),
-                    schema.DIGEST: digest,
-                    schema.OUTCOME: schema.FINISHED,
-                    schema.DATA_DIGEST: plan.data.digest,
-                }
-                run = self.client.create_run(self.experiment, tags=tags).info.run_id
                 value = accuracy + 0.01 * seed + 0.001 * seed * (accuracy > 0.5)
-                self.client.log_batch(run, metrics=[Metric(schema.TEST_ACCURACY, value, 0, EPOCHS)])
-                self.client.set_terminated(run, "FINISHED")
+                row = {"arm": arm, "seed": seed, "digest": digest, "outcome": schema.FINISHED}
+                self.train(experiment, parent, tested, nothing | row | {schema.TEST_ACCURACY: value})
 
 
 @dataclass(frozen=True)
@@ -227,31 +192,32 @@ class Written:
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory):
     """A store with a resumed search, a joint one that was tested, one that is running, and much that is not theirs."""
-    writer = Writer(tmp_path_factory.mktemp("searches"))
+    writer = SearchWriter(tmp_path_factory.mktemp("searches"))
     rates, joint, runs = planted_rates(), planted_joint(), {}
     learning = asked_for(LEARNING, "feed0001")
     early = rates["trial"] < 4
     first = writer.search(learning, 1_000)
-    runs["early"] = writer.trials(learning, first, rates[early])
+    runs["early"] = writer.trials(first, rates[early])
     second = writer.search(learning, 2_000, outcome_of(learning, RATES, rates, ((RATE, 0.003, 0.0021),)))
-    runs["late"] = writer.trials(learning, second, rates[~early])
+    runs["late"] = writer.trials(second, rates[~early])
     # The same question, asked before with fewer trials, and its trials on other data.
     older = asked_for(LEARNING, "feed0000", trials=2)
-    writer.trials(older, writer.search(older, 500), rates.head(2).assign(value=0.99))
-    writer.trials(replace(learning, data=replace(DATA, digest="cc33")), second, rates.head(1).assign(value=0.98))
+    writer.trials(writer.search(older, 500), rates.head(2).assign(value=0.99))
+    elsewhere = replace(second, record=replace(learning, data=replace(DATA, digest="cc33")))
+    writer.trials(elsewhere, rates.head(1).assign(value=0.98))
 
     whole = asked_for("joint", "feed0002", sampler="random", baseline=BaselineRecord("the baseline", "none"))
     changes = ((RATE, 0.003, 0.0063), ("schedule.shape", "constant", "cosine"))
     front = (FrontRecord(3, 0.4211, 61.0, {RATE: 0.02, "schedule.shape": "cosine"}),)
     parent = writer.search(whole, 3_000, outcome_of(whole, JOINT, joint, changes, front))
-    runs["joint"] = writer.trials(whole, parent, joint)
+    runs["joint"] = writer.trials(parent, joint)
     writer.tuned(whole)
 
     drawn = replace(DATA, name="../drawn <shapes>", digest="5555", stand_in=True)
     mid = asked_for(OPEN, "feed0003", data=drawn, overrides=("dropout.p=0.3",))
     parent = writer.search(mid, 4_000, running=True)
     some = rates[rates["study"] == HOSTILE].head(5)
-    writer.trials(mid, parent, some.assign(outcome=[schema.FINISHED] * 4 + [""], epochs=12.0))
+    writer.trials(parent, some.assign(outcome=[schema.FINISHED] * 4 + [""], epochs=12.0))
     smoke = ProfileRecord("smoke", "seconds")
     writer.search(asked_for("begun", "feed0004", profile=smoke), 5_000, running=True)
     return Written(writer.uri, runs)
@@ -403,7 +369,7 @@ def test_the_test_of_the_best_recipe_is_told(pages):
         "Plan tuned ( 7e57 ) compares on test images, with seeds 0, 1 and 2, none of which the search has used" in text
     )
     assert "None of its arms has the digest" not in text
-    assert "The tuned recipe is better. SUPPORTED : +10.10 pp [9.85, 10.35], 3 paired seeds" in text
+    assert "The tuned recipe is better. SUPPORTED : +10.10 pp [9.85, 10.35], 3 against 3 runs" in text
 
 
 def test_mid_run_page(pages):
@@ -474,12 +440,12 @@ def test_a_search_before_its_first_trial(searched, tmp_path):
 
 
 def test_a_search_that_cannot_be_read_stops_no_page_and_is_named(tmp_path):
-    writer = Writer(tmp_path / "store")
+    writer = SearchWriter(tmp_path / "store")
     whole, damaged = (asked_for(name, name, data=replace(DATA, digest=name)) for name in ("whole", "damaged"))
     writer.search(whole, 1_000, running=True)
     for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE):
-        run = writer.search(damaged, 2_000, running=True)
-        writer.client.log_dict(run, {"seeds": "few"}, name)
+        parent = writer.search(damaged, 2_000, running=True)
+        writer.client.log_dict(parent.run_id, {"seeds": "few"}, name)
     unreadable = []
     (found,) = searches.searches(writer.uri, unreadable)
     assert found.name == "whole"
@@ -489,6 +455,19 @@ def test_a_search_that_cannot_be_read_stops_no_page_and_is_named(tmp_path):
     assert page.name.startswith("search-whole")
     with pytest.raises(ValueError, match=r"(?s)no trials of a search 'damaged'.*\nsearch\.json of run \w+: the field"):
         search_page.write_search_reports(writer.uri, tmp_path, search="damaged")
+
+
+def test_a_test_run_that_cannot_be_read_is_said(tmp_path):
+    writer = SearchWriter(tmp_path / "store")
+    whole = asked_for("joint", "feed0002", sampler="random")
+    parent = writer.search(whole, 3_000, outcome_of(whole, JOINT, planted_joint(), ()))
+    writer.trials(parent, planted_joint().head(2))
+    writer.tuned(whole)
+    edited, *_ = load.search(writer.client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'")
+    writer.client.delete_tag(edited.info.run_id, schema.SEED)
+    heard = []
+    search_page.write_search_reports(writer.uri, tmp_path, tell=heard.append)
+    assert heard == [f"Left out: run {edited.info.run_id}: the tag seed is missing."]
 
 
 def test_a_search_for_more_than_one_recipe(searched):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from cifar_ablations.ablations import schema
@@ -103,11 +105,14 @@ def test_a_rehearsal_is_called_one(plan, drawn):
 @pytest.mark.parametrize(
     ("tag", "value", "said"),
     [
-        (schema.SEED, "zero", "the tag seed input should be a valid integer, unable to parse string as an integer, "
-         "not 'zero'"),
+        (
+            schema.SEED,
+            "zero",
+            "the tag seed input should be a valid integer, unable to parse string as an integer, not 'zero'",
+        ),
         (schema.DIGEST, None, "the tag digest is missing"),
     ],
-)  # fmt: skip
+)
 def test_a_training_whose_tags_were_edited_is_left_out_and_said(two, plan, tmp_path, tag, value, said):
     writer, parent, _ = two
     rows = planted_runs(plan).iloc[:2].to_dict("records")
@@ -122,3 +127,41 @@ def test_a_training_whose_tags_were_edited_is_left_out_and_said(two, plan, tmp_p
     assert load.matching_runs(client, plan).equals(load.matching_runs(client, plan, unreadable=[]))
     plan_page.write_reports(writer.uri, tmp_path / "pages", tell=heard.append)
     assert heard.count(f"Left out: run {edited}: {said}.") == 1, "once, though two plans share the run"
+
+
+def test_a_plan_whose_tags_do_not_say_whether_it_was_a_rehearsal_is_left_out_and_said(two):
+    writer, whole, edited = two
+    writer.client.set_tag(edited, schema.STAND_IN, "perhaps")
+    unreadable = []
+    assert [one.run_id for one in load.invocations(writer.uri, unreadable)] == [whole]
+    (sentence,) = unreadable
+    assert sentence.startswith(f"run {edited}: the tag stand_in input should be a valid boolean")
+
+
+def matching(*rows):
+    """The frame of `load.matching_runs` of one arm, with every metric in each run."""
+    blank = dict.fromkeys(load.RUN_COLUMNS, "") | dict.fromkeys(load.METRIC_COLUMNS, 0.5)
+    frame = pd.DataFrame([blank | {"arm": "a", "seed": seed, **row} for seed, row in enumerate(rows)])
+    return frame.assign(converged=frame["outcome"].isin(schema.CONVERGED))
+
+
+def test_a_run_that_diverged_has_none_of_the_numbers_of_a_network_that_was_lost():
+    """Statistics, 1: its accuracy counted as chance, its gap as nothing, a weight norm of 1e20 as that."""
+    found = load.results_among(matching({"outcome": schema.DIVERGED}, {"outcome": schema.FINISHED}))
+    diverged, finished = found.to_dict("records")
+    assert [diverged["converged"], finished["converged"]] == [False, True]
+    for name in (schema.TEST_ACCURACY, schema.TRAIN_ACCURACY, schema.GENERALISATION_GAP, schema.TEST_LOSS):
+        assert math.isnan(diverged[name])
+    for name in (schema.WEIGHT_NORM, schema.ENTROPY, schema.FINAL + schema.DEAD_UNITS, schema.VALIDATION_ACCURACY):
+        assert math.isnan(diverged[name])
+    known = {schema.SECONDS, schema.EPOCHS, schema.FIRST_EPOCH_LOSS, schema.INITIAL + schema.DEAD_UNITS}
+    assert {name for name in load.METRIC_COLUMNS if diverged[name] == 0.5} >= known
+    assert all(finished[name] == 0.5 for name in load.METRIC_COLUMNS)
+
+
+@pytest.mark.parametrize("huge", [math.inf, -math.inf, 1.7e308])
+def test_an_infinite_number_is_none(huge):
+    (run,) = load.results_among(matching({"outcome": schema.FINISHED, schema.WEIGHT_NORM: huge})).to_dict("records")
+    assert math.isnan(run[schema.WEIGHT_NORM])
+    (large,) = load.results_among(matching({"outcome": schema.FINISHED, schema.WEIGHT_NORM: 1e20})).to_dict("records")
+    assert large[schema.WEIGHT_NORM] == 1e20

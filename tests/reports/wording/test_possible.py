@@ -12,16 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.record import ArmRecord
 from cifar_ablations.reports.figures import cost, forest, seeds, waterfall
 from cifar_ablations.reports.inference import contrast, verdict
 from cifar_ablations.reports.inference.arms import arm_table, placements
-from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
 from cifar_ablations.reports.wording import answer, phrases, tables
-from cifar_ablations.study.commands.show import _resolution
 from tests.reports.conftest import small_plan
 from tests.reports.inference.test_verdict import frame
 
@@ -56,7 +53,7 @@ def test_nothing_impossible_is_printed_whatever_the_runs(pairs):
     most = 100 * max(np.mean(control), 1 - np.mean(control))
     shown = phrases.detectable(row)
     assert shown in ("–", phrases.NOTHING_FINDABLE) or number(shown) <= most + 0.005
-    strength = answer.strength(plan, verdicts)
+    strength = " ".join(answer.strength(plan, verdicts, verdict.error_rate(verdict.shape_of(plan))))
     texts = [row["sentence"], phrases.finding(row), strength, tables.as_markdown(tables.short_verdicts(verdicts))]
     arms = arm_table(plan, runs).to_dict("records")
     texts += [
@@ -77,30 +74,37 @@ def test_nothing_impossible_is_printed_whatever_the_runs(pairs):
 
 
 def test_a_detectable_effect_is_possible_or_there_is_none(plan):
-    control = [0.5, 0.52, 0.48, 0.5]
-    for spread, findable in ((0.01, True), (0.12, False)):
-        treatment = np.array(control) + spread * np.array([1, -1, 0.5, -0.5])
-        two, runs = of_two_arms(plan, treatment, control)
-        verdicts = phrases.with_sentences(two, verdict.judge(two, runs))
-        row = verdicts.iloc[0].to_dict()
+    pattern = np.array([1, -1, 0.5, -0.5, 0, 0])
+
+    def judged(spread):
+        two, runs = of_two_arms(plan, 0.5 + spread * pattern, 0.5 + spread * pattern[::-1])
+        return phrases.with_sentences(two, verdict.judge(two, runs)).iloc[0].to_dict()
+
+    small = judged(0.01)
+    for spread, findable in ((0.01, True), (0.01 * 0.7 / small["detectable"], False)):
+        row = judged(spread)
         assert row["possible"] == pytest.approx(0.5)
         assert phrases.findable(row) is findable
         assert phrases.detectable(row) == (f"{100 * row['detectable']:.2f}" if findable else phrases.NOTHING_FINDABLE)
         assert (phrases.NOTHING_FINDABLE in row["sentence"]) is not findable
-        assert 0.5 < row["detectable"] < 1 or findable, "more than the control allows, and less than 100 points"
+        assert row["detectable"] == pytest.approx(0.7) or findable, "more than the control allows, less than 100 points"
 
 
 def test_the_strength_names_only_what_can_happen_and_counts_the_rest(plan, runs):
     verdicts = phrases.with_sentences(plan, verdict.judge(plan, runs))
     accuracy = verdicts["metric"] == schema.TEST_ACCURACY
+
+    def said():
+        return answer.strength(plan, verdicts, 0.04)[-1]
+
     verdicts.loc[accuracy, "detectable"], verdicts.loc[accuracy, "possible"] = [0.02, 0.04, 0.6], 0.55
-    assert "a change of test accuracy of 2.00 to 4.00 pp would be found" in answer.strength(plan, verdicts)
-    assert "; for 1 of 3 claims nothing this plan could find;" in answer.strength(plan, verdicts)
+    assert "a change of test accuracy of 2.00 to 4.00 pp would be found" in said()
+    assert "; for 1 of 3 claims nothing this plan could find;" in said()
     verdicts.loc[accuracy, "detectable"] = [0.02, 0.03, 0.06]
-    assert "of typically 3.00 pp (2.00 to 6.00 pp) would" in answer.strength(plan, verdicts)
-    assert phrases.NOTHING_FINDABLE not in answer.strength(plan, verdicts)
+    assert "of typically 3.00 pp (2.00 to 6.00 pp) would" in said()
+    assert phrases.NOTHING_FINDABLE not in said()
     verdicts.loc[accuracy, "detectable"] = 0.6
-    assert answer.strength(plan, verdicts).endswith("no change of test accuracy could be found reliably.")
+    assert said().endswith("no change of test accuracy could be found reliably.")
 
 
 def test_what_a_metric_allows(plan):
@@ -139,28 +143,3 @@ def test_limits_end_where_the_possible_does_and_the_file_keeps_them(plan):
     factorial = replace(plan, factors=("dropout",), arms=arms)
     both = pd.DataFrame({"arm": ["bare", "full"], "seed": 0, schema.TEST_ACCURACY: [0.4, 0.5]})
     assert "from −100.00 to +100.00" in waterfall.describe(waterfall.data(shares, factorial, both))
-
-
-@pytest.fixture
-def asked():
-    size = profile("smoke")
-    return catalog.make_plan("techniques", size.apply(catalog.notebook_recipe()), size, tuple(range(5)))
-
-
-def test_a_plan_before_it_is_run_names_only_what_can_happen(asked):
-    pilots = {"a": Pilot(0.01, 0.5), "b": Pilot(0.02, 0.5), "c": Pilot(0.35, 0.5)}
-    found = next(s for s in _resolution(asked, pilots) if "standard deviations" in s)
-    assert found.endswith(": 1.68 to 3.36 pp of test accuracy, for 1 of 3 comparisons nothing this plan could find.")
-    del pilots["c"]
-    found = next(s for s in _resolution(asked, pilots) if "standard deviations" in s)
-    assert found.endswith(": typically 2.52 pp (1.68 to 3.36 pp) of test accuracy.")
-    only = next(s for s in _resolution(asked, {"c": Pilot(0.35, 0.5)}) if "standard deviations" in s)
-    assert only.endswith(": for 1 of 1 comparison nothing this plan could find.")
-
-
-def test_pilots_come_from_the_store_with_what_is_possible(written):
-    plan, runs = written.plan, written.runs
-    pilots = pilot_spreads(written.uri, plan)
-    wide = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY)
-    shared = wide[["only dropout", "bare recipe"]].dropna()
-    assert pilots["dropout moves test accuracy on its own"].possible == pytest.approx(1 - shared["bare recipe"].mean())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
 from cifar_ablations.ablations import schema
@@ -17,32 +19,48 @@ def full_and_without(runs):
     return runs["arm"].isin(["full recipe", "without dropout"])
 
 
-def diverged(runs):
-    guessing = runs[schema.TEST_ACCURACY].where(~full_and_without(runs), 0.1)
-    return runs.assign(converged=runs["converged"] & ~full_and_without(runs), **{schema.TEST_ACCURACY: guessing})
+def diverged(runs, arms=("full recipe", "without dropout")):
+    lost = runs["arm"].isin(arms)
+    found = runs.assign(converged=runs["converged"] & ~lost)
+    found.loc[lost, [schema.TEST_ACCURACY, schema.GENERALISATION_GAP]] = math.nan
+    return found
 
 
 def alike(runs):
+    """The two arms without spread, and no others, whose typical spread would stand in for theirs."""
+    runs = runs[full_and_without(runs)]
     accuracy = runs[schema.TEST_ACCURACY].where(~full_and_without(runs), 0.5 + 0.1 * (runs["arm"] == "full recipe"))
     return runs.assign(**{schema.TEST_ACCURACY: accuracy})
 
 
+def first_seeds(many):
+    return lambda runs: runs[runs["seed"] < many]
+
+
 @pytest.mark.parametrize(
-    ("looks", "shape", "reason", "words"),
+    ("changes", "shape", "reason", "words"),
     [
-        ((), lambda runs: runs[runs["seed"] < 1], verdict.TOO_FEW, "not enough seeds yet (1 of 6 paired)"),
-        ((), diverged, verdict.ALL_DIVERGED, "every run of both arms diverged (6 seeds)"),
-        ((), alike, verdict.NO_SPREAD, "the difference is +10.00 pp on each of 6 seeds, so no test applies"),
         (
-            (4, 6),
-            lambda runs: runs[runs["seed"] < 3],
-            verdict.NOT_REACHED,
-            "the first look, at 4 seeds, has not been reached",
+            {},
+            first_seeds(1),
+            verdict.UNFINISHED,
+            "runs are missing (1 against 1 have ended, of 6 seeds)",
         ),
+        ({"seeds": (0, 1)}, first_seeds(2), verdict.TOO_FEW, "too few seeds for verdicts (2)"),
+        ({}, diverged, verdict.NOTHING_LEFT, "no runs to compare: 6 of 6 runs diverged, against 6 of 6"),
+        (
+            {},
+            alike,
+            verdict.NO_SPREAD,
+            "the difference is +10.00 pp and nothing varies over 6 against 6 runs, so no test applies",
+        ),
+        ({"looks": (5, 6)}, first_seeds(3), verdict.NOT_REACHED, "the first look, at 5 seeds, has not been reached"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_reason_is_worded(plan, runs, looks, shape, reason, words):
-    asked = replace(plan, rule=replace(plan.rule, looks=looks))
+def test_a_reason_is_worded(plan, runs, changes, shape, reason, words):
+    rule = replace(plan.rule, looks=changes.get("looks", ()))
+    asked = replace(plan, rule=rule, seeds=changes.get("seeds", plan.seeds))
     judged = verdict.judge(asked, shape(runs))
     assert judged["reason"].iloc[0] == reason
     assert not {"sentence", "scope", "obstacle"} & set(judged), "inference words nothing"
@@ -51,9 +69,23 @@ def test_a_reason_is_worded(plan, runs, looks, shape, reason, words):
     assert phrases.finding(row) == f"in the full recipe it has no answer yet on test accuracy: {words}"
 
 
+def test_a_reason_of_unequal_divergence_is_worded(plan, runs):
+    claim = replace(plan.claims[0], metric=schema.ENTROPY)
+    lost = runs["arm"].eq("full recipe") & runs["seed"].eq(0)
+    some = runs.assign(converged=runs["converged"] & ~lost)
+    some[schema.ENTROPY] = np.random.default_rng(0).normal(1, 0.1, len(runs))
+    some.loc[lost, schema.ENTROPY] = math.nan
+    asked = replace(plan, claims=(claim,))
+    row = phrases.with_sentences(asked, verdict.judge(asked, some)).iloc[0].to_dict()
+    assert row["reason"] == verdict.UNEQUAL
+    assert row["obstacle"].startswith("1 of 6 runs diverged, against 0 of 6, and what the others show of the ")
+    assert row["obstacle"].endswith(" cannot make up for that")
+
+
 def test_an_answer_has_no_obstacle(plan, runs):
     rows = phrases.with_sentences(plan, verdict.judge(plan, runs))
-    assert rows["obstacle"].to_list() == [""] * 4
+    missing = "runs are missing (5 against 6 have ended, of 6 seeds)"
+    assert rows["obstacle"].to_list() == ["", "", "", missing]
     assert set(rows["scope"]) == {"in 3 epochs on 5,000 images"}
     assert rows["sentence"].str.startswith("SUPPORTED: ").iloc[0]
     assert phrases.with_sentences(replace(plan, claims=()), rows.iloc[:0]).empty
@@ -84,7 +116,7 @@ def test_changes_are_worded(plan):
 
 
 def test_of_many_names_five_are_listed(plan):
-    many = tuple(ArmRecord(f"arm {i}", f"{i:016x}") for i in range(9))
+    many = tuple(ArmRecord(f"arm {i}", f"{i + 16:016x}") for i in range(9))
     (_, added) = answer.of_changes(registration.changes(plan, replace(plan, arms=many)))
     assert added.startswith("9 arms added (arm 0 [00000000], arm 1")
     assert "arm 5" not in added

@@ -8,7 +8,17 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_ablations.reports.wording.tables import LATEX, as_latex, as_markdown
+from cifar_ablations.ablations.record import PlanRecord
+from cifar_ablations.reports.inference import verdict
+from cifar_ablations.reports.wording import phrases
+from cifar_ablations.reports.wording.tables import (
+    LATEX,
+    VERDICT_COLUMNS,
+    as_latex,
+    as_markdown,
+    short_verdicts,
+    verdict_table,
+)
 
 CELLS = st.text(st.sampled_from("ab|\\&%$#_{}~^<>−±→×·\n"), max_size=8)
 ROWS = st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4)
@@ -46,3 +56,19 @@ def test_a_note_stands_above_markdown_and_in_latex_in_a_row_of_its_own() -> None
     first, *others = as_latex(table, "Only 50 %").splitlines()
     assert first == "% Only 50 %"
     assert r"\multicolumn{2}{l}{Only 50 \%} \\" in others
+
+
+def test_the_file_of_verdicts_has_every_column_that_is_judged_or_said(plan: PlanRecord, runs: pd.DataFrame) -> None:
+    verdicts = phrases.with_sentences(plan, verdict.judge(plan, runs))
+    table = verdict_table(verdicts, plan)
+    assert set(VERDICT_COLUMNS) - set(verdicts) == {"late", "seen", "runs"}, "known once the invocations are"
+    assert table["p_page"].equals(verdicts["p_page"])
+    assert not {"negligible", "sign_flip_p", "p_holm", "level"} & set(table)
+
+
+def test_a_paper_is_told_the_runs_and_the_pages_p(plan: PlanRecord, runs: pd.DataFrame) -> None:
+    verdicts = verdict.judge(plan, runs)
+    table = short_verdicts(verdicts)
+    assert table.columns.to_list() == ["Claim", "Runs", "Difference", "p (page)", "Verdict"]
+    assert table["Runs"].to_list() == ["6 against 6"] * 3 + ["5 of 5 against 5 of 6"]
+    assert table["p (page)"].iloc[0] == phrases.p_value(verdicts["p_page"].iloc[0]).removeprefix("= ")
