@@ -125,35 +125,22 @@ def residual_mean_square(values: np.ndarray) -> float:
     return float((rest**2).sum() / ((values.shape[0] - 1) * (values.shape[1] - 1)))
 
 
-def two_way_interval(differences: np.ndarray, confidence: float = 0.95) -> Mean:
-    """The mean of differences [seeds, examples] with an interval for new seeds and new examples alike.
+def for_new_images(low: float, high: float, differences: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """An interval for new seeds [low, high], widened so that it holds for new test images too.
 
-    differences: right by the treatment less right by the control, -1, 0 or 1, for one seed and one test image. Seeds
-    and images are crossed random effects: the variance of the mean is (MS_seed + MS_example - MS_residual) / (seeds ·
-    examples), at least MS_example / (seeds · examples), with Satterthwaite's degrees of freedom, at least seeds - 1.
-    It is never narrower than the t interval for new seeds alone, of which it promises more. `std` is the standard
-    error. NaN limits for fewer than two seeds or examples, or where nothing varies.
+    differences: right by the treatment less right by the control, -1, 0 or 1, [seeds, images]. Seeds and images are
+    crossed random effects: new images add (MS_image - MS_residual) / (seeds · images), if that is above zero, to the
+    variance of the mean, and its normal quantile to the half width, by the root of the sum of squares. NaN limits for
+    fewer than two seeds or images.
     """
     d = np.asarray(differences, dtype=float)
-    seeds, examples = d.shape
-    if seeds < 2 or examples < 2:
-        return Mean(seeds, float(d.mean()) if d.size else math.nan, math.nan, math.nan, math.nan)
-    mean = float(d.mean())
-    by_seed, by_example = d.mean(axis=1), d.mean(axis=0)
-    of_seed = examples * float(((by_seed - mean) ** 2).sum()) / (seeds - 1)
-    of_example = seeds * float(((by_example - mean) ** 2).sum()) / (examples - 1)
-    of_rest = residual_mean_square(d)
-    total = of_seed + of_example - of_rest
-    variance = max(total, of_example) / (seeds * examples)
-    if variance <= 0:
-        return Mean(seeds, mean, 0.0, math.nan, math.nan)
-    spread = of_seed**2 / (seeds - 1) + of_example**2 / (examples - 1) + of_rest**2 / ((seeds - 1) * (examples - 1))
-    freedom = max(total**2 / spread if spread else 0.0, seeds - 1)
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
-    alone = mean_interval(by_seed, confidence)
-    if alone.high - alone.mean > half:
-        half = alone.high - alone.mean
-    return Mean(seeds, mean, math.sqrt(variance), mean - half, mean + half)
+    seeds, images = d.shape
+    if seeds < 2 or images < 2:
+        return math.nan, math.nan
+    of_image = seeds * float(d.mean(axis=0).var(ddof=1))
+    added = max(0.0, of_image - residual_mean_square(d)) / (seeds * images)
+    half = math.hypot((high - low) / 2, float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(added))
+    return (low + high) / 2 - half, (low + high) / 2 + half
 
 
 def equivalence_p(differences: np.ndarray, margin: float) -> float:

@@ -204,7 +204,8 @@ def _described(
         improved_low = improved_high = math.nan
         answers = {}
     by_image = contrast.by_image(claim, runs, differences.index, answers) if answers and pairs.n else None
-    wide = None if by_image is None else statistics.two_way_interval(by_image, within)
+    low, high = float(decided.low[i]), float(decided.high[i])
+    wide = (math.nan, math.nan) if by_image is None else statistics.for_new_images(low, high, by_image, within)
     return {
         "technique": claim.technique,
         "statement": claim.statement,
@@ -229,10 +230,10 @@ def _described(
         "control_std": control.std,
         "difference": decided.estimate[i],
         "confidence": within,
-        "low": decided.low[i],
-        "high": decided.high[i],
-        "images_low": wide.low if wide else math.nan,
-        "images_high": wide.high if wide else math.nan,
+        "low": low,
+        "high": high,
+        "images_low": wide[0],
+        "images_high": wide[1],
         "correlation": pairs.correlation,
         "improved": improved,
         "improved_low": improved_low,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,7 @@ def _answer(results: Findings) -> dict[str, Any]:
             *answer.strength(plan, verdicts, results.error_rate),
             answer.of_correlation(plan, arms.seed_correlation(plan, results.runs)[0]),
         ],
-        "diverging": results.divergence.to_dict("records") if results.arms["diverged"].any() else [],
+        "diverging": _diverging(results.divergence),
         "techniques": [] if ledger else answer.by_technique(plan, verdicts),
         "families": _families(results),
         "confidence": decision.confidence(plan.rule),
@@ -129,6 +129,11 @@ def _answer(results: Findings) -> dict[str, Any]:
         "claimed": len(verdicts),
         "surroundings": results.surroundings.to_dict("records"),
     }
+
+
+def _diverging(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """The rows in which a run diverged; the others say the same of every arm: none of so many."""
+    return table[(table["treatment_diverged"] > 0) | (table["control_diverged"] > 0)].to_dict("records")
 
 
 def _arms(results: Findings) -> dict[str, Any]:

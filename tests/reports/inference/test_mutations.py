@@ -26,7 +26,7 @@ FILES = (
 
 MUTATIONS = {
     "ddof of the mean's interval": ("statistics", "x.std(ddof=1)", "x.std(ddof=0)", "statistics"),
-    "ddof of the seeds and images": ("statistics", "/ (seeds - 1)\n    of_ex", "/ seeds\n    of_ex", "statistics"),
+    "new images by another ddof": ("statistics", ".var(ddof=1))\n    added", ".var(ddof=0))\n    added", "statistics"),
     "unpaired": ("statistics", "stats.ttest_rel(a, b)", "stats.ttest_ind(a, b)", "statistics"),
     "normal quantile": (
         "statistics",
@@ -192,8 +192,8 @@ MUTATIONS = {
     ),
     "images of a verdict at another level": (
         "verdict",
-        "two_way_interval(by_image, within)",
-        "two_way_interval(by_image)",
+        "for_new_images(low, high, by_image, within)",
+        "for_new_images(low, high, by_image)",
         "registration",
     ),
     "never exploratory": ("verdict", "(seeds < rule.confirmatory_seeds)", "(seeds < 0)", "verdict"),

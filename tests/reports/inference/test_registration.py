@@ -657,15 +657,18 @@ def test_missing_answers_and_other_metrics_have_no_images(answered):
     assert contrast.by_image(claim, runs, pd.Index([0, 1, 9]), answers) is None, "a seed that was not trained"
 
 
-def test_a_verdict_has_the_two_way_interval_of_its_images(answered):
+def test_a_verdict_has_an_interval_for_new_images(answered):
     plan, runs, answers = answered
     found = verdict.judge(plan, runs, answers)
     for index in (0, 2, 3):
         claim = plan.claims[index]
         seeds = pd.Index([0, 1, 3]) if index == 0 else pd.Index(plan.seeds)
-        expected = statistics.two_way_interval(contrast.by_image(claim, runs, seeds, answers))
         row = found.iloc[index]
-        assert (row["images_low"], row["images_high"]) == pytest.approx((expected.low, expected.high))
+        matrix = contrast.by_image(claim, runs, seeds, answers)
+        expected = statistics.for_new_images(row["low"], row["high"], matrix)
+        assert (row["images_low"], row["images_high"]) == pytest.approx(expected)
+        assert row["images_low"] <= row["low"] + 1e-12
+        assert row["images_high"] >= row["high"] - 1e-12
         if index:  # with as many runs in both arms
             assert (row["images_low"] + row["images_high"]) / 2 == pytest.approx(row["difference"], abs=1e-6)
     assert found.iloc[1][["images_low", "images_high"]].isna().all(), "a gap has no answers"
@@ -677,6 +680,6 @@ def test_the_images_of_a_look_are_those_of_its_seeds(answered):
     plan = replace(changed(plan, looks=(3, 4)), claims=plan.claims[3:])
     row = verdict.judge(plan, runs[runs["seed"] < 3], answers).iloc[0]
     matrix = contrast.by_image(plan.claims[0], runs, pd.Index([0, 1, 2]), answers)
-    expected = statistics.two_way_interval(matrix, 1 - 0.05 / 2)
+    expected = statistics.for_new_images(row["low"], row["high"], matrix, 1 - 0.05 / 2)
     assert row["look"] == 3
-    assert (row["images_low"], row["images_high"]) == pytest.approx((expected.low, expected.high))
+    assert (row["images_low"], row["images_high"]) == pytest.approx(expected)

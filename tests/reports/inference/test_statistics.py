@@ -148,7 +148,7 @@ def test_differences_without_spread_are_no_evidence(shift):
 
 
 @pytest.mark.parametrize(("seed_spread", "example_spread"), [(0.0, 0.1), (0.05, 0.3), (0.2, 0.05), (0.0, 0.0)])
-def test_the_two_way_interval_covers_new_seeds_and_new_images(seed_spread, example_spread):
+def test_the_interval_for_new_images_covers_new_seeds_and_new_images(seed_spread, example_spread):
     rng, covered, draws = np.random.default_rng(0), 0, 600
     for _ in range(draws):
         d = (
@@ -157,18 +157,17 @@ def test_the_two_way_interval_covers_new_seeds_and_new_images(seed_spread, examp
             + example_spread * rng.standard_normal((1, 60))
             + 0.3 * rng.standard_normal((5, 60))
         )
-        found = st.two_way_interval(d)
-        covered += found.low <= 0.02 <= found.high
+        alone = st.mean_interval(d.mean(axis=1))
+        low, high = st.for_new_images(alone.low, alone.high, d)
+        covered += low <= 0.02 <= high
     assert covered / draws > 0.95 - 3.3 * (0.95 * 0.05 / draws) ** 0.5, "errs on the wide side at most"
 
 
-def test_the_two_way_interval_is_that_of_the_seeds_where_images_do_not_matter():
+def test_the_interval_for_new_images_is_that_of_the_seeds_where_images_do_not_matter():
     by_seed = np.array([0.1, 0.3, -0.1, 0.2])
-    found = st.two_way_interval(np.repeat(by_seed[:, None], 50, axis=1))
-    expected = stats.ttest_1samp(by_seed, 0).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert math.isnan(st.two_way_interval(np.zeros((3, 5))).low)
-    assert math.isnan(st.two_way_interval(np.ones((1, 5))).low)
+    assert st.for_new_images(-1.0, 3.0, np.repeat(by_seed[:, None], 50, axis=1)) == pytest.approx((-1, 3))
+    assert math.isnan(st.for_new_images(0, 1, np.ones((1, 5)))[0])
+    assert math.isnan(st.for_new_images(math.nan, math.nan, np.zeros((3, 5)))[0])
 
 
 @pytest.mark.parametrize(("n", "confidence"), [(2, 0.95), (5, 0.95), (15, 0.9)])
@@ -487,7 +486,7 @@ def test_the_interval_of_a_mean_is_scipys(n, confidence):
 @pytest.mark.parametrize(
     ("seeds", "images", "spreads"), [(3, 8, (0.5, 1)), (5, 6, (0, 0)), (4, 10, (2, 0.3)), (6, 9, (0.2, 2))]
 )
-def test_the_two_way_interval_is_that_of_an_analysis_of_variance(seeds, images, spreads):
+def test_new_images_add_what_an_analysis_of_variance_says(seeds, images, spreads):
     import statsmodels.formula.api as smf
     from statsmodels.stats.anova import anova_lm
 
@@ -496,14 +495,7 @@ def test_the_two_way_interval_is_that_of_an_analysis_of_variance(seeds, images, 
     d = d + rng.standard_normal((seeds, images))
     long = pd.DataFrame({"y": d.ravel(), "s": np.repeat(range(seeds), images), "i": np.tile(range(images), seeds)})
     squares = anova_lm(smf.ols("y ~ C(s) + C(i)", long).fit())["mean_sq"]
-    total = squares["C(s)"] + squares["C(i)"] - squares["Residual"]
-    variance = max(total, squares["C(i)"]) / (seeds * images)
-    parts = {"C(s)": seeds - 1, "C(i)": images - 1, "Residual": (seeds - 1) * (images - 1)}
-    freedom = max(total**2 / sum(squares[name] ** 2 / df for name, df in parts.items()), seeds - 1)
-    half = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
-    alone = stats.ttest_1samp(d.mean(axis=1), 0).confidence_interval()
-    half = max(half, (alone.high - alone.low) / 2)
-    found = st.two_way_interval(d)
-    assert (found.n, found.mean) == pytest.approx((seeds, d.mean()))
-    assert (found.low, found.high) == pytest.approx((d.mean() - half, d.mean() + half))
-    assert found.std == pytest.approx(math.sqrt(variance))
+    assert st.residual_mean_square(d) == pytest.approx(squares["Residual"])
+    added = max(0, squares["C(i)"] - squares["Residual"]) / (seeds * images)
+    half = math.sqrt(0.7**2 + (1.959964 * math.sqrt(added)) ** 2)
+    assert st.for_new_images(1.3, 2.7, d) == pytest.approx((2 - half, 2 + half))

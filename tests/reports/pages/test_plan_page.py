@@ -191,7 +191,7 @@ def test_page_says_it(written, techniques):
         "seeds confirm. The chance that anything called on this page is wrong is at most 5 %, by simulation"
     ) in text
     assert "all 4 claims share it." in text
-    assert "exploratory: 12 of 12 runs seen before it was fixed" in text
+    assert "exploratory: saw 12 of 12" in text
     assert "Diverged: 1 of 6 of 'bare recipe'. Means are of the others; a run that diverged never counts" in text
     assert "Only dropout, against bare recipe INCONCLUSIVE 0 of 5 [0, 52] % 1 of 6 [0, 64] % 1" in text
     assert f"the accuracies of two arms correlate ρ = {seed_correlation(written.plan, written.runs)[0]:.2f}." in text
