@@ -101,10 +101,10 @@ MUTATIONS = {
         "chi2.ppf([(1 - confidence)",
         "statistics",
     ),
-    "seeds and images narrower than seeds": (
+    "new images count twice": (
         "statistics",
-        "if alone.high - alone.mean > half",
-        "if False",
+        "max(0.0, of_image - residual",
+        "max(0.0, 2 * of_image - residual",
         "statistics",
     ),
     "correction left out": ("decision", "weighted_holm(p, shares) *", "p *", "decision"),
@@ -230,7 +230,12 @@ MUTATIONS = {
         "power",
     ),
     "spread of more seeds": ("power", "math.sqrt(seeds / n)", "1", "power"),
-    "images not taken for random": ("statistics", "max(total, of_example)", "of_seed", "statistics"),
+    "images not taken for random": (
+        "statistics",
+        "half = math.hypot((high - low) / 2, ",
+        "half = max((high - low) / 2, 0 * ",
+        "statistics",
+    ),
 }
 """By name: a module (see `source`), code in it, the code that replaces it, and the tests that must notice."""
 

@@ -678,8 +678,15 @@ def test_a_verdict_has_an_interval_for_new_images(answered):
 def test_the_images_of_a_look_are_those_of_its_seeds(answered):
     plan, runs, answers = answered
     plan = replace(changed(plan, looks=(3, 4)), claims=plan.claims[3:])
+    # The arms of the claim are right on other images, seed by seed the same: what other images would make is much.
+    arms = {arm.name: i for i, arm in enumerate(plan.arms)}
+    only, bare = (arms[name] for name in (plan.claims[0].treatment, plan.claims[0].control))
+    every = np.arange(IMAGES)
+    answers = answers | {f"{only}-{seed}": every % 3 != seed % 2 for seed in plan.seeds}
+    answers = answers | {f"{bare}-{seed}": every % 5 > 1 for seed in plan.seeds}
     row = verdict.judge(plan, runs[runs["seed"] < 3], answers).iloc[0]
     matrix = contrast.by_image(plan.claims[0], runs, pd.Index([0, 1, 2]), answers)
     expected = statistics.for_new_images(row["low"], row["high"], matrix, 1 - 0.05 / 2)
     assert row["look"] == 3
+    assert row["images_low"] < row["low"] - 0.01
     assert (row["images_low"], row["images_high"]) == pytest.approx(expected)
