@@ -616,7 +616,8 @@ def report(draws: int, seed: int, each: Each = map) -> Iterator[str]:
         "wide, lognormal .7, t3, and 5 and 20 % diverging, where no claim is true, every second comparison by 5 sd, or "
         "by exactly a margin of 2 sd; the worst of so many estimates is somewhat above the worst rate. In brackets: "
         "skewed noise, lognormal .35, with such baselines or without. Struck out: a report gives no verdicts there, as "
-        f"it finds more than 5 % itself, with {simulation.DRAWS:,} draws of two of these.\n"
+        f"it finds more than 5 % itself, with {simulation.DRAWS:,} draws of two of these, near 5 % with "
+        f"{simulation.MORE_DRAWS:,}.\n"
     )
     everywhere = list(plans(draws, seed, each))
     yield table(

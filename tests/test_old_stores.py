@@ -52,7 +52,9 @@ RENAMED = {"mechanisms": {"having": "treatment", "lacking": "control"}}
 
 RECKONED = {
     "arms": {"rank"},
-    "verdicts": {"detectable", "seeds_needed", "low", "high", "p", "tost_p"},
+    "verdicts": {"detectable", "seeds_needed", "low", "high", "images_low", "images_high", "p", "tost_p"},
+    "mechanisms": {"low", "high"},
+    "surroundings": {"low", "high"},
 }
 """Columns whose figures come from another method; no spread counts as smaller than the test images alone explain."""
 

@@ -36,7 +36,7 @@ def draw(data: pd.DataFrame) -> Figure:
     """A bar per purpose with its interval; a thin line marks what all of them make."""
     with theme.styled():
         if data.empty:
-            return theme.nothing("not enough runs have ended yet")
+            return theme.nothing("too few runs have a test accuracy")
         figure = theme.new_figure(8.2, 0.4 * len(data) + 0.9)
         axes = figure.add_subplot()
         colours = {EVERYTHING: theme.MUTED, IMAGES: theme.CONTROL}
@@ -57,6 +57,6 @@ def draw(data: pd.DataFrame) -> Figure:
 def describe(data: pd.DataFrame) -> str:
     """The figure in words."""
     if data.empty:
-        return "Not enough runs have ended yet."
+        return "Too few runs have a test accuracy."
     parts = [f"{row['label']} {phrases.number(row['value'])}" for row in data.to_dict("records")]
     return "Variance of test accuracy between runs in squared percentage points. " + "; ".join(parts) + "."

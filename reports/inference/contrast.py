@@ -30,7 +30,8 @@ class Sides:
 
 def where(claim: ClaimRecord) -> str:
     """The place that a claim is made in, such as 'in the full recipe': its family without the title of its metric."""
-    return claim.family.removeprefix(metric(claim.metric).title).strip()
+    place = claim.family.removeprefix(metric(claim.metric).title).strip()
+    return f"at level '{place[1:-1]}'" if place.startswith("(") and place.endswith(")") else place
 
 
 def arms(claim: ClaimRecord) -> tuple[list[str], list[str]]:
@@ -172,6 +173,12 @@ def tally(claim: ClaimRecord, runs: pd.DataFrame) -> tuple[Tally, Tally]:
             )
         )
     return found[0], found[1]
+
+
+def fewest(claim: ClaimRecord, runs: pd.DataFrame) -> int:
+    """Of the arms that a claim compares, the fewest runs with its metric."""
+    counts = runs.groupby("arm")[claim.metric].count()
+    return int(counts.reindex(list(weights(claim)), fill_value=0).min())
 
 
 def by_image(

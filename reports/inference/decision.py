@@ -26,8 +26,9 @@ FEW_SEEDS = 8
 FEW_ARMS = 4
 """A claim about no more arms than this is about these arms; one about more, about what many have in common."""
 DIFFERENT, DIFFERENT_OF_FEW, EQUIVALENT, DIVERGENT = 0.035, 0.03, 0.01, 0.01
-"""How a page's α of .05 is shared: what is called a difference, what is called equivalent, unequal divergence. Chosen
-so that, by simulation, at most 5 % of pages say something false: `benchmarks/CALIBRATION.md`."""
+"""The levels at which a page calls a difference, an equivalence, and unequal divergence, each shared by all its claims.
+Chosen so that, by simulation, at most 5 % of pages say something false: `benchmarks/CALIBRATION.md`. They are nominal:
+the procedure errs less often than they add up to."""
 ALPHA = 0.05
 
 Numbers = np.ndarray | float
@@ -130,11 +131,10 @@ def by_arms(sample: Sample, weights: np.ndarray) -> Compared:
     Each arm's variance is raised towards the page's typical one, V, by one pseudo-seed where it is smaller:
     r² = max(s², (V + (k - 1) s²) / k), with k degrees of freedom. A spread that is small by luck calls nothing then.
     """
-    k, mean, variance = _moments(sample.values)
-    variance = np.maximum(variance, sample.floor)
+    k, mean, measured = _moments(sample.values)
+    variance = np.maximum(measured, sample.floor)
     seeds = sample.values.shape[-1]
-    typical = typical_variance(variance, seeds)
-    raised = np.maximum(variance, (typical + (k - 1) * variance) / np.maximum(k, 1))
+    typical = typical_variance(measured, seeds)
     used, squared = weights != 0, weights**2
     total = _weighted(mean, weights)
 
@@ -145,12 +145,18 @@ def by_arms(sample: Sample, weights: np.ndarray) -> Compared:
             df = whole**2 / _weighted(part**2 / np.maximum(freedom, 1), squared**2)
             return np.where(whole > 0, np.sqrt(whole), np.nan), df
 
-    error, df = spread_of(raised, k)
+    def raised(of_arm: np.ndarray) -> np.ndarray:
+        usual = np.maximum(typical_variance(of_arm, seeds), typical)
+        return np.asarray(np.maximum(of_arm, (usual + (k - 1) * of_arm) / np.maximum(k, 1)))
+
+    # What the images explain makes a spread wider, and never the degrees of freedom more or a claim's share larger.
+    error, df = spread_of(raised(variance), k)
     own_error, own_df = spread_of(variance, k - 1)
+    df, own_df = np.fmin(df, spread_of(raised(measured), k)[1]), np.fmin(own_df, spread_of(measured, k - 1)[1])
     alike = np.isnan(own_error) & ~np.isnan(error)  # a claim's own runs do not vary, but others of the page do
     own_error, own_df = np.where(alike, error, own_error), np.where(alike, df, own_df)
-    spread = used.sum(axis=-1) * (seeds - 1) * _weighted(variance / np.maximum(k, 1), squared)
-    unit = _or_mean(typical, variance)
+    spread = used.sum(axis=-1) * (seeds - 1) * _weighted(measured / np.maximum(k, 1), squared)
+    unit = _or_mean(typical, measured)
     return Compared(total, error, df, own_error, own_df, spread, 1.0, np.broadcast_to(unit, total.shape))
 
 
@@ -303,7 +309,8 @@ def decide(samples: Mapping[str, Sample], claims: Claims, test: str, correction:
     shares = _shares(p, key, counted) if correction == "weighted holm" else np.ones(shape)
     p_page = np.minimum(1, weighted_holm(p, shares) * (ALPHA / of_different))
     tost_p_page = np.minimum(1, tost_p * (len(claims.metric) * ALPHA / (EQUIVALENT * share)))
-    different = p_page <= ALPHA
+    above, below = low + claims.allowed > 0, high + claims.allowed < 0
+    different = (p_page <= ALPHA) & (counted | above | below)
     equivalent = ~different & (tost_p_page <= ALPHA) & (low > -claims.margin) & (high < claims.margin)
     return Decided(
         estimate,
@@ -385,10 +392,11 @@ def _with_divergence(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """p once lost runs have counted against their arms; the direction; where lost runs forbid it; where p counts them.
 
-    If two sides are alike, which of them lacks more is a fair coin, whatever the other runs show. So all of the error
-    may be spent against the side that lacks more, and none for it. A claim about one or two arms a side is not
-    decided for a side that has lost any run at all: to lose a bad run would make it look better. Where an arm has too
-    few runs left for a mean, how many diverged is compared by Fisher's exact test, if that is worse than any number.
+    If two sides are alike, which of them lacks more is a fair coin, whatever the other runs show. So where one side
+    alone has lost runs, all of the error may be spent against it, and none for it. A claim about one or two arms a
+    side is not decided for a side that has lost any run at all: to lose a bad run would make it look better. Where an
+    arm has too few runs left for a mean, how many diverged is compared by Fisher's exact test, if that is worse than
+    any number.
     """
     a, _, b, _ = sample.sides(weights)
     more, few_arms = sample.lacks_more(weights), _of_few_arms(weights)

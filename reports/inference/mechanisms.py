@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
-from cifar_ablations.reports.inference import contrast, decision, statistics
+from cifar_ablations.reports.inference import contrast
 
 COLUMNS = ["technique", "comparison", "metric", "named", "n", "control", "treatment", "difference", "low", "high"]
 MEASURED = (
@@ -102,30 +103,38 @@ def pairs(comparison: Comparison, values: pd.DataFrame) -> pd.DataFrame:
 def table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """One row per technique, comparison and metric with a number in both arms, columns COLUMNS.
 
-    `named`: whether the technique is said to act through the metric. Of seeds in which both arms converged. `low` and
-    `high` bound the paired t interval of the mean difference, in the metric's own unit. Nothing was claimed of these,
-    and nothing is concluded.
+    `named`: whether the technique is said to act through the metric. Of runs that converged; `n`, the fewest of an arm.
+    `low` and `high` bound the difference, each by itself, as the plan's rule compares arms, in the metric's own unit.
+    Nothing was claimed of these, and nothing is concluded.
     """
-    confidence, rows, compared = decision.confidence(plan.rule), [], comparisons(plan)
-    values = by_arm(runs, dict.fromkeys((*(name for one in compared for name in one.mechanism), *MEASURED)))
-    for one in compared:
+    compared, converged = comparisons(plan), runs[runs["converged"].astype(bool)]
+    if not compared:
+        return pd.DataFrame(columns=COLUMNS)
+    place = {arm.name: i for i, arm in enumerate(plan.arms)}
+    sides = np.zeros((2, len(compared), len(plan.arms)))
+    for i, one in enumerate(compared):
+        for name, weight in one.weights.items():
+            sides[0 if weight > 0 else 1, i, place[name]] += abs(weight)
+    weights = np.concatenate([sides[0] - sides[1], sides[0], sides[1]])
+    names = dict.fromkeys((*(name for one in compared for name in one.mechanism), *MEASURED))
+    found = {name: contrast.estimates(plan, converged, name, weights) for name in names if name in converged}
+    rows = []
+    for i, one in enumerate(compared):
         for name in dict.fromkeys((*one.mechanism, *MEASURED)):
-            both = pairs(one, values[name]) if name in values else pd.DataFrame()
-            if both.empty:
+            if name not in found or found[name]["n"].iloc[i] == 0:
                 continue
-            interval = statistics.mean_interval((both["treatment"] - both["control"]).to_numpy(), confidence)
             rows.append(
                 {
                     "technique": one.technique,
                     "comparison": one.label,
                     "metric": name,
                     "named": name in one.mechanism,
-                    "n": interval.n,
-                    "control": both["control"].mean(),
-                    "treatment": both["treatment"].mean(),
-                    "difference": interval.mean,
-                    "low": interval.low,
-                    "high": interval.high,
+                    "n": int(found[name]["n"].iloc[i]),
+                    "control": found[name]["estimate"].iloc[2 * len(compared) + i],
+                    "treatment": found[name]["estimate"].iloc[len(compared) + i],
+                    "difference": found[name]["estimate"].iloc[i],
+                    "low": found[name]["low"].iloc[i],
+                    "high": found[name]["high"].iloc[i],
                 }
             )
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence, Set
+import math
+from collections.abc import Hashable, Iterable, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -70,13 +71,14 @@ def earlier(invocation: Invocation, invocations: Sequence[Invocation]) -> list[I
 
     A plan for fresh seeds owes nothing to what others have shown.
     """
+    return [other for other in _sharing(invocation, invocations) if other.started < invocation.started]
+
+
+def _sharing(invocation: Invocation, invocations: Iterable[Invocation]) -> list[Invocation]:
+    """Those of any plan on the same data and with some of the same seeds, oldest first."""
     seeds = set(invocation.plan.seeds)
     same = [
-        other
-        for other in invocations
-        if other.data_digest == invocation.data_digest
-        and other.started < invocation.started
-        and seeds & set(other.plan.seeds)
+        other for other in invocations if other.data_digest == invocation.data_digest and seeds & set(other.plan.seeds)
     ]
     return sorted(same, key=lambda other: (other.started, other.run_id))
 
@@ -110,13 +112,15 @@ def with_exploratory(
     `late` tells those apart. `runs` says how many runs with a result the claim rests on so far, and `seen` how many of
     them had ended before it was fixed: before an invocation of any plan first registered the same claim, by the same
     rule, for the same seeds. Of several claims on one comparison that were registered before its first result, those
-    of the last invocation were fixed in advance; the others had been given up.
+    of the last invocation were fixed in advance, on every page; the others had been given up, and all their runs are
+    seen until an invocation registers them again.
 
     elsewhere: the frame of `load.runs_of` for this plan from another store; results seen there are seen.
     """
     if verdicts.empty:
         return verdicts
-    registered = [_Registered.of(other) for other in (*earlier(invocation, invocations), invocation)]
+    everything = {one.run_id: one for one in (*invocations, invocation)}
+    registered = [_Registered.of(one) for one in _sharing(invocation, everything.values())]
     ended = _first_ended(runs, elsewhere)
     fixed = [_fixed(claim, invocation.plan, registered, ended) for claim in invocation.plan.claims]
     late = pd.Series([seen > 0 for seen, _ in fixed], index=verdicts.index, dtype=bool)
@@ -176,7 +180,7 @@ def _fixed(
 ) -> tuple[int, int]:
     """How many of the runs that a claim of the plan rests on were seen before it was fixed, and how many there are.
 
-    registered: oldest first; the plan's own invocation is the last.
+    registered: oldest first, with the plan's own invocation.
     """
     arms = [name for name, weight in weights(claim).items() if weight]
     times = ended[ended["arm"].isin(arms)].drop_duplicates("run_id")["ended"]
@@ -187,7 +191,8 @@ def _fixed(
     in_time = [one for one in on_it if one.at <= first]
     if in_time and _registers(in_time[-1], mine, plan.seeds):
         return 0, len(times)
-    fixed = next(one.at for one in on_it if one.at > first and _registers(one, mine, plan.seeds))
+    again = (one.at for one in on_it if one.at > first and _registers(one, mine, plan.seeds))
+    fixed = next(again, math.inf)
     return int((times < fixed).sum()), len(times)
 
 

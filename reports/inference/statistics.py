@@ -6,9 +6,8 @@ Nothing here knows of arms, claims or stores. Inputs too small or too uniform fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -106,13 +105,6 @@ def welch(one: np.ndarray, other: np.ndarray, confidence: float = 0.95) -> tuple
     return difference, float(interval.low), float(interval.high)
 
 
-def zero_p(values: np.ndarray) -> float:
-    """p of the two-sided t test of a mean of zero; NaN for fewer than two values, or where nothing varies."""
-    if len(values) < 2 or np.ptp(values) <= ROUNDING:
-        return math.nan
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
-
-
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     if min(np.ptp(a), np.ptp(b)) <= ROUNDING:
         return math.nan
@@ -141,18 +133,6 @@ def for_new_images(low: float, high: float, differences: np.ndarray, confidence:
     added = max(0.0, of_image - residual_mean_square(d)) / (seeds * images)
     half = math.hypot((high - low) / 2, float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(added))
     return (low + high) / 2 - half, (low + high) / 2 + half
-
-
-def equivalence_p(differences: np.ndarray, margin: float) -> float:
-    """p of the paired two one-sided t tests (TOST) of |mean| < margin, from differences [n]. Schuirmann 1987.
-
-    NaN under the same conditions as `zero_p`.
-    """
-    if len(differences) < 2 or np.ptp(differences) <= ROUNDING:
-        return math.nan
-    from statsmodels.stats.weightstats import ttost_paired
-
-    return float(ttost_paired(differences, np.zeros(len(differences)), -margin, margin)[0])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -362,37 +342,3 @@ def seeds_worth(correlation: float, n: int, confidence: float = 0.95) -> float:
     paired_length = log_length(n / (1 - correlation), n - 1)
     enough = n / (1 - correlation) + 1  # no more variance, and no fewer degrees of freedom
     return float(optimize.brentq(lambda m: log_length(m, 2 * m - 2) - paired_length, 1.02, enough)) - n
-
-
-def critical_t(n: int, alpha: float) -> float:
-    """The |t| above which a two-sided paired t test over n seeds rejects."""
-    return float(stats.t.ppf(1 - alpha / 2, n - 1))
-
-
-@cache
-def minimum_detectable_effect(
-    n: int, alpha: float = 0.05, power: float = 0.8, critical: Callable[[int, float], float] = critical_t
-) -> float:
-    """The smallest true effect that a two-sided test of n paired seeds finds with the given probability.
-
-    In units of the standard deviation of the differences, from the non-central t distribution; NaN for n < 2. The test
-    rejects where |t| is above `critical` (n, α); infinite where that is never.
-    """
-    if n < 2:
-        return math.nan
-    if math.isinf(critical(n, alpha)):
-        return math.inf
-    high = 1 / math.sqrt(n)
-    while power_of_t_test(high, n, alpha, critical) < power:
-        high *= 1.5
-    return float(optimize.brentq(lambda effect: power_of_t_test(effect, n, alpha, critical) - power, 0.0, high))
-
-
-def power_of_t_test(
-    effect: float, n: int, alpha: float = 0.05, critical: Callable[[int, float], float] = critical_t
-) -> float:
-    """The probability that a two-sided test of n paired seeds rejects, for a true effect in units of sd."""
-    bound, shift = critical(n, alpha), effect * math.sqrt(n)
-    above, below = stats.nct.sf(bound, n - 1, shift), stats.nct.cdf(-bound, n - 1, shift)
-    # Far from zero the lower tail is nothing, and scipy's series for it gives NaN.
-    return float(above) + (0.0 if math.isnan(below) else float(below))

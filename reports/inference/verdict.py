@@ -20,7 +20,7 @@ from cifar_ablations.reports.reading import load
 SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE = "supported", "refuted", "equivalent", "inconclusive"
 VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
 UNFINISHED, NOT_REACHED, TOO_FEW = "runs missing", "look not reached", "too few seeds"
-NOTHING_LEFT, NO_SPREAD, UNEQUAL = "no runs to compare", "no spread", "unequal divergence"
+NOTHING_LEFT, FEW_LEFT, NO_SPREAD, LOST = "no runs to compare", "too few runs left", "no spread", "runs lost"
 """Why a claim is inconclusive whatever the size of its effect."""
 
 
@@ -29,7 +29,8 @@ def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray
 
     Differences, spreads, limits and the margin are in the metric's own unit, shares as fractions; all are of the runs
     that have the metric, which one that diverged has not. `treatment_n` of `treatment_ended` runs have it, and
-    likewise for the control; `n` seeds have it on both sides. `low` and `high` bound the `confidence` interval of the
+    likewise for the control; `n` seeds have it on both sides, and `least` is the number of runs of the arm that has
+    fewest (of seeds, for pairs). `low` and `high` bound the `confidence` interval of the
     difference, for new seeds on this test set. `p` is of the claim by itself, `p_page` shares the page's error with
     all claims: at most ALPHA is a difference (`tost_p` and `tost_p_page`: equivalence within the margin). `counted`:
     p compares how many runs diverged. `correlation` is between the arms over seeds, `improved` the probability that a
@@ -40,8 +41,8 @@ def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray
     were answered rightly (`answers`, by run id). `reason` says why an inconclusive verdict is not a matter of size.
 
     A claim is decided once its arms have all planned seeds, or those of a planned look. It keeps the verdict and the
-    p-values of the first look that decides it, and `look` says which that was; estimates and intervals are of all
-    seeds so far, and hold whenever one stops.
+    p-values of the first look that decides it (with the counts of runs, where these decided), and `look` says which
+    that was; estimates and intervals are of the last complete look, and hold whenever one stops.
 
     Raises AblateError for a rule that is not known.
     """
@@ -73,6 +74,11 @@ def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray
         said = np.array([_verdict(claim, decided, i) for i, claim in enumerate(plan.claims)], dtype=object)
         verdicts = np.where(still & (held == ""), said, verdicts)
         look = np.where(still & bool(looks), float(now), look)
+    for i in np.flatnonzero(frame["counted"].to_numpy(dtype=bool) & (look < seeds)):
+        seen = runs[runs["seed"].isin(plan.seeds[: int(look[i])])]
+        for side, tally in zip(("treatment", "control"), contrast.tally(plan.claims[i], seen), strict=True):
+            for name in ("n", "ended", "diverged"):
+                frame.loc[i, f"{side}_{name}"] = getattr(tally, name)
     exploratory = (seeds < rule.confirmatory_seeds) | (held == UNFINISHED) | (held == NOT_REACHED)
     frame = frame.assign(verdict=verdicts, look=look, exploratory=exploratory)
     frame = frame.join(_shrunken(plan, at[seeds]))
@@ -150,8 +156,8 @@ def _obstacle(row: Mapping[Hashable, Any]) -> str:
     if pd.isna(row["difference"]) and not row["counted"]:
         return NOTHING_LEFT
     if pd.isna(row["p"]):
-        return NO_SPREAD
-    return UNEQUAL if row["forbidden"] else ""
+        return NO_SPREAD if row["least"] > 1 else FEW_LEFT
+    return LOST if row["forbidden"] else ""
 
 
 def _image_variances(runs: pd.DataFrame, answers: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -217,7 +223,9 @@ def _described(
         "control": claim.control,
         "source": claim.source,
         "n": pairs.n,
+        "least": pairs.n if rule.test != "welch t" else contrast.fewest(claim, runs),
         "planned": len(plan.seeds),
+        "seeds": seeds,
         "treatment_n": treatment.n,
         "treatment_ended": treatment.ended,
         "treatment_diverged": treatment.diverged,

@@ -117,7 +117,7 @@ def _answer(results: Findings) -> dict[str, Any]:
         ],
         "strength": [
             *answer.strength(plan, verdicts, results.error_rate),
-            answer.of_correlation(plan, arms.seed_correlation(plan, results.runs)[0]),
+            answer.of_correlation(plan, *arms.seed_correlation(plan, results.runs)),
         ],
         "diverging": _diverging(results.divergence),
         "techniques": [] if ledger else answer.by_technique(plan, verdicts),

@@ -47,14 +47,14 @@ def _headline(plan: PlanRecord, place: str, rows: list[Any]) -> str:
             (raising if phrases.raises(row) else lowering).append(title)
     start = phrases.sentence_case(f"{place}, " if place else "")
     if len(unresolved) == len(rows):
-        return f"{start}no technique has a resolved effect on test accuracy yet ({phrases.count(len(rows), 'claim')})."
+        return f"{start}no technique has a resolved effect on test accuracy ({phrases.count(len(rows), 'claim')})."
     parts = [
         f"{phrases.listing(titles)} {words[0] if len(titles) == 1 else words[1]} {rest}"
         for titles, words, rest in (
             (raising, ("raises", "raise"), "test accuracy"),
             (lowering, ("lowers", "lower"), "test accuracy"),
             (diverging, ("makes", "make"), "training diverge"),
-            (same, ("changes", "change"), f"it by less than {phrases.margin(plan.rule.margin)}"),
+            (same, ("changes", "change"), f"test accuracy by less than {100 * plan.rule.margin:g} pp"),
         )
         if titles
     ]
@@ -124,13 +124,15 @@ def strength(plan: PlanRecord, verdicts: pd.DataFrame, rate: float) -> list[str]
         return []
     rule, claims = plan.rule, phrases.count(len(verdicts), "claim")
     said, share = [_standing(plan, verdicts)], f"{100 * rate:.1f} %"
+    if len(plan.seeds) < 2:
+        return [*said, "One seed cannot tell an effect from chance: nothing is decided."]
     if rate > rule.alpha:
         few = f"by simulation, {share} of pages like this one would say something false with so few seeds"
         return [*said, f"No verdicts: {few}. The intervals stand."]
     said.append(
-        f"The chance that anything called on this page is wrong is at most {100 * rule.alpha:g} %, by simulation for "
-        f"spreads as unequal as these ({share} at worst); "
-        + (f"all {claims} share it." if len(verdicts) > 1 else "it has one claim.")
+        f"The chance that any of these verdicts is wrong is at most {100 * rule.alpha:g} %, by simulation of such "
+        f"pages ({share} at worst, for normal and heavy-tailed noise and spreads up to fourfold apart; skewed noise "
+        "errs more often); " + (f"all {claims} share it." if len(verdicts) > 1 else "it has one claim.")
     )
     compared = verdicts[(verdicts["metric"] == schema.TEST_ACCURACY) & verdicts["detectable"].notna()]
     if compared.empty:
@@ -152,15 +154,17 @@ def _standing(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
     claims = phrases.count(len(verdicts), "claim")
     if "late" in verdicts and verdicts["late"].any():
         late = verdicts[verdicts["late"]]
+        most = max(late.to_dict("records"), key=lambda row: row["seen"] / row["runs"])
         return (
             f"Exploratory: these seeds were seen before {len(late)} of {claims} {'was' if len(late) == 1 else 'were'} "
-            f"fixed (up to {int(late['seen'].max())} of a claim's {int(late['runs'].max())} runs). Fresh seeds confirm."
+            f"fixed (of one claim {int(most['seen'])} of {int(most['runs'])} runs). Fresh seeds confirm."
         )
     waiting = verdicts["reason"].isin([verdict.UNFINISHED, verdict.NOT_REACHED])
     if waiting.any():
         return f"Preliminary: {int(waiting.sum())} of {claims} wait for runs; {seeds} are planned."
     if verdicts["exploratory"].any():
-        few = "stopped at fewer seeds than" if rule.looks else f"{seeds}, fewer than"
+        last = phrases.count(int(verdicts["seeds"].max()), "seed")
+        few = f"{last} so far, fewer than" if rule.looks else f"{seeds}, fewer than"
         asked = f"the {rule.confirmatory_seeds} that this plan asks for before an answer counts as confirmed"
         return f"Exploratory: {few} {asked}."
     if rule.looks:
@@ -168,13 +172,17 @@ def _standing(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
     return f"{seeds[:1].upper()}{seeds[1:]}, at least the {rule.confirmatory_seeds} that this plan asks for."
 
 
-def of_correlation(plan: PlanRecord, correlation: float) -> str:
-    """Whether runs of equal seeds are compared as pairs, and how alike they are; nothing where that is not known."""
+def of_correlation(plan: PlanRecord, correlation: float, pairs: int) -> str:
+    """Whether runs of equal seeds are compared as pairs, and how alike they are; nothing where that is not known.
+
+    correlation, pairs: of `arms.seed_correlation`.
+    """
     if not plan.claims or math.isnan(correlation):
         return ""
     how = "as independent" if plan.rule.test == "welch t" else "in pairs"
-    measured = f"ρ = {phrases.number(correlation)}"
-    return f"Runs of equal seeds are compared {how}: over this page the accuracies of two arms correlate {measured}."
+    measured = f"ρ = {phrases.number(correlation)} on average over {phrases.count(pairs, 'pair')}"
+    more = "; from .5 on, pairs would find more" if correlation >= 0.5 and plan.rule.test == "welch t" else ""
+    return f"Runs of equal seeds are compared {how}: the accuracies of two arms correlate {measured}{more}."
 
 
 def of_references(plan: PlanRecord, placements: Sequence[Placement]) -> list[str]:
@@ -202,11 +210,11 @@ def of_arms(plan: PlanRecord, arms: pd.DataFrame) -> list[str]:
     return [
         f"{phrases.sentence_case(row['arm'])}: test accuracy "
         f"{phrases.mean_and_std(row['accuracy'], row['accuracy_std'])} % "
-        f"over {phrases.count(row['n'], 'seed')}"
+        f"over {phrases.count(row['converged'], 'seed')}"
         + (f", mean within {text}" if (text := phrases.share_interval(row["low"], row["high"])) else "")
         + "."
         for row in arms.to_dict("records")
-        if row["n"]
+        if row["converged"]
     ]
 
 

@@ -175,7 +175,9 @@ def limits(name: str, low: float, high: float, reach: float = 1.0) -> str:
 
     reach: how large a difference of shares can be, above 1 for a difference of differences.
     """
-    if metric(name).share or pd.isna(low) or pd.isna(high):
+    if pd.isna(low) or pd.isna(high) or math.isinf(low) or math.isinf(high):
+        return ""
+    if metric(name).share:
         return interval(low, high, least=-reach, most=reach)
     return f"[{significant(low)}, {significant(high)}]"
 
@@ -219,11 +221,17 @@ def diverged(row: Row) -> str:
     return f"{said}, against {row['control_diverged']} of {row['control_ended']}"
 
 
+def at_look(row: Row) -> str:
+    """'decided after 5 seeds', where a look decided before the last seeds; nothing else."""
+    early = row["verdict"] != "inconclusive" and not pd.isna(row["look"]) and row["look"] < row["seeds"]
+    return f"decided after {int(row['look'])} seeds" if early else ""
+
+
 def evidence(row: Row) -> str:
-    """The numbers that a verdict rests on: the effect and its runs, or how many runs diverged."""
+    """The numbers that a verdict rests on: the effect and its runs, or how many runs diverged; and at which look."""
     if row["counted"]:
-        return diverged(row)
-    return "; ".join(filter(None, [f"{effect(row)}, {runs_compared(row)}", diverged(row)]))
+        return "; ".join(filter(None, [diverged(row), at_look(row)]))
+    return "; ".join(filter(None, [f"{effect(row)}, {runs_compared(row)}", diverged(row), at_look(row)]))
 
 
 def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -241,7 +249,8 @@ def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _obstacle(row: Row, looks: Sequence[int]) -> str:
-    """Why a row of `verdict.judge` is inconclusive whatever the size of its effect; nothing where that is not so."""
+    """Why a row of `verdict.judge` cannot be decided; nothing where it is a matter of the size of its effect."""
+    left = diverged(row) or f"{runs_compared(row)} have the metric"
     match row["reason"]:
         case verdict.TOO_FEW:
             return f"too few seeds for verdicts ({row['planned']})"
@@ -249,11 +258,13 @@ def _obstacle(row: Row, looks: Sequence[int]) -> str:
             return f"the first look, at {looks[0]} seeds, has not been reached"
         case verdict.UNFINISHED:
             ended = f"{row['treatment_ended']} against {row['control_ended']}"
-            return f"runs are missing ({ended} have ended, of {row['planned']} seeds)"
+            return f"runs are missing ({ended} have ended)"
         case verdict.NOTHING_LEFT:
-            return f"no runs to compare: {diverged(row) or f'{runs_compared(row)} have the metric'}"
-        case verdict.UNEQUAL:
-            return f"{diverged(row)}, and what the others show of {metric_title(row['metric'])} cannot make up for that"
+            return f"no runs to compare: {left}"
+        case verdict.FEW_LEFT:
+            return f"too few runs to compare: {left}"
+        case verdict.LOST:
+            return f"{left}, and a side that lost runs is not called better, whatever the others show"
         case verdict.NO_SPREAD:
             same = difference(row["metric"], row["difference"])
             return f"the difference is {same} and nothing varies over {runs_compared(row)}, so no test applies"
@@ -328,18 +339,21 @@ def resolution(row: Row) -> str:
 def finding(row: Row) -> str:
     """A row of `with_sentences` as a clause about 'it', the technique."""
     place, what = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
-    seen = evidence(row) if row["counted"] else "; ".join(filter(None, [effect(row), diverged(row)]))
+    seen = evidence(row) if row["counted"] else "; ".join(filter(None, [effect(row), diverged(row), at_look(row)]))
     if row["allowed"] and row["verdict"] in ("supported", "refuted"):
-        kept = "keeps" if row["verdict"] == "supported" else "does not keep"
+        loses = "loses no more than" if row["verdict"] == "supported" else "loses more than"
         at = f", {row['scope']}" if row["verdict"] == "refuted" else ""
-        return f"{place}{kept} {what} within {100 * row['margin']:g} pp of a loss: {seen}{at}"
+        return f"{place}{loses} {100 * row['margin']:g} pp of {what}: {seen}{at}"
     if row["verdict"] in ("supported", "refuted"):
-        against = f", against the claim, {row['scope']}" if row["verdict"] == "refuted" else ""
+        against = f", contrary to the claim, {row['scope']}" if row["verdict"] == "refuted" else ""
+        if row["counted"]:
+            more = row["treatment_diverged"] > row["control_diverged"]
+            return f"{place}makes {'more' if more else 'fewer'} runs diverge: {seen}{against}"
         return f"{place}{'raises' if raises(row) else 'lowers'} {what}: {seen}{against}"
     if row["verdict"] == "equivalent":
         return f"{place}leaves {what} within {margin(row['margin'])}: {seen}"
     if row["obstacle"]:
-        return f"{place}has no answer yet on {what}: {row['obstacle']}"
+        return f"{place}has no answer on {what}: {row['obstacle']}"
     # An interval clear of zero beside "inconclusive" would look like a mistake.
     alone = (
         ""

@@ -100,7 +100,7 @@ def short_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
         {
             "Claim": row["statement"],
             "Runs": phrases.runs_compared(row).removesuffix("s").removesuffix(" run"),
-            "Difference": phrases.effect(row),
+            "Difference": row["obstacle"] or (phrases.diverged(row) if row["counted"] else phrases.effect(row)),
             "p (page)": phrases.p_value(row["p_page"]).removeprefix("= "),
             "Verdict": row["verdict"] + (" · rehearsal" if row["rehearsal"] else ""),
         }

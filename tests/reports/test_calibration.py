@@ -207,7 +207,7 @@ def test_the_power_of_one_pair_is_the_non_central_ts(draws):
     for n in (5, 10):
         shape = calibration.page("levels/label_smoothing", n, rule=("paired t", "holm")).shape
         for effect in (0.5, 1.0, 2.0):
-            theory = statistics.power_of_t_test(effect, n, decision.DIFFERENT)
+            theory = power.found(effect * math.sqrt(n), n - 1, decision.DIFFERENT, "paired t")
             low, high = stats.binom(draws, theory).ppf([0.0005, 0.9995]) / draws
             assert low <= calibration.at_power(shape, effect, draws, seed=1).found <= high
 

@@ -62,7 +62,7 @@ def test_it_is_drawn_also_where_little_is_known(split_up, its_runs):
         data = figure.data(variance.table(split_up, its_runs[its_runs["seed"] < seeds], {}))
         assert data.empty == (seeds < 2)
         ET.fromstring(theme.svg(figure.draw(data), "variance"))
-    assert figure.describe(data) == "Not enough runs have ended yet."
+    assert figure.describe(data) == "Too few runs have a test accuracy."
 
 
 def test_right_answers_are_read_where_a_purpose_is_varied(split_up, its_runs, tmp_path):
@@ -86,7 +86,7 @@ def test_a_page_of_it(split_up, its_runs, tmp_path):
     parsed = Parsed(path.read_text(encoding="utf-8"))
     assert "variance" in parsed.ids
     assert "Drawn anew alone, beside one draw of all else, each makes of that variance" in parsed.text
-    assert "Equal seeds take" in parsed.text
+    assert "the variance of the difference between 'bare recipe' and 'full recipe' (ρ = " in parsed.text
     assert any(i.startswith("variance-") for i in parsed.ids), "the figure"
     files = {Path(a["href"]).name for a in parsed.all("a") if a.get("href", "").startswith("variance-")}
     assert files == {file.name for file in path.parent.iterdir()} - {path.name}

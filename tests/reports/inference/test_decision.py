@@ -126,7 +126,8 @@ def plainly(page: Page, claims: Claims) -> tuple[list[float], list[float], list[
     answers = []
     for i, x in enumerate(page_p):
         margin = float(claims.margin[i])
-        if x <= 0.05:
+        clear = widths[i][0] + float(claims.allowed[i]) > 0 or widths[i][1] + float(claims.allowed[i]) < 0
+        if x <= 0.05 and (counted[i] or clear):
             answers.append("+" if said[i] > 0 else "-")
         elif tost[i] <= 0.01 / len(p) and -margin < widths[i][0] and widths[i][1] < margin:
             answers.append("=")

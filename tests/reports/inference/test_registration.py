@@ -298,6 +298,25 @@ def test_the_last_plan_before_the_first_result_is_the_one_that_was_fixed(plan):
     assert late(too_late, everything, runs) == [True] * 4, "back to what was given up before the first result"
 
 
+def test_of_alternatives_under_two_names_only_the_last_before_the_first_result_was_fixed(plan):
+    """Opposite signs and another margin, both registered in time: one of the two pages would have been confirmed."""
+    first = plan.claims[0]
+    other = replace(changed(plan, margin=0.02), name="other", claims=(replace(first, sign=-first.sign),))
+    given_up, chosen = invoked(plan, 100), invoked(other, 110)
+    both, runs = [chosen, given_up], ended(150, 160)
+    assert late(chosen, both, runs) == [False]
+    assert late(given_up, both, runs) == [True, False, False, False], "claims that have no alternative stay"
+    assert counts(given_up, both, runs) == (4, 4)
+    again = invoked(plan, 155)
+    assert counts(given_up, [again, *both], runs) == counts(again, [again, *both], runs) == (2, 4)
+    assert late(given_up, both, ended(105, 160)) == [False] * 4, "the other one came after results"
+    assert late(chosen, both, ended(105, 160)) == [True]
+    same = invoked(replace(plan, name="other", claims=plan.claims[:1]), 110)
+    assert late(given_up, [given_up, same], runs) == [False] * 4, "the same claim under another name"
+    elsewhere = invoked(seeded(other, 20, 30), 110)
+    assert late(given_up, [given_up, elsewhere], runs) == [False] * 4, "other seeds"
+
+
 def test_each_earlier_plan_is_said_once_oldest_first(plan):
     plans = [invoked(seeded(plan, n), at, f"{n}") for n, at in ((3, 100), (4, 200), (3, 300))]
     new = invoked(plan, 400)
@@ -536,7 +555,7 @@ def test_looks_that_confirm_are_no_glances(plan):
     assert stopped["exploratory"].all(), "fewer than the 10 that confirm"
     said = answer.strength(many, stopped, 0.04)[0]
     asked = "the 10 that this plan asks for before an answer counts as confirmed"
-    assert said == f"Exploratory: stopped at fewer seeds than {asked}."
+    assert said == f"Exploratory: 5 seeds so far, fewer than {asked}."
     few = looking(plan, looks=(5, 8))
     assert verdict.judge(few, runs)["exploratory"].all(), "fewer are planned than a confirmation takes"
 

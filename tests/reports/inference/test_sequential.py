@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from cifar_ablations.reports.inference import power
 from cifar_ablations.reports.inference import sequential as sq
-from cifar_ablations.reports.inference import statistics
 
 SAMPLES = {
     3: np.array([0.4, 1.1, 0.9]),
@@ -153,8 +153,8 @@ def test_evidence_against_the_truth_is_bounded_on_average():
 
 @pytest.mark.parametrize(("n", "effect"), [(5, 4.71), (10, 1.59), (15, 1.17), (25, 0.88), (50, 0.61)])
 def test_what_the_e_process_can_detect_is_simulated(n, effect):
-    detectable = statistics.minimum_detectable_effect(n, critical=sq.critical_t)
+    detectable = power.standard_effect(n - 1, 0.05, "paired t e-process") / math.sqrt(n)
     assert detectable == pytest.approx(effect, rel=0.05)
     draws = detectable + np.random.default_rng(n).standard_normal((2_000, n))
     assert np.mean([sq.zero_p(row) < 0.05 for row in draws]) == pytest.approx(0.8, abs=0.03)
-    assert math.isinf(statistics.minimum_detectable_effect(3, critical=sq.critical_t))
+    assert math.isinf(power.standard_effect(2, 0.05, "paired t e-process"))

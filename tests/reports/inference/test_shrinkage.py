@@ -8,7 +8,8 @@ import pytest
 from scipy import integrate, stats
 
 from benchmarks import shrinkage as benchmark
-from cifar_ablations.reports.inference import shrinkage, statistics
+from cifar_ablations.reports.inference import power as powers
+from cifar_ablations.reports.inference import shrinkage
 from cifar_ablations.reports.inference.shrinkage import shrink
 
 # The eight schools of Rubin 1981: effects and their known standard errors.
@@ -124,7 +125,7 @@ def test_exaggeration_published(effect, error, power, factor):
 @pytest.mark.parametrize("effect", [0.01, 0.3, 1.0, 4.0])
 def test_power_is_that_of_the_non_central_t(effect, n):
     power, factor = shrinkage.exaggerated(-effect, 1 / math.sqrt(n), n - 1, 0.02)
-    assert float(power) == pytest.approx(statistics.power_of_t_test(effect, n, 0.02), rel=1e-6)
+    assert float(power) == pytest.approx(powers.found(effect * math.sqrt(n), n - 1, 0.02, "paired t"), rel=1e-6)
     assert float(factor) >= 1 - 1e-9
 
 

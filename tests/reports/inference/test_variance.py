@@ -29,13 +29,22 @@ def split_up(plan):
     return replace(plan, name="variance", arms=arms, claims=(), references=(), seeds=tuple(range(40)))
 
 
-def planted(plan, seeds=40, at=0):
-    """Accuracies that add up over purposes; an arm's effect of a purpose's draw is that of the whole."""
+def alike(runs):
+    """Right answers of runs that all err on the same images: these make nothing of the variance."""
+    return dict.fromkeys(runs["run_id"], np.array([True, False, True]))
+
+
+def planted(plan, seeds=40, at=0, images=0.0):
+    """Accuracies that add up over purposes; an arm's effect of a purpose's draw is that of the whole.
+
+    images: the standard deviation that the choice of test images makes, in every run.
+    """
     rng = np.random.default_rng(at)
     effects = {name: rng.normal(0, sd, seeds) for name, sd in PLANTED.items()}
     whole = sum(effects.values())
     by_arm = {"full recipe": whole, **{f"only {name}": effect for name, effect in effects.items()}}
     by_arm[OTHER] = 0.6 * whole + 0.8 * rng.normal(0, WHOLE, seeds)
+    by_arm = {name: values + rng.normal(0, images, seeds) for name, values in by_arm.items()}
     rows = [
         {"arm": arm.name, "seed": seed, "run_id": f"{arm.name} {seed}", schema.TEST_ACCURACY: 0.7 + value}
         for arm in plan.arms
@@ -45,7 +54,8 @@ def planted(plan, seeds=40, at=0):
 
 
 def test_planted_variances_lie_within_their_intervals(split_up):
-    found = variance.table(split_up, planted(split_up), {}).set_index("purpose")
+    runs = planted(split_up)
+    found = variance.table(split_up, runs, alike(runs)).set_index("purpose")
     for purpose, sd in {EVERYTHING: WHOLE, **PLANTED}.items():
         row = found.loc[purpose]
         assert row["sd_low"] < sd < row["sd_high"], purpose
@@ -57,8 +67,12 @@ def test_planted_variances_lie_within_their_intervals(split_up):
     assert together["variance"] == pytest.approx(found.loc[list(PURPOSES), "variance"].sum())
     assert together["share_low"] < 1 < together["share_high"]
     assert together["variance_low"] < WHOLE**2 < together["variance_high"]
-    assert found.loc[variance.IMAGES, "n"] == 0
-    assert math.isnan(found.loc[variance.IMAGES, "variance"])
+    assert found.loc[EVERYTHING, "share"] == pytest.approx(1)
+    assert found.loc[variance.IMAGES, ["n", "variance", "share"]].to_list() == [40, 0, 0]
+    unknown = variance.table(split_up, runs, {}).set_index("purpose")
+    assert unknown.loc[variance.IMAGES, "n"] == 0
+    assert unknown.loc[[variance.IMAGES, variance.TOGETHER], variance.COLUMNS[4:]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(unknown.loc[[EVERYTHING, *PURPOSES]], found.loc[[EVERYTHING, *PURPOSES]])
 
 
 def test_intervals_of_spread_are_those_of_the_arm_table(split_up):
@@ -98,7 +112,7 @@ def test_intervals_cover_as_often_as_they_say(split_up):
     hits = []
     for at in range(400):
         runs = planted(small, 10, at)
-        table = variance.table(small, runs, {}).set_index("purpose")
+        table = variance.table(small, runs, alike(runs)).set_index("purpose")
         pair = variance.pairing(small, runs).iloc[0]
         row, together = table.loc["weights"], table.loc[variance.TOGETHER]
         hits.append(
@@ -116,6 +130,42 @@ def test_intervals_cover_as_often_as_they_say(split_up):
     assert share_of_sum > 0.95, "seeds that are shared make it too wide"
 
 
+def test_the_test_images_part_in_every_purpose_is_no_substitution(split_up):
+    """Purposes that add up, each with the test images' part: the plain sum is 300 % of the whole."""
+    small, images = replace(split_up, seeds=tuple(range(10))), 0.008
+    rng = np.random.default_rng(0)
+    p = 0.5 + math.sqrt(0.25 - 400 * images**2)
+    answers = {run_id: rng.random(400) < p for run_id in planted(small, 10)["run_id"]}
+    plain, together, inside = [], [], []
+    for at in range(300):
+        table = variance.table(small, planted(small, 10, at, images), answers).set_index("purpose")
+        whole, row = table.loc[EVERYTHING, "variance"], table.loc[variance.TOGETHER]
+        plain.append(table.loc[list(PURPOSES), "variance"].sum() / whole)
+        together.append(row["share"])
+        inside.append(row["share_low"] < 1 < row["share_high"])
+        assert row["variance_low"] <= row["variance"] <= row["variance_high"]
+    truth = (WHOLE**2 + 5 * images**2) / (WHOLE**2 + images**2)
+    assert np.median(plain) == pytest.approx(truth, rel=0.15)
+    assert truth > 2.9
+    assert np.median(together) == pytest.approx(1, abs=0.2)
+    assert np.mean(inside) > 0.95 - 3.3 * math.sqrt(0.95 * 0.05 / 300)
+    once = table.loc[variance.TOGETHER, "variance"]
+    own = [
+        variance.image_variance(np.stack([answers[f"{arm.name} {i}"] for i in range(10)]), 0.95)[0]
+        for arm in small.arms
+    ]
+    assert once == pytest.approx(table.loc[list(PURPOSES), "variance"].sum() - sum(own[1:6]) + own[0])
+    assert row["share"] == pytest.approx(once / whole)
+
+
+def test_purposes_that_stand_in_for_each_other_add_up_to_more(split_up):
+    runs = planted(split_up)
+    whole = runs[runs["arm"] == "full recipe"].set_index("seed")[schema.TEST_ACCURACY]
+    only = runs["arm"].str.startswith("only")
+    runs.loc[only, schema.TEST_ACCURACY] = runs.loc[only, "seed"].map(whole)
+    assert variance.table(split_up, runs, alike(runs)).set_index("purpose").loc[variance.TOGETHER, "share_low"] > 1
+
+
 def test_what_the_choice_of_test_images_makes():
     """Runs that are all equally good, each right on an image with the image's probability: no other variance."""
     rng = np.random.default_rng(0)
@@ -130,25 +180,35 @@ def test_what_the_choice_of_test_images_makes():
 def test_the_test_images_share_is_of_the_first_arm(split_up):
     runs = planted(split_up)
     rng = np.random.default_rng(2)
-    answers = {run_id: rng.random(500) < 0.7 for run_id in runs["run_id"]}
+    answers = {run_id: rng.random(10_000) < 0.7 for run_id in runs["run_id"]}
     found = variance.table(split_up, runs, answers).set_index("purpose")
     row, whole = found.loc[variance.IMAGES], found.loc[EVERYTHING]
-    assert row["variance"] == pytest.approx(0.7 * 0.3 / 500, rel=0.1)
+    assert row["variance"] == pytest.approx(0.7 * 0.3 / 10_000, rel=0.1)
     assert (row["n"], row["arm"]) == (40, "full recipe")
     assert row["share"] == pytest.approx(row["variance"] / whole["variance"])
     assert row["share_low"] == pytest.approx(row["variance"] / whole["variance_high"])
+    for times, inside in ((1.3, True), (4, False)):  # as much as there is
+        images = round(0.7 * 0.3 / (times * whole["variance"]))
+        few = {run_id: right[:images] for run_id, right in answers.items()}
+        row = variance.table(split_up, runs, few).set_index("purpose").loc[variance.IMAGES]
+        assert row["variance"] > whole["variance"]
+        assert row["share"] == 1
+        assert (row["share_low"] < 1 == row["share_high"]) == inside
+        assert math.isnan(row["share_low"]) == (not inside)
 
 
-@pytest.mark.parametrize("seeds", [0, 1, 2, 3])
+@pytest.mark.parametrize("seeds", [0, 1, 2, 3, 4])
 def test_few_seeds_give_nan_and_no_warning(split_up, seeds):
     runs = planted(split_up)
     few = runs[runs["seed"] < seeds]
-    table = variance.table(split_up, few, dict.fromkeys(few["run_id"], np.array([True, False, True])))
+    table = variance.table(split_up, few, alike(few))
     pairs = variance.pairing(split_up, few)
     assert len(table) == len(PURPOSES) + 3
-    assert table.set_index("purpose").loc[list(PURPOSES), "share_low"].notna().all() == (seeds > 2)
+    shares = table.loc[table["purpose"] != EVERYTHING, ["share", "share_low", "share_high"]]
+    assert shares.notna().all(axis=None) if seeds == 4 else shares.isna().all(axis=None)
+    assert math.isnan(table["share"].iloc[0]) == (seeds < 4)
     assert table["variance_low"].iloc[0] > 0 or seeds < 2
-    assert math.isnan(pairs["correlation"].iloc[0])
+    assert pairs[["correlation", "removed", "removed_low"]].isna().all(axis=None) == (seeds < 4)
     same = few.assign(**{schema.TEST_ACCURACY: 0.7})
     assert variance.table(split_up, same, {})["share_low"].isna().all()
 
@@ -156,9 +216,25 @@ def test_few_seeds_give_nan_and_no_warning(split_up, seeds):
 def test_runs_that_diverged_are_left_out(split_up):
     runs = planted(split_up)
     runs.loc[runs["seed"] == 5, schema.TEST_ACCURACY] = np.nan
-    expected = variance.table(split_up, runs[runs["seed"] != 5], {})
-    pd.testing.assert_frame_equal(variance.table(split_up, runs, {}), expected)
+    expected = variance.table(split_up, runs[runs["seed"] != 5], alike(runs))
+    pd.testing.assert_frame_equal(variance.table(split_up, runs, alike(runs)), expected)
     assert variance.pairing(split_up, runs)["n"].to_list() == [39]
+
+
+@pytest.mark.parametrize("arm", ["full recipe", "only weights", OTHER])
+def test_an_arm_of_which_all_runs_diverged_has_no_numbers(split_up, arm):
+    runs = planted(split_up)
+    runs.loc[runs["arm"] == arm, schema.TEST_ACCURACY] = np.nan
+    table = variance.table(split_up, runs, alike(runs)).set_index("purpose")
+    unknown = {"full recipe": list(table.index), "only weights": ["weights", variance.TOGETHER]}.get(arm, [])
+    assert table.index[table["share"].isna()].to_list() == unknown
+    assert variance.pairing(split_up, runs)["removed"].isna().all() == (arm != "only weights")
+
+
+def test_an_arm_without_spread_pairs_with_nothing(split_up):
+    runs = planted(split_up)
+    runs.loc[runs["arm"] == OTHER, schema.TEST_ACCURACY] = 0.7
+    assert variance.pairing(split_up, runs)[["correlation", "removed", "removed_low"]].isna().all(axis=None)
 
 
 def test_other_plans_have_no_such_table(plan, runs):

@@ -187,14 +187,15 @@ def test_page_says_it(written, techniques):
     assert "Mid-run: 29 of 30 runs done, 1 in training" in text
     assert "In the full recipe, dropout raises test accuracy" in text
     assert (
-        "Exploratory: these seeds were seen before 4 of 4 claims were fixed (up to 12 of a claim's 12 runs). Fresh "
-        "seeds confirm. The chance that anything called on this page is wrong is at most 5 %, by simulation"
+        "Exploratory: these seeds were seen before 4 of 4 claims were fixed (of one claim 12 of 12 runs). Fresh "
+        "seeds confirm. The chance that any of these verdicts is wrong is at most 5 %, by simulation"
     ) in text
     assert "all 4 claims share it." in text
     assert "exploratory: saw 12 of 12" in text
     assert "Diverged: 1 of 6 of 'bare recipe'. Means are of the others; a run that diverged never counts" in text
     assert "Only dropout, against bare recipe INCONCLUSIVE 0 of 5 [0, 52] % 1 of 6 [0, 64] % 1" in text
-    assert f"the accuracies of two arms correlate ρ = {seed_correlation(written.plan, written.runs)[0]:.2f}." in text
+    rho, pairs = seed_correlation(written.plan, written.runs)
+    assert f"the accuracies of two arms correlate ρ = {rho:.2f} on average over {pairs} pairs" in text
     assert "5,000 training images, batch 64, 3 epochs" in text
     assert "<script>alert('arm')</script>" in text
     assert "a <b>book</b>" in text

@@ -164,9 +164,9 @@ def test_the_budget_in_a_few_words(plan, changed, arms, scope):
 
 def test_a_refuted_claim_names_its_budget(plan, runs):
     row = phrases.with_sentences(plan, verdict.judge(plan, runs)).iloc[0].to_dict() | {"verdict": "refuted"}
-    assert phrases.finding(row).endswith(", against the claim, in 3 epochs on 5,000 images")
+    assert phrases.finding(row).endswith(", contrary to the claim, in 3 epochs on 5,000 images")
     kept = phrases.finding(row | {"allowed": 0.005})
-    assert "does not keep" in kept
+    assert "it loses more than 0.5 pp of test accuracy" in kept
     assert kept.endswith(", in 3 epochs on 5,000 images")
     assert "budget" not in phrases.finding(row | {"verdict": "supported"})
 

@@ -44,7 +44,7 @@ def first_seeds(many):
             {},
             first_seeds(1),
             verdict.UNFINISHED,
-            "runs are missing (1 against 1 have ended, of 6 seeds)",
+            "runs are missing (1 against 1 have ended)",
         ),
         ({"seeds": (0, 1)}, first_seeds(2), verdict.TOO_FEW, "too few seeds for verdicts (2)"),
         ({}, diverged, verdict.NOTHING_LEFT, "no runs to compare: 6 of 6 runs diverged, against 6 of 6"),
@@ -66,7 +66,7 @@ def test_a_reason_is_worded(plan, runs, changes, shape, reason, words):
     assert not {"sentence", "scope", "obstacle"} & set(judged), "inference words nothing"
     row = phrases.with_sentences(asked, judged).iloc[0].to_dict()
     assert row["sentence"] == f"INCONCLUSIVE: {words}."
-    assert phrases.finding(row) == f"in the full recipe it has no answer yet on test accuracy: {words}"
+    assert phrases.finding(row) == f"in the full recipe it has no answer on test accuracy: {words}"
 
 
 def test_a_reason_of_unequal_divergence_is_worded(plan, runs):
@@ -77,14 +77,35 @@ def test_a_reason_of_unequal_divergence_is_worded(plan, runs):
     some.loc[lost, schema.ENTROPY] = math.nan
     asked = replace(plan, claims=(claim,))
     row = phrases.with_sentences(asked, verdict.judge(asked, some)).iloc[0].to_dict()
-    assert row["reason"] == verdict.UNEQUAL
-    assert row["obstacle"].startswith("1 of 6 runs diverged, against 0 of 6, and what the others show of the ")
-    assert row["obstacle"].endswith(" cannot make up for that")
+    assert row["reason"] == verdict.LOST
+    lost_one = "1 of 6 runs diverged, against 0 of 6, and a side that lost runs is not called better"
+    assert row["obstacle"] == f"{lost_one}, whatever the others show"
+
+
+def test_runs_that_lack_a_metric_are_named_also_where_none_diverged(plan, runs):
+    claim = replace(plan.claims[0], metric=schema.GENERALISATION_GAP)
+    some = runs.copy()
+    some.loc[runs["arm"].eq("full recipe") & runs["seed"].lt(3), schema.GENERALISATION_GAP] = math.nan
+    asked = replace(plan, claims=(claim,))
+    row = phrases.with_sentences(asked, verdict.judge(asked, some)).iloc[0].to_dict()
+    assert row["reason"] in (verdict.LOST, "")
+    if row["reason"]:
+        assert row["obstacle"].startswith("3 of 6 against 6 of 6 runs have the metric, and a side that lost runs")
+
+
+def test_too_few_runs_are_not_said_to_be_without_spread(plan, runs):
+    few = runs.copy()
+    lost = runs["arm"].isin(["full recipe", "without dropout"]) & runs["seed"].gt(0)
+    few.loc[lost, "converged"] = False
+    few.loc[lost, [schema.TEST_ACCURACY, schema.GENERALISATION_GAP]] = math.nan
+    row = phrases.with_sentences(plan, verdict.judge(plan, few)).iloc[0].to_dict()
+    assert row["reason"] == verdict.FEW_LEFT
+    assert row["obstacle"] == "too few runs to compare: 5 of 6 runs diverged, against 5 of 6"
 
 
 def test_an_answer_has_no_obstacle(plan, runs):
     rows = phrases.with_sentences(plan, verdict.judge(plan, runs))
-    missing = "runs are missing (5 against 6 have ended, of 6 seeds)"
+    missing = "runs are missing (5 against 6 have ended)"
     assert rows["obstacle"].to_list() == ["", "", "", missing]
     assert set(rows["scope"]) == {"in 3 epochs on 5,000 images"}
     assert rows["sentence"].str.startswith("SUPPORTED: ").iloc[0]

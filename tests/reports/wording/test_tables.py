@@ -67,7 +67,7 @@ def test_the_file_of_verdicts_has_every_column_that_is_judged_or_said(plan: Plan
 
 
 def test_a_paper_is_told_the_runs_and_the_pages_p(plan: PlanRecord, runs: pd.DataFrame) -> None:
-    verdicts = verdict.judge(plan, runs)
+    verdicts = phrases.with_sentences(plan, verdict.judge(plan, runs))
     table = short_verdicts(verdicts)
     assert table.columns.to_list() == ["Claim", "Runs", "Difference", "p (page)", "Verdict"]
     assert table["Runs"].to_list() == ["6 against 6"] * 3 + ["5 of 5 against 5 of 6"]
