@@ -394,9 +394,9 @@ def test_headline_and_strength(plan, runs):
     strength = answer.strength(plan, verdicts, 0.03)
     assert strength[0] == "Preliminary: 1 of 4 claims wait for runs; 6 seeds are planned."
     assert strength[1] == (
-        "The chance that any of these verdicts is wrong is at most 5 %, by simulation of such pages (3.0 % at worst, for "
-        "normal and heavy-tailed noise and spreads up to fourfold apart; skewed noise errs more often); all 4 claims "
-        "share it."
+        "The chance that any of these verdicts is wrong is at most 5 %, by simulation of such pages (3.0 % at worst, "
+        "for normal and heavy-tailed noise and spreads up to fourfold apart; skewed noise errs more often); all 4 "
+        "claims share it."
     )
     complete = answer.strength(plan, verdicts.assign(reason=""), 0.03)
     assert complete[0].startswith("Exploratory: 6 seeds, fewer than the 10 that this plan asks for")
