@@ -14,7 +14,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
-from cifar_ablations.reports.inference import arms, decision, health, mechanisms, registration, verdict
+from cifar_ablations.reports.inference import arms, decision, health, mechanisms, registration, statistics, verdict
 from cifar_ablations.reports.pages import downloads, drawings, findings, rendering
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.reading import load
@@ -105,6 +105,7 @@ def _heading(results: Findings) -> dict[str, Any]:
 def _answer(results: Findings) -> dict[str, Any]:
     """The answer in sentences, and the verdicts that it rests on."""
     plan, verdicts, ledger = results.plan, results.verdicts, results.plan.layout == "ledger"
+    correlation, pairs = arms.seed_correlation(plan, results.runs)
     return {
         "headlines": [
             *(answer.of_ledger(plan, verdicts) if ledger else answer.headlines(plan, verdicts)),
@@ -117,7 +118,7 @@ def _answer(results: Findings) -> dict[str, Any]:
         ],
         "strength": [
             *answer.strength(plan, verdicts, results.error_rate),
-            answer.of_correlation(plan, *arms.seed_correlation(plan, results.runs)),
+            answer.of_correlation(plan, correlation, pairs, statistics.seeds_worth(correlation, len(plan.seeds))),
         ],
         "diverging": _diverging(results.divergence),
         "techniques": [] if ledger else answer.by_technique(plan, verdicts),

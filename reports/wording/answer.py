@@ -172,17 +172,17 @@ def _standing(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
     return f"{seeds[:1].upper()}{seeds[1:]}, at least the {rule.confirmatory_seeds} that this plan asks for."
 
 
-def of_correlation(plan: PlanRecord, correlation: float, pairs: int) -> str:
+def of_correlation(plan: PlanRecord, correlation: float, pairs: int, worth: float) -> str:
     """Whether runs of equal seeds are compared as pairs, and how alike they are; nothing where that is not known.
 
-    correlation, pairs: of `arms.seed_correlation`.
+    correlation, pairs: of `arms.seed_correlation`; worth: of `statistics.seeds_worth`.
     """
     if not plan.claims or math.isnan(correlation):
         return ""
     how = "as independent" if plan.rule.test == "welch t" else "in pairs"
     measured = f"ρ = {phrases.number(correlation)} on average over {phrases.count(pairs, 'pair')}"
-    more = "; from .5 on, pairs would find more" if correlation >= 0.5 and plan.rule.test == "welch t" else ""
-    return f"Runs of equal seeds are compared {how}: the accuracies of two arms correlate {measured}{more}."
+    gain = "" if math.isnan(worth) else f", so that pairs are worth {phrases.number(worth, 1, signed=True)} seeds"
+    return f"Runs of equal seeds are compared {how}: the accuracies of two arms correlate {measured}{gain}."
 
 
 def of_references(plan: PlanRecord, placements: Sequence[Placement]) -> list[str]:

@@ -271,6 +271,16 @@ def _obstacle(row: Row, looks: Sequence[int]) -> str:
     return ""
 
 
+def exaggeration(row: Row) -> str:
+    """How much too large an effect of the shrunken size looks where it is found; nothing where that is little."""
+    times = row.get("exaggeration", math.nan)
+    if row["counted"] or not times >= 1.05:
+        return ""
+    said = f"{times:.1f} times" if times < 10 else "more than 10 times"
+    shrunken = difference(row["metric"], row["shrunken"])
+    return f"; shrunken {shrunken}, as such an effect looks {said} too large where it is found"
+
+
 def verdict_sentence(row: Row) -> str:
     """A row of `with_sentences` as one sentence: verdict, numbers, and what they hold for."""
     label, numbers = verdict_label(row), evidence(row)
@@ -281,7 +291,7 @@ def verdict_sentence(row: Row) -> str:
             against = (
                 f" ({'no' if row['verdict'] == 'supported' else 'a'} loss of more than {100 * row['margin']:g} pp)"
             )
-        return f"{label}{against}: {numbers}, page p {p_value(row['p_page'])}; {holds}."
+        return f"{label}{against}: {numbers}, page p {p_value(row['p_page'])}; {holds}{exaggeration(row)}."
     if row["verdict"] == "equivalent":
         within = margin(row["margin"])
         return f"{label} within {within} (not 'no effect'): {numbers}, page p {p_value(row['tost_p_page'])}; {holds}."

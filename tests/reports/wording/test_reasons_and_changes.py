@@ -11,7 +11,7 @@ import pytest
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import ArmRecord, RuleRecord
-from cifar_ablations.reports.inference import registration, verdict
+from cifar_ablations.reports.inference import registration, statistics, verdict
 from cifar_ablations.reports.wording import answer, phrases
 
 
@@ -153,3 +153,23 @@ def test_sources_are_named_where_they_differ():
         f"The runs come from 2 commits: {'a' * 40} (2 runs) and b (1 runs).",
         "The runs come from 2 versions of torch: 1 (1 runs) and 2 (1 runs).",
     ]
+
+
+def test_an_effect_that_is_found_is_said_to_look_too_large(plan, runs):
+    rows = phrases.with_sentences(plan, verdict.judge(plan, runs))
+    row = rows.iloc[0].to_dict() | {"verdict": "supported", "shrunken": 0.042, "exaggeration": 1.44}
+    said = "shrunken +4.20 pp, as such an effect looks 1.4 times too large where it is found"
+    assert said in phrases.verdict_sentence(row)
+    assert "more than 10 times too large" in phrases.verdict_sentence(row | {"exaggeration": 30.0})
+    for little in (1.01, math.nan):
+        assert "too large" not in phrases.verdict_sentence(row | {"exaggeration": little})
+
+
+def test_what_pairs_are_worth_is_said(plan):
+    said = answer.of_correlation(plan, 0.6, 91, statistics.seeds_worth(0.6, 6))
+    worth = statistics.seeds_worth(0.6, 6)
+    assert said == (
+        "Runs of equal seeds are compared as independent: the accuracies of two arms correlate ρ = 0.60 on average "
+        f"over 91 pairs, so that pairs are worth {worth:+.1f} seeds."
+    )
+    assert answer.of_correlation(plan, math.nan, 0, math.nan) == ""
