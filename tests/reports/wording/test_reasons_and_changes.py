@@ -83,14 +83,14 @@ def test_a_reason_of_unequal_divergence_is_worded(plan, runs):
 
 
 def test_runs_that_lack_a_metric_are_named_also_where_none_diverged(plan, runs):
-    claim = replace(plan.claims[0], metric=schema.GENERALISATION_GAP)
-    some = runs.copy()
-    some.loc[runs["arm"].eq("full recipe") & runs["seed"].lt(3), schema.GENERALISATION_GAP] = math.nan
+    claim = replace(plan.claims[0], metric=schema.GENERALISATION_GAP, sign=-1)
+    some, full = runs.copy(), runs["arm"].eq("full recipe")
+    some[schema.GENERALISATION_GAP] = 0.2 - 0.1 * full + 0.001 * runs["seed"]
+    some.loc[full & runs["seed"].lt(3), schema.GENERALISATION_GAP] = math.nan
     asked = replace(plan, claims=(claim,))
     row = phrases.with_sentences(asked, verdict.judge(asked, some)).iloc[0].to_dict()
-    assert row["reason"] in (verdict.LOST, "")
-    if row["reason"]:
-        assert row["obstacle"].startswith("3 of 6 against 6 of 6 runs have the metric, and a side that lost runs")
+    assert row["reason"] == verdict.LOST
+    assert row["obstacle"].startswith("3 of 6 against 6 of 6 runs have the metric, and a side that lost runs")
 
 
 def test_too_few_runs_are_not_said_to_be_without_spread(plan, runs):
