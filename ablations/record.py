@@ -422,6 +422,8 @@ class EnvironmentRecord:
     torch: str
     extension: str = ""
     """The digest of code of the user's own; "" for none."""
+    backend: str = "torch"
+    """What computes gradients and logits: torch, or the kernels."""
 
 
 @dataclass(frozen=True)

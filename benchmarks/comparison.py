@@ -12,6 +12,7 @@ import torch
 from benchmarks.contenders import Call, Contender, free_memory, member_milliseconds
 from benchmarks.deadline import Deadline, OutOfTimeError
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.fleet import Member
 
 CURVE = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64)}
@@ -134,6 +135,7 @@ class Curve:
     name: str
     members: Sequence[Member]
     """As many as the largest fleet has; a smaller one has the first of them."""
+    backend: str = TORCH
     points: dict[int, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -146,7 +148,7 @@ class Curve:
             try:
                 if 2 * MARGIN * took >= end.left:
                     raise OutOfTimeError
-                self.points[size] = member_milliseconds(self.members[:size], data, device, end)
+                self.points[size] = member_milliseconds(self.members[:size], data, device, self.backend, end)
             except OutOfTimeError:
                 left = [f"K = {s}" for s in sizes if s not in self.points]
                 self.notes.append(f"- {self.name}: left out for want of time: {', '.join(left)}.")

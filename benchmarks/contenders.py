@@ -147,13 +147,18 @@ def torchs_defaults() -> Iterator[None]:
         cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = ours
 
 
-def alone_rate(recipe: Recipe, data: Dataset, device: torch.device, deadline: Deadline) -> float:
+def alone_rate(recipe: Recipe, data: Dataset, device: torch.device, backend: str, deadline: Deadline) -> float:
     """Images per second of one member in this process, with all of torch's threads."""
-    return _rates([Member(recipe, 0)], data, device, 1, deadline)[0]
+    return _rates([Member(recipe, 0)], data, device, backend, 1, deadline)[0]
 
 
 def fleet_rate(
-    fleets: Sequence[Sequence[Member]], data: Dataset, device: torch.device, calls: list[Call], deadline: Deadline
+    fleets: Sequence[Sequence[Member]],
+    data: Dataset,
+    device: torch.device,
+    backend: str,
+    calls: list[Call],
+    deadline: Deadline,
 ) -> float:
     """Images per second of all workers together, each with a fleet of its own, as `ablate run` has them.
 
@@ -166,7 +171,8 @@ def fleet_rate(
     free_memory(device)
     taken = _taken(device)
     began, first_step, memory = time.perf_counter(), 0.0, None
-    with _capture_or_fail(), closing(train_fleets(fleets, data.folder, str(device), len(fleets))) as events:
+    workers = train_fleets(fleets, data.folder, str(device), len(fleets), backend=backend)
+    with _capture_or_fail(), closing(workers) as events:
         for event in events:
             deadline.check()
             if isinstance(event, Failed | Stalled):
@@ -192,7 +198,9 @@ def in_turn(rates: Sequence[float]) -> float:
     return len(rates) / sum(1 / rate for rate in rates)
 
 
-def member_milliseconds(members: Sequence[Member], data: Dataset, device: torch.device, deadline: Deadline) -> float:
+def member_milliseconds(
+    members: Sequence[Member], data: Dataset, device: torch.device, backend: str, deadline: Deadline
+) -> float:
     """Milliseconds per member and step of a fleet in this process: the median over epochs after one to warm up.
 
     Sets the members' number of images and epochs itself.
@@ -209,21 +217,21 @@ def member_milliseconds(members: Sequence[Member], data: Dataset, device: torch.
     if device.type == "cpu":
         torch.set_num_threads(1)  # as a worker has it
     try:
-        rates = _rates(resized, data, device, timed, deadline)
+        rates = _rates(resized, data, device, backend, timed, deadline)
     finally:
         torch.set_num_threads(threads)
     return 1000 * images / steps / statistics.median(rates)
 
 
 def _rates(
-    members: Sequence[Member], data: Dataset, device: torch.device, epochs: int, deadline: Deadline
+    members: Sequence[Member], data: Dataset, device: torch.device, backend: str, epochs: int, deadline: Deadline
 ) -> list[float]:
     """Images per second of a fleet in this process, epoch by epoch, after one that warms up."""
     free_memory(device)
     rates = []
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=NOT_CAPTURED)
-        training = Training(members, data, device)
+        training = Training(members, data, device, backend=backend)
         for _ in range(epochs + 1):
             deadline.check()
             epoch = training.run_epoch()[0]

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -43,14 +44,18 @@ from benchmarks.contenders import (
 from benchmarks.deadline import Deadline
 from benchmarks.results import RESULTS, Facts, described, facts, machine, record
 from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import ProvenanceRecord
 from cifar_ablations.study.data.dataset import DataError, Dataset, load
-from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size, with_precision
+from cifar_ablations.study.execution import workers as workers_module
+from cifar_ablations.study.execution.backends import choose, with_precision
+from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size
 from cifar_ablations.study.execution.workers import default_workers
 from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.fleet import Member
 
 NOTEBOOK = "notebook's loop"
@@ -61,7 +66,7 @@ FLEET_IMAGES = {"cpu": 1_536, "cuda": 22_500}
 
 MINUTES = 9.0
 """On a GPU."""
-COMPARING, CURVES, KERNELS = 0.7, 0.85, 0.95
+COMPARING, CURVES, GPU_KERNELS = 0.7, 0.85, 0.95
 """Shares of the time after which no further repeat, fleet of the cost by fleet size, or row of kernels is begun."""
 
 
@@ -75,9 +80,14 @@ def comparison(profile: str, data: Dataset, device: torch.device, workers: int, 
     # bf16 where a run would use it: always on a GPU, on a CPU where a trial says that it is faster.
     auto = with_precision(recipe.set("budget.precision=auto"), device).budget.precision
     fleet = _fleet_size(fleets_recipe.set(f"budget.precision={auto}"), data, device, found.notes)
-    for precision in dict.fromkeys((auto, "fp32")):
+    kinds = [(precision, TORCH) for precision in dict.fromkeys((auto, "fp32"))]
+    if _kernels_can(recipe, device, found.notes):
+        kinds.insert(0, ("fp32", KERNELS))
+    for precision, backend in kinds:
+        engine = f"engine by {backend}" if device.type == "cpu" else "engine"
         cast = recipe.set(f"budget.precision={precision}")
-        found.contenders.append(Contender("engine, one run", precision, partial(alone_rate, cast, data, device)))
+        rate = partial(alone_rate, cast, data, device, backend)
+        found.contenders.append(Contender(f"{engine}, one run", precision, rate))
         cast = fleets_recipe.set(f"budget.precision={precision}")
         named: dict[str, list[list[Member]]] = {}
         plans = {"techniques": fleet}
@@ -85,12 +95,12 @@ def comparison(profile: str, data: Dataset, device: torch.device, workers: int, 
             plans["factorial"] = LARGEST_FLEET
         for plan, size in plans.items():
             fleets = fleets_of_plan(plan, profile, cast, workers, size)
-            named[f"engine, fleet of {len(fleets[0])} of plan {plan}"] = fleets
-            if precision == auto:
+            named[f"{engine}, fleet of {len(fleets[0])} of plan {plan}"] = fleets
+            if (precision, backend) == kinds[0]:
                 found.notes.append(f"From plan {plan}, {mix(fleets)}, packed as `ablate run` does it.")
-        named[f"engine, fleet of {fleet} seeds"] = fleets_of_seeds(cast, workers, fleet)
+        named[f"{engine}, fleet of {fleet} seeds"] = fleets_of_seeds(cast, workers, fleet)
         for name, fleets in named.items():
-            rate = partial(fleet_rate, fleets, data, device, found.calls)
+            rate = partial(fleet_rate, fleets, data, device, backend, found.calls)
             found.contenders.append(Contender(name, precision, rate))
     return found
 
@@ -119,7 +129,9 @@ def curves(profile: str, data: Dataset, device: torch.device, images: int | None
     recipe = timed_recipe(profile, data, images or TIMED_IMAGES[device.type])
     size, most = size_name(recipe), CURVE[device.type][-1]
     if device.type == "cpu":
-        return [Curve(f"{size}, fp32, seeds", [Member(recipe, seed) for seed in range(most)])]
+        seeds = [Member(recipe, seed) for seed in range(most)]
+        backends = [KERNELS, TORCH] if _kernels_can(recipe, device, []) else [TORCH]
+        return [Curve(f"{size}, fp32, seeds, by {backend}", seeds, backend) for backend in backends]
     bf16 = recipe.set("budget.precision=bf16")
     arms = fleets_of_plan("factorial", profile, bf16, 1, LARGEST_FLEET)[0]
     return [
@@ -127,6 +139,18 @@ def curves(profile: str, data: Dataset, device: torch.device, images: int | None
         Curve(f"{size}, bf16, seeds", [Member(bf16, seed) for seed in range(most)]),
         Curve(f"{size}, fp32, seeds", [Member(recipe, seed) for seed in range(most)]),
     ]
+
+
+def _kernels_can(recipe: Recipe, device: torch.device, notes: list[str]) -> bool:
+    """Whether the kernels can be measured here; where they should be and cannot, a note says why."""
+    if device.type != "cpu":
+        return False
+    try:
+        choose([recipe], device, 10, KERNELS)
+    except AblateError as error:
+        notes.append(f"{error}.")
+        return False
+    return True
 
 
 def _fleet_size(recipe: Recipe, data: Dataset, device: torch.device, notes: list[str]) -> int:
@@ -161,7 +185,9 @@ def tracking_share(data: Dataset, workers: int) -> dict[str, float]:
         store.experiment(plan.name, data)  # the tables of a fresh store are not made again in every run
         children = _children_seconds()
         own, wall = time.process_time(), time.perf_counter()
-        run(invocation, store, ProvenanceRecord(), lambda progress: None)
+        # As children of this process, whose processor time the system counts; forked ones are another's.
+        with mock.patch.multiple(workers_module, start_method=lambda device: "spawn", prepare=lambda device: None):
+            run(invocation, store, ProvenanceRecord(), lambda progress: None)
         own, wall = time.process_time() - own, time.perf_counter() - wall
         children = _children_seconds() - children
     return {"coordinator": own, "workers": children, "wall": wall, "share": own / (own + children)}
@@ -261,7 +287,7 @@ def main() -> None:
     end = Deadline.after(minutes)
     compare_until = Deadline.after(minutes and COMPARING * minutes)
     curves_until = Deadline.after(minutes and CURVES * minutes)
-    kernels_until = Deadline.after(minutes and KERNELS * minutes)
+    kernels_until = Deadline.after(minutes and GPU_KERNELS * minutes)
     workers = arguments.workers or default_workers(device)
     home = Home()
     raw = arguments.raw or home.folder / "benchmarks" / "throughput.json"

@@ -123,4 +123,7 @@ def of_invocation(
 def _sources(runs: pd.DataFrame, known: Sequence[Invocation]) -> dict[str, Counter[str]]:
     made_by = {invocation.run_id: invocation.provenance for invocation in known}
     parents = [made_by.get(parent, ProvenanceRecord()) for parent in runs["parent_run_id"]]
-    return {key: Counter(getattr(parent, key) or "unknown" for parent in parents) for key in SOURCES}
+    by_run = {"backend": Counter(runs["backend"])}
+    return {
+        key: by_run.get(key) or Counter(getattr(parent, key, "") or "unknown" for parent in parents) for key in SOURCES
+    }

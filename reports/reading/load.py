@@ -47,6 +47,7 @@ RUN_COLUMNS = [
     "artifacts",
     "ended",
     "converged",
+    "backend",
 ]
 METRIC_COLUMNS = [*schema.ENDINGS, *schema.STATES, *schema.CURVES]
 """Of a curve the last epoch's value."""
@@ -249,6 +250,7 @@ def matching_runs(
             "artifacts": run.info.artifact_uri,
             "ended": run.info.end_time,
             "converged": about.outcome in schema.CONVERGED,
+            "backend": run.data.tags.get(f"{schema.ENVIRONMENT}backend", "torch"),  # runs of 0.1.0 do not say
         }
         rows += [
             {"arm": name, "seed": about.seed - offset, **place, **ending}

@@ -236,7 +236,7 @@ def of_odd_runs(odd: pd.DataFrame) -> str:
     return f"Far below the others, and it widens intervals: {phrases.listing(parts)}." if parts else ""
 
 
-SOURCES = {"commit": "commits", "device": "devices", "torch": "versions of torch"}
+SOURCES = {"commit": "commits", "device": "devices", "torch": "versions of torch", "backend": "backends"}
 
 
 def of_sources(sources: Mapping[str, Counter[str]]) -> list[str]:

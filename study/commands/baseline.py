@@ -13,7 +13,7 @@ from cifar_ablations.ablations.adopted import Adopted, find, read
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.study.execution.sizing import with_precision
+from cifar_ablations.study.execution.backends import with_precision
 from cifar_ablations.study.store.home import Home
 
 

@@ -20,7 +20,7 @@ from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.engine import split
 from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.randomness import StepDraws
-from cifar_ablations.study.training.step import batch, order, scales, take
+from cifar_ablations.study.training.step import Preparation, order, scales, take
 
 VISITS = 8
 """Epochs shown of a training, at most."""
@@ -108,7 +108,7 @@ def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor | None
     mean, std = scales([member], data, CPU)[member]
     targets = torch.eye(len(data.classes))[data.train_labels[together]]
     drawn = partial(_drawn, member.seed_of(AUGMENTATION), epoch * budget.steps_per_epoch + within)
-    images, _ = batch(take(data.train_images, together), targets, member.recipe, (mean, std), drawn)
+    images, _ = Preparation.of(member.recipe, (mean, std)).batch(take(data.train_images, together), targets, drawn)
     return (images[position] * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 

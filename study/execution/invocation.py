@@ -16,6 +16,7 @@ from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.workers import PATIENCE, Patience, WorkerPool
 from cifar_ablations.study.training import checkpoint, model
+from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import split
 from cifar_ablations.study.training.fleet import Member
 
@@ -28,6 +29,8 @@ class Surroundings:
     data: Dataset
     device: torch.device
     workers: int
+    backend: str = TORCH
+    """What computes its trainings, one of `training.backend`'s."""
     overrides: tuple[str, ...] = ()
     """Changes of the notebook's recipe."""
     command: str = ""
@@ -44,11 +47,11 @@ class Surroundings:
     def pool(self) -> WorkerPool:
         """The worker processes that train for it."""
         assert self.data.folder is not None, "workers open the data set from its folder"
-        return WorkerPool(self.data.folder, str(self.device), self.workers, self.patience)
+        return WorkerPool(self.data.folder, str(self.device), self.workers, self.patience, self.backend)
 
     def epochs_behind(self, folder: Path, members: Iterable[Member]) -> dict[Member, int]:
         """The members with a checkpoint in the folder that they can go on from, and after how many epochs it is."""
-        saved = checkpoint.find(folder, self.data.digest, self.device)
+        saved = checkpoint.find(folder, self.data.digest, self.device, self.backend)
         return {m: saved[checkpoint.identity(m)].epoch for m in members if checkpoint.identity(m) in saved}
 
     def check_recipe(self, recipe: Recipe) -> None:

@@ -1,25 +1,19 @@
-"""Fleet sizes, arithmetic and durations, from timed trials on the machine at hand."""
+"""Fleet sizes and durations, from timed trials on the machine at hand."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import torch
-from torch.nn import functional as F
 
 from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.workers import threads_each
-from cifar_ablations.study.training import model
 from cifar_ablations.study.training.engine import Training, same_shape
 from cifar_ablations.study.training.fleet import Member
-from cifar_ablations.study.training.step import autocast
 
 CPU_FLEET = 7
 """Members in lockstep on a CPU: more would gain nothing, and lose more when the power goes."""
@@ -27,10 +21,6 @@ CPU_FLEET = 7
 LARGEST_FLEET = 64
 WORTH_IT = 0.05
 """A fleet twice as large must be faster per member by this share."""
-
-PROBE_IMAGES = 16
-BF16_GAIN = 1.3
-"""How much faster bf16 must be on a CPU to be chosen: well above the noise, so that the choice does not flip."""
 
 
 def fleet_size(recipe: Recipe, data: Dataset, device: torch.device) -> int:
@@ -95,7 +85,8 @@ def estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> fl
     threads = torch.get_num_threads()
     torch.set_num_threads(threads_each(invocation.workers) or threads)
     try:
-        seconds = Training(fleet, invocation.data, invocation.device).time_steps(5)
+        training = Training(fleet, invocation.data, invocation.device, backend=invocation.backend)
+        seconds = training.time_steps(5)
     finally:
         torch.set_num_threads(threads)
     per_image = seconds / (len(fleet) * fleet[0].recipe.sized.budget.batch_size)
@@ -107,27 +98,3 @@ def _images(member: Member) -> float:
     budget = member.recipe.sized.budget
     looked_at = budget.epochs * budget.validation_images + budget.test_images + min(budget.train_images, 10_000)
     return budget.epochs * budget.train_images + looked_at / 3
-
-
-def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with its arithmetic decided: `auto` is bf16 on a GPU, and on a CPU where a timed trial favours it."""
-    if recipe.budget.precision != "auto":
-        return recipe
-    chosen = "bf16" if device.type == "cuda" or bf16_gain(recipe) >= BF16_GAIN else "fp32"
-    return replace(recipe, budget=replace(recipe.budget, precision=chosen))
-
-
-def bf16_gain(recipe: Recipe) -> float:
-    """How many times faster a forward and backward pass of the recipe's network is in bf16 on this CPU."""
-    network = model.network_of(recipe, 10).to(memory_format=torch.channels_last)
-    images = torch.randn(PROBE_IMAGES, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    targets = torch.zeros(PROBE_IMAGES, dtype=torch.int64)
-    seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
-    for _ in range(4):  # in turn, so that a machine that slows down does so for both; the first one warms up
-        for precision, taken in seconds.items():
-            began = time.perf_counter()
-            with autocast(precision, torch.device("cpu")):
-                logits = network(images)
-            torch.autograd.grad(F.cross_entropy(logits.float(), targets), list(network.parameters()), allow_unused=True)
-            taken.append(time.perf_counter() - began)
-    return statistics.median(seconds["fp32"][1:]) / statistics.median(seconds["bf16"][1:])

@@ -37,13 +37,14 @@ def provenance(device: torch.device, workers: int) -> ProvenanceRecord:
     )
 
 
-def environment(device: torch.device, threads: int) -> EnvironmentRecord:
+def environment(device: torch.device, threads: int, backend: str) -> EnvironmentRecord:
     """What is written on a training's run; threads: of the process that trains it."""
     return EnvironmentRecord(
         engine=ENGINE,
         instructions=_instructions(device),
         threads=threads,
         torch=torch.__version__,
+        backend=backend,
     )
 
 

@@ -21,6 +21,7 @@ import torch
 
 from cifar_ablations.ablations import record
 from cifar_ablations.ablations.files import PARTIAL, opened_atomically
+from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.fleet import Member
 
 META = "meta"
@@ -61,6 +62,7 @@ class FleetRecord:
     torch: str
     device: str
     members: tuple[MemberRecord, ...]
+    backend: str = TORCH
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def path_of(folder: Path, members: Iterable[Member], data_digest: str) -> Path:
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}{SUFFIX}"
 
 
-def place(device: torch.device) -> dict[str, str]:
-    """The build of torch and the kind of device, both of which must be the same for a run to go on bitwise."""
-    return {"torch": torch.__version__, "device": device.type}
+def place(device: torch.device, backend: str = TORCH) -> dict[str, str]:
+    """The build of torch, the kind of device and the backend, which must be the same for a run to go on bitwise."""
+    return {"torch": torch.__version__, "device": device.type, "backend": backend}
 
 
 def save(path: Path, header: FleetRecord, arrays: Mapping[str, np.ndarray]) -> None:
@@ -105,20 +107,14 @@ def save(path: Path, header: FleetRecord, arrays: Mapping[str, np.ndarray]) -> N
         np.savez(file, **named)
 
 
-def find(folder: Path, data_digest: str, device: torch.device) -> dict[Identity, Saved]:
-    """Every member that can go on here, at its latest epoch. Files of other data, torch or device are passed over."""
+def find(folder: Path, data_digest: str, device: torch.device, backend: str = TORCH) -> dict[Identity, Saved]:
+    """Every member that can go on here, at its latest epoch. Files of another place or other data are passed over."""
     found: dict[Identity, Saved] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         header = _header(path)
-        if (
-            header is None
-            or header.data != data_digest
-            or place(device)
-            != {
-                "torch": header.torch,
-                "device": header.device,
-            }
-        ):
+        if header is None or header.data != data_digest:
+            continue
+        if place(device, backend) != {"torch": header.torch, "device": header.device, "backend": header.backend}:
             continue
         for row, about in enumerate(header.members):
             if about.identity not in found or found[about.identity].epoch < header.epoch:

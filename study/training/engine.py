@@ -17,6 +17,7 @@ import torch
 from cifar_ablations.ablations import schema
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import checkpoint
+from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.events import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.lockstep import Training, same_shape, split
@@ -41,6 +42,7 @@ def train(
     until_epoch: int | None = None,
     evaluate_test: bool = True,
     tick: Callable[[], None] = lambda: None,
+    backend: str = TORCH,
 ) -> None:
     """Train all members, in lockstep; `report` gets each one's epochs as they end, and its outcome last.
 
@@ -54,6 +56,7 @@ def train(
 
     A fleet that does not fit into the GPU's memory is halved until it does, and its halves trained in turn.
     `tick` is called after every step and every batch that is evaluated, as a sign of life; it must cost nothing.
+    `backend` is one of `training.backend`'s; what one has saved another does not take up.
     """
     reported: dict[Member, int] = dict.fromkeys(members, 0)
     """The last epoch of members that have no outcome yet."""
@@ -70,7 +73,9 @@ def train(
     waiting = [list(members)]
     while waiting:
         fleet = [m for m in waiting.pop(0) if m in reported]
-        work = partial(_train_together, fleet, data, device, report_once, checkpoints, until_epoch, evaluate_test, tick)
+        work = partial(
+            _train_together, fleet, data, device, report_once, checkpoints, until_epoch, evaluate_test, tick, backend
+        )
         if fleet and not _fits(work):
             if len(fleet) == 1:
                 raise MemoryError(
@@ -100,12 +105,13 @@ def _train_together(
     until_epoch: int | None,
     evaluate_test: bool,
     tick: Callable[[], None],
+    backend: str,
 ) -> None:
-    training = Training(members, data, device, evaluate_test, tick)
+    training = Training(members, data, device, evaluate_test, tick, backend)
     path = None
     if checkpoints is not None:
         path = checkpoint.path_of(checkpoints.folder, members, data.digest)
-        for past in training.go_on(checkpoint.find(checkpoints.folder, data.digest, device)):
+        for past in training.go_on(checkpoint.find(checkpoints.folder, data.digest, device, backend)):
             report(past)
     saved_at = time.perf_counter()
     last = training.budget.epochs if until_epoch is None else min(until_epoch, training.budget.epochs)

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from cifar_ablations.ablations.purposes import SPLIT
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import diagnostics
+from cifar_ablations.study.training.backend import Backend, autocast
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.randomness import permutation
-from cifar_ablations.study.training.step import autocast, normalize, take
+from cifar_ablations.study.training.step import normalize, take
 
 BATCH = {"cpu": 250, "cuda": 2_000}
 
@@ -41,6 +42,7 @@ class Score:
 @torch.no_grad()
 def predict(
     fleet: Fleet,
+    backend: Backend,
     rows: Sequence[int],
     images: Tensor,
     chosen: Mapping[int, Tensor],
@@ -64,8 +66,7 @@ def predict(
                 some = take(images, chosen[member.seed_of(SPLIT)][start : start + size].to(images.device))
                 batches[key] = normalize(some, *scales[member])
         for index, (row, member) in enumerate(zip(rows, members, strict=True)):
-            with autocast(member.recipe.sized.budget.precision, images.device):
-                found[index].append(fleet.networks[row](batches[_inputs_of(member, scales)]).float())
+            found[index].append(backend.logits(row, batches[_inputs_of(member, scales)]))
             tick()
     return [torch.cat(logits) for logits in found]
 
@@ -87,6 +88,7 @@ class Evaluator:
     """
 
     fleet: Fleet
+    backend: Backend
     data: Dataset
     splits: Mapping[int, tuple[Tensor, Tensor]]
     scales: Scales
@@ -102,7 +104,7 @@ class Evaluator:
         return self._on_training_set(rows, {seed: train[:KNOWN_IMAGES] for seed, (train, _) in self.splits.items()})
 
     def _on_training_set(self, rows: Sequence[int], chosen: Mapping[int, Tensor]) -> list[Score]:
-        logits = predict(self.fleet, rows, self.data.train_images, chosen, self.scales, self.tick)
+        logits = predict(self.fleet, self.backend, rows, self.data.train_images, chosen, self.scales, self.tick)
         labels = self.data.train_labels
         return scores(
             logits, [labels[chosen[self.fleet.members[row].seed_of(SPLIT)].to(labels.device)] for row in rows]
@@ -114,7 +116,8 @@ class Evaluator:
         drawn = permutation(len(labels), "test images")[: budget.test_images]
         test = drawn.sort().values.to(labels.device)
         chosen = dict.fromkeys(self.splits, test)
-        return predict(self.fleet, rows, self.data.test_images, chosen, self.scales, self.tick), labels[test]
+        images = self.data.test_images
+        return predict(self.fleet, self.backend, rows, images, chosen, self.scales, self.tick), labels[test]
 
     def probe(self, row: int) -> dict[str, np.ndarray]:
         """`diagnostics.probe` of a member's network on the first of its training images."""

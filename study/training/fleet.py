@@ -87,6 +87,10 @@ class Fleet:
         start, size = self._places[name]
         return matrix[:, start : start + size]
 
+    def start_of(self, name: str) -> int:
+        """The first of a parameter's columns."""
+        return self._places[name][0]
+
     def _buffer_view(self, row: int, name: str, buffer: Tensor) -> Tensor:
         start, size = self._buffer_places[buffer.dtype][name]
         return self.buffers[buffer.dtype][row, start : start + size].view(buffer.shape)

@@ -23,6 +23,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import checkpoint, diagnostics, outcomes
+from cifar_ablations.study.training.backend import TORCH, backend_of
 from cifar_ablations.study.training.checkpoint import FleetRecord, MemberRecord
 from cifar_ablations.study.training.evaluation import Evaluator
 from cifar_ablations.study.training.events import Epoch, Outcome
@@ -40,7 +41,7 @@ def same_shape(recipe: Recipe) -> Sized:
 class Training:
     """A fleet in training: its images, its matrices, and the epochs and seconds it has behind it.
 
-    Members share network and budget, at a precision that is decided. tick: as in `train`.
+    Members share network and budget, at a precision that is decided. tick and backend: as in `train`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Training:
         device: torch.device,
         evaluate_test: bool = True,
         tick: Callable[[], None] = lambda: None,
+        backend: str = TORCH,
     ):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
         assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
@@ -64,10 +66,16 @@ class Training:
         rules = [m.recipe.update_rule() for m in members]
         rates = torch.stack([learning_rates(m.recipe) for m in members], dim=1)
         self.optimizer = FleetOptimizer(self.fleet.weights, rules, rates)
-        self._stepper = Stepper(self.fleet, self.optimizer, self.data, device)
+        self._backend_name = backend
+        self._stepper = self._new_stepper()
         self._splits = {m.seed_of(SPLIT): split(len(data.train_labels), m) for m in members}
-        self.evaluator = Evaluator(self.fleet, self.data, self._splits, self._stepper.scales, tick)
+        stepper = self._stepper
+        self.evaluator = Evaluator(self.fleet, stepper.backend, self.data, self._splits, stepper.scales, tick)
         self._progress = {m: outcomes.Progress(self.evaluator.probe(row)) for row, m in enumerate(members)}
+
+    def _new_stepper(self) -> Stepper:
+        backend = backend_of(self._backend_name, self.fleet, self.device)
+        return Stepper(self.fleet, backend, self.optimizer, self.data, self.device)
 
     def run_epoch(self) -> list[Epoch | Outcome]:
         """Train one epoch and validate: an Epoch per member, and an Outcome for those that diverged in it."""
@@ -140,7 +148,8 @@ class Training:
         self.fleet.keep(staying)
         if staying:
             self.optimizer.keep(staying)
-            self._stepper = Stepper(self.fleet, self.optimizer, self.data, self.device)
+            self._stepper = self._new_stepper()
+            self.evaluator.backend = self._stepper.backend
 
     def outcomes(self, rows: Iterable[int], outcome: str) -> list[Outcome]:
         """The outcomes of members, by row, on the test images if they are tested: the one time that those are read."""
@@ -168,7 +177,7 @@ class Training:
                 arrays[f"own.{row}.best.{name}"] = values.cpu().numpy()
             identity = checkpoint.identity(member)
             records.append(MemberRecord(identity, self.seconds, progress.history, progress.layers))
-        place = checkpoint.place(self.device)
+        place = checkpoint.place(self.device, self._backend_name)
         header = FleetRecord(epoch=self.epoch, data=self.data.digest, members=tuple(records), **place)
         checkpoint.save(path, header, arrays)
 

@@ -17,6 +17,8 @@ class FleetOptimizer:
 
     rules: one per row; rows with adaptive rules must come first, so that the others skip the second moment.
     rates: float64 [steps, K], the learning rate of every row at every step.
+    step_sizes, root_corrections, shrinkage: [steps, K, 1], the factors of every step (`UpdateRule`'s -rate / c1,
+    sqrt(c2) and 1 - rate * decoupled_decay).
     Agrees with torch.optim's SGD (momentum and Nesterov included), RMSprop, Adam and AdamW to rounding. Everything
     that changes from step to step is laid out in tables beforehand, so that a step reads nothing from the host.
     """
@@ -55,11 +57,11 @@ class FleetOptimizer:
         corrected = torch.tensor([r.adaptive and r.correct_bias for r in rules])
         first_correction = torch.where(corrected, 1 - decays[:, 0] ** steps, 1.0)
         second_correction = torch.where(corrected, 1 - decays[:, 1] ** steps, 1.0)
-        self._step_sizes = (-self.rates / first_correction).to(like)[:, :, None]
-        self._root_corrections = second_correction.sqrt().to(like)[:, :, None]
+        self.step_sizes = (-self.rates / first_correction).to(like)[:, :, None]
+        self.root_corrections = second_correction.sqrt().to(like)[:, :, None]
         self._any_decoupled = any(r.decoupled_decay for r in rules)
         decoupled = torch.tensor([r.decoupled_decay for r in rules], dtype=torch.float64)
-        self._shrinkage = (1 - self.rates * decoupled).to(like)[:, :, None]
+        self.shrinkage = (1 - self.rates * decoupled).to(like)[:, :, None]
 
     def step(self, number: Tensor, weights: Tensor, gradients: Tensor) -> None:
         """Step `number` (int64 [1], from 0) for weights [K, P], in place, given gradients [K, P].
@@ -72,17 +74,17 @@ class FleetOptimizer:
         if self._any_coupled:
             gradients = torch.addcmul(gradients, weights, self._coupled_decay)
         if self._any_decoupled:
-            weights.mul_(self._shrinkage.index_select(0, number)[0])
+            weights.mul_(self.shrinkage.index_select(0, number)[0])
         self.first.mul_(self._first_decay).addcmul_(gradients, self._first_gain)
         direction = self.first
         if self._any_nesterov:
             direction = (gradients * self._share_of_gradient).addcmul_(self.first, self._share_of_first)
-        sizes = self._step_sizes.index_select(0, number)[0]
+        sizes = self.step_sizes.index_select(0, number)[0]
         a = self._adaptive
         if a:
             second = self.second[:a]
             second.mul_(self._second_decay[:a]).add_(gradients[:a].square().mul_(self._second_gain[:a]))
-            roots = self._root_corrections.index_select(0, number)[0]
+            roots = self.root_corrections.index_select(0, number)[0]
             scale = second.sqrt().div_(roots[:a]).add_(self._epsilon[:a])
             weights[:a].addcmul_(direction[:a] / scale, sizes[:a])
         if a < len(self.rules):

@@ -16,6 +16,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+STREAM = 0x632BE5AB
+"""From one call's stream of a step to the next one's."""
+
 
 def key(*name: int | str) -> int:
     """63 bits (of SHA-256) that stand for a name such as (seed, "order", epoch)."""
@@ -64,7 +67,7 @@ class StepDraws:
         self._calls += 1
         counter = torch.arange(math.prod(shape), dtype=torch.int32, device=self._halves.device)
         mixed = _mix(counter.mul_(_signed(0x9E3779B9)).add_(low))
-        mixed = _mix(mixed.bitwise_xor_(high + _signed(self._calls * 0x632BE5AB)))
+        mixed = _mix(mixed.bitwise_xor_(high + _signed(self._calls * STREAM)))
         return (mixed.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF)).to(torch.float32).mul_(2.0**-24).view(*shape)
 
     def integers(self, bound: int, shape: Sequence[int]) -> Tensor:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cifar_ablations.ablations.purposes import AUGMENTATION, MASKS, ORDER, SPLIT
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.backend import Backend
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.model import DropoutSite
 from cifar_ablations.study.training.optimizer import FleetOptimizer
@@ -44,19 +45,30 @@ class Stepper:
     gradient's norm.
     """
 
-    def __init__(self, fleet: Fleet, optimizer: FleetOptimizer, data: Dataset, device: torch.device):
-        self.fleet, self.optimizer, self.data, self.device = fleet, optimizer, data, device
+    def __init__(self, fleet: Fleet, backend: Backend, optimizer: FleetOptimizer, data: Dataset, device: torch.device):
+        self.fleet, self.backend, self.optimizer, self.data, self.device = fleet, backend, optimizer, data, device
         members = fleet.members
         self.budget = members[0].recipe.sized.budget
         self._visits = {_order_of(m): m for m in members}
+        self._slots = _slots(fleet)
         self.losses = torch.zeros(len(members), dtype=torch.float64, device=device)
         self.norms = torch.zeros(len(members), dtype=torch.float64, device=device)
         self.scales = scales(members, data, device)
+        # Names are resolved here, once: a step looks up numbers.
+        slots, visits = {name: slot for slot, name in enumerate(self._slots)}, list(self._visits)
+        shared = {_batch_of(m): m for m in members}
+        self._batches = [_Batches.of(m, visits.index(_order_of(m)), self.scales[m], slots) for m in shared.values()]
+        self._batch_of = [list(shared).index(_batch_of(m)) for m in members]
+        self._masked = [
+            _Masked.of(member, name, site, slots)
+            for member, network in zip(members, fleet.networks, strict=True)
+            for name, site in _sites(network)
+            if _overriding(member.recipe, "mask")
+        ]
         self._one_hot = torch.eye(len(data.classes), device=device)
         self._labels = data.train_labels.cpu()
         steps, size = self.budget.steps_per_epoch, self.budget.batch_size
         self._orders = torch.zeros(len(self._visits), self.budget.train_images, dtype=torch.int64, device=device)
-        self._slots = _slots(fleet)
         self._keys = torch.zeros(steps, len(self._slots), 2, dtype=torch.int32, device=device)
         self._number = torch.zeros(1, dtype=torch.int64, device=device)  # of the step in the training
         self._within = torch.zeros(1, dtype=torch.int64, device=device)  # of the step in the epoch
@@ -93,45 +105,33 @@ class Stepper:
 
     def _step(self, size: int) -> None:
         self._set_gradients(size)
-        self.norms += torch.linalg.vector_norm(self.fleet.gradients, dim=1)
-        self.optimizer.step(self._number, self.fleet.weights, self.fleet.gradients)
+        self.norms += self.backend.step(self.optimizer, self._number)
         self._number += 1
         self._within += 1
 
     def _set_gradients(self, size: int) -> None:
         """Every member's gradients on its batch of `size` images, and their losses added up."""
         keys = self._keys.index_select(0, self._within)[0]
-        draws = {name: keys[slot] for slot, name in enumerate(self._slots)}
         positions = self._within * self.budget.batch_size + self._ramp[:size]
-        chosen = {visit: self._orders[row].index_select(0, positions) for row, visit in enumerate(self._visits)}
-        batches: dict[Shared, tuple[Tensor, Tensor]] = {}
-        for member, network in zip(self.fleet.members, self.fleet.networks, strict=True):
-            shared = _batch_of(member)
-            if shared not in batches:
-                batches[shared] = self._batch(chosen[_order_of(member)], member, draws)
-            _set_masks(member, network, size, draws)
+        chosen = [order.index_select(0, positions) for order in self._orders]
+        batches = [self._batch(chosen[one.visit], one, keys) for one in self._batches]
+        for masked in self._masked:
+            masked.set(size, lambda slot: self.backend.draws(keys[slot]))
         losses = []
-        for index, (member, network) in enumerate(zip(self.fleet.members, self.fleet.networks, strict=True)):
-            images, targets = batches[_batch_of(member)]
-            with self._branch(index):
-                with autocast(self.budget.precision, self.device):
-                    logits = network(images)
-                loss = F.cross_entropy(logits.float(), targets)
-                parameters = list(network.parameters())
-                gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-                for row, gradient in zip(self.fleet.gradient_views[index], gradients, strict=True):
-                    row.copy_(gradient)
-                losses.append(loss.detach())
+        for row, shared in enumerate(self._batch_of):
+            with self._branch(row):
+                losses.append(self.backend.gradients(row, *batches[shared]))
         self._join()
         self.losses += torch.stack(losses).double() * size
 
-    def _batch(self, chosen: Tensor, member: Member, draws: Mapping[Slot, Tensor]) -> tuple[Tensor, Tensor]:
-        def drawn(technique: Technique) -> StepDraws:
-            return StepDraws(draws[member.seed_of(AUGMENTATION), technique.name])
-
+    def _batch(self, chosen: Tensor, of: _Batches, keys: Tensor) -> tuple[Tensor, Tensor]:
         images = take(self.data.train_images, chosen)
         targets = self._one_hot[self.data.train_labels[chosen]]
-        return batch(images, targets, member.recipe, self.scales[member], drawn)
+
+        def drawn(technique: Technique) -> StepDraws:
+            return self.backend.draws(keys[of.slots[technique.name]])
+
+        return of.preparation.batch(images, targets, drawn)
 
     @contextmanager
     def _branch(self, index: int) -> Iterator[None]:
@@ -192,14 +192,6 @@ def tune(device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The arithmetic of forward passes: convolutions and matrix products in bf16, or nothing special for fp32."""
-    if precision == "bf16":
-        # A cache of cast weights would outlive the step that a graph captures.
-        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-    return nullcontext()
-
-
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 images [B, 3, H, W] as float32, in units of the data set's spread: torchvision's ToTensor and Normalize.
 
@@ -208,24 +200,68 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return images.float().div_(255).sub_(mean).div_(std)
 
 
-def batch(
-    images: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
-    scale: tuple[Tensor, Tensor],
-    drawn: Callable[[Technique], StepDraws],
-) -> tuple[Tensor, Tensor]:
-    """The input and targets of one step: normalised images [B, 3, H, W] and class probabilities [B, classes].
+@dataclass(frozen=True)
+class Preparation:
+    """What becomes of a batch's images before the network sees them: the techniques that act, and a scale."""
 
-    images: uint8 [B, 3, H, W], as they are in the data set; targets: one-hot [B, classes]; scale: as `scales` has it;
-    drawn: the draws of a technique at this step.
-    """
-    for technique in _overriding(recipe, "augment"):
-        images = technique.augment(images, drawn(technique))
-    images = normalize(images, *scale)
-    for technique in _overriding(recipe, "mix"):
-        images, targets = technique.mix(images, targets, drawn(technique))
-    return images, targets
+    augmenting: tuple[Technique, ...]
+    mixing: tuple[Technique, ...]
+    scale: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, recipe: Recipe, scale: tuple[Tensor, Tensor]) -> Preparation:
+        """A recipe's; scale: as `scales` has it."""
+        return cls(_overriding(recipe, "augment"), _overriding(recipe, "mix"), scale)
+
+    def batch(self, images: Tensor, targets: Tensor, drawn: Callable[[Technique], StepDraws]) -> tuple[Tensor, Tensor]:
+        """The input and targets of one step: normalised images [B, 3, H, W] and class probabilities [B, classes].
+
+        images: uint8 [B, 3, H, W], as they are in the data set; targets: one-hot [B, classes]; drawn: the draws of a
+        technique at this step.
+        """
+        for technique in self.augmenting:
+            images = technique.augment(images, drawn(technique))
+        images = normalize(images, *self.scale)
+        for technique in self.mixing:
+            images, targets = technique.mix(images, targets, drawn(technique))
+        return images, targets
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The batches that some members share: the row of their order of visits, and the slots of their draws."""
+
+    preparation: Preparation
+    visit: int
+    slots: Mapping[str, int]
+    """By technique."""
+
+    @classmethod
+    def of(cls, member: Member, visit: int, scale: tuple[Tensor, Tensor], slots: Mapping[Slot, int]) -> _Batches:
+        preparation, seed = Preparation.of(member.recipe, scale), member.seed_of(AUGMENTATION)
+        drawing = (*preparation.augmenting, *preparation.mixing)
+        return cls(preparation, visit, {t.name: slots[seed, t.name] for t in drawing})
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """A place in a member's network where techniques mask activations, and the slots of their draws."""
+
+    site: DropoutSite
+    techniques: tuple[tuple[Technique, int], ...]
+
+    @classmethod
+    def of(cls, member: Member, name: str, site: DropoutSite, slots: Mapping[Slot, int]) -> _Masked:
+        masking = _overriding(member.recipe, "mask")
+        return cls(site, tuple((t, slots[_mask_slot(member, t, name)]) for t in masking))
+
+    def set(self, size: int, drawn: Callable[[int], StepDraws]) -> None:
+        """Give the site its masks for a batch of so many images; drawn: the draws of a slot."""
+        self.site.mask = None
+        for technique, slot in self.techniques:
+            mask = technique.mask((size, *self.site.shape), drawn(slot))
+            if mask is not None:
+                self.site.mask = mask if self.site.mask is None else self.site.mask * mask
 
 
 def order(member: Member, images: Tensor, labels: Tensor, epoch: int) -> Tensor:
@@ -299,16 +335,6 @@ def _slots(fleet: Fleet) -> list[Slot]:
 
 def _mask_slot(member: Member, technique: Technique, site: str) -> Slot:
     return member.seed_of(MASKS), member.digest, technique.name, site
-
-
-def _set_masks(member: Member, network: torch.nn.Module, size: int, draws: Mapping[Slot, Tensor]) -> None:
-    masking = _overriding(member.recipe, "mask")
-    for name, site in _sites(network) if masking else ():
-        site.mask = None
-        for technique in masking:
-            mask = technique.mask((size, *site.shape), StepDraws(draws[_mask_slot(member, technique, name)]))
-            if mask is not None:
-                site.mask = mask if site.mask is None else site.mask * mask
 
 
 def _on(device: torch.device) -> bool:

@@ -23,7 +23,9 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.execution.sizing import pack
+from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.kernels import build
 from tests.benchmarks.bare import environment_with
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,15 @@ def pictures(tmp_path: Path) -> Path:
                 pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
     return tmp_path / "pictures"
+
+
+def with_kernels() -> bool:
+    """Whether there is a compiler."""
+    try:
+        build.library()
+    except build.UnavailableError:
+        return False
+    return True
 
 
 def test_it_runs_to_the_end_where_only_torch_is_installed(pictures: Path, tmp_path: Path) -> None:
@@ -64,10 +75,13 @@ def test_it_runs_to_the_end_where_only_torch_is_installed(pictures: Path, tmp_pa
     named = [(row["contender"], row["precision"], row["n"]) for row in raw["throughput"]["rows"]]
     assert named[0] == ("notebook's loop", "fp32", 1)
     fleets = ("one run", "fleet of 7 seeds", "fleet of 7 of plan techniques")
-    assert {(f"engine, {fleet}", "fp32", 1) for fleet in fleets} <= set(named)
+    backends = [KERNELS, TORCH] if with_kernels() else [TORCH]
+    engines = {(f"engine by {backend}, {fleet}", "fp32", 1) for fleet in fleets for backend in backends}
+    assert engines <= set(named)
     assert all(row["median"] > 0 and row["ratio"] > 0 for row in raw["throughput"]["rows"])
-    (points,) = raw["cost by fleet size"]["curves"].values()
-    assert list(points) == ["1", "2"]
+    curves = raw["cost by fleet size"]["curves"]
+    assert [name.rpartition(" ")[2] for name in curves] == backends
+    assert all(list(points) == ["1", "2"] for points in curves.values())
     assert "failed" not in done.stdout
     assert "Error" not in "".join(sections)
 
@@ -199,7 +213,7 @@ def test_an_error_is_a_sentence_and_the_others_go_on(monkeypatch: pytest.MonkeyP
 def test_a_curve_stops_at_what_does_not_fit(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
     watch = Watch(monkeypatch)
 
-    def milliseconds(members, data, device, deadline) -> float:
+    def milliseconds(members, data, device, backend, deadline) -> float:
         watch.now += len(members)
         if len(members) == 8:
             raise torch.OutOfMemoryError("no memory")
@@ -323,13 +337,13 @@ def test_a_fleet_that_ends_in_an_error_says_why(recipe: Recipe, tiny_data) -> No
     broken = recipe.set("budget.train_images=500")  # of 200
     calls: list[Call] = []
     with pytest.raises(RuntimeError, match="together exceed the 200 training images"):
-        contenders.fleet_rate([[Member(broken, 0)]], tiny_data, CPU, calls, Deadline())
+        contenders.fleet_rate([[Member(broken, 0)]], tiny_data, CPU, TORCH, calls, Deadline())
     assert calls == []
 
 
 def test_time_that_is_up_ends_a_fleet(recipe: Recipe, tiny_data) -> None:
     with pytest.raises(OutOfTimeError):
-        contenders.fleet_rate([[Member(recipe, 0)]], tiny_data, CPU, [], Deadline.after(-1))
+        contenders.fleet_rate([[Member(recipe, 0)]], tiny_data, CPU, TORCH, [], Deadline.after(-1))
 
 
 def test_the_engine_still_says_so_where_it_trains_without_a_graph() -> None:

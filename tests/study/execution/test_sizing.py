@@ -32,19 +32,6 @@ def test_a_fleet_grows_while_it_fits_and_pays(fixed: float, each: float, fits: i
     assert sizing.largest_that_pays(seconds, 64) == expected
 
 
-def test_auto_is_decided_by_device_and_trial(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    auto = recipe.set("budget.precision=auto")
-    assert sizing.with_precision(recipe, CPU) == recipe
-    assert sizing.with_precision(auto, torch.device("cuda")).budget.precision == "bf16"
-    for gain, expected in [(0.1, "fp32"), (1.1, "fp32"), (2.0, "bf16")]:
-        monkeypatch.setattr(sizing, "bf16_gain", lambda recipe, gain=gain: gain)
-        assert sizing.with_precision(auto, CPU).budget.precision == expected
-
-
-def test_the_trial_runs(recipe: Recipe) -> None:
-    assert 0.001 < sizing.bf16_gain(recipe) < 1000
-
-
 @pytest.mark.parametrize("at", ["the start", "an epoch's end"])
 def test_a_fleet_that_does_not_fit_is_halved_and_its_results_stay(
     at: str, recipe: Recipe, tiny_data, monkeypatch: pytest.MonkeyPatch

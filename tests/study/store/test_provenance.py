@@ -38,9 +38,10 @@ def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_environment_is_of_the_process_that_trains() -> None:
-    facts = environment(CPU, 2)
+    facts = environment(CPU, 2, "kernels")
     assert (facts.threads, facts.torch) == (2, torch.__version__)
     assert facts.instructions == torch.backends.cpu.get_cpu_capability()
+    assert facts.backend == "kernels"
 
 
 def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

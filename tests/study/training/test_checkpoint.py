@@ -16,6 +16,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.early_stopping import EarlyStopping
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.training import checkpoint
+from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.checkpoint import FleetRecord, MemberRecord
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
@@ -29,7 +30,11 @@ class PowerCutError(Exception):
 
 
 def _reported(
-    members: list[Member], data, checkpoints: Checkpoints | None = None, cut_after: int | None = None
+    members: list[Member],
+    data,
+    checkpoints: Checkpoints | None = None,
+    cut_after: int | None = None,
+    backend: str = TORCH,
 ) -> dict:
     """What was reported of each member, without times; the power goes when an epoch after `cut_after` is reported."""
     reported: dict[Member, list] = {m: [] for m in members}
@@ -45,10 +50,10 @@ def _reported(
             reported[event.member].append((event.outcome, event.epochs, metrics, repr(details)))
 
     if cut_after is None:
-        train(members, data, CPU, report, checkpoints)
+        train(members, data, CPU, report, checkpoints, backend=backend)
     else:
         with pytest.raises(PowerCutError):
-            train(members, data, CPU, report, checkpoints)
+            train(members, data, CPU, report, checkpoints, backend=backend)
     return reported
 
 
@@ -64,24 +69,27 @@ def members(recipe: Recipe) -> list[Member]:
 
 
 @pytest.fixture(scope="module")
-def whole(members: list[Member], tiny_data) -> dict:
+def whole(members: list[Member], tiny_data, backend: str) -> dict:
     """What is reported of them where nothing interrupts."""
-    return _reported(members, tiny_data)
+    return _reported(members, tiny_data, backend=backend)
 
 
 @pytest.mark.parametrize("cut_after", [1, 2, 3])
 def test_cut_off_and_gone_on_is_bitwise_uninterrupted(
-    cut_after: int, members: list[Member], whole: dict, tiny_data, tmp_path: Path
+    cut_after: int, members: list[Member], whole: dict, tiny_data, tmp_path: Path, backend: str
 ) -> None:
     assert whole[members[0]][-1][0] == schema.DIVERGED
     places = Checkpoints(tmp_path, seconds=0)
-    before = _reported(members, tiny_data, places, cut_after)
+    before = _reported(members, tiny_data, places, cut_after, backend)
     left = [m for m in members if not isinstance(before[m][-1][0], str)]
     assert 5 <= len(left) < len(members)
-    known = checkpoint.find(tmp_path, tiny_data.digest, CPU)
+    other = KERNELS if backend == TORCH else TORCH
+    assert not checkpoint.find(tmp_path, tiny_data.digest, CPU, other)
+    known = checkpoint.find(tmp_path, tiny_data.digest, CPU, backend)
     assert {known[checkpoint.identity(m)].epoch for m in left} == {cut_after}
     # They need not go on in the company they were in.
-    after = _reported(left[::2], tiny_data, places) | _reported(left[1::2], tiny_data, places)
+    halves = [_reported(half, tiny_data, places, backend=backend) for half in (left[::2], left[1::2])]
+    after = halves[0] | halves[1]
     assert after == {m: whole[m] for m in left}
 
 

@@ -18,6 +18,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.execution.workers import Event
+from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.engine import Epoch, Outcome, split, train
 from cifar_ablations.study.training.fleet import Member, initialised
 from cifar_ablations.study.training.randomness import permutation
@@ -27,10 +28,10 @@ CPU = torch.device("cpu")
 TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
 
 
-def _trained(members: list[Member], data) -> dict[Member, tuple]:
+def _trained(members: list[Member], data, backend: str = TORCH) -> dict[Member, tuple]:
     """Per member: its epochs' metrics, its outcome, and which test images it got right. Times are left out."""
     events: list[Event] = []
-    train(members, data, CPU, events.append)
+    train(members, data, CPU, events.append, backend=backend)
     numbers = {}
     for member in members:
         own = [e for e in events if isinstance(e, Epoch | Outcome) and e.member == member]
@@ -55,12 +56,20 @@ def factory(width, classes):
 
 
 @pytest.fixture(params=["notebook", "resnet9", "own_network:factory"])
-def on_network(request, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+def on_any_network(request, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """The recipe with each network: those that come with the suite, and one that a user wrote."""
     if ":" in request.param:
         (tmp_path / "own_network.py").write_text(OWN_NETWORK)
         monkeypatch.syspath_prepend(str(tmp_path))
     return recipe.set(f"model.name={request.param}")
+
+
+@pytest.fixture
+def on_network(on_any_network: Recipe, backend: str) -> Recipe:
+    """Of these, those that the backend computes."""
+    if backend == KERNELS and on_any_network.model.name != "notebook":
+        pytest.skip("the kernels know the notebook's network only")
+    return on_any_network
 
 
 @pytest.fixture
@@ -74,19 +83,19 @@ def _of_few_images(recipe: Recipe) -> Recipe:
     return replace(recipe, budget=replace(recipe.budget, train_images=40, validation_images=20, test_images=20))
 
 
-def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data) -> None:
+def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data, backend: str) -> None:
     # The full recipe, without augmentation, dropout and the optimizer, and with another seed. Of few images, and a last
     # batch that is not full.
     some = [replace(arms[i], recipe=_of_few_images(arms[i].recipe)) for i in (0, 1, 2, 4, 7)]
-    together = _trained(some, tiny_data)
-    in_twos = {k: v for i in (4, 2, 0) for k, v in _trained(some[i : i + 2][::-1], tiny_data).items()}
+    together = _trained(some, tiny_data, backend)
+    in_twos = {k: v for i in (4, 2, 0) for k, v in _trained(some[i : i + 2][::-1], tiny_data, backend).items()}
     assert in_twos == together
-    alone = {k: v for member in some for k, v in _trained([member], tiny_data).items()}
+    alone = {k: v for member in some for k, v in _trained([member], tiny_data, backend).items()}
     assert alone == together
 
 
 def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members_alone(
-    recipe: Recipe, tiny_data
+    recipe: Recipe, tiny_data, backend: str
 ) -> None:
     # All techniques but those that change the network's or the budget's size, which a fleet shares.
     levels = {
@@ -99,12 +108,14 @@ def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members
         for name, names in levels.items():
             one = one.with_technique(catalog.techniques()[name].at(names[i % len(names)]))
         mixed.append(Member(one, i % 3))
-    together = _trained(mixed, tiny_data)
-    assert {k: v for m in mixed for k, v in _trained([m], tiny_data).items()} == together
+    together = _trained(mixed, tiny_data, backend)
+    assert {k: v for m in mixed for k, v in _trained([m], tiny_data, backend).items()} == together
 
 
 @pytest.mark.parametrize("optimizer", ["off", "on"])
-def test_a_member_equals_a_plain_loop_with_torch_optim(optimizer: str, on_network: Recipe, tiny_data) -> None:
+def test_a_member_equals_a_plain_loop_with_torch_optim(
+    optimizer: str, on_network: Recipe, tiny_data, backend: str
+) -> None:
     # Without augmentation and dropout, whose draws a plain loop would not share.
     recipe = on_network.without("augmentation").without("dropout").with_technique(Optimizer.at(optimizer))
     member, budget = Member(recipe, 4), recipe.budget
@@ -132,7 +143,7 @@ def test_a_member_equals_a_plain_loop_with_torch_optim(optimizer: str, on_networ
     with torch.no_grad():
         answers = network(pipeline(tiny_data.test_images)).argmax(dim=1)
 
-    metrics, outcome, _, correct, _ = _trained([member], tiny_data)[member]
+    metrics, outcome, _, correct, _ = _trained([member], tiny_data, backend)[member]
     assert outcome == schema.FINISHED
     assert [m[schema.TRAIN_LOSS] for m in metrics[:-1]] == pytest.approx(losses, rel=1e-4)
     tested = permutation(len(tiny_data.test_labels), "test images")[: budget.test_images].sort().values
@@ -148,9 +159,9 @@ def test_normalising_is_bitwise_torchvisions(tiny_data) -> None:
     assert torch.equal(normalize(images, mean, std), expected)
 
 
-def test_training_learns(recipe: Recipe, tiny_data) -> None:
+def test_training_learns(recipe: Recipe, tiny_data, backend: str) -> None:
     longer = recipe.set("budget.epochs=8").set("budget.train_images=150").without("dropout")
-    metrics, *_ = _trained([Member(longer, 0)], tiny_data)[Member(longer, 0)]
+    metrics, *_ = _trained([Member(longer, 0)], tiny_data, backend)[Member(longer, 0)]
     assert metrics[-1][schema.TEST_ACCURACY] > 0.3  # chance is 0.1
     assert metrics[-2][schema.TRAIN_LOSS] < metrics[0][schema.TRAIN_LOSS]
 
@@ -160,22 +171,22 @@ def _diverging(recipe: Recipe) -> Recipe:
     return recipe.with_technique(Optimizer(rate=100.0)).set("weight_decay.strength=1").set("budget.epochs=4")
 
 
-def test_a_diverged_run_ends_and_the_others_do_not_notice(recipe: Recipe, tiny_data) -> None:
+def test_a_diverged_run_ends_and_the_others_do_not_notice(recipe: Recipe, tiny_data, backend: str) -> None:
     wild = Member(_diverging(recipe), 0)
     calm = [Member(recipe.set("budget.epochs=4"), 0), Member(recipe.without("optimizer").set("budget.epochs=4"), 0)]
-    together = _trained([wild, *calm], tiny_data)
+    together = _trained([wild, *calm], tiny_data, backend)
     metrics, outcome, epochs, correct, _ = together[wild]
     assert outcome == schema.DIVERGED
     assert epochs < 4
     assert correct is None
     assert schema.TEST_ACCURACY not in metrics[-1]
-    alone = _trained(calm, tiny_data)
+    alone = _trained(calm, tiny_data, backend)
     assert {m: together[m] for m in calm} == alone
 
 
-def test_a_fleet_that_diverges_whole_ends(recipe: Recipe, tiny_data) -> None:
+def test_a_fleet_that_diverges_whole_ends(recipe: Recipe, tiny_data, backend: str) -> None:
     wild = [Member(_diverging(recipe), seed) for seed in (0, 1)]
-    assert {numbers[1] for numbers in _trained(wild, tiny_data).values()} == {schema.DIVERGED}
+    assert {numbers[1] for numbers in _trained(wild, tiny_data, backend).values()} == {schema.DIVERGED}
 
 
 def test_without_validation_images_none_are_read(recipe: Recipe, tiny_data) -> None:

@@ -9,6 +9,7 @@ import torch
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import evaluation
+from cifar_ablations.study.training.backend import TorchBackend
 from cifar_ablations.study.training.evaluation import predict, scores
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.step import normalize, scales, take
@@ -36,7 +37,8 @@ def test_predictions_are_those_of_each_network_alone_in_evaluation_mode(
     generator = torch.Generator().manual_seed(0)
     chosen = {seed: torch.randperm(len(tiny_data.train_images), generator=generator)[:50] for seed in (1, 2)}
     ticks: list[None] = []
-    found = predict(fleet, [2, 0], tiny_data.train_images, chosen, scale, lambda: ticks.append(None))
+    backend, images = TorchBackend(fleet, CPU), tiny_data.train_images
+    found = predict(fleet, backend, [2, 0], images, chosen, scale, lambda: ticks.append(None))
     assert len(ticks) == 2 * 4
     for row, logits in zip([2, 0], found, strict=True):
         member, network = members[row], fleet.networks[row].eval()

@@ -1,0 +1,141 @@
+"""Chooses what computes a plan's or search's trainings: the kernels, where they know every network and are faster here.
+
+All arms are computed by the same backend, so that what a technique changes is never what a backend rounds. What a timed
+trial has found on a machine is kept there: noise does not change the choice from one call to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import opened_atomically
+from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.training import model
+from cifar_ablations.study.training.backend import KERNELS, TORCH, backend_of
+from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.kernels import build
+from cifar_ablations.study.training.kernels.kernel_backend import supports
+
+AUTO = "auto"
+NAMES = (AUTO, KERNELS, TORCH)
+
+CPU = torch.device("cpu")
+PROBE_IMAGES = 16
+ROUNDS = 5
+BF16_GAIN = 1.3
+"""How much faster bf16 must be on a CPU to be chosen: well above the noise."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and half a sentence that says why it is not the kernels, where they would be faster."""
+
+    name: str
+    why: str = ""
+
+
+def choose(recipes: Iterable[Recipe], device: torch.device, classes: int, asked: str = AUTO) -> Choice:
+    """The backend for trainings of these recipes, whose precision is decided.
+
+    Raises AblateError for an unknown name, or where the kernels are asked for and cannot be had.
+    """
+    if asked not in NAMES:
+        raise AblateError(f"no backend {asked!r}{did_you_mean(asked, NAMES)}")
+    recipes = list(recipes)
+    in_fp32 = all(recipe.sized.budget.precision == "fp32" for recipe in recipes)
+    if asked == TORCH or (asked == AUTO and not (device.type == "cpu" and in_fp32)):
+        return Choice(TORCH)
+    if device.type != "cpu" or not in_fp32:
+        raise AblateError("the kernels compute in fp32 on a CPU; ask for the backend auto or torch")
+    if reason := _obstacle(recipes, classes):
+        if asked == KERNELS:
+            raise AblateError(f"the kernels cannot train this: {reason}; ask for the backend auto or torch")
+        return Choice(TORCH, reason)
+    if asked == AUTO:
+        found = seconds_per_pass(recipes[0], classes)
+        if found[TORCH] < found[KERNELS]:
+            return Choice(TORCH)
+    return Choice(KERNELS)
+
+
+def _obstacle(recipes: Iterable[Recipe], classes: int) -> str:
+    """Why the kernels cannot train all of these, in half a sentence; "" if they can."""
+    for recipe in recipes:
+        if not supports(model.network_of(recipe, classes)):
+            return f"the kernels do not know the network {recipe.model.name} with these techniques"
+    try:
+        build.library()
+    except build.UnavailableError as reason:
+        return str(reason)
+    return ""
+
+
+def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with its arithmetic decided: `auto` is bf16 on a GPU, and on a CPU where a timed trial favours it."""
+    if recipe.budget.precision != AUTO:
+        return recipe
+    chosen = "bf16" if device.type == "cuda" or bf16_gain(recipe) >= BF16_GAIN else "fp32"
+    return replace(recipe, budget=replace(recipe.budget, precision=chosen))
+
+
+def bf16_gain(recipe: Recipe) -> float:
+    """How many times faster a pass of the recipe's network is in bf16 on this CPU than by the best backend in fp32."""
+    found = seconds_per_pass(_at(recipe, "fp32"), 10)
+    return min(found[name] for name in (TORCH, KERNELS) if name in found) / found["bf16"]
+
+
+def seconds_per_pass(recipe: Recipe, classes: int) -> dict[str, float]:
+    """Seconds of a forward and backward pass of PROBE_IMAGES images in one thread, by TORCH, by KERNELS where they can,
+    and by torch in `bf16`: as they were measured when this machine was first asked.
+    """
+    try:
+        library = build.library()._name
+    except build.UnavailableError:
+        library = ""
+    about = [recipe.sized.model.name, recipe.sized.model.width, classes, torch.__version__, library]
+    path = build.cache_folder() / f"trial-{build.digest([build.processor_key(), *map(str, about)])}.json"
+    with suppress(OSError, ValueError, TypeError):
+        known = json.loads(path.read_text())
+        return {str(name): float(seconds) for name, seconds in known["seconds"].items()}
+    found = _measured(recipe, classes, bool(library))
+    with suppress(OSError):  # then it is measured again the next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with opened_atomically(path) as file:
+            file.write(json.dumps({"seconds": found, "of": about}).encode())
+    return found
+
+
+def _measured(recipe: Recipe, classes: int, kernels: bool) -> dict[str, float]:
+    images = torch.randn(PROBE_IMAGES, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    targets = torch.eye(classes)[torch.arange(PROBE_IMAGES) % classes]
+    passes = {}
+    for name, backend, precision in ((TORCH, TORCH, "fp32"), (KERNELS, KERNELS, "fp32"), ("bf16", TORCH, "bf16")):
+        fleet = Fleet([Member(_at(recipe, precision), 0)], classes, CPU)
+        if backend == TORCH or (kernels and supports(fleet.networks[0])):
+            passes[name] = partial(backend_of(backend, fleet, CPU).gradients, 0, images, targets)
+    taken: dict[str, list[float]] = {name: [] for name in passes}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(ROUNDS):  # in turn, so that a machine that slows down does so for all; the first one warms up
+            for name, work in passes.items():
+                began = time.perf_counter()
+                work()
+                taken[name].append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+
+
+def _at(recipe: Recipe, precision: str) -> Recipe:
+    return replace(recipe, budget=replace(recipe.budget, precision=precision))

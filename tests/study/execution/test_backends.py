@@ -1,0 +1,95 @@
+"""Which backend trains, and that the choice is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.activation import Activation
+from cifar_ablations.study.execution import backends
+from cifar_ablations.study.execution.backends import Choice, choose
+from cifar_ablations.study.training.backend import KERNELS, TORCH
+from cifar_ablations.study.training.kernels import build
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+class _Other(Activation):
+    """A user's own."""
+
+    def activation(self) -> nn.Module | None:
+        return nn.Hardswish()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine on which nothing has been compiled or measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.library.cache_clear()
+    yield tmp_path / "cifar-ablations"
+    build.library.cache_clear()
+
+
+def test_what_is_asked_for_is_used(recipe: Recipe) -> None:
+    assert choose([recipe], CPU, 10, TORCH) == Choice(TORCH)
+    with pytest.raises(AblateError, match="no backend 'kernel'; did you mean kernels"):
+        choose([recipe], CPU, 10, "kernel")
+
+
+def test_the_faster_one_trains_and_noise_does_not_change_it(
+    recipe: Recipe, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for torchs, expected in [(2.0, KERNELS), (0.5, TORCH)]:
+        for path in elsewhere.glob("trial-*"):
+            path.unlink()
+        monkeypatch.setattr(backends, "_measured", lambda *_, seconds=torchs: {TORCH: seconds, KERNELS: 1.0})
+        monkeypatch.setattr(backends, "_obstacle", lambda *_: "")
+        assert choose([recipe], CPU, 10).name == expected
+        monkeypatch.setattr(backends, "_measured", lambda *_: pytest.fail("measured again"))
+        assert choose([recipe], CPU, 10).name == expected
+
+
+def test_one_arm_that_the_kernels_do_not_know_takes_all_to_torch(recipe: Recipe) -> None:
+    unknown = [recipe.with_technique(_Other()), recipe.set("model.name=resnet9")]
+    for other in unknown:
+        choice = choose([recipe, other], CPU, 10)
+        assert choice.name == TORCH
+        assert "do not know the network" in choice.why
+        with pytest.raises(AblateError, match="the kernels do not know the network"):
+            choose([recipe, other], CPU, 10, KERNELS)
+
+
+def test_a_gpu_and_bf16_are_torchs(recipe: Recipe) -> None:
+    in_bf16 = replace(recipe, budget=replace(recipe.budget, precision="bf16"))
+    assert choose([recipe], CUDA, 10) == choose([in_bf16], CPU, 10) == Choice(TORCH)
+    with pytest.raises(AblateError, match="fp32 on a CPU"):
+        choose([recipe], CUDA, 10, KERNELS)
+
+
+def test_without_a_compiler_torch_trains_and_says_why(
+    recipe: Recipe, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert choose([recipe], CPU, 10) == Choice(TORCH, "CXX=no-such-compiler is no program")
+    with pytest.raises(AblateError, match="no program; ask for the backend auto or torch"):
+        choose([recipe], CPU, 10, KERNELS)
+
+
+def test_auto_is_decided_by_device_and_trial(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = recipe.set("budget.precision=auto")
+    assert backends.with_precision(recipe, CPU) == recipe
+    assert backends.with_precision(auto, torch.device("cuda")).budget.precision == "bf16"
+    for gain, expected in [(0.1, "fp32"), (1.1, "fp32"), (2.0, "bf16")]:
+        monkeypatch.setattr(backends, "bf16_gain", lambda recipe, gain=gain: gain)
+        assert backends.with_precision(auto, CPU).budget.precision == expected
+
+
+def test_the_trial_runs(recipe: Recipe) -> None:
+    assert 0.001 < backends.bf16_gain(recipe) < 1000
