@@ -8,11 +8,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools-ready
 INSTALL := requirements/install.py
-OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
+OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	$(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(DEVICE),--device $(DEVICE)) \
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
 
 TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS)) $(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
+	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
 ADOPTING := $(if $(DATA),--data "$(DATA)")
 
 .DEFAULT_GOAL := help
@@ -22,7 +25,8 @@ ADOPTING := $(if $(DATA),--data "$(DATA)")
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n|adaptive|open"
-	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n"
+	@echo "  MINUTES=n (in place of SEEDS: as many as fit)"
+	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n BACKEND=auto|kernels|torch"
 	@echo "  TRIALS=n (of each study of tune)"
 	@echo "  DATA=folder or archive, cifar10, cifar100 or synthetic (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
 	@echo "Of the installation: TORCH=auto|cpu|cuda (auto: CUDA where there is an NVIDIA driver)  PYTHON=python3.12  VENV=.venv"

@@ -34,9 +34,9 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def workers_that_start_at_once() -> Iterator[None]:
-    """Worker processes forked from one that has imported torch already; a spawned one takes seconds to do so.
+    """Worker processes forked from one that has imported torch already, also where they would be spawned otherwise.
 
-    Workers of commands that a test starts as processes of their own are spawned, as everywhere outside of tests.
+    It imports the modules themselves, which leaves the collector of cycles as it is.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(

@@ -26,6 +26,9 @@ COLOURS = {
 INK, MUTED, GRID = COLOURS["ink"], COLOURS["muted"], COLOURS["grid"]
 TREATMENT, CONTROL, BAND, PAPER = COLOURS["treatment"], COLOURS["control"], COLOURS["band"], COLOURS["paper"]
 
+SVG_DPI = 72
+"""In SVG an inch is always as long, and text is measured accordingly."""
+
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -102,6 +105,7 @@ def svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
     with styled(), mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        _lay_out(figure)
         figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -115,6 +119,15 @@ def svg(figure: Figure, name: str) -> str:
     for variable, colour in COLOURS.items():
         text = text.replace(colour, f"var(--figure-{variable}, {colour})")
     return text
+
+
+def _lay_out(figure: Figure) -> None:
+    """Have the parts of a figure take their places, and leave no engine: with one, saving draws everything twice."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        figure.dpi = SVG_DPI
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def _font(match: re.Match[str]) -> str:

@@ -161,7 +161,8 @@ def tally(claim: ClaimRecord, runs: pd.DataFrame) -> tuple[Tally, Tally]:
     means_of = runs.groupby("arm")[claim.metric].mean()
     found = []
     for side, by_seed, sign in zip(parts, (both.treatment, both.control), (1, -1), strict=True):
-        mine = runs[runs["arm"].isin([name for name, weight in weights(claim).items() if weight * sign > 0])]
+        counted = runs["arm"].isin([name for name, weight in weights(claim).items() if weight * sign > 0])
+        mine = runs.loc[counted, ["converged", claim.metric]]
         means = means_of.reindex(list(side))
         found.append(
             Tally(
@@ -205,7 +206,8 @@ def by_image(
 
 
 def _values(runs: pd.DataFrame, arm: str, name: str) -> pd.Series:
-    return runs[runs["arm"] == arm].set_index("seed")[name]
+    # Of the two columns alone: a selection of rows copies every column that it is made of.
+    return runs[["seed", name]][runs["arm"] == arm].set_index("seed")[name]
 
 
 def _weighted(runs: pd.DataFrame, named: Mapping[str, float], name: str, sign: int) -> pd.Series:

@@ -127,11 +127,12 @@ def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = 
 
 def _ends(curves: pd.DataFrame) -> pd.DataFrame:
     """Per arm and seed (the index) the `fall` and `rate_left` of its run."""
+    known = curves[curves["metric"].isin(CURVES)].dropna(subset=["value"]).sort_values("epoch")
+    by_epoch = known.set_index("epoch")["value"]
+    places = known.reset_index(drop=True).groupby(["arm", "seed", "metric"], sort=False).indices
     rows = {}
-    for key, of_run in curves.dropna(subset=["value"]).groupby(["arm", "seed"], sort=False):
-        loss, rate = (
-            of_run[of_run["metric"] == name].sort_values("epoch").set_index("epoch")["value"] for name in CURVES
-        )
+    for key in known[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None):
+        loss, rate = (by_epoch.iloc[places.get((*key, name), [])] for name in CURVES)
         rows[key] = {"fall": _fall(loss), "rate_left": rate.iloc[-1] / rate.max() if len(rate) else math.nan}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["fall", "rate_left"])
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
 from scipy import optimize, stats
 
-from cifar_ablations.ablations.record import RuleRecord
-from cifar_ablations.reports.inference import decision
+from cifar_ablations.ablations.record import PlanRecord, RuleRecord
+from cifar_ablations.reports.inference import contrast, decision
 
 POWER = 0.8
 MOST_SEEDS = 10_000
@@ -67,9 +68,13 @@ def seeds_needed(
         return None
 
     def enough(n: int) -> bool:
+        freedom = round(df * n / seeds, 1)
+        if not freedom > 0:
+            return False
+        # An effect is as large as `standard_effect`, or larger, where it is found with that probability, or a higher
+        # one: to ask this takes a tenth of the time of asking for that.
         alpha = typical_alpha(claims, n, test, correction, looks)
-        wanted = standard_effect(round(df * n / seeds, 1), alpha, test)
-        return effect >= wanted * error * math.sqrt(seeds / n)
+        return found(effect / (error * math.sqrt(seeds / n)), freedom, alpha, test) >= POWER
 
     if not enough(MOST_SEEDS):
         return None
@@ -124,3 +129,16 @@ class Design:
         if decision.TESTS[self.rule.test].compare is decision.by_pairs:
             return seeds - 1
         return seeds * self.squares**2 / self.fourths
+
+
+def designs(plan: PlanRecord) -> list[tuple[Design, str, int]]:
+    """The kinds of comparison that a plan's claims are, in words, and how many are such; the most frequent first."""
+    kinds: Counter[tuple[float, float, str]] = Counter()
+    for claim in plan.claims:
+        weights = contrast.weights(claim).values()
+        words = f"means over {len(weights)} arms" if claim.over else "two differences" if claim.beyond else "two arms"
+        kinds[round(sum(w**2 for w in weights), 9), round(sum(w**4 for w in weights), 9), words] += 1
+    return [
+        (Design(plan.rule, len(plan.claims), squares, fourths), words, n)
+        for (squares, fourths, words), n in kinds.most_common()
+    ]

@@ -33,6 +33,11 @@ UI_ADDRESS = "http://127.0.0.1:5000"
 Asked = TypeVar("Asked", bound=Logged[Any])
 
 
+def import_libraries() -> None:
+    """Import what pages are drawn and written with, which takes a second, so that it is there when it is needed."""
+    import seaborn  # noqa: F401
+
+
 def address_of(tracking_uri: str, asked: str | None) -> str:
     """Where MLflow's UI answers: as asked for, or a tracking server itself, without the password that it may hold.
 

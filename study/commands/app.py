@@ -5,12 +5,15 @@ Whatever is slow to import is imported by the command that needs it.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -22,6 +25,7 @@ from cifar_ablations.ablations.lock import BrokenLockError
 if TYPE_CHECKING:
     from cifar_ablations.study.commands.arguments import PlanRequest
     from cifar_ablations.study.data.dataset import Dataset
+    from cifar_ablations.study.execution.runner import Invocation
     from cifar_ablations.study.store.home import Home
 
 app = typer.Typer(
@@ -79,6 +83,22 @@ LockFile = Annotated[
         help="plan: write to this file, with its hash, what the plan fixes; run: train nothing but what it fixes.",
     ),
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        help="A time in place of --seeds: as many seeds as fit, counted as if none were trained yet, or where too few "
+        "do, the fewest that say anything, trained less. What it buys is said first. The same again goes on with the "
+        "seeds that were chosen; what is trained is never trained twice (default: no limit).",
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="What computes on a CPU: torch, the kernels (several times faster, need a C++ compiler), or auto.",
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Worker processes (default: one per core; one on cuda).")
 ]
@@ -101,8 +121,11 @@ def options(
     """Options that stand before a command."""
 
 
-def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
-    """A command that does something about a plan, from what is asked for on the command line."""
+def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> Callable[..., None]:
+    """A command that does something about a plan, from what is asked for on the command line.
+
+    trains: whether it needs workers, which then get ready while the command itself is still importing.
+    """
 
     def command(
         plan: PlanName = "techniques",
@@ -114,9 +137,15 @@ def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
         data: Data = None,
         device: Device = None,
         workers: Workers = None,
+        backend: Backend = "auto",
         lock: LockFile = None,
+        minutes: Minutes = None,
     ) -> None:
         with _errors():
+            if trains and device in (None, "cpu"):
+                from cifar_ablations.study.execution.starting import prepare
+
+                prepare("cpu")
             from cifar_ablations.study.commands.arguments import PlanRequest
 
             request = PlanRequest(
@@ -124,12 +153,14 @@ def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
                 seeds,
                 first_seed,
                 lock,
+                minutes,
                 profile=profile,
                 baseline=baseline,
                 settings=tuple(settings or ()),
                 data=data,
                 device=device,
                 workers=workers,
+                backend=backend,
             )
             act(request)
 
@@ -138,22 +169,32 @@ def _of_a_plan(act: Callable[[PlanRequest], None]) -> Callable[..., None]:
 
 
 @app.command("run")
-@_of_a_plan
+@partial(_of_a_plan, trains=True)
 def run_command(request: PlanRequest) -> None:
     """Train what a plan still misses, and write its report."""
-    from cifar_ablations.study.commands.arguments import plan_invocation
     from cifar_ablations.study.commands.execute import run_plan
     from cifar_ablations.study.store.home import Home
 
     home = Home()
     with home.locked(f"running plan {request.plan}", say):
-        invocation = plan_invocation(home, request, say)
+        invocation, _ = _asked_for(home, request, training=True)
         if request.lock is not None:
             from cifar_ablations.study.commands.locking import held_to
 
             invocation = held_to(request.lock, invocation, say)
         failed = run_plan(home, invocation, say)
         _finish(invocation.data, request.data, failed)
+
+
+def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Invocation, float | None]:
+    """What a request asks for, and where a time was given, about how many seconds all of it takes."""
+    if request.minutes is None:
+        from cifar_ablations.study.commands.arguments import plan_invocation
+
+        return plan_invocation(home, request, say), None
+    from cifar_ablations.study.commands.choose import plan_within
+
+    return plan_within(home, request, say, training=training)
 
 
 @app.command("list")
@@ -170,14 +211,13 @@ def list_command() -> None:
 def plan_command(request: PlanRequest) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
     from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
-    from cifar_ablations.study.commands.arguments import plan_invocation
     from cifar_ablations.study.commands.show import show_plan
     from cifar_ablations.study.execution.sizing import estimated_seconds
     from cifar_ablations.study.store.home import Home
     from cifar_ablations.study.store.tracking import open_store
 
     home = Home()
-    invocation = plan_invocation(home, request, say)
+    invocation, whole = _asked_for(home, request, training=False)
     done: set[tuple[str, int]] = set()
     pilots: dict[str, Pilot] = {}
     if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
@@ -185,7 +225,11 @@ def plan_command(request: PlanRequest) -> None:
         done = store.results(invocation.data, invocation.environment(), say)
         if done:
             pilots = pilot_spreads(store.uri, invocation.record())
-    seconds = estimated_seconds(invocation, list(invocation.missing(done)))
+    missing = list(invocation.missing(done))
+    if whole is None:
+        seconds = estimated_seconds(invocation, missing)
+    else:  # what was said already: steps that are timed again take another time
+        seconds = whole * len(missing) / len(invocation.members())
     show_plan(invocation, done, seconds, pilots)
     if request.lock is not None:
         from cifar_ablations.study.commands.locking import write_lock
@@ -230,6 +274,7 @@ def tune_command(
     data: Data = None,
     device: Device = None,
     workers: Workers = None,
+    backend: Backend = "auto",
 ) -> None:
     """Search for better settings with Optuna, on validation images alone, and write its report."""
     with _errors():
@@ -253,6 +298,7 @@ def tune_command(
                 data=data,
                 device=device,
                 workers=workers,
+                backend=backend,
             )
             invocation = search_invocation(home, request, say)
             failed = False
@@ -405,6 +451,10 @@ def main() -> None:
     """The console script."""
     # A polite kill ends as Ctrl-C does, so that runs in flight are marked.
     signal.signal(signal.SIGTERM, _interrupted)
+    # Imports make a hundred thousand objects that live to the end: the collector of cycles need not walk them again and
+    # again while they are made, nor once more when the process ends.
+    gc.set_threshold(50_000, 20, 100)
+    atexit.register(gc.freeze)
     app()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,8 +14,11 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.plan import LOOKS, with_looks
 from cifar_ablations.ablations.profiles import Profile
+from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of, settings_named
-from cifar_ablations.study.data.dataset import load
+from cifar_ablations.study.data.dataset import Dataset, load
+from cifar_ablations.study.execution.backends import AUTO, choose
+from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.execution.workers import default_workers
 from cifar_ablations.study.search.invocation import SearchInvocation
@@ -38,6 +41,7 @@ class Request:
     data: str | None = None
     device: str | None = None
     workers: int | None = None
+    backend: str = AUTO
 
     def place(self) -> tuple[torch.device, Profile, int]:
         """The device, the profile and the number of worker processes. Raises AblateError for impossible ones."""
@@ -66,6 +70,8 @@ class PlanRequest(Request):
     first_seed: int = 0
     lock: Path | None = None
     """A file: of `ablate plan` to be written, of `ablate run` to be kept to."""
+    minutes: float | None = None
+    """A time in place of a number of seeds, which `choose` turns into one."""
 
     def command(self, profile: str, seeds: str) -> str:
         """The command that asks for the same, with this profile and these seeds."""
@@ -94,8 +100,14 @@ class SearchRequest(Request):
         return words + " --pareto" * self.pareto + self._ending()
 
 
-def plan_invocation(home: Home, request: PlanRequest, say: Callable[[str], None]) -> Invocation:
-    """What is asked for, its data loaded. Raises AblateError, in a sentence, for what cannot be."""
+def plan_invocation(
+    home: Home, request: PlanRequest, say: Callable[[str], None], data: Dataset | None = None
+) -> Invocation:
+    """What is asked for, its data loaded. Raises AblateError, in a sentence, for what cannot be.
+
+    data: those that are asked for, where they have been loaded before. Minutes must have become a number of seeds.
+    """
+    assert request.minutes is None, request
     catalog.plan_module(request.plan)
     device, profile, workers = request.place()
     count, looks = _seeds(request.seeds, profile.seeds)
@@ -111,7 +123,7 @@ def plan_invocation(home: Home, request: PlanRequest, say: Callable[[str], None]
     invocation = Invocation(
         plan,
         profile=profile,
-        data=load(request.data, home.data, say=say),
+        data=data or load(request.data, home.data, say=say),
         device=device,
         workers=workers,
         overrides=overrides_of(adopted, request.settings),
@@ -119,7 +131,7 @@ def plan_invocation(home: Home, request: PlanRequest, say: Callable[[str], None]
     )
     with settings_named():
         invocation.check()
-    return invocation
+    return replace(invocation, backend=_backend(request, [arm.recipe for arm in plan.arms], invocation, say))
 
 
 def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], None]) -> SearchInvocation:
@@ -157,7 +169,15 @@ def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], N
     )
     with settings_named():
         invocation.check_recipe(recipe)
-    return invocation
+    return replace(invocation, backend=_backend(request, [recipe], invocation, say))
+
+
+def _backend(request: Request, recipes: Sequence[Recipe], invocation: Surroundings, say: Callable[[str], None]) -> str:
+    """What computes the trainings of these recipes; why it is not the kernels is said, where they would be faster."""
+    choice = choose(recipes, invocation.device, len(invocation.data.classes), request.backend)
+    if choice.why:
+        say(f"Computed by torch, which is slower: {choice.why}.")
+    return choice.name
 
 
 def _check_seeds(seeds: Sequence[int], adopted: Adopted | None) -> None:

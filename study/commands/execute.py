@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,27 +14,30 @@ from typing import Any
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.record import SearchOutcomeRecord, Value
-from cifar_ablations.reports.pages.index_page import write_index
-from cifar_ablations.reports.pages.plan_page import write_reports
-from cifar_ablations.reports.pages.preview import undecided_claims
-from cifar_ablations.reports.pages.search_page import write_search_reports
 from cifar_ablations.study.commands.show import progress_shown
 from cifar_ablations.study.data.dataset import option
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation, run
+from cifar_ablations.study.execution.starting import prepare
 from cifar_ablations.study.search.invocation import SearchInvocation
 from cifar_ablations.study.search.optuna_study import storage_at
 from cifar_ablations.study.search.search import carry_out
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.provenance import provenance
 from cifar_ablations.study.store.tracking import Store, open_store
+from cifar_ablations.study.training.backend import KERNELS
 
 Say = Callable[[str], None]
+
+NEARLY_DONE = 0.9
+"""From this share of trainings on, the libraries that the report needs are imported beside the last of them: most often
+a worker has none left by then. Imported at the start, they would keep the first training waiting."""
 
 
 def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
     """Train what a plan still misses and write its report; returns whether trainings failed."""
+    prepare(invocation.device.type)
     store, plan, record = _open(home, say), invocation.plan, invocation.record()
     members = invocation.members()
     left = invocation.missing(store.results(invocation.data, invocation.environment(), say))
@@ -50,18 +54,22 @@ def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
     began = time.perf_counter()
 
     def enough() -> bool:
+        from cifar_ablations.reports.pages.preview import undecided_claims
+
         left = undecided_claims(store.uri, record)
         say(f"  {len(plan.claims) - left} of {len(plan.claims)} claims decided")
         return left == 0
 
     facts = provenance(invocation.device, invocation.workers)
     with progress_shown() as show, _asked_to_stop() as stopped:
-        progress = run(invocation, store, facts, show, stopped, enough)
+        progress = run(invocation, store, facts, _then_prepare_reports(show), stopped, enough)
     if progress.total:
         took = duration(time.perf_counter() - began)
         say(f"{progress.done} trainings in {took}, {progress.diverged} of them diverged.")
 
     def write(uri: str, folder: Path) -> list[Path]:
+        from cifar_ablations.reports.pages.plan_page import write_reports
+
         pages = write_reports(uri, folder, plan=plan.name, digest=plan.digest(), tell=say)
         for page in pages:
             store.attach(record, page)
@@ -101,10 +109,32 @@ def run_search(home: Home, invocation: SearchInvocation, storage: str | None, da
         say("Nothing left to try: every trial is already done.")
     for line in _in_words(outcome):
         say(line)
+    from cifar_ablations.reports.pages.search_page import write_search_reports
+
     write = partial(write_search_reports, search=invocation.name, digest=outcome.search_digest)
     _close(home, store, progress, write, say)
     say(f"Take it up: ablate adopt {invocation.name}{option(data)}")
     return bool(progress.failed)
+
+
+def _then_prepare_reports(show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Shows the progress, and once it is NEARLY_DONE has a thread import what the report needs."""
+    begun = False
+
+    def shown(progress: Progress) -> None:
+        nonlocal begun
+        show(progress)
+        if not begun and progress.total and progress.done >= NEARLY_DONE * progress.total:
+            begun = True
+            threading.Thread(target=_import_reports, daemon=True).start()
+
+    return shown
+
+
+def _import_reports() -> None:
+    from cifar_ablations.reports.pages import index_page, plan_page, rendering  # noqa: F401
+
+    rendering.import_libraries()
 
 
 def _open(home: Home, say: Say) -> Store:
@@ -141,7 +171,8 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 def _place(invocation: Surroundings) -> str:
     """The line that says on which data and where something is trained."""
     return (
-        f"  {invocation.data.name} ({invocation.data.digest}) on {invocation.device}, "
+        f"  {invocation.data.name} ({invocation.data.digest}) on {invocation.device} by "
+        f"{'the kernels' if invocation.backend == KERNELS else invocation.backend}, "
         f"{invocation.workers} worker{'s' * (invocation.workers > 1)}"
     )
 
@@ -159,6 +190,8 @@ def _close(
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
     for page in write(store.uri, home.reports):
         say(f"Report: {home.shown(page)}")
+    from cifar_ablations.reports.pages.index_page import write_index
+
     write_index(store.uri, home.reports)
 
 

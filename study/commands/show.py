@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +25,6 @@ from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.runner import Invocation
 
 if TYPE_CHECKING:
-    from cifar_ablations.reports.inference.power import Design
     from cifar_ablations.reports.pages.preview import Pilot
 
 LINE_EVERY_SECONDS = 30
@@ -204,28 +202,13 @@ def _enough_seeds(plan: PlanRecord) -> int | None:
     return next((n for n, asked in wider if verdict.error_rate(verdict.shape_of(asked)) <= decision.ALPHA), None)
 
 
-def _designs(plan: PlanRecord) -> list[tuple[Design, str, int]]:
-    """The kinds of comparison that a plan's claims are, in words, and how many are such; the most frequent first."""
-    from cifar_ablations.reports.inference import contrast
-    from cifar_ablations.reports.inference.power import Design
-
-    kinds: Counter[tuple[float, float, str]] = Counter()
-    for claim in plan.claims:
-        weights = contrast.weights(claim).values()
-        words = f"means over {len(weights)} arms" if claim.over else "two differences" if claim.beyond else "two arms"
-        kinds[round(sum(w**2 for w in weights), 9), round(sum(w**4 for w in weights), 9), words] += 1
-    return [
-        (Design(plan.rule, len(plan.claims), squares, fourths), words, n)
-        for (squares, fourths, words), n in kinds.most_common()
-    ]
-
-
 def _chances(plan: PlanRecord, rows: Sequence[int], pilots: Sequence[Pilot]) -> Iterator[str | Table]:
     """A table of how likely an effect is found, by its size and the number of seeds, and what its columns mean."""
     from cifar_ablations.ablations import schema
+    from cifar_ablations.reports.inference.power import designs
     from cifar_ablations.reports.wording.phrases import changes, count
 
-    (design, words, _), *others = _designs(plan)
+    (design, words, _), *others = designs(plan)
     if_half = f", if half of its {len(plan.claims)} claims are true" if len(plan.claims) > 1 else ""
     uncorrelated = "" if plan.rule.test == "welch t" else ", if runs of equal seeds do not correlate"
     yield (
@@ -265,9 +248,10 @@ def _chance(probability: float) -> str:
 
 def _equivalence(plan: PlanRecord, pilots: Sequence[Pilot]) -> str:
     """Whether claims can be found equivalent at all with the plan's seeds."""
+    from cifar_ablations.reports.inference.power import designs
     from cifar_ablations.reports.wording.phrases import count
 
-    seeds, (design, _, _) = len(plan.seeds), _designs(plan)[0]
+    seeds, (design, _, _) = len(plan.seeds), designs(plan)[0]
     below = design.equivalent_below(seeds)
     able, all_of = sum(pilot.spread < below for pilot in pilots), count(len(pilots), "comparison")
     here = f" ({able or 'none'} of {all_of} in the store)" if pilots else ""

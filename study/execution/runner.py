@@ -33,7 +33,7 @@ class Invocation(Surroundings):
 
     def environment(self) -> EnvironmentRecord:
         """Where and how its trainings are computed."""
-        return environment(self.device, threads_each(self.workers) or torch.get_num_threads())
+        return environment(self.device, threads_each(self.workers) or torch.get_num_threads(), self.backend)
 
     def members(self, seeds: int | None = None) -> dict[Member, str]:
         """Every training of the plan, seeds outermost, with its arm's name. Arms of one recipe are one training.
@@ -103,7 +103,7 @@ def run(
     finally:
         trainer.close()
     if log:
-        checkpoint.clean(folder, invocation.data.digest, store.results(invocation.data, here))
+        checkpoint.clean(folder, invocation.data.digest, done | log.ended)
         store.close_invocation(log.parent, len(progress.failed))
     return progress
 
@@ -132,6 +132,8 @@ class _PlanLog(Listener):
         """The ids of the runs of trainings that have not ended."""
         self._reached: dict[Member, int] = {}
         """The epochs that each member has been counted with: a fleet that starts again tells them again."""
+        self.ended: set[tuple[str, int]] = set()
+        """(recipe digest, seed) of every training that has ended with a result in this call."""
 
     def expect(self, members: Mapping[Member, str]) -> None:
         """Add trainings, with their arms' names, to those that the progress counts."""
@@ -160,6 +162,8 @@ class _PlanLog(Listener):
 
     def outcome(self, event: Outcome) -> None:
         self._store.end(self._in_flight.pop(event.member), event)
+        if event.outcome in schema.RESULTS:
+            self.ended.add((event.member.recipe.digest(), event.member.seed))
         self._progress.done += 1
         self._progress.diverged += event.outcome == schema.DIVERGED
         self._progress.epochs_done += event.member.recipe.sized.budget.epochs - event.epochs

@@ -20,6 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_ablations.study.execution.starting import prepare, start_method
+from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 
@@ -140,17 +142,20 @@ def train_fleets(
     device: str,
     workers: int,
     checkpoints: Checkpoints | None = None,
+    backend: str = TORCH,
 ) -> Generator[Event | None]:
     """Train fleets once, with workers started for it: `WorkerPool.train`."""
-    with WorkerPool(data_folder, device, workers) as pool:
+    with WorkerPool(data_folder, device, workers, backend=backend) as pool:
         yield from pool.train(fleets, checkpoints)
 
 
 class WorkerPool:
     """Worker processes that stay while fleets come and go. They are started when they are first needed."""
 
-    def __init__(self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE):
-        self._task = _Task(data_folder, device, threads_each(workers))
+    def __init__(
+        self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE, backend: str = TORCH
+    ):
+        self._task = _Task(data_folder, device, threads_each(workers), backend)
         self._size = workers
         self._patience = patience
         self._idle: list[_Worker] = []
@@ -304,11 +309,14 @@ class _Task:
     data_folder: Path
     device: str
     threads: int | None
+    backend: str
 
 
 def _start(task: _Task) -> _Worker:
-    # Spawned, not forked: a child forked from a process with threads or a CUDA context may hang.
-    context = multiprocessing.get_context("spawn")
+    # Never forked from the coordinator: a child forked from a process with threads or a CUDA context may hang.
+    prepare(task.device)
+    forked = start_method(task.device) == "forkserver"
+    context = multiprocessing.get_context("forkserver") if forked else multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     ticks = context.RawValue(ctypes.c_uint64)
     process = context.Process(target=_work, args=(theirs, task, ticks), daemon=True)
@@ -344,7 +352,17 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
             return
         tick()
         try:
-            train(members, data, device, connection.send, checkpoints, until_epoch, evaluate_test, tick)
+            train(
+                members,
+                data,
+                device,
+                connection.send,
+                checkpoints,
+                until_epoch,
+                evaluate_test,
+                tick,
+                task.backend,
+            )
             connection.send(None)
         except (BrokenPipeError, ConnectionResetError):
             return  # the coordinator is gone, and with it whoever wanted these results

@@ -46,6 +46,11 @@ class Home:
         return self.folder / "checkpoints"
 
     @property
+    def pending(self) -> Path:
+        """Epochs that have been reported and are about to be written to MLflow."""
+        return self.folder / "pending.jsonl"
+
+    @property
     def artifacts(self) -> Path:
         """Files that belong to MLflow runs."""
         return self.folder / "artifacts"

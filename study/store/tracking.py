@@ -1,8 +1,8 @@
 """What plans write to MLflow, and the store that searches and demonstrations write to as well (`search_log`,
 `foundations_log`). What is written is named in `ablations.schema`.
 
-One coordinator process holds a Store; workers never touch MLflow. Every run costs one write when it starts, one per
-epoch, and a few when it ends.
+One coordinator process holds a Store; workers never touch MLflow. Every run costs a few writes when it starts and when
+it ends, and at most one every `pending.SECONDS` for the epochs in between.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from cifar_ablations.ablations.errors import AblateError
 
@@ -47,6 +48,7 @@ from cifar_ablations.ablations.training_key import TrainingKey, same_training
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.store.pending import Pending
 from cifar_ablations.study.store.provenance import user
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
@@ -73,6 +75,9 @@ KINDS = (
 STATUSES = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED", schema.INTERRUPTED: "KILLED"}
 """What MLflow calls a run's outcome; FINISHED, where it is not here."""
 
+MOST_METRICS = 800
+"""Written in one batch, in which MLflow takes a thousand of metrics, parameters and tags together."""
+
 
 class Store:
     """The MLflow store of an output folder. Hold the folder's lock before making one."""
@@ -86,6 +91,9 @@ class Store:
         self.local = self.uri.startswith("sqlite")
         self.client = mlflow.MlflowClient(tracking_uri=self.uri)
         self._me = this_process()
+        self._pending = Pending(home.pending)
+        self._places: dict[str, str] = {}
+        """Where the files of runs lie that were begun here, as MLflow names it."""
 
     def experiment(self, plan: str, data: Dataset | DataRecord, view: str = PLAN_VIEW) -> str:
         """The id of the experiment that holds the runs of a plan or search on a data set, with a view of them."""
@@ -144,6 +152,7 @@ class Store:
         With a local store the caller's lock says that nobody else is at work. On a server, others' runs are left
         alone unless they were started on this machine by a process that is gone.
         """
+        self._pending.recover()
         ended = 0
         for run in self.search_runs("attributes.status = 'RUNNING'"):
             tags = run.data.tags
@@ -153,6 +162,7 @@ class Store:
                 continue
             self.interrupt(run.info.run_id)
             ended += tags[schema.KIND] in (schema.KIND_TRAINING, schema.KIND_TRIAL)
+        self._pending.forget()
         return ended
 
     def open_invocation(
@@ -192,7 +202,7 @@ class Store:
         tags |= to_tags(environment, schema.ENVIRONMENT)
         run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags)
         params = [Param(name, str(value)) for name, value in member.recipe.knobs().items()]
-        self.client.log_batch(run_id, params=[*params, Param("seed", str(member.seed))])
+        self._pending.add(run_id, params=[*params, Param("seed", str(member.seed))])
         data = plan.data
         tracked = TrackedDataset(
             name=data.name, digest=data.digest, source_type="local", source=json.dumps({"source": data.source})
@@ -201,16 +211,29 @@ class Store:
         return run_id
 
     def epoch(self, run_id: str, event: Epoch) -> None:
-        """Write an epoch's metrics, in one batch."""
-        self.client.log_batch(run_id, metrics=metrics_at(event.metrics, event.epoch))
+        """Note an epoch's metrics; they are written with those of the next ones, or with the outcome.
+
+        A write costs MLflow nearly the same for one epoch as for ten. What is noted outlives this process: where a run
+        does not come to its end, `reconcile` writes it.
+        """
+        self._pending.add(run_id, metrics_at(event.metrics, event.epoch))
+        for waiting in self._pending.due():
+            self._write(waiting)
 
     def end(self, run_id: str, outcome: Outcome) -> None:
         """Write what a training ended as."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / schema.DETAILS_FILE
-            details: dict[str, Any] = dict(outcome.details)
-            np.savez_compressed(path, **details)
-            self.client.log_artifact(run_id, str(path))
+        details: dict[str, Any] = dict(outcome.details)
+        place = self._places.pop(run_id, "")
+        if place.startswith("file://"):
+            # As MLflow would do it, without asking it first where it has put the run.
+            folder = Path(unquote(urlparse(place).path))
+            folder.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(folder / schema.DETAILS_FILE, **details)
+        else:
+            with tempfile.TemporaryDirectory() as elsewhere:
+                path = Path(elsewhere) / schema.DETAILS_FILE
+                np.savez_compressed(path, **details)
+                self.client.log_artifact(run_id, str(path))
         self.close(run_id, outcome.outcome, metrics=metrics_at(outcome.metrics, outcome.epochs))
 
     def fail(self, run_id: str, why: str) -> None:
@@ -228,8 +251,18 @@ class Store:
     def close(self, run_id: str, outcome: str, why: str = "", metrics: Sequence[Metric] = ()) -> None:
         """Write what a training or trial ended as, with the end of the traceback where one was raised."""
         tags = [RunTag(schema.OUTCOME, outcome), *([RunTag(schema.ERROR, why[-5_000:])] if why else [])]
-        self.client.log_batch(run_id, metrics=metrics, tags=tags)
+        self._write(run_id, metrics, tags)
         self.client.set_terminated(run_id, STATUSES.get(outcome, "FINISHED"))
+
+    def _write(self, run_id: str, metrics: Sequence[Metric] = (), tags: Sequence[RunTag] = ()) -> None:
+        """Write what waits of a run, and more, in as few batches as MLflow takes; tags with the last of them."""
+        waiting = self._pending.of(run_id)
+        params, rest = waiting.params, [*waiting.metrics, *metrics]
+        while len(rest) > MOST_METRICS:
+            self.client.log_batch(run_id, metrics=rest[:MOST_METRICS], params=params)
+            params, rest = [], rest[MOST_METRICS:]
+        self.client.log_batch(run_id, metrics=rest, params=params, tags=tags)
+        self._pending.drop(run_id)
 
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
@@ -256,7 +289,9 @@ class Store:
         commit = tags.get(schema.PROVENANCE + "commit", "unknown")
         if commit != "unknown":
             everyone["mlflow.source.git.commit"] = commit
-        return str(self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info.run_id)
+        info = self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info
+        self._places[info.run_id] = info.artifact_uri
+        return str(info.run_id)
 
     def search_runs(self, filter_string: str) -> list[Any]:
         """Every run, in any experiment, for which MLflow's filter holds."""

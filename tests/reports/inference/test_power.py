@@ -9,6 +9,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.profiles import profile
+from cifar_ablations.ablations.record import DataRecord
 from cifar_ablations.reports.inference import decision, power, sequential, simulation
 from cifar_ablations.reports.inference.simulation import Setting, Shape
 from tests.reports.inference.test_simulation import shape
@@ -136,3 +139,18 @@ def test_so_it_is_where_the_spread_is_known(n: int, test: str, pairs: list[tuple
     alpha = power.typical_alpha(len(pairs), n, test, one.correction)
     effect = power.standard_effect(df, alpha, test) * error
     assert found_on_pages(one, effect) == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_kinds_of_comparison_of_a_plan() -> None:
+    size = profile("quick")
+
+    def designs(name: str) -> list[tuple[power.Design, str, int]]:
+        plan = catalog.make_plan(name, size.apply(catalog.notebook_recipe()), size, (0, 1))
+        return power.designs(plan.record(size, DataRecord("cifar10", "aa")))
+
+    ((of_two, words, n),) = designs("techniques")
+    assert (of_two.squares, of_two.fourths, of_two.claims, words, n) == (2.0, 2.0, 18, "two arms", 18)
+    ((of_means, words, n),) = designs("factorial")
+    assert (of_means.squares, words, n) == (4 / 64, "means over 64 arms", 9)
+    assert [(words, n) for _, words, n in designs("data-size")] == [("two differences", 6)]
+    assert designs("notebook") == []

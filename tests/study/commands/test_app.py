@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.study.commands import app, arguments, execute
+from cifar_ablations.study.commands import app, arguments
 from cifar_ablations.study.data import synthetic
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
@@ -267,14 +266,15 @@ def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
 @pytest.mark.parametrize(
     ("words", "writer"),
     [
-        (["run", "notebook", "--seeds", "1"], "write_reports"),
-        (["tune", "joint", "--trials", "1"], "write_search_reports"),
+        (["run", "notebook", "--seeds", "1"], "plan_page.write_reports"),
+        (["tune", "joint", "--trials", "1"], "search_page.write_search_reports"),
     ],
 )
 def test_ctrl_c_while_the_report_is_written_ends_at_once(
     used_home: Home, words: list[str], writer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, writer, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+    writer = f"cifar_ablations.reports.pages.{writer}"
+    monkeypatch.setattr(writer, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     result = _ablate(*words, "--workers=1", *TINY, "--set=budget.epochs=1")
     assert result.exit_code == 130
     assert result.stderr.strip() == app.STOPPED
@@ -289,17 +289,12 @@ def _nothing_finished(home: Home) -> None:
 
 
 def _wait_for_a_run(home: Home, process: subprocess.Popen | None = None) -> None:
-    """Until a training is under way: its metrics appear in the store."""
+    """Until a training is under way: an epoch of it has been reported."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         assert process is None or process.poll() is None, process.communicate()
-        if (home.folder / "mlflow.db").exists():
-            with sqlite3.connect(f"file:{home.folder / 'mlflow.db'}?mode=ro", uri=True) as database:
-                try:
-                    if database.execute("select count(*) from metrics").fetchone()[0]:
-                        return
-                except sqlite3.OperationalError:  # being made
-                    pass
+        if home.pending.exists() and schema.TRAIN_LOSS in home.pending.read_text():
+            return
         time.sleep(0.2)
     raise AssertionError("no training began")
 

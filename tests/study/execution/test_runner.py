@@ -301,7 +301,8 @@ def _wait_for_workers_to_end() -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         orphans = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.info["ppid"] == 1]
-        if not any("spawn_main" in " ".join(p.info["cmdline"] or ()) for p in orphans):
+        commands = [" ".join(p.info["cmdline"] or ()) for p in orphans]
+        if not any("spawn_main" in command or "multiprocessing.forkserver" in command for command in commands):
             return
         time.sleep(0.2)
     raise AssertionError("workers outlive their coordinator")

@@ -1,0 +1,39 @@
+"""How worker processes come to be. Imports nothing that is slow, so that it can be asked for before anything else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+
+PRELOADED = "cifar_ablations.study.execution.preloaded"
+"""The module that the process which workers are forked from has imported."""
+
+
+def start_method(device: str) -> str:
+    """How worker processes come to be, as `multiprocessing` names it.
+
+    On Linux they are forked from a process that has imported torch and done nothing else: it has no threads at work and
+    no CUDA context that a fork would break, and workers are there at once, where a spawned one takes three seconds of a
+    core. Those that drive a GPU are spawned, and so are all elsewhere: the system's libraries may not survive a fork.
+    """
+    return "forkserver" if sys.platform == "linux" and device == "cpu" else "spawn"
+
+
+def prepare(device: str) -> None:
+    """Let the process that workers are forked from import what they need, beside whatever the caller does meanwhile.
+
+    To be called as early as it is known that there may be something to train; more than once does no harm.
+    """
+    if start_method(device) != "forkserver":
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+    resource_tracker.ensure_running()  # first: it would let through again what is held back below
+    # Ctrl-C reaches all processes of a terminal, and is for the coordinator, which ends its workers.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

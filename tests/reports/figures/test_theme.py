@@ -1,0 +1,56 @@
+"""How figures become SVG: laid out once, drawn once, in a style that is all their own."""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+import pytest
+from matplotlib.figure import Figure
+
+from cifar_ablations.reports.figures import theme
+
+
+def _figure() -> Figure:
+    """Panels, a legend, a colour bar and long labels: what a layout has to make room for."""
+    with theme.styled():
+        figure = theme.new_figure(6, 4)
+        for panel, axes in enumerate(figure.subplots(2, 2).flat):
+            axes.plot([0, 1, 2], [panel, 1e6, 3], label="a line of panel $x^2$")
+            axes.set(title=f"panel {panel}", xlabel="epochs", ylabel="loss")
+        axes.legend(loc="best")
+        figure.colorbar(axes.scatter([0, 1], [0, 1], c=[0, 1]), ax=axes)
+        figure.supylabel("a label of all panels")
+    return figure
+
+
+def test_a_figure_that_is_drawn_once_is_the_one_that_matplotlib_draws_in_two_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    once = theme.svg(_figure(), "a")
+    monkeypatch.setattr(theme, "_lay_out", lambda figure: None)
+    assert theme.svg(_figure(), "a") == once
+
+
+def test_a_figure_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    draw = Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: drawn.append(1) or draw(figure, renderer))
+    theme.svg(_figure(), "a")
+    assert drawn == [1]
+
+
+def test_a_persons_own_settings_of_matplotlib_do_not_show() -> None:
+    plain = theme.svg(_figure(), "a")
+    own = {"xtick.direction": "in", "ytick.right": True, "lines.solid_capstyle": "butt", "patch.edgecolor": "red"}
+    with mpl.rc_context(own):
+        assert theme.svg(_figure(), "a") == plain
+
+
+def test_ids_begin_with_the_figures_name_and_nothing_reaches_out_of_it() -> None:
+    text = theme.svg(_figure(), "one")
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert ids
+    assert all(name.startswith("one-") for name in ids)
+    assert "<style" not in text
+    assert "<metadata" not in text

@@ -1,0 +1,39 @@
+"""How workers are started, where, and that it costs nothing to ask."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cifar_ablations.study.execution.starting import start_method
+
+HEARD = """
+import os, signal, sys
+from multiprocessing import forkserver
+from cifar_ablations.study.execution import starting
+if __name__ == "__main__":
+    starting.prepare("cpu")
+    print("torch" in sys.modules)
+    starting.prepare("cpu")
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGINT)
+    starting.prepare("cpu")
+    print(forkserver._forkserver._forkserver_pid == server)
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+def test_a_gpu_is_driven_by_a_process_that_was_not_forked() -> None:
+    assert start_method("cuda") == start_method("cuda:1") == "spawn"
+
+
+@pytest.mark.skipif(start_method("cpu") != "forkserver", reason="where workers are forked")
+def test_what_workers_are_forked_from_is_started_once_and_does_not_hear_ctrl_c(tmp_path) -> None:
+    """Also while it is still importing; and who has it started imports nothing and goes on hearing it."""
+    script = tmp_path / "script.py"
+    script.write_text(HEARD)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
+    assert done.stderr == ""
