@@ -1,6 +1,6 @@
 // Forward pass of a block: 3×3 convolution, 2×2 max-pooling, bias, activation function.
 //
-// Activations lie as [image][row][column][channel] with a border of zeros, so that a 3×3 patch is three runs of floats.
+// Activations lie as [image][row][column][channel] with a border of zeros, so that every 3×3 patch is whole.
 #pragma once
 
 #include "pooling.h"
@@ -9,17 +9,24 @@
 struct Block {
     int inputs, outputs;  // channels
     int side;             // of the square images that come in, 64 at most
-    int stride;           // floats from one pixel to the next of what comes in: its channels, padded, or 3
+    bool first;           // whether it sees the images: three channels, without padding
     int border;           // of what goes out: 1 where another block follows, else 0
 
+    int depth() const { return first ? inputs : padded(inputs); }   // floats of a pixel
+    int stride() const { return first ? inputs : spaced(inputs); }  // from one pixel to the next
     int columns() const { return padded(outputs); }
-    int row() const { return (side + 2) * stride; }
+    int row() const { return (side + 2) * stride(); }
     size_t image() const { return (size_t)(side + 2) * row(); }
     int half() const { return side / 2; }
-    int out_row() const { return (half() + 2 * border) * columns(); }
+    int out_stride() const { return border ? spaced(outputs) : columns(); }
+    int out_row() const { return (half() + 2 * border) * out_stride(); }
     size_t out_image() const { return (size_t)(half() + 2 * border) * out_row(); }
     size_t units() const { return (size_t)half() * half() * columns(); }
-    size_t patch() const { return (size_t)9 * stride; }
+    size_t patch() const { return (size_t)9 * depth(); }
+    Runs runs() const {
+        return first ? Runs{0, 3, (size_t)row(), 1, 1, 3 * inputs}
+                     : Runs{0, 3, (size_t)row(), 3, (size_t)stride(), depth()};
+    }
 };
 
 constexpr int WIDE = 4 * SLAB;  // outputs that a sparse product computes together
@@ -36,9 +43,9 @@ INLINE void pool_rows(const Block &b, const float *upper, const float *lower, si
                       int column, const float *bias, int function, float parameter, Pooled *to) {
     size_t unit = (size_t)image * b.units() + (size_t)y * b.half() * b.columns() + column;
     float *out = to->out + (size_t)image * b.out_image() + (size_t)(y + b.border) * b.out_row() +
-                 b.border * b.columns() + column;
-    to->open += pool(upper, lower, width, wide, b.half(), bias + column, function, parameter, b.columns(), out,
-                     to->choices + unit, to->slopes ? to->slopes + unit : nullptr);
+                 b.border * b.out_stride() + column;
+    to->open += pool(upper, lower, width, wide, b.half(), bias + column, function, parameter, b.out_stride(), out,
+                     b.columns(), to->choices + unit, to->slopes ? to->slopes + unit : nullptr);
 }
 
 constexpr int PIXELS = 128;  // whose sums wait for pooling
@@ -53,12 +60,12 @@ static void convolve_dense(const Block &b, const float *x, int images, const flo
         for (int pair = first; pair < first + count; pair++) {
             const float *row = x + pair / b.half() * b.image() + pair % b.half() * 2 * b.row();
             for (int y = 0; y < 2; y++, row += b.row())
-                for (int p = 0; p < b.side; p++) inputs[pixels++] = row + p * b.stride;
+                for (int p = 0; p < b.side; p++) inputs[pixels++] = row + p * b.stride();
         }
         const float *slab = weights;
         for (int column = 0; column < b.columns(); column += SLAB) {
             int wide = b.columns() - column < SLAB ? b.columns() - column : SLAB;
-            multiply(pixels, inputs, 3, b.row(), 3 * b.stride, slab, wide, sums, wide);
+            multiply(pixels, inputs, b.runs(), slab, wide, sums, wide);
             for (int pair = 0; pair < count; pair++) {
                 const float *upper = sums + (size_t)pair * 2 * b.side * wide;
                 pool_rows(b, upper, upper + b.side * wide, wide, wide, (first + pair) / b.half(),
@@ -72,7 +79,7 @@ static void convolve_dense(const Block &b, const float *x, int images, const flo
 // The inputs that are not zero, pixel by pixel.
 struct Sparse {
     int *ends;       // [pixels]: where a pixel's list ends; it begins where the one before ends
-    int *channels;   // [pixels * stride]
+    int *channels;   // [pixels * depth]
     float *values;   // alike
 };
 
@@ -80,8 +87,8 @@ INLINE void list_inputs(const Block &b, const float *x, Sparse *list) {
     int end = 0;
     for (int y = 0; y < b.side; y++)
         for (int column = 0; column < b.side; column++) {
-            const float *pixel = x + (y + 1) * b.row() + (column + 1) * b.stride;
-            for (int c = 0; c < b.stride; c++) {
+            const float *pixel = x + (y + 1) * b.row() + (column + 1) * b.stride();
+            for (int c = 0; c < b.depth(); c++) {
                 list->channels[end] = c;
                 list->values[end] = pixel[c];
                 end += pixel[c] != 0;
@@ -115,10 +122,10 @@ template <int S, int V>
 static __attribute__((noinline)) void multiply_sparse(const Block &b, int images, const Sparse &lists,
                                                       const float *weights, float *sums) {
     int pixels = b.side * b.side, width = S * V * LANES;
-    size_t room = (size_t)pixels * b.stride, slab = b.patch() * V * LANES;
+    size_t room = (size_t)pixels * b.depth(), slab = b.patch() * V * LANES;
     memset(sums, 0, sizeof(float) * images * pixels * width);
     for (int tap = 0; tap < 9; tap++) {
-        const float *w = weights + (size_t)tap * b.stride * V * LANES;
+        const float *w = weights + (size_t)tap * b.depth() * V * LANES;
         int down = tap / 3 - 1, right = tap % 3 - 1;
         for (int image = 0; image < images; image++) {
             const int *ends = lists.ends + image * pixels;
@@ -140,7 +147,7 @@ static void convolve_sparse(const Block &b, const float *x, int images, const fl
     int pixels = b.side * b.side, widest = b.columns() < WIDE ? b.columns() : WIDE;
     int together = ROOM / (pixels * widest);
     together = together < 1 ? 1 : together;
-    size_t room = (size_t)pixels * b.stride;
+    size_t room = (size_t)pixels * b.depth();
     for (int first = 0; first < images; first += together) {
         int count = images - first < together ? images - first : together;
         for (int i = 0; i < count; i++) {

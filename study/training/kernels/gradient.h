@@ -86,15 +86,16 @@ static __attribute__((noinline)) void list_open(const Block &b, int first, int c
                                                 const float *gradient, int room, Unit *__restrict units,
                                                 int *__restrict counts) {
     const int half = b.half(), columns = b.columns();
-    const int32_t steps[8] = {0, b.stride, b.row(), b.row() + b.stride};
+    const int32_t steps[8] = {0, b.stride(), b.row(), b.row() + b.stride()};
     memset(counts, 0, sizeof(int) * columns);
     const int8_t *choices = pooled.choices + (size_t)first * half * columns;
     const float *slopes = SLOPES ? pooled.slopes + (size_t)first * half * columns : nullptr;
     for (int row = first; row < first + count; row++) {
         int image = row / half, y = row % half;
-        const float *g = gradient + image * b.out_image() + (y + b.border) * b.out_row() + b.border * columns;
+        const float *g = gradient + image * b.out_image() + (y + b.border) * b.out_row() +
+                         b.border * b.out_stride();
         int32_t from = (int32_t)((image - first / half) * b.image()) + 2 * y * b.row();
-        for (int x = 0; x < half; x++, from += 2 * b.stride, g += columns, choices += columns) {
+        for (int x = 0; x < half; x++, from += 2 * b.stride(), g += b.out_stride(), choices += columns) {
             for (int c = 0; c < columns; c++) {
                 // Without branches: every unit is written down, and the next one over it unless it is open.
                 int choice = choices[c], listed = counts[c];

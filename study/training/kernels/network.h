@@ -19,7 +19,7 @@ struct Network {
     int64_t weights[MOST_BLOCKS + 2], biases[MOST_BLOCKS + 2];
 
     Block block(int i) const {
-        return {channels[i], channels[i + 1], side >> i, i ? padded(channels[i]) : channels[0], i + 1 < blocks};
+        return {channels[i], channels[i + 1], side >> i, !i, i + 1 < blocks};
     }
     int spots() const { return (side >> blocks) * (side >> blocks); }
     int features() const { return spots() * padded(channels[blocks]); }
@@ -28,16 +28,29 @@ struct Network {
 // Rows of pooled units that are listed at a time: as many as leave PADDING channels of their inputs, and of these inputs'
 // gradients, in the first cache.
 INLINE int rows_together(const Block &b) {
-    int rows = CACHED / (4 * 2 * 2 * (b.side + 2) * (b.stride < PADDING ? b.stride : PADDING));
+    int rows = CACHED / (4 * 2 * 2 * (b.side + 2) * (b.first ? b.inputs : PADDING));
     return rows < 1 ? 1 : rows;
 }
 
-// Pieces of one block of memory.
+// Pieces of one block of memory. Under the address sanitizer there are gaps between them, which nobody may touch.
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+constexpr int GAP = 64;
+INLINE void forbid(uintptr_t from, uintptr_t to) { ASAN_POISON_MEMORY_REGION((void *)from, to - from); }
+#else
+constexpr int GAP = 0;
+INLINE void forbid(uintptr_t, uintptr_t) {}
+#endif
+
 struct Pieces {
     uintptr_t next;
+    bool there;  // whether there is memory; else it is only measured
+    Pieces(char *memory) : next((uintptr_t)memory), there(memory) {}
     template <class T> T *take(size_t count) {
         T *piece = (T *)next;
-        next += (count * sizeof(T) + 63) / 64 * 64;
+        uintptr_t end = next + count * sizeof(T);
+        next = (end + GAP + 63) / 64 * 64;
+        if (there) forbid(end, next);
         return piece;
     }
 };
@@ -55,7 +68,7 @@ struct Workspace {
     Sparse sparse;
 
     static size_t lay_out(const Network &n, int images, Workspace *w, char *memory) {
-        Pieces p = {(uintptr_t)memory};
+        Pieces p(memory);
         size_t sums = 0, lists = 0, units = images + 1, dw = 0, pixels = 0, counts = 0;
         for (int i = 0; i < n.blocks; i++) {
             Block b = n.block(i);
@@ -66,7 +79,7 @@ struct Workspace {
             size_t together = ROOM / (all * widest) ? ROOM / (all * widest) : 1;
             size_t most[] = {(size_t)PIXELS * SLAB, together * all * widest};
             for (size_t m : most) sums = m > sums ? m : sums;
-            if (i) lists = together * all * b.stride > lists ? together * all * b.stride : lists;
+            if (i) lists = together * all * b.depth() > lists ? together * all * b.depth() : lists;
             if (i) pixels = together * all > pixels ? together * all : pixels;
             size_t listed = ((size_t)rows_together(b) * b.half() + 1) * b.columns();
             units = listed > units ? listed : units;
@@ -114,7 +127,7 @@ struct Layer {
 };
 
 static Layer layer(const Network &n, int i) {
-    if (i < n.blocks) return {n.channels[i + 1], 9, n.channels[i], n.block(i).stride, false};
+    if (i < n.blocks) return {n.channels[i + 1], 9, n.channels[i], n.block(i).depth(), false};
     if (i == n.blocks) return {n.hidden, n.spots(), n.channels[i], padded(n.channels[i]), true};
     return {n.classes, 1, n.hidden, padded(n.hidden), false};
 }
@@ -127,7 +140,7 @@ struct Packed {
     float *own[MOST_BLOCKS + 2];         // room for these, where they are not as in torch
 
     static size_t lay_out(const Network &n, const float *row, Packed *w, char *memory) {
-        Pieces p = {(uintptr_t)memory};
+        Pieces p(memory);
         for (int i = 0; i < n.blocks + 2; i++) {
             Layer l = layer(n, i);
             w->slabs[i] = p.take<float>(l.row() * l.columns());
@@ -163,7 +176,7 @@ static void multiply_all(const float *x, int images, int inputs, const float *sl
         for (int first = 0; first < images; first += 64) {
             int count = images - first < 64 ? images - first : 64;
             for (int i = 0; i < count; i++) rows[i] = x + (size_t)(first + i) * inputs;
-            multiply(count, rows, 1, 0, inputs, slabs, wide, out + (size_t)first * columns + column, columns);
+            multiply(count, rows, {0, 1, 0, 1, 1, inputs}, slabs, wide, out + (size_t)first * columns + column, columns);
         }
         slabs += (size_t)inputs * wide;
     }
@@ -265,9 +278,9 @@ static void block_backward(const Block &b, int i, int images, const float *rows,
             continue;
         }
         float *dx = w.gradients[i] + start;
-        Piece piece = {(size_t)b.row(), (size_t)b.stride, (size_t)3 * b.stride, (size_t)b.stride};
-        for (int channel = 0; channel < b.stride; channel += SWEPT) {
-            int channels = b.stride - channel < SWEPT ? b.stride - channel : SWEPT;
+        Piece piece = {(size_t)b.row(), (size_t)b.stride(), (size_t)3 * b.depth(), (size_t)b.depth()};
+        for (int channel = 0; channel < b.depth(); channel += SWEPT) {
+            int channels = b.depth() - channel < SWEPT ? b.depth() - channel : SWEPT;
             for (int output = 0; output < b.outputs; output++)
                 if (w.counts[output])
                     sweep_channels({w.counts[output], w.units + (size_t)output * room}, piece, channels, x + channel,

@@ -38,11 +38,12 @@ INLINE float activate(int function, float parameter, float z, float *slope) {
 
 // One row of pooled units from two rows of sums.
 //
-// upper, lower: [2 * units][width], of which `wide` channels; out: [units][channels], choices alike: which of the four
-// was the largest (the first of equals), SHUT behind ReLU where it is not above zero; slopes: [units][channels], where
-// the function is another one. Returns how many units are open.
+// upper, lower: [2 * units][width], of which `wide` channels; out: [units][stride]; choices: [units][channels], which of
+// the four was the largest (the first of equals), SHUT behind ReLU where it is not above zero; slopes: [units][channels],
+// where the function is another one. Returns how many units are open.
 static int pool(const float *upper, const float *lower, size_t width, int wide, int units, const float *bias,
-                int function, float parameter, size_t channels, float *out, int8_t *choices, float *slopes) {
+                int function, float parameter, size_t stride, float *out, size_t channels, int8_t *choices,
+                float *slopes) {
     mask open = {};
     for (int unit = 0; unit < units; unit++) {
         const float *four[] = {upper + 2 * unit * width, upper + (2 * unit + 1) * width, lower + 2 * unit * width,
@@ -55,7 +56,7 @@ static int pool(const float *upper, const float *lower, size_t width, int wide, 
                     float s, y = activate(function, parameter, four[i][c] + bias[c], &s);
                     if (i == 0 || y > best || y != y) best = y, slope = s, which = i;
                 }
-                out[unit * channels + c] = best;
+                out[unit * stride + c] = best;
                 choices[unit * channels + c] = which;
                 slopes[unit * channels + c] = slope;
             }
@@ -76,10 +77,10 @@ static int pool(const float *upper, const float *lower, size_t width, int wide, 
                 z = shut ? (vec){} : z;
                 which = shut ? (mask){} + SHUT : which;
                 open += shut + 1;
-                store(out + unit * channels + c, z);
+                store(out + unit * stride + c, z);
             } else {
                 for (int lane = 0; lane < LANES; lane++)
-                    out[unit * channels + c + lane] =
+                    out[unit * stride + c + lane] =
                         activate(function, parameter, z[lane], slopes + unit * channels + c + lane);
             }
             typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));

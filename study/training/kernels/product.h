@@ -27,11 +27,13 @@ static void pack(float *to, const float *from, int outputs, int inputs, int colu
     }
 }
 
-// Where the inputs of a row lie: `runs` runs of `length` floats, `stride` apart, the first `from` a pointer of its own.
+// Where the inputs of a row lie: rows × columns of runs of `length` floats, the first `from` a pointer of its own.
 struct Runs {
     size_t from;
-    int runs;
-    size_t stride;
+    int rows;
+    size_t row;  // floats from one to the next
+    int columns;
+    size_t column;
     int length;
 };
 
@@ -44,16 +46,17 @@ INLINE void tile(const float *const *inputs, Runs r, const float *weights, bool 
     if (add)
         UNROLLED for (int p = 0; p < P; p++)
             UNROLLED for (int v = 0; v < V; v++) sums[p][v] = load(out + p * width + v * LANES);
-    for (int run = 0; run < r.runs; run++) {
-        UNROLLED_BY_4 for (int k = 0; k < r.length; k++, weights += V * LANES) {
-            vec w[V];
-            UNROLLED for (int v = 0; v < V; v++) w[v] = load(weights + v * LANES);
-            UNROLLED for (int p = 0; p < P; p++) {
-                float value = x[p][k];
-                UNROLLED for (int v = 0; v < V; v++) sums[p][v] += value * w[v];
+    for (int row = 0; row < r.rows; row++) {
+        for (size_t column = 0; column < r.columns * r.column; column += r.column)
+            UNROLLED_BY_4 for (size_t k = column; k < column + r.length; k++, weights += V * LANES) {
+                vec w[V];
+                UNROLLED for (int v = 0; v < V; v++) w[v] = load(weights + v * LANES);
+                UNROLLED for (int p = 0; p < P; p++) {
+                    float value = x[p][k];
+                    UNROLLED for (int v = 0; v < V; v++) sums[p][v] += value * w[v];
+                }
             }
-        }
-        UNROLLED for (int p = 0; p < P; p++) x[p] += r.stride;
+        UNROLLED for (int p = 0; p < P; p++) x[p] += r.row;
     }
     UNROLLED for (int p = 0; p < P; p++)
         UNROLLED for (int v = 0; v < V; v++) store(out + p * width + v * LANES, sums[p][v]);
@@ -75,20 +78,25 @@ INLINE void tiles(int count, const float *const *inputs, Runs r, const float *we
 constexpr int AT_HAND = 256;  // inputs whose weights stay in the first cache while all rows are multiplied with them
 
 // The same for any number of rows and one slab, which is as wide as SLAB or, at the end, as one vector.
-static __attribute__((noinline)) void multiply(int count, const float *const *inputs, int runs, size_t stride,
-                                               int length, const float *weights, int wide, float *out, size_t width) {
-    Runs all = {0, runs, stride, length};
+static __attribute__((noinline)) void multiply(int count, const float *const *inputs, Runs all, const float *weights,
+                                               int wide, float *out, size_t width) {
     bool add = false;
     auto some = [&](Runs r) {
         if (wide == SLAB)
             tiles<VECTORS>(count, inputs, r, weights, add, out, width);
         else
             tiles<1>(count, inputs, r, weights, add, out, width);
-        weights += (size_t)r.runs * r.length * wide;
+        weights += (size_t)r.rows * r.columns * r.length * wide;
         add = true;
     };
-    if (runs * length <= AT_HAND) return some(all);
-    for (int run = 0; run < runs; run++)
-        for (int k = 0; k < length; k += AT_HAND)
-            some({run * stride + k, 1, 0, length - k < AT_HAND ? length - k : AT_HAND});
+    if (all.rows * all.columns * all.length <= AT_HAND) return some(all);
+    for (int row = 0; row < all.rows; row++) {
+        size_t from = all.from + row * all.row;
+        if (all.columns * all.length <= AT_HAND)
+            some({from, 1, 0, all.columns, all.column, all.length});
+        else
+            for (int column = 0; column < all.columns; column++)
+                for (int k = 0; k < all.length; k += AT_HAND)
+                    some({from + column * all.column + k, 1, 0, 1, 1, all.length - k < AT_HAND ? all.length - k : AT_HAND});
+    }
 }

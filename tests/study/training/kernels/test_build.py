@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +83,63 @@ def test_without_any_compiler_it_is_said_how_to_get_one(
     monkeypatch.setattr(build, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "pip install ziglang" in _fails()
+
+
+SWEEP = """
+import itertools, sys
+import torch
+from cifar_ablations.ablations.budget import Budget, Network
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.activation import Activation
+from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.kernels import build, kernel_backend
+
+build.FLAGS += tuple(sys.argv[2:])
+kernel_backend.OVERHANG = int(sys.argv[1])
+torch.set_num_threads(1)
+for width, classes, function in itertools.product((0.0625, 0.25, 0.3), (2, 10, 100), Activation.levels):
+    recipe = Recipe(Network(width=width), Budget(batch_size=33), (Activation.at(function),))
+    fleet = Fleet([Member(recipe, 0)], classes, torch.device("cpu"))
+    backend = kernel_backend.KernelBackend(fleet)
+    fleet.train(True)
+    for size in (33, 1, 2):
+        torch.manual_seed(size)
+        images, targets = torch.randn(size, 3, 32, 32), torch.rand(size, classes).softmax(dim=1)
+        backend.gradients(0, images, targets)
+        print(width, classes, function, size, hash(fleet.gradients.numpy().tobytes()), end=" ")
+        print(hash(backend.logits(0, images).numpy().tobytes()))
+print("done")
+"""
+
+
+def _sweep(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Gradients and logits of many networks and batches in a process of its own; words: of SWEEP's command line."""
+    given = os.environ | {"PYTHONHASHSEED": "0"} | environment
+    return subprocess.run([sys.executable, "-c", SWEEP, *words], env=given, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_width_of_the_vectors_changes_no_bit(elsewhere: Path) -> None:
+    try:
+        build.library()
+    except build.UnavailableError as reason:
+        pytest.skip(str(reason))
+    said = [_sweep("16", f"-DLANES={lanes}", "-Wno-psabi").stdout for lanes in (4, 8, 16)]
+    assert said[0].endswith("done\n")
+    assert said[0] == said[1] == said[2]
+
+
+@pytest.mark.slow
+def test_nothing_is_read_or_written_outside_of_its_piece_of_memory(elsewhere: Path) -> None:
+    found = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
+    if found.returncode or not Path(found.stdout.strip()).is_absolute():
+        pytest.skip("g++ has no address sanitizer here")
+    flags = ("-fsanitize=address", "-fno-omit-frame-pointer", "-O1")
+    places = {"LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0", "CXX": "g++"}
+    done = _sweep("7", *flags, **places)
+    assert done.stdout.endswith("done\n"), done.stderr[-3000:]
+    caught = _sweep("6", *flags, **places)
+    assert "ERROR: AddressSanitizer" in caught.stderr
 
 
 def test_a_cache_that_cannot_be_written_is_told_of(
