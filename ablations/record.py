@@ -400,6 +400,7 @@ class ProvenanceRecord:
     platform: str = ""
     processor: str = ""
     device: str = ""
+    backend: str = ""
     workers: str = ""
     cores: str = ""
     cifar_ablations: str = field(default="", metadata={TAG: "cifar-ablations"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.record import ProvenanceRecord
-from cifar_ablations.study.store.provenance import provenance
+from cifar_ablations.study.store.provenance import instructions, provenance
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -34,6 +35,8 @@ def record(path: Path, title: str, text: str) -> None:
 class Facts(ProvenanceRecord):
     """Code and machine that figures come from; of a GPU its memory, driver and libraries too."""
 
+    instructions: str = ""
+    """Of the processor: its widest vectors, and bf16 where it has them."""
     gpu_memory: str = ""
     driver: str = ""
     cuda: str = ""
@@ -42,7 +45,7 @@ class Facts(ProvenanceRecord):
 
 def facts(device: torch.device, workers: int) -> Facts:
     """The facts about this checkout and this machine."""
-    found = Facts(**vars(provenance(device, workers)))
+    found = Facts(**vars(provenance(device, workers)), instructions=_instructions())
     if device.type != "cuda":
         return found
     return replace(
@@ -58,12 +61,12 @@ def machine(facts: Facts) -> str:
     """A machine's name in a section's title."""
     if facts.device != "cpu":
         return facts.device
-    return f"{facts.processor}, {facts.cores} cores, no GPU".strip()
+    return f"{_processor(facts)}, no GPU".strip()
 
 
 def described(facts: Facts) -> str:
     """The machine and the versions in a line, without a full stop."""
-    processor = f"{facts.processor}, {facts.cores} cores"
+    processor = _processor(facts)
     versions = f"Python {facts.python}, torch {facts.torch}, torchvision {facts.torchvision}"
     if facts.commit != "unknown":
         versions += f", commit {facts.commit[:7]}{' with changes' if facts.dirty == 'true' else ''}"
@@ -71,6 +74,19 @@ def described(facts: Facts) -> str:
         return f"{processor}, no GPU; {facts.workers} worker(s); {versions}"
     gpu = f"{facts.device}, {facts.gpu_memory}, driver {facts.driver}"
     return f"{gpu}, CUDA {facts.cuda}, cuDNN {facts.cudnn}; {processor}; {versions}"
+
+
+def _processor(facts: Facts) -> str:
+    able = f" with {facts.instructions}" if facts.instructions else ""
+    return f"{facts.processor}{able}, {facts.cores} cores"
+
+
+def _instructions() -> str:
+    found = [instructions(torch.device("cpu"))]
+    with suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text().split()
+        found += [name for name in ("avx512_bf16", "amx_bf16", "bf16") if name in flags][:1]
+    return " and ".join(found)
 
 
 def _driver() -> str:

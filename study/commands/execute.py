@@ -60,7 +60,7 @@ def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
         say(f"  {len(plan.claims) - left} of {len(plan.claims)} claims decided")
         return left == 0
 
-    facts = provenance(invocation.device, invocation.workers)
+    facts = provenance(invocation.device, invocation.workers, invocation.backend)
     with progress_shown() as show, _asked_to_stop() as stopped:
         progress = run(invocation, store, facts, _then_prepare_reports(show), stopped, enough)
     if progress.total:
@@ -97,7 +97,7 @@ def run_search(home: Home, invocation: SearchInvocation, storage: str | None, da
         f"{_place(invocation)}"
     )
     began = time.perf_counter()
-    facts = provenance(invocation.device, invocation.workers)
+    facts = provenance(invocation.device, invocation.workers, invocation.backend)
     with progress_shown() as show, _asked_to_stop() as stopped:
         outcome, progress = carry_out(invocation, storage_at(storage, home.journal), store, facts, show, stopped)
     if progress.done:

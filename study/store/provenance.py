@@ -17,7 +17,7 @@ ENGINE = 1
 """To be raised when a training, at the same recipe and seed, comes out otherwise than before."""
 
 
-def provenance(device: torch.device, workers: int) -> ProvenanceRecord:
+def provenance(device: torch.device, workers: int, backend: str = "") -> ProvenanceRecord:
     """What is written on an invocation's run."""
     commit, dirty = _commit()
     return ProvenanceRecord(
@@ -27,6 +27,7 @@ def provenance(device: torch.device, workers: int) -> ProvenanceRecord:
         platform=platform.platform(),
         processor=processor(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        backend=backend,
         workers=str(workers),
         cores=str(os.cpu_count()),
         cifar_ablations=_version("cifar-ablations"),
@@ -41,14 +42,15 @@ def environment(device: torch.device, threads: int, backend: str) -> Environment
     """What is written on a training's run; threads: of the process that trains it."""
     return EnvironmentRecord(
         engine=ENGINE,
-        instructions=_instructions(device),
+        instructions=instructions(device),
         threads=threads,
         torch=torch.__version__,
         backend=backend,
     )
 
 
-def _instructions(device: torch.device) -> str:
+def instructions(device: torch.device) -> str:
+    """The vector instructions of the processor that torch uses, or the compute capability of the GPU."""
     if device.type == "cuda":
         return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
     return torch.backends.cpu.get_cpu_capability()
