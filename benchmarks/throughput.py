@@ -51,7 +51,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import ProvenanceRecord
 from cifar_ablations.study.data.dataset import DataError, Dataset, load
 from cifar_ablations.study.execution import workers as workers_module
-from cifar_ablations.study.execution.backends import choose, with_precision
+from cifar_ablations.study.execution.backends import choose_backend, with_precision
 from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size
 from cifar_ablations.study.execution.workers import default_workers
 from cifar_ablations.study.store.home import Home
@@ -146,7 +146,7 @@ def _kernels_can(recipe: Recipe, device: torch.device, notes: list[str]) -> bool
     if device.type != "cpu":
         return False
     try:
-        choose([recipe], device, 10, KERNELS)
+        choose_backend([recipe], device, 10, 1, KERNELS)
     except AblateError as error:
         notes.append(f"{error}.")
         return False

@@ -22,8 +22,19 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset, store
 from cifar_ablations.study.data.image_archive import Images
 from cifar_ablations.study.execution import workers
+from cifar_ablations.study.execution.starting import start_method
 
 TINY = Budget(epochs=2, batch_size=32, train_images=80, validation_images=40, test_images=60)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_cache_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where tests keep what they compile and time, once for all processes of a session."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,10 +45,10 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def workers_that_start_at_once() -> Iterator[None]:
-    """Worker processes forked from one that has imported torch already, also where they would be spawned otherwise.
-
-    It imports the modules themselves, which leaves the collector of cycles as it is.
-    """
+    """Worker processes forked from one that has imported torch already, also where they would be spawned otherwise."""
+    if start_method("cpu") != "spawn":
+        yield
+        return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [

@@ -192,7 +192,7 @@ def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Inv
         from cifar_ablations.study.commands.arguments import plan_invocation
 
         return plan_invocation(home, request, say), None
-    from cifar_ablations.study.commands.choose import plan_within
+    from cifar_ablations.study.commands.within_minutes import plan_within
 
     return plan_within(home, request, say, training=training)
 

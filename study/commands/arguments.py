@@ -17,10 +17,10 @@ from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of, settings_named
 from cifar_ablations.study.data.dataset import Dataset, load
-from cifar_ablations.study.execution.backends import AUTO, choose
+from cifar_ablations.study.execution.backends import AUTO, choose_backend
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation
-from cifar_ablations.study.execution.workers import default_workers
+from cifar_ablations.study.execution.workers import default_workers, threads_each
 from cifar_ablations.study.search.invocation import SearchInvocation
 from cifar_ablations.study.search.optuna_study import check_names
 from cifar_ablations.study.store.home import Home
@@ -114,7 +114,7 @@ def plan_invocation(
     if request.first_seed < 0:
         raise AblateError(f"--first-seed must be at least 0, not {request.first_seed}")
     adopted = adopted_recipe(home, request.baseline)
-    recipe = baseline_recipe(profile, adopted, request.settings, device)
+    recipe = baseline_recipe(profile, adopted, request.settings, device, request.backend)
     seeds = tuple(range(request.first_seed, request.first_seed + count))
     plan = catalog.make_plan(request.plan, recipe, profile, seeds, adopted.record.retuned if adopted else {})
     if looks is not None:
@@ -145,7 +145,7 @@ def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], N
     if request.pruner == "wilcoxon" and request.seeds_per_trial < 3 and not request.pareto:
         raise AblateError("--pruner wilcoxon compares seeds; it needs --seeds-per-trial of at least 3")
     adopted = adopted_recipe(home, request.baseline)
-    recipe = baseline_recipe(profile, adopted, request.settings, device)
+    recipe = baseline_recipe(profile, adopted, request.settings, device, request.backend)
     if not recipe.sized.budget.validation_images:
         raise AblateError("budget.validation_images is 0, and a search chooses on validation images; set some aside")
     trials = request.trials or (SMOKE_TRIALS if profile == profiles.PROFILES["smoke"] else module.DEFAULT_TRIALS)
@@ -174,7 +174,8 @@ def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], N
 
 def _backend(request: Request, recipes: Sequence[Recipe], invocation: Surroundings, say: Callable[[str], None]) -> str:
     """What computes the trainings of these recipes; why it is not the kernels is said, where they would be faster."""
-    choice = choose(recipes, invocation.device, len(invocation.data.classes), request.backend)
+    classes, threads = len(invocation.data.classes), threads_each(invocation.workers) or torch.get_num_threads()
+    choice = choose_backend(recipes, invocation.device, classes, threads, request.backend)
     if choice.why:
         say(f"Computed by torch, which is slower: {choice.why}.")
     return choice.name

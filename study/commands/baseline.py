@@ -13,7 +13,7 @@ from cifar_ablations.ablations.adopted import Adopted, find, read
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.study.execution.backends import with_precision
+from cifar_ablations.study.execution.backends import AUTO, with_precision
 from cifar_ablations.study.store.home import Home
 
 
@@ -22,8 +22,10 @@ def adopted_recipe(home: Home, name: str | None) -> Adopted | None:
     return None if name is None else read(find(name, home.recipes))
 
 
-def baseline_recipe(size: Profile, adopted: Adopted | None, settings: Sequence[str], device: torch.device) -> Recipe:
-    """The notebook's recipe or the adopted one, with settings applied, and an arithmetic that suits the device.
+def baseline_recipe(
+    size: Profile, adopted: Adopted | None, settings: Sequence[str], device: torch.device, backend: str = AUTO
+) -> Recipe:
+    """The notebook's recipe or the adopted one, with settings applied, and an arithmetic that suits device and backend.
 
     Raises AblateError for a setting that cannot be.
     """
@@ -35,7 +37,7 @@ def baseline_recipe(size: Profile, adopted: Adopted | None, settings: Sequence[s
             recipe = recipe.set(setting)
         except AblateError as error:
             raise AblateError(f"--set {setting}: {error}") from None
-    return with_precision(recipe, device)
+    return with_precision(recipe, device, backend)
 
 
 @contextmanager

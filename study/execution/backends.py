@@ -7,12 +7,14 @@ trial has found on a machine is kept there: noise does not change the choice fro
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -37,15 +39,17 @@ BF16_GAIN = 1.3
 
 
 @dataclass(frozen=True)
-class Choice:
+class BackendChoice:
     """A backend, and half a sentence that says why it is not the kernels, where they would be faster."""
 
     name: str
     why: str = ""
 
 
-def choose(recipes: Iterable[Recipe], device: torch.device, classes: int, asked: str = AUTO) -> Choice:
-    """The backend for trainings of these recipes, whose precision is decided.
+def choose_backend(
+    recipes: Iterable[Recipe], device: torch.device, classes: int, threads: int, asked: str = AUTO
+) -> BackendChoice:
+    """The backend for trainings of these recipes, whose precision is decided, in processes of so many threads.
 
     Raises AblateError for an unknown name, or where the kernels are asked for and cannot be had.
     """
@@ -54,18 +58,18 @@ def choose(recipes: Iterable[Recipe], device: torch.device, classes: int, asked:
     recipes = list(recipes)
     in_fp32 = all(recipe.sized.budget.precision == "fp32" for recipe in recipes)
     if asked == TORCH or (asked == AUTO and not (device.type == "cpu" and in_fp32)):
-        return Choice(TORCH)
+        return BackendChoice(TORCH)
     if device.type != "cpu" or not in_fp32:
         raise AblateError("the kernels compute in fp32 on a CPU; ask for the backend auto or torch")
     if reason := _obstacle(recipes, classes):
         if asked == KERNELS:
             raise AblateError(f"the kernels cannot train this: {reason}; ask for the backend auto or torch")
-        return Choice(TORCH, reason)
+        return BackendChoice(TORCH, reason)
     if asked == AUTO:
-        found = seconds_per_pass(recipes[0], classes)
+        found = seconds_per_pass(recipes[0], classes, threads)
         if found[TORCH] < found[KERNELS]:
-            return Choice(TORCH)
-    return Choice(KERNELS)
+            return BackendChoice(TORCH)
+    return BackendChoice(KERNELS)
 
 
 def _obstacle(recipes: Iterable[Recipe], classes: int) -> str:
@@ -80,60 +84,72 @@ def _obstacle(recipes: Iterable[Recipe], classes: int) -> str:
     return ""
 
 
-def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with its arithmetic decided: `auto` is bf16 on a GPU, and on a CPU where a timed trial favours it."""
-    if recipe.budget.precision != AUTO:
+def with_precision(recipe: Recipe, device: torch.device, backend: str = AUTO) -> Recipe:
+    """The recipe with its arithmetic decided: `auto` is bf16 on a GPU, and on a CPU where a timed trial favours it.
+
+    backend: as it is asked for; bf16 is compared with fp32 by those that may be chosen.
+    """
+    if recipe.budget.precision != "auto":
         return recipe
-    chosen = "bf16" if device.type == "cuda" or bf16_gain(recipe) >= BF16_GAIN else "fp32"
+    chosen = "bf16" if device.type == "cuda" or bf16_gain(recipe, backend) >= BF16_GAIN else "fp32"
     return replace(recipe, budget=replace(recipe.budget, precision=chosen))
 
 
-def bf16_gain(recipe: Recipe) -> float:
-    """How many times faster a pass of the recipe's network is in bf16 on this CPU than by the best backend in fp32."""
-    found = seconds_per_pass(_at(recipe, "fp32"), 10)
-    return min(found[name] for name in (TORCH, KERNELS) if name in found) / found["bf16"]
+def bf16_gain(recipe: Recipe, backend: str = AUTO) -> float:
+    """How many times faster a pass of the recipe's network is in bf16 on this CPU than in fp32, by the best backend."""
+    found = seconds_per_pass(_at(recipe, "fp32"), 10, 1)
+    names = (TORCH,) if backend == TORCH else (TORCH, KERNELS)
+    return min(found[name] for name in names if name in found) / found["bf16"]
 
 
-def seconds_per_pass(recipe: Recipe, classes: int) -> dict[str, float]:
-    """Seconds of a forward and backward pass of PROBE_IMAGES images in one thread, by TORCH, by KERNELS where they can,
-    and by torch in `bf16`: as they were measured when this machine was first asked.
+def seconds_per_pass(recipe: Recipe, classes: int, threads: int) -> dict[str, float]:
+    """Seconds of a forward and backward pass of PROBE_IMAGES images, by TORCH, by KERNELS where they can, and by torch
+    in `bf16`: as they were measured when this machine was first asked.
     """
-    try:
-        library = build.library()._name
-    except build.UnavailableError:
-        library = ""
-    about = [recipe.sized.model.name, recipe.sized.model.width, classes, torch.__version__, library]
-    path = build.cache_folder() / f"trial-{build.digest([build.processor_key(), *map(str, about)])}.json"
-    with suppress(OSError, ValueError, TypeError):
-        known = json.loads(path.read_text())
-        return {str(name): float(seconds) for name, seconds in known["seconds"].items()}
-    found = _measured(recipe, classes, bool(library))
-    with suppress(OSError):  # then it is measured again the next time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with opened_atomically(path) as file:
-            file.write(json.dumps({"seconds": found, "of": about}).encode())
+    network, library, folder = model.network_of(recipe, classes), "", None
+    with suppress(build.UnavailableError):
+        folder = build.cache_folder()
+        library = build.library_path().name if supports(network) else ""
+    about = [repr(network), torch.__version__, library, build.processor_key(), str(threads)]
+    path = folder / f"trial-{build.digest(about)}.json" if folder else None
+    if path and (known := _read(path, {TORCH, "bf16"} | ({KERNELS} if library else set()))):
+        return known
+    found = _measured(recipe, classes, bool(library), threads)
+    if path:
+        with suppress(OSError):  # then it is measured again the next time
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with opened_atomically(path) as file:
+                file.write(json.dumps({"seconds": found, "of": about}).encode())
     return found
 
 
-def _measured(recipe: Recipe, classes: int, kernels: bool) -> dict[str, float]:
+def _read(path: Path, names: set[str]) -> dict[str, float] | None:
+    """The seconds of these names that were measured before; None where the file does not have them all."""
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        found = {name: float(json.loads(path.read_text())["seconds"][name]) for name in names}
+        return found if all(0 < seconds < math.inf for seconds in found.values()) else None
+    return None
+
+
+def _measured(recipe: Recipe, classes: int, kernels: bool, threads: int) -> dict[str, float]:
     images = torch.randn(PROBE_IMAGES, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     targets = torch.eye(classes)[torch.arange(PROBE_IMAGES) % classes]
     passes = {}
-    for name, backend, precision in ((TORCH, TORCH, "fp32"), (KERNELS, KERNELS, "fp32"), ("bf16", TORCH, "bf16")):
-        fleet = Fleet([Member(_at(recipe, precision), 0)], classes, CPU)
-        if backend == TORCH or (kernels and supports(fleet.networks[0])):
-            passes[name] = partial(backend_of(backend, fleet, CPU).gradients, 0, images, targets)
-    taken: dict[str, list[float]] = {name: [] for name in passes}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)  # also asked by a backend when it is made
     try:
+        for name, backend, precision in ((TORCH, TORCH, "fp32"), (KERNELS, KERNELS, "fp32"), ("bf16", TORCH, "bf16")):
+            fleet = Fleet([Member(_at(recipe, precision), 0)], classes, CPU)
+            if backend == TORCH or kernels:
+                passes[name] = partial(backend_of(backend, fleet, CPU).gradients, 0, images, targets)
+        taken: dict[str, list[float]] = {name: [] for name in passes}
         for _ in range(ROUNDS):  # in turn, so that a machine that slows down does so for all; the first one warms up
             for name, work in passes.items():
                 began = time.perf_counter()
                 work()
                 taken[name].append(time.perf_counter() - began)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
 

@@ -170,7 +170,8 @@ class _PlanLog(Listener):
 
     def done(self, event: Done) -> None:
         folder = self._store.home.checkpoints
-        checkpoint.forget(checkpoint.path_of(folder, event.members, self._invocation.data.digest))
+        data, backend = self._invocation.data.digest, self._invocation.backend
+        checkpoint.forget(checkpoint.path_of(folder, event.members, data, backend))
 
     def stalled(self, event: Stalled) -> None:
         for member in event.members:

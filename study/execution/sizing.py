@@ -77,9 +77,18 @@ def pack(
 
 
 def estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:
-    """About how long the trainings will take, from a few timed steps of the first fleet, run here and thrown away."""
-    if not members:
-        return 0.0
+    """About how long the trainings will take, from a few timed steps of the first fleet of each network and budget.
+
+    They are run here and thrown away, in one process: where cores share caches, workers beside each other are slower.
+    """
+    shapes: dict[Sized, list[Member]] = {}
+    for member in members:
+        shapes.setdefault(same_shape(member.recipe), []).append(member)
+    return sum(_estimated_seconds(invocation, alike) for alike in shapes.values())
+
+
+def _estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:
+    """The same for members that share network and budget."""
     size = fleet_size(members[0].recipe, invocation.data, invocation.device)
     fleet = pack(members, invocation.workers, size)[0]
     threads = torch.get_num_threads()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -47,8 +48,9 @@ class Home:
 
     @property
     def pending(self) -> Path:
-        """Epochs that have been reported and are about to be written to MLflow."""
-        return self.folder / "pending.jsonl"
+        """Epochs that have been reported and are about to be written to the MLflow store at `tracking_uri`."""
+        store = hashlib.sha256(self.tracking_uri.encode()).hexdigest()[:8]
+        return self.folder / f"pending-{store}.jsonl"
 
     @property
     def artifacts(self) -> Path:

@@ -12,7 +12,8 @@ from pathlib import Path
 from mlflow.entities import Metric, Param
 
 SECONDS = 60.0
-"""How long anything waits at most while trainings report: so late does MLflow show how those in flight are doing."""
+"""How long anything waits at most while trainings report: so late does MLflow show how those in flight are doing, or an
+epoch late where that is longer."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Pending:
         """Take up what a process left behind that has ended. The caller has made sure that there is no other."""
         with suppress(FileNotFoundError):
             for line in self._path.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # the last line, of a process that ended in the middle of it
+                with suppress(ValueError, TypeError):  # the last line, of a process that ended in the middle of it
                     run_id, metrics, params = json.loads(line)
                     self._take(run_id, [Metric(*values) for values in metrics], [Param(*values) for values in params])
 
@@ -57,6 +58,10 @@ class Pending:
         waiting = self._waiting.setdefault(run_id, Waiting())
         waiting.metrics.extend(metrics)
         waiting.params.extend(params)
+
+    def runs(self) -> list[str]:
+        """Those of which something waits."""
+        return list(self._waiting)
 
     def due(self) -> list[str]:
         """The runs of which something waits, once the first of it has waited long enough."""
@@ -69,9 +74,4 @@ class Pending:
     def drop(self, run_id: str) -> None:
         """Forget what waited of a run, once it is written. Written twice, after a kill in between, it is there once."""
         if self._waiting.pop(run_id, None) is not None and not self._waiting:
-            self.forget()
-
-    def forget(self) -> None:
-        """Forget all that waits."""
-        self._waiting.clear()
-        self._path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from cifar_ablations.ablations.errors import AblateError
 
@@ -29,6 +28,7 @@ import psutil
 from mlflow.entities import Dataset as TrackedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from cifar_ablations.ablations import paging, schema
 from cifar_ablations.ablations.record import (
@@ -162,8 +162,19 @@ class Store:
                 continue
             self.interrupt(run.info.run_id)
             ended += tags[schema.KIND] in (schema.KIND_TRAINING, schema.KIND_TRIAL)
-        self._pending.forget()
+        for run_id in self._pending.runs():
+            if not self._is_running(run_id):
+                self._pending.drop(run_id)
         return ended
+
+    def _is_running(self, run_id: str) -> bool:
+        """Whether a run is in flight; one that the store has lost is not."""
+        try:
+            return bool(self.client.get_run(run_id).info.status == "RUNNING")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
 
     def open_invocation(
         self, experiment: str, plan: PlanRecord, facts: ProvenanceRecord, gallery: GalleryRecord
@@ -226,7 +237,7 @@ class Store:
         place = self._places.pop(run_id, "")
         if place.startswith("file://"):
             # As MLflow would do it, without asking it first where it has put the run.
-            folder = Path(unquote(urlparse(place).path))
+            folder = Path(local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
             folder.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(folder / schema.DETAILS_FILE, **details)
         else:

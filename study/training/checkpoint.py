@@ -87,9 +87,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files if name != META}
 
 
-def path_of(folder: Path, members: Iterable[Member], data_digest: str) -> Path:
-    """The file of a fleet, named by its members."""
-    name = json.dumps([data_digest, sorted(identity(member) for member in members)])
+def path_of(folder: Path, members: Iterable[Member], data_digest: str, backend: str = TORCH) -> Path:
+    """The file of a fleet, named by its members and what trains them; 0.1.0 had torch alone, and did not name it."""
+    by = [] if backend == TORCH else [backend]
+    name = json.dumps([data_digest, sorted(identity(member) for member in members), *by])
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}{SUFFIX}"
 
 

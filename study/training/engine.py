@@ -110,7 +110,7 @@ def _train_together(
     training = Training(members, data, device, evaluate_test, tick, backend)
     path = None
     if checkpoints is not None:
-        path = checkpoint.path_of(checkpoints.folder, members, data.digest)
+        path = checkpoint.path_of(checkpoints.folder, members, data.digest, backend)
         for past in training.go_on(checkpoint.find(checkpoints.folder, data.digest, device, backend)):
             report(past)
     saved_at = time.perf_counter()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,22 +33,37 @@ class UnavailableError(Exception):
 @cache
 def library() -> ctypes.CDLL:
     """The kernels, compiled if they have not been on this machine. Raises UnavailableError, with the reason."""
-    if reason := _missing_instructions():
-        raise UnavailableError(reason)
-    compiler = _compiler()
-    path = cache_folder() / f"kernels-{_key(compiler)}.so"
-    if not path.exists():
-        _compile(compiler, path)
+    path = library_path()
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from error
 
 
+@cache
+def library_path() -> Path:
+    """Where the library of the kernels lies, compiled if it has not been. Raises UnavailableError, with the reason."""
+    if reason := _missing_instructions():
+        raise UnavailableError(reason)
+    compiler = _compiler()
+    path = cache_folder() / f"kernels-{_key(compiler)}.so"
+    if not path.exists():
+        _compile(compiler, path)
+    for place in (path.parent, path):
+        about = place.stat()
+        if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+            raise UnavailableError(f"{place} is not this user's alone, and what lies there would be run")
+    return path
+
+
 def cache_folder() -> Path:
     """Where what was compiled and measured on this machine is kept for the next time."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "cifar-ablations"
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "cifar-ablations"
+    try:
+        return Path.home() / ".cache" / "cifar-ablations"
+    except RuntimeError as error:
+        raise UnavailableError("there is no home folder to keep them in; set XDG_CACHE_HOME") from error
 
 
 def processor_key() -> str:
@@ -77,9 +93,10 @@ def _missing_instructions() -> str | None:
 def _compiler() -> tuple[str, ...]:
     """The command of a C++ compiler: $CXX, one that is installed, or the one in the package ziglang."""
     if given := os.environ.get("CXX"):
-        words = tuple(shlex.split(given))
-        if words and shutil.which(words[0]):
-            return words
+        with suppress(ValueError):  # an open quotation mark
+            words = tuple(shlex.split(given))
+            if words and shutil.which(words[0]):
+                return words
         raise UnavailableError(f"CXX={given} is no program")
     for name in COMPILERS:
         if found := shutil.which(name):
@@ -107,19 +124,26 @@ def _flags() -> tuple[str, ...]:
 def _compile(compiler: tuple[str, ...], path: Path) -> None:
     """Write the library, whole or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as folder:
             made = Path(folder) / path.name
-            command = [*compiler, *_flags(), "-o", str(made), str(SOURCES / "library.cpp")]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
-            if done.returncode:
-                said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-                raise UnavailableError(f"{shlex.join(compiler)} could not compile them: {said[0]}")
+            _run([*compiler, *_flags(), "-o", str(made), str(SOURCES / "library.cpp")])
+            made.chmod(0o700)
             os.replace(made, path)
-    except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"{shlex.join(compiler)} did not end within {LONGEST_SECONDS:.0f} s") from error
     except OSError as error:
         raise UnavailableError(f"they cannot be kept in {path.parent}: {error.strerror or error}") from error
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"{command[0]} did not end within {LONGEST_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise UnavailableError(f"{command[0]} cannot be run: {error.strerror or error}") from error
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        raise UnavailableError(f"{command[0]} could not compile them: {said[0]}")
 
 
 def digest(parts: Sequence[str]) -> str:

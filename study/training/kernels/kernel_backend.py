@@ -48,6 +48,13 @@ class KernelBackend:
     """Looks at the members of a fleet one after another; made anew whenever members leave."""
 
     def __init__(self, fleet: Fleet, threads: int = 1):
+        """threads: over how many a batch's parts are shared out. Raises ValueError for what the kernels do not know."""
+        for member, network in zip(fleet.members, fleet.networks, strict=True):
+            if not supports(network) or member.recipe.sized.budget.precision != "fp32":
+                raise ValueError(
+                    f"the kernels know the notebook's network in fp32 alone, and not {member.recipe.sized.model} in "
+                    f"{member.recipe.sized.budget.precision} with these techniques; ask for the backend torch"
+                )
         self._library = bindings.library()
         self._fleet = fleet
         self._networks = [_known(network) for network in fleet.networks]
@@ -58,6 +65,8 @@ class KernelBackend:
         # One for each part that is looked at at a time, and as zeros: the kernels count on the borders.
         self._workspaces = [torch.zeros(size, dtype=torch.uint8) for _ in range(PARTS if threads > 1 else 1)]
         self._packed = torch.zeros(self._library.packed_bytes(ctypes.byref(self._about[0])), dtype=torch.uint8)
+        # The library counts its pieces of memory from here.
+        assert all(memory.data_ptr() % 64 == 0 for memory in (*self._workspaces, self._packed))
         self._parts = torch.zeros(PARTS, fleet.weights.shape[1])
         self._pool = ThreadPoolExecutor(min(threads, PARTS)) if threads > 1 else None
         self._norms = torch.zeros(len(fleet.members), dtype=torch.float64)
@@ -71,7 +80,10 @@ class KernelBackend:
         """
         mask = self._networks[row].dropout.mask
         bordered = self._with_border(images)
-        targets, mask = targets.contiguous(), None if mask is None else mask.float().contiguous()
+        targets = targets.float().contiguous()
+        assert targets.shape == (len(images), self._about[row].classes), targets.shape
+        if mask is not None:  # which may be one factor for several units, or in another format
+            mask = mask.float().expand(len(images), self._about[row].hidden).contiguous()
         about, weights, packed = self._prepared(row)
         size = len(images)
         bounds = [size * part // PARTS for part in range(PARTS + 1)]
@@ -151,7 +163,7 @@ class KernelBackend:
         if len(self._bordered) >= len(self._fleet.members):
             self._bordered.clear()
         assert images.shape[1:] == (3, SIDE, SIDE), images.shape
-        pixels = images.permute(0, 2, 3, 1).contiguous()
+        pixels = images.float().permute(0, 2, 3, 1).contiguous()
         size = (SIDE + 2) ** 2 * 3
         room = torch.empty(len(images) * size + OVERHANG)
         room[-OVERHANG:] = 0

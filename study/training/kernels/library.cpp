@@ -29,7 +29,8 @@ void pack_weights(const Network *n, const float *row, char *memory) {
 //
 // packed: as pack_weights left it; memory: zeros at first, of `workspace_bytes` for `most` images, never used for another
 // network or another `most`; images: [count][side + 2][side + 2][3] with a border of zeros, and seven floats behind the
-// last one that are read and not used; targets: class probabilities [count][classes]; mask: what dropout multiplies [count][hidden] by, or none.
+// last one that are read and not used; targets: class probabilities [count][classes]; mask: what dropout multiplies
+// [count][hidden] by, or none.
 double learn(const Network *n, const float *row, char *packed, char *memory, int most, const float *images,
              const float *targets, const float *mask, int count, int batch, float *gradient) {
     Packed weights;
@@ -41,7 +42,6 @@ double learn(const Network *n, const float *row, char *packed, char *memory, int
     backward(*n, weights, count, w, gradient);
     return loss;
 }
-
 
 // Logits [count][classes] of images, without dropout; all else as `learn` has it.
 void predict(const Network *n, const float *row, char *packed, char *memory, int most, const float *images, int count,
@@ -84,7 +84,8 @@ void add_border(const float *images, int count, int side, float *out) {
         }
 }
 
-// One step for `members` rows of `row` floats. steps, roots, shrinkage: one per member; second moments: of the adaptive
+// One step for `members` rows of `row` floats. steps: -rate / c1, roots: sqrt(c2), shrinkage: 1 - rate * decay, in the words
+// of `ablations.update_rule`, one of each per member; second moments: of the adaptive
 // ones, which come first; norms: of the gradients as they come in.
 void update_fleet(int members, int64_t row, const Rule *rules, const float *steps, const float *roots,
                   const float *shrinkage, const float *gradients, float *weights, float *first, float *second,

@@ -39,5 +39,6 @@ constexpr int padded(int channels) { return (channels + PADDING - 1) / PADDING *
 // Floats from one pixel to the next: an odd number of cache lines, so that the same channels of neighbouring pixels do not
 // compete for the same few places of the cache.
 constexpr int spaced(int channels) { return padded(channels) / PADDING % 2 ? padded(channels) : padded(channels) + PADDING; }
+
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec value) { *(vec *)to = value; }

@@ -115,3 +115,22 @@ def test_numbers_that_json_does_not_know_survive(tmp_path: Path) -> None:
     assert infinite == Metric("m", math.inf, 5, 1)
     assert math.isnan(unknown.value)
     assert (param.key, param.value) == ("p", "ü")
+
+
+def test_each_store_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for one store is not written to another, nor forgotten there."""
+    here = Home(tmp_path).pending
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert Home(tmp_path).pending != here
+
+
+def test_what_waits_of_a_run_that_has_ended_or_is_lost_is_dropped_and_the_rest_stays(writer: Writer) -> None:
+    ended, lost, training = _begun(writer), "0" * 32, _begun(writer)
+    for run in (ended, lost, training):
+        _epoch(writer.store, run, 1)
+    writer.client.set_terminated(ended)
+    store = Store(Home(writer.folder))
+    store.local = False  # as on a server, where the run of a process that is there is left alone
+    store.reconcile()
+    assert store._pending.runs() == [training]
+    assert _losses(writer, ended) == []

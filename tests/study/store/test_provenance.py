@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def test_versions_are_those_the_libraries_give_themselves() -> None:
-    facts = provenance(CPU, 3)
+    facts = provenance(CPU, 3, "torch")
     assert (facts.python, facts.numpy, facts.mlflow) == (platform.python_version(), np.__version__, mlflow.__version__)
     assert (facts.device, facts.workers, facts.cores) == ("cpu", "3", str(os.cpu_count()))
     assert all(asdict(facts).values()), "what cannot be known says so"

@@ -19,9 +19,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A machine on which nothing has been compiled; yields the folder where it will be kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
-    build.library.cache_clear()
+    _forget()
     yield tmp_path / "cache" / "cifar-ablations"
+    _forget()
+
+
+def _forget() -> None:
     build.library.cache_clear()
+    build.library_path.cache_clear()
 
 
 def _program(path: Path, script: str) -> Path:
@@ -45,12 +50,12 @@ def test_it_is_compiled_once_and_kept(elsewhere: Path, tmp_path: Path, monkeypat
     (kept,) = elsewhere.iterdir()
     made = kept.stat()
     assert stat.S_ISREG(made.st_mode)
-    build.library.cache_clear()
+    _forget()
     assert build.library().lanes() in (4, 8, 16)
     assert kept.stat().st_mtime_ns == made.st_mtime_ns
     # The same compiler by another name may be another one.
     monkeypatch.setenv("CXX", str(_program(tmp_path / "other", f'exec {" ".join(compiler)} "$@"')))
-    build.library.cache_clear()
+    _forget()
     build.library()
     assert len(list(elsewhere.iterdir())) == 2
 
@@ -148,6 +153,29 @@ def test_a_cache_that_cannot_be_written_is_told_of(
     (tmp_path / "cache").write_text("")
     monkeypatch.setenv("CXX", str(_program(tmp_path / "compiler", "exit 0")))
     assert "cannot be kept in" in _fails()
+
+
+def test_a_library_that_others_could_have_put_there_is_not_loaded(elsewhere: Path) -> None:
+    try:
+        build.library()
+    except build.UnavailableError as reason:
+        pytest.skip(str(reason))
+    assert elsewhere.stat().st_mode & 0o077 == 0
+    elsewhere.chmod(0o777)
+    _forget()
+    assert "not this user's alone" in _fails()
+
+
+def test_without_a_home_or_with_half_a_command_it_is_said(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("CXX", 'g++ "')
+    assert "is no program" in _fails()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr(build.Path, "home", nobody)
+    assert "set XDG_CACHE_HOME" in _fails()
 
 
 def test_an_odd_processor_is_told_of(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.backend import KERNELS, TORCH, TorchBackend
+from cifar_ablations.study.training.events import Outcome
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.kernels import build
 from cifar_ablations.study.training.kernels.kernel_backend import OVERHANG, KernelBackend, supports
@@ -186,21 +187,44 @@ def test_updates_are_the_optimizers(recipe: Recipe) -> None:
     torch.testing.assert_close(torch.stack(norms[steps:]).float(), torch.stack(norms[:steps]), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("what", ["a weight", "a bias", "an image"])
-def test_what_is_not_a_number_is_noticed(what: str, recipe: Recipe) -> None:
+@pytest.mark.parametrize("what", ["weight", "bias"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_member_whose_weights_are_no_numbers_has_diverged(
+    what: str, value: float, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    training = Training([Member(recipe, 0), Member(recipe, 1)], tiny_data, CPU, backend=KERNELS)
+    with torch.no_grad():
+        parameter = getattr(training.fleet.networks[0].convolutions[2], what)
+        parameter[(0,) * parameter.ndim] = value
+    ended = [event for event in training.run_epoch() if isinstance(event, Outcome)]
+    assert [(event.member.seed, event.outcome) for event in ended] == [(0, schema.DIVERGED)]
+
+
+def test_an_image_that_is_not_a_number_reaches_loss_and_gradients(recipe: Recipe) -> None:
     fleet = Fleet([Member(recipe, 0)], 10, CPU)
     images, targets = _batch(8)
-    with torch.no_grad():
-        if what == "a weight":
-            fleet.networks[0].convolutions[2].weight[0, 0, 0, 0] = torch.nan
-        elif what == "a bias":
-            fleet.networks[0].convolutions[1].bias[0] = torch.nan
-        else:
-            images[3, 0, 5, 5] = torch.nan
+    images[3, 0, 5, 5] = torch.nan
     fleet.networks[0].train(True)
-    loss = KernelBackend(fleet).gradients(0, images, targets)
-    assert torch.isnan(loss) or not torch.isfinite(fleet.weights).all()
-    assert torch.isnan(fleet.gradients).any() or not torch.isfinite(fleet.weights).all()
+    assert torch.isnan(KernelBackend(fleet).gradients(0, images, targets))
+    assert torch.isnan(fleet.gradients).any()
+
+
+def test_masks_and_targets_of_other_shapes_and_formats_are_as_torch_has_them(recipe: Recipe) -> None:
+    fleet = Fleet([Member(recipe, 0)], 10, CPU)
+    network, (images, targets) = fleet.networks[0].train(True), _batch(8)
+    network.dropout.mask = 2 * (torch.arange(8) % 2)[:, None].float()
+    TorchBackend(fleet, CPU).gradients(0, images, targets)
+    expected = fleet.gradients.clone()
+    KernelBackend(fleet).gradients(0, images.double(), targets.double().T.contiguous().T)
+    assert _apart(fleet.gradients, expected) < 3e-6
+    with pytest.raises(AssertionError):
+        KernelBackend(fleet).gradients(0, images, targets[:, :9])
+
+
+@pytest.mark.parametrize("setting", ["model.name=resnet9", "budget.precision=bf16"])
+def test_what_the_kernels_do_not_know_is_refused(setting: str, recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="ask for the backend torch"):
+        KernelBackend(Fleet([Member(recipe.set(setting), 0)], 10, CPU))
 
 
 def test_more_threads_change_no_bit(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cifar_ablations.reports.reading import load
-from cifar_ablations.study.commands import app, choose, execute
+from cifar_ablations.study.commands import app, execute, within_minutes
 from cifar_ablations.study.execution.minutes import START_AND_REPORT_SECONDS
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.store.home import Home
@@ -49,7 +49,7 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """One that takes a second for an epoch, where nothing is said."""
     machine = Machine(1.0)
-    monkeypatch.setattr(choose, "estimated_seconds", machine)
+    monkeypatch.setattr(within_minutes, "estimated_seconds", machine)
     return machine
 
 
@@ -179,7 +179,7 @@ def test_where_nothing_is_claimed_the_intervals_become_narrower(home: Home, mach
 
 
 def test_what_cannot_get_verdicts_says_so(home: Home, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_decides", lambda plan, seeds: False)
+    monkeypatch.setattr(within_minutes, "_decides", lambda plan, seeds: False)
     assert "With 4 seeds there are intervals, and no verdicts." in _said("plan", "a-a", _minutes(8), *FIXED)
 
 

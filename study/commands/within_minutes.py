@@ -84,7 +84,7 @@ def plan_within(home: Home, request: PlanRequest, say: Say, *, training: bool) -
         say(f"  {_trained_less(choice, _whole_budget(request, sample.profile))}")
     if training:
         write_atomically(file, json.dumps(to_json(AllBegun({**known, key: choice})), indent=1).encode())
-    say(f"  the same by number: {invocation.command}{option(request.data)}")
+    say(f"  the same by number: {invocation.command}{option(request.data)}{_place(request)}")
     return invocation, seconds
 
 
@@ -174,11 +174,20 @@ def _decides(plan: PlanRecord, seeds: int) -> bool:
     return verdict.error_rate(verdict.shape_of(wider)) <= decision.ALPHA
 
 
+def _place(request: PlanRequest) -> str:
+    """The words of a command that say where it trains, as far as they were asked for."""
+    words = {"--device": request.device, "--workers": request.workers}
+    words["--backend"] = None if request.backend == "auto" else request.backend
+    return "".join(f" {name} {value}" for name, value in words.items() if value is not None)
+
+
 def _key(asked: float, request: PlanRequest, sample: Invocation) -> str:
     """All of a request that the choice depends on, and by which it is found again."""
     changes = "".join(f", {change}" for change in sample.overrides)
     first = f", first seed {request.first_seed}" if request.first_seed else ""
-    where = f"{sample.data.name} ({sample.data.digest}) on {sample.device}"
+    where = (
+        f"{sample.data.name} ({sample.data.digest}) on {sample.device} by {sample.backend}, {sample.workers} workers"
+    )
     return f"{asked:g} minutes of {request.plan}, profile {sample.profile.name}{first}{changes}, {where}"
 
 
