@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CONTRIBUTED = (schema.TEST_ACCURACY, schema.GENERALISATION_GAP)
 """The metrics of a factorial that its page shares out among the techniques."""
 
-SOURCES = ("commit", "device", "torch")
+SOURCES = ("commit", "device", "torch", "backend")
 """Of an invocation's provenance, what may make its runs differ from another's."""
 
 

@@ -32,14 +32,16 @@ def write_reports(
     digest: str | None = None,
     ui_address: str | None = None,
     tell: Callable[[str], None] | None = None,
+    found: Callable[[Findings], None] | None = None,
 ) -> list[Path]:
     """Write a page and its CSV files for the newest invocation of each question; returns the pages, newest first.
 
     A question is a plan on a data set, in a profile, with given overrides; `plan` (a name) and `digest` (of a plan as
     invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
     given what each page says of whether its networks have learned, a sentence or two at a time, and which plans and
-    runs of the store cannot be read. Files appear whole or not at all. Raises AblateError where the store does not
-    exist, for a plan that was never invoked, and for a `ui_address` that is not http or https.
+    runs of the store cannot be read; `found` is given all that each page is written from. Files appear whole or not at
+    all. Raises AblateError where the store does not exist, for a plan that was never invoked, and for a `ui_address`
+    that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     unreadable: list[str] = []
@@ -57,6 +59,8 @@ def write_reports(
             with rendering.uncollected():
                 results = findings.of_invocation(client, invocation, known, unreadable)
                 pages.append(_write(folder, stem, results, template, address))
+            if found is not None:
+                found(results)
             if tell is not None:
                 for sentence in _learned(results):
                     tell(sentence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -62,6 +63,51 @@ def _headline(plan: PlanRecord, place: str, rows: list[Any]) -> str:
         count = f"{len(unresolved)} of {len(rows)} unresolved"
         parts.append(f"{count} ({phrases.listing(unresolved)})")
     return start + "; ".join(parts) + "."
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim about test accuracy in five words: where, what is switched, accuracies without and with it, and what came
+    of it."""
+
+    place: str
+    what: str
+    without: str
+    with_it: str
+    effect: str
+    outcome: str
+
+
+def lines(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
+    """A line for each claim about test accuracy, in the order of the plan."""
+    if verdicts.empty:
+        return []
+    found = []
+    for row in verdicts[verdicts["metric"] == schema.TEST_ACCURACY].to_dict("records"):
+        if row["verdict"] == verdict.INCONCLUSIVE:
+            outcome = "open"
+        elif row["verdict"] == verdict.EQUIVALENT:
+            outcome = f"same within {100 * plan.rule.margin:g} pp"
+        elif row["counted"]:
+            more = row["treatment_diverged"] > row["control_diverged"]
+            outcome = "diverges more" if more else "diverges less"
+        else:
+            outcome = "raises it" if phrases.raises(row) else "lowers it"
+        found.append(
+            Line(
+                place=phrases.sentence_case(row["where"]),
+                what=phrases.technique_title(plan, row["technique"]),
+                without=_mean(row["control_mean"]),
+                with_it=_mean(row["treatment_mean"]),
+                effect=row["obstacle"] or (phrases.diverged(row) if row["counted"] else phrases.effect(row)),
+                outcome=outcome + (" (rehearsal)" if row["rehearsal"] else ""),
+            )
+        )
+    return found
+
+
+def _mean(accuracy: float) -> str:
+    return "–" if math.isnan(accuracy) else f"{100 * accuracy:.1f} %"
 
 
 def of_ledger(plan: PlanRecord, verdicts: pd.DataFrame) -> list[str]:

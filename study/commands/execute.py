@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.record import SearchOutcomeRecord, Value
-from cifar_ablations.study.commands.show import progress_shown
+from cifar_ablations.study.commands.show import progress_shown, show_answer
 from cifar_ablations.study.data.dataset import option
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.invocation import Surroundings
@@ -27,6 +27,9 @@ from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.provenance import provenance
 from cifar_ablations.study.store.tracking import Store, open_store
 from cifar_ablations.study.training.backend import KERNELS
+
+if TYPE_CHECKING:
+    from cifar_ablations.reports.pages.findings import Findings
 
 Say = Callable[[str], None]
 
@@ -67,15 +70,19 @@ def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
         took = duration(time.perf_counter() - began)
         say(f"{progress.done} trainings in {took}, {progress.diverged} of them diverged.")
 
+    results: list[Findings] = []
+
     def write(uri: str, folder: Path) -> list[Path]:
         from cifar_ablations.reports.pages.plan_page import write_reports
 
-        pages = write_reports(uri, folder, plan=plan.name, digest=plan.digest(), tell=say)
+        pages = write_reports(uri, folder, plan=plan.name, digest=plan.digest(), tell=say, found=results.append)
         for page in pages:
             store.attach(record, page)
         return pages
 
     _close(home, store, progress, write, say)
+    for found in results:
+        show_answer(found)
     say("All runs: make ui (or: ablate ui)")
     if progress.failed:
         say(f"{len(progress.failed)} trainings failed; the same command tries them again.")

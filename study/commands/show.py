@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.durations import duration
@@ -25,9 +26,14 @@ from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.runner import Invocation
 
 if TYPE_CHECKING:
+    from cifar_ablations.reports.pages.findings import Findings
     from cifar_ablations.reports.pages.preview import Pilot
 
 LINE_EVERY_SECONDS = 30
+MOST_LINES = 16
+"""Claims that a table on the terminal may have."""
+WIDE = 90
+"""Columns of a terminal that has room for accuracies beside the effects."""
 
 
 @contextmanager
@@ -60,6 +66,32 @@ def progress_shown() -> Iterator[Callable[[Progress], None]]:
             )
 
         yield move_bar
+
+
+def show_answer(results: Findings) -> None:
+    """The answer of a page in a table of a line for each claim about test accuracy, or in the page's sentences."""
+    from cifar_ablations.reports.wording import answer
+
+    lines = answer.lines(results.plan, results.verdicts)
+    if not lines or len(lines) > MOST_LINES:
+        of_plan = answer.of_ledger if results.plan.layout == "ledger" else answer.headlines
+        for sentence in of_plan(results.plan, results.verdicts):
+            print(sentence)
+        return
+    console = Console()
+    wide = console.width >= WIDE
+    accuracies = ("without", "with it") if wide else ()
+    table = Table("Test accuracy", *accuracies, "effect and interval", "", box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = wide
+    for place, of_place in groupby(lines, key=lambda line: line.place):
+        if place:
+            table.add_row(Text(f"{place}:", no_wrap=True, overflow="ignore"))
+        for line in of_place:
+            style = {"raises it": "green", "lowers it": "red"}.get(line.outcome, "")
+            means = (line.without, line.with_it) if wide else ()
+            table.add_row(f"{'  ' * bool(place)}{line.what}", *means, line.effect, Text(line.outcome, style=style))
+    console.print(table)
 
 
 def _in_words(progress: Progress, elapsed: float) -> str:

@@ -17,7 +17,7 @@ from cifar_ablations.reports.inference import divergence, registration, verdict
 from cifar_ablations.reports.inference.arms import arm_table, seed_correlation
 from cifar_ablations.reports.pages import plan_page, rendering
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.wording import phrases, tables
+from cifar_ablations.reports.wording import answer, phrases, tables
 from tests.fresh_store import put_fresh_store
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -180,6 +180,24 @@ def test_page_loads_nothing_and_escapes(pages):
             assert region["aria-label"]
 
 
+def test_the_answer_in_lines_has_what_the_verdicts_have(written, tmp_path) -> None:
+    found = []
+    plan_page.write_reports(written.uri, tmp_path, plan="techniques", found=found.append)
+    (results,) = [one for one in found if one.plan.data.digest == written.plan.data.digest]
+    rows = results.verdicts[results.verdicts["metric"] == schema.TEST_ACCURACY]
+    lines = answer.lines(results.plan, results.verdicts)
+    assert len(lines) == len(rows) > 0
+    for line, row in zip(lines, rows.to_dict("records"), strict=True):
+        assert line.place.lower() == row["where"]
+        assert row["obstacle"] or line.without == f"{100 * row['control_mean']:.1f} %"
+        assert row["obstacle"] or line.with_it == f"{100 * row['treatment_mean']:.1f} %"
+        decided = row["verdict"] in (verdict.SUPPORTED, verdict.REFUTED)
+        assert line.outcome.startswith(("raises", "lowers", "diverges")) == decided
+        if decided and not row["counted"]:
+            assert line.outcome.startswith("raises it" if row["difference"] > 0 else "lowers it")
+    assert answer.lines(results.plan, results.verdicts[:0]) == []
+
+
 def test_page_says_it(written, techniques):
     parsed = Parsed(techniques.read_text(encoding="utf-8"))
     text = parsed.text
@@ -202,6 +220,7 @@ def test_page_says_it(written, techniques):
     assert "rehearsal" not in text.lower()
     assert "Deviation from the plan 0123012301230123 , logged 1970-01-01 00:00 UTC: seeds 0 to 2, now 0 to 5." in text
     assert "The runs come from 2 commits: 2222222 (26 runs) and 1111111 (3 runs)." in text
+    assert "The runs come from 2 backends: kernels (26 runs) and torch (3 runs)." in text
     assert "ablate run techniques --profile quick" in text
     assert "a & b" in text
     verdicts = phrases.with_sentences(written.plan, verdict.judge(written.plan, written.runs))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from cifar_ablations.ablations.record import DataRecord, PlanRecord, RuleRecord
 from cifar_ablations.reports.inference import decision, simulation, verdict
 from cifar_ablations.reports.inference.power import Design
 from cifar_ablations.reports.pages.preview import Pilot
+from cifar_ablations.reports.wording import answer
 from cifar_ablations.study.commands import show
 from cifar_ablations.study.execution.fleets import Progress
 from tests.reports.inference.test_power import SHARED, found_on_pages
@@ -205,3 +207,40 @@ def test_help_does_not_wait_for_the_simulation() -> None:
         "assert not [m for m in sys.modules if m.startswith(('scipy', 'cifar_ablations.reports.inference'))]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+LINES = [
+    answer.Line("In the full recipe", "augmentation", "51.8 %", "46.8 %", "-5.01 pp [-6.44, -3.58]", "lowers it"),
+    answer.Line(
+        "In the full recipe", "the learning-rate schedule", "44.1 %", "46.8 %", "+2.70 pp [1.2, 4.2]", "raises it"
+    ),
+    answer.Line("Alone", "weight decay", "48.6 %", "48.9 %", "+0.31 pp [-1.2, 1.8]", "open"),
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_the_answer_stands_in_the_terminal_whatever_its_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(answer, "lines", lambda plan, verdicts: LINES)
+    show.show_answer(SimpleNamespace(plan=None, verdicts=None))  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert all(len(line) <= width for line in said.splitlines())
+    assert "\x1b" not in said
+    assert said.index("In the full recipe") < said.index("augmentation") < said.index("Alone") < said.index("weight")
+    for word in ("-5.01 pp [-6.44, -3.58]", "lowers it", "raises it", "open"):
+        assert word in said
+    assert ("51.8 %" in said) == ("46.8 %" in said) == (width >= show.WIDE)
+    if width >= 80:
+        assert "  augmentation" in said
+        assert len(said.splitlines()) == 1 + 2 + len(LINES)
+
+
+def test_an_answer_too_long_for_a_table_is_told_in_the_pages_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(answer, "lines", lambda plan, verdicts: LINES * 10)
+    monkeypatch.setattr(answer, "headlines", lambda plan, verdicts: ["augmentation lowers test accuracy."])
+    show.show_answer(SimpleNamespace(plan=SimpleNamespace(layout="table"), verdicts=None))  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "augmentation lowers test accuracy.\n"

@@ -184,6 +184,14 @@ def test_a_diverged_run_ends_and_the_others_do_not_notice(recipe: Recipe, tiny_d
     assert {m: together[m] for m in calm} == alone
 
 
+def test_what_diverges_diverges_at_the_same_epoch_by_every_backend(recipe: Recipe, tiny_data, backend: str) -> None:
+    wild = Member(_diverging(recipe), 0)
+    (_, outcome, epochs, *_), (_, expected, after, *_) = (
+        _trained([wild], tiny_data, name)[wild] for name in (backend, TORCH)
+    )
+    assert (outcome, epochs) == (expected, after) == (schema.DIVERGED, after)
+
+
 def test_a_fleet_that_diverges_whole_ends(recipe: Recipe, tiny_data, backend: str) -> None:
     wild = [Member(_diverging(recipe), seed) for seed in (0, 1)]
     assert {numbers[1] for numbers in _trained(wild, tiny_data, backend).values()} == {schema.DIVERGED}
