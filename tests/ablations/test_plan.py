@@ -144,7 +144,7 @@ def test_fewer_images_are_visited_more_often() -> None:
     steps = recipe.sized.budget.epochs * recipe.sized.budget.steps_per_epoch
     for level in ("1/2", "1/16"):
         budget = recipe.set(f"data_size={level}").sized.budget
-        assert budget.train_images == 4000 * (0.5 if level == "1/2" else 1 / 16)
+        assert budget.train_images == 2000 * (0.5 if level == "1/2" else 1 / 16)
         assert budget.epochs * budget.steps_per_epoch == pytest.approx(steps, rel=0.05)
 
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from cifar_ablations.ablations.budget import Budget
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.study.execution import minutes
 from cifar_ablations.study.execution.minutes import FEW_SEEDS, MOST_SEEDS, START_AND_REPORT_SECONDS, Choice
 
-QUICK = PROFILES["quick"].budget
+QUICK = Budget(epochs=12, batch_size=32, train_images=4_000, validation_images=1_000)
 BUDGETS = st.builds(
     Budget, epochs=st.integers(1, 40), batch_size=st.integers(1, 600), train_images=st.integers(1, 50_000)
 )
