@@ -96,7 +96,7 @@ Backend = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="What computes on a CPU: torch, the kernels (several times faster, need a C++ compiler), or auto.",
+        help="What computes on a CPU: torch, the kernels (two to four times faster, need a C++ compiler), or auto.",
     ),
 ]
 Workers = Annotated[
