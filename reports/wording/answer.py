@@ -99,11 +99,15 @@ def lines(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
                 what=phrases.technique_title(plan, row["technique"]),
                 without=_mean(row["control_mean"]),
                 with_it=_mean(row["treatment_mean"]),
-                effect=row["obstacle"] or (phrases.diverged(row) if row["counted"] else phrases.effect(row)),
+                effect=row["obstacle"].partition(":")[0] or _difference(row),
                 outcome=outcome + (" (rehearsal)" if row["rehearsal"] else ""),
             )
         )
     return found
+
+
+def _difference(row: phrases.Row) -> str:
+    return phrases.diverged(row) if row["counted"] else phrases.effect(row)
 
 
 def _mean(accuracy: float) -> str:

@@ -5,7 +5,6 @@ Whatever is slow to import is imported by the command that needs it.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import signal
@@ -452,9 +451,8 @@ def main() -> None:
     # A polite kill ends as Ctrl-C does, so that runs in flight are marked.
     signal.signal(signal.SIGTERM, _interrupted)
     # Imports make a hundred thousand objects that live to the end: the collector of cycles need not walk them again and
-    # again while they are made, nor once more when the process ends.
+    # again while they are made.
     gc.set_threshold(50_000, 20, 100)
-    atexit.register(gc.freeze)
     app()
 
 

@@ -17,7 +17,7 @@ from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of, settings_named
 from cifar_ablations.study.data.dataset import Dataset, load
-from cifar_ablations.study.execution.backends import AUTO, choose_backend
+from cifar_ablations.study.execution.backends import AUTO, check_name, choose_backend
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.execution.workers import default_workers, threads_each
@@ -50,6 +50,7 @@ class Request:
         workers = default_workers(device) if self.workers is None else self.workers
         if workers < 1:
             raise AblateError(f"--workers must be at least 1, not {workers}")
+        check_name(self.backend)
         return device, profile, workers
 
     def _ending(self) -> str:

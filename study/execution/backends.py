@@ -46,6 +46,12 @@ class BackendChoice:
     why: str = ""
 
 
+def check_name(asked: str) -> None:
+    """Raise AblateError unless this is one of NAMES."""
+    if asked not in NAMES:
+        raise AblateError(f"no backend {asked!r}{did_you_mean(asked, NAMES)}")
+
+
 def choose_backend(
     recipes: Iterable[Recipe], device: torch.device, classes: int, threads: int, asked: str = AUTO
 ) -> BackendChoice:
@@ -53,8 +59,7 @@ def choose_backend(
 
     Raises AblateError for an unknown name, or where the kernels are asked for and cannot be had.
     """
-    if asked not in NAMES:
-        raise AblateError(f"no backend {asked!r}{did_you_mean(asked, NAMES)}")
+    check_name(asked)
     recipes = list(recipes)
     in_fp32 = all(recipe.sized.budget.precision == "fp32" for recipe in recipes)
     if asked == TORCH or (asked == AUTO and not (device.type == "cpu" and in_fp32)):
