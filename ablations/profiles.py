@@ -44,7 +44,7 @@ PROFILES = {
         ),
         Profile(
             name="quick",
-            summary="a laptop's answer at a small budget, in about ten minutes on two cores",
+            summary="a laptop's answer at a small budget, in about a quarter of an hour on two cores",
             model=Network(width=0.25),
             budget=Budget(epochs=30, batch_size=32, train_images=2_000, validation_images=500),
             seeds=6,
