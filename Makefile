@@ -8,51 +8,59 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools-ready
 INSTALL := requirements/install.py
+IMAGES := $(if $(DATA),--data "$(DATA)") $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE))
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BACKEND),--backend $(BACKEND)) \
-	$(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
+	$(IMAGES) $(foreach setting,$(SET),--set $(setting))
 
 TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BACKEND),--backend $(BACKEND)) \
-	$(if $(DATA),--data "$(DATA)") $(foreach setting,$(SET),--set $(setting))
-ADOPTING := $(if $(DATA),--data "$(DATA)")
+	$(IMAGES) $(foreach setting,$(SET),--set $(setting))
+RETUNING := $(if $(RETUNE),--retune $(if $(TRIALS),--trials $(TRIALS)))
+ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate foundations plan report ui test test-all test-gpu test-browser check pictures bench validate \
-	test-wheel lock clean distclean
+.PHONY: help ablate tune tune-ablate foundations plan report export ui test test-all test-gpu test-browser check pictures \
+	bench validate test-wheel lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n|adaptive|open"
 	@echo "  MINUTES=n (in place of SEEDS: as many as fit)"
 	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n BACKEND=auto|kernels|torch"
-	@echo "  TRIALS=n (of each study of tune)"
-	@echo "  DATA=folder or archive, cifar10, cifar100 or synthetic (or ABLATE_DATA)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
+	@echo "  RETUNE=1 (of PLAN=techniques: also a learning rate found for each arm, and both verdicts side by side)"
+	@echo "  TRIALS=n (of each study of tune and of RETUNE)"
+	@echo "  DATA=folder or archive, cifar10, cifar100 or synthetic (or ABLATE_DATA)  IMAGE_SIZE=32 (resizes)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
+	@echo "Of export: PLAN=$(PLAN) TO=latex|markdown|csv|pdf|svg STYLE=rows|matrix|statements SPREAD=std|interval WIDTH=inches OUTPUT=file"
 	@echo "Of the installation: TORCH=auto|cpu|cuda (auto: CUDA where there is an NVIDIA driver)  PYTHON=python3.12  VENV=.venv"
 
 ablate: $(READY) ## run a plan's missing trainings and write its report
-	@$(BIN)/ablate run $(PLAN) $(OPTIONS)
+	@$(BIN)/ablate run $(PLAN) $(RETUNING) $(OPTIONS)
 
 tune: $(READY) ## search learning rates, then regularisation at the best one, on validation images
 	@$(BIN)/ablate tune learning-rate $(TUNING)
-	@$(BIN)/ablate adopt learning-rate $(ADOPTING)
+	@$(BIN)/ablate adopt learning-rate --replace $(ADOPTING)
 	@$(BIN)/ablate tune regularization --baseline learning-rate $(TUNING)
-	@$(BIN)/ablate adopt regularization --as tuned $(ADOPTING)
+	@$(BIN)/ablate adopt regularization --as tuned --replace $(ADOPTING)
 
 tune-ablate: tune ## tune, then put the winner to the test on fresh seeds: against the notebook's, and without each part
 	@$(BIN)/ablate tune retune --baseline tuned $(TUNING)
-	@$(BIN)/ablate adopt retune --as tuned-retuned $(ADOPTING)
+	@$(BIN)/ablate adopt retune --as tuned-retuned --replace $(ADOPTING)
 	@$(BIN)/ablate run tuned --baseline tuned-retuned $(OPTIONS)
 
 foundations: $(READY) ## the small experiments behind the techniques, each checked against what is known
 	@$(BIN)/ablate foundations
 
 plan: $(READY) ## show what a plan would train, for how long, and what it could tell
-	@$(BIN)/ablate plan $(PLAN) $(OPTIONS)
+	@$(BIN)/ablate plan $(PLAN) $(RETUNING) $(OPTIONS)
 
 report: $(READY) ## write the reports again from what is in the store
 	@$(BIN)/ablate report
+
+export: $(READY) ## a plan's table or figure for a paper (TO=latex, or see below)
+	@$(BIN)/ablate export $(PLAN) $(if $(TO),--to $(TO)) $(if $(OUTPUT),--output "$(OUTPUT)") \
+		$(if $(STYLE),--style $(STYLE)) $(if $(SPREAD),--spread $(SPREAD)) $(if $(WIDTH),--width $(WIDTH))
 
 ui: $(READY) ## browse every run in MLflow on 127.0.0.1
 	@$(BIN)/ablate ui

@@ -15,6 +15,7 @@ Techniques that are not named are off. Network and budget are not part of it: th
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -29,6 +30,26 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord, Value, from_values
 
 SUFFIX = ".toml"
+
+MARK = "# as written: "
+"""Begins the line that `marked` adds."""
+
+
+def marked(text: str) -> str:
+    """A recipe's text with a last line by which it is seen whether a person has edited the file since."""
+    return f"{text}{MARK}{_digest(text)}\n"
+
+
+def is_as_marked(text: str) -> bool | None:
+    """Whether a text is as it was when it was marked; None where it never was, as before this version."""
+    *_, last = text.splitlines(keepends=True) or [""]
+    if MARK not in text:
+        return None
+    return last == f"{MARK}{_digest(text.removesuffix(last))}\n"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,15 @@ def make_plan(
     profile: Profile,
     seeds: tuple[int, ...],
     retuned: Mapping[str, Mapping[str, Value]] | None = None,
+    best_rates: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan of that name around a baseline. Raises AblateError, with what is near, for an unknown name.
 
-    retuned: by technique, what a search found should be set where the baseline is to do without it.
+    retuned: by technique, what a search found should be set where the baseline is to do without it; best_rates: by arm
+    of the plan `techniques`, the learning rate that a search found best.
     """
-    return plan_module(name).plan(PlanRequest(baseline, profile, seeds, name.partition("/")[2], retuned or {}))
+    variant = name.partition("/")[2]
+    return plan_module(name).plan(PlanRequest(baseline, profile, seeds, variant, retuned or {}, best_rates or {}))
 
 
 def plan_module(name: str) -> PlanModule:

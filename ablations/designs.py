@@ -1,8 +1,12 @@
-"""Designs: which arms answer a question about the techniques of a recipe."""
+"""Designs: which arms answer a question about the techniques of a recipe.
+
+An arm is named after the kinds of techniques that it lacks or has, without their knobs: within a plan a technique is
+there as the baseline sets it, or not at all. Statements are about that setting, and name it whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -23,14 +27,45 @@ ROADMAP = ("initialisation", "optimizer", "schedule", "augmentation", "dropout",
 """The order in which a ladder adds techniques: first what makes training work, then what makes it generalise."""
 
 
+ALL = "everything"
+"""The technique of a claim about all of them together."""
+
+OVERALL = "overall"
+"""The place of such a claim."""
+
+RATE = "optimizer.rate"
+"""The learning rate, as a knob."""
+
+AT_BEST = " at its best rate"
+"""Ends the name of an arm at the learning rate that a search found for it."""
+
+BEST_RATES = "best rates"
+"""Begins what an invocation says to have changed where the best rates of its arms were looked for."""
+
+EACH_AT_BEST = ", each at its best rate"
+"""Ends the place of a claim about such arms."""
+
+
+def kind(technique: Technique) -> str:
+    """What arms call a technique: its kind, or the whole setting where the kind is that of the level `off` too, as of
+    plain SGD at another rate."""
+    same = technique.kind_title == technique.at("off").kind_title
+    return technique.setting_title if same else technique.kind_title
+
+
 def without(technique: Technique) -> str:
     """The name of the arm that lacks one technique of the baseline."""
-    return f"without {technique.title}"
+    return f"without {kind(technique)}"
 
 
 def only(technique: Technique) -> str:
     """The name of the arm that has one technique alone."""
-    return f"only {technique.title}"
+    return f"only {kind(technique)}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def switched_on(recipe: Recipe) -> list[Technique]:
@@ -61,7 +96,7 @@ def combination(baseline: Recipe, used: Iterable[str]) -> Arm:
         return Arm(without(removed[0]), recipe)
     if len(present) == 1:
         return Arm(only(present[0]), recipe)
-    return Arm(" + ".join(t.title.removeprefix("the ") for t in present), recipe)
+    return Arm(" + ".join(kind(t).removeprefix("the ") for t in present), recipe)
 
 
 def factorial(baseline: Recipe) -> list[Arm]:
@@ -119,7 +154,7 @@ def main_effect_claims(baseline: Recipe, arms: Sequence[Arm]) -> list[ClaimRecor
             if expectation.metric not in (schema.TEST_ACCURACY, schema.GENERALISATION_GAP):
                 continue
             words = f"on average over {len(arms)} combinations"
-            claim = _claim(technique, expectation, words, f"with {technique.title}", f"without {technique.title}")
+            claim = _claim(technique, expectation, words, f"with {kind(technique)}", without(technique))
             claims.append(replace(claim, over=tuple(over)))
     return claims
 
@@ -133,6 +168,31 @@ def add_one_in(baseline: Recipe) -> list[Arm]:
     """Each of the baseline's techniques alone, all others off."""
     start = bare(baseline)
     return [Arm(only(t), start.with_technique(t)) for t in switched_on(baseline)]
+
+
+def one_at_a_time(baseline: Recipe) -> list[Arm]:
+    """The baseline, it without each of its techniques, the bare recipe, and each technique alone."""
+    return [Arm(FULL, baseline), *leave_one_out(baseline), Arm(BARE, bare(baseline)), *add_one_in(baseline)]
+
+
+def by_recipe(arms: Iterable[Arm]) -> dict[Recipe, str]:
+    """The recipes of arms, each with the name of the first arm that has it: that of its study in a search of rates."""
+    names = dict[Recipe, str]()
+    for arm in arms:
+        names.setdefault(arm.recipe, arm.name)
+    return names
+
+
+def at_best_rates(arms: Sequence[Arm], rates: Mapping[str, float]) -> dict[str, Arm]:
+    """By name, each arm at its best learning rate; one whose recipe is an arm's already is that arm.
+
+    rates: by the names of `by_recipe`.
+    """
+    names, found = by_recipe(arms), dict[str, Arm]()
+    for arm in arms:
+        recipe = arm.recipe.with_knob(RATE, rates[names[arm.recipe]])
+        found[arm.name] = Arm(names.setdefault(recipe, f"{arm.name}{AT_BEST}"), recipe)
+    return found
 
 
 def claims_of(
@@ -153,15 +213,14 @@ def claims_of(
 def _claim(technique: Technique, expectation: Expectation, where: str, treatment: str, control: str) -> ClaimRecord:
     named = metric(expectation.metric).title
     verb = "raises" if expectation.sign > 0 else "lowers"
-    title = technique.title[0].upper() + technique.title[1:]
     return ClaimRecord(
-        statement=f"{title} {verb} {named} {where}",
+        statement=f"{sentence(technique.setting_title)} {verb} {named} {where}",
         technique=technique.name,
         metric=expectation.metric,
         sign=expectation.sign,
         treatment=treatment,
         control=control,
         family=f"{named} {where}",
-        source=expectation.source,
+        source=technique.paper or expectation.source,
         mechanism=technique.mechanism,
     )

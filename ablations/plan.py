@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field, replace
 
 from cifar_ablations.ablations.errors import AblateError
@@ -18,6 +19,7 @@ from cifar_ablations.ablations.record import (
     RuleRecord,
     Value,
 )
+from cifar_ablations.ablations.technique import Technique
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class PlanRequest:
     """One of those that the file names, where it makes a plan for each of several."""
     retuned: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     """By technique, what a search found should be set where the baseline is to do without it."""
+    best_rates: Mapping[str, float] = field(default_factory=dict)
+    """By arm, as `designs.by_recipe` names those of the plan `techniques`, the learning rate that a search found best
+    for it; empty where none was looked for."""
 
     @property
     def rule(self) -> RuleRecord:
@@ -60,6 +65,14 @@ class PlanRequest:
         degrees of freedom. A plan that expects a correlation of .5 or more asks for "paired t" in its place.
         """
         return RuleRecord(margin=self.profile.margin, test="welch t", correction="weighted holm")
+
+
+def _shared_title(settings: Set[Technique]) -> str:
+    """What all settings of a technique are called; nothing where they are of several kinds."""
+    for titles in ({t.setting_title for t in settings}, {t.kind_title for t in settings}):
+        if len(titles) == 1:
+            return titles.pop()
+    return ""
 
 
 TESTS = ("welch t", "paired t", "paired t e-process")
@@ -129,11 +142,24 @@ class Plan:
             data=data,
             model=str(baseline.model),
             budget=str(baseline.budget),
-            titles=baseline.titles(),
+            titles=self._titles(),
             reasons=baseline.reasons(),
             overrides=overrides,
             command=command,
         )
+
+    def _titles(self) -> dict[str, str]:
+        """What techniques are called: as the claims' treatments have them set, or else the baseline. Where treatments
+        have one at several settings, it is called after its kind, and where they are several too, as it is at no
+        level in particular.
+        """
+        arms, settings = {arm.name: arm.recipe for arm in self.arms}, defaultdict[str, set[Technique]](set)
+        for claim in self.claims:
+            if claim.treatment in arms:
+                settings[claim.technique] |= {t for t in arms[claim.treatment].techniques if t.name == claim.technique}
+        baseline = self.arms[0].recipe
+        compared = {t.name: _shared_title(settings[t.name]) or t.title for t in baseline.techniques if settings[t.name]}
+        return baseline.titles() | compared
 
     def digest(self) -> str:
         """16 hexadecimal digits that name all of it: what is logged before the first run."""

@@ -103,12 +103,13 @@ class Recipe:
         return flat
 
     def titles(self) -> dict[str, str]:
-        """The titles of its techniques, for the middle of a sentence, by name."""
-        return {technique.name: technique.title for technique in self.techniques}
+        """What its techniques are called as they are set, by name, for the middle of a sentence; one that is off is
+        called as it is at no level in particular."""
+        return {t.name: t.title if t.is_off else t.setting_title for t in self.techniques}
 
     def reasons(self) -> dict[str, ReasonRecord]:
         """Why its techniques should do what they are said to do, by name."""
-        return {t.name: ReasonRecord(t.reason, t.source) for t in self.techniques}
+        return {t.name: ReasonRecord(t.reason, t.paper or t.source) for t in self.techniques}
 
     def canonical(self) -> dict[str, Any]:
         """The settings that the digest is taken of: those that depart from a default, so that no later one changes it.

@@ -258,8 +258,11 @@ class StudyRecord:
     edge: tuple[str, ...]
     """The parameters whose best value lies at the end of their range."""
     best: BestRecord | None
+    """None where no trial came to an end without diverging."""
     front: tuple[FrontRecord, ...] = ()
     """Empty where accuracy alone was asked for."""
+    diverged: int = 0
+    """How many trials did."""
 
 
 @dataclass(frozen=True)
@@ -425,6 +428,8 @@ class EnvironmentRecord:
     """The digest of code of the user's own; "" for none."""
     backend: str = "torch"
     """What computes gradients and logits: torch, or the kernels."""
+    kernels: str = ""
+    """The build of the kernels that computed it, by their source, compiler and processor; "" for torch."""
 
 
 @dataclass(frozen=True)
@@ -506,10 +511,27 @@ class TrialRecord:
     profile: str = ""
     sampled: Mapping[str, Value] = field(default_factory=dict, metadata={JSON: True})
     """By `technique.knob`."""
+    origin: str = ""
+    """Where its result comes from, if it was not trained for this store: `schema.FROM_OPTUNA`."""
     outcome: str = ""
     """As `schema` names outcomes; "" while it is being trained."""
     parent: str = field(default="", metadata={TAG: schema.PARENT})
     """The run id of the search's invocation."""
+
+
+@dataclass(frozen=True)
+class EffectRecord:
+    """What the technique that an arm singles out does to test accuracy, stored as a run among the arm's trainings.
+
+    In fractions, with the limits of the interval; `outcome` says what became of the claim, and `about` which it is.
+    """
+
+    arm: str
+    effect: float
+    low: float
+    high: float
+    outcome: str
+    about: str
 
 
 Record = TypeVar("Record")

@@ -18,6 +18,7 @@ from cifar_ablations.ablations.metrics import *  # noqa: F403
 KIND = "kind"
 KIND_PLAN = "plan"
 KIND_TRAINING = "training"
+KIND_ARM = "arm"
 KIND_SEARCH = "search"
 KIND_TRIAL = "trial"
 KIND_FOUNDATIONS = "foundations"
@@ -49,6 +50,8 @@ SEARCH_DIGEST = "search_digest"
 STUDY = "study"
 TRIAL = "trial"  # Optuna's number, counted from 0 within the study
 SAMPLED = "sampled"  # JSON: the parameters that were sampled, `technique.knob` to value
+ORIGIN = "origin"  # where a trial's result comes from, if it was not trained for this store
+FROM_OPTUNA = "optuna"  # a value of it: from Optuna's storage, which has no curves
 
 # Tag of a demonstration's run.
 DEMONSTRATION = "demonstration"
@@ -62,6 +65,9 @@ PRUNED = "pruned"  # a trial that its study's pruner ended
 INTERRUPTED = "interrupted"
 CONVERGED = (FINISHED, STOPPED)
 RESULTS = (*CONVERGED, DIVERGED)
+
+# Beside a SQLite store: the port on which MLflow's UI was last served for it.
+UI_PORT_FILE = "mlflow-ui.port"
 
 # The view of an experiment that shows runs by arm, or trials by study: part of an address in MLflow's UI.
 GROUPED_VIEW = "grouped"
@@ -85,6 +91,12 @@ of gradients, of weights, and of the update relative to the weights, at the last
 # Metrics of a trial, logged when it ends; its CURVES are means over its seeds.
 OBJECTIVE = "objective"  # mean validation accuracy over seeds at the last epoch, as a fraction
 RUNG = "rung"  # the same at each rung (step = epoch), where the pruner was asked
+
+# Metrics of the run of an arm (`kind=arm`), which stands among the arm's trainings: what the technique that the arm
+# singles out does to test accuracy, as a fraction, and the limits of its interval; its tag says what became of the
+# claim.
+EFFECT, EFFECT_LOW, EFFECT_HIGH = "effect", "effect/low", "effect/high"
+VERDICT = "verdict"
 
 # Metrics of a demonstration: 1 for a check that holds, 0 for one that does not, numbered from 1; how many hold, and the
 # seconds it took.

@@ -111,6 +111,8 @@ class Study:
     grid: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     """The values of a grid."""
     widened: int = 0
+    title: str = ""
+    """What a person calls it, where its name does not say it."""
 
     def with_values(self, values: Mapping[str, Value]) -> Recipe:
         """The recipe that a trial trains."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from cifar_ablations.ablations.budget import Budget, Network
@@ -78,9 +78,14 @@ class Technique:
     name: ClassVar[str]
     """The file's name."""
     title: ClassVar[str]
-    """How a report calls it, in the middle of a sentence."""
+    """What it is called in the middle of a sentence, whatever it is set to."""
+    titles: ClassVar[Mapping[str, str]] = {}
+    """What it is called at a level. Of those that are not here, `on` is called as the technique is, `off` is that with
+    'no' before it, and others are named after their knobs."""
     source: ClassVar[str]
     """The paper, and where the notebook speaks of it."""
+    sources: ClassVar[Mapping[str, str]] = {}
+    """By level, the paper that proposed it, where that is another one."""
     reason: ClassVar[str] = ""
     """Why it should do what it is said to do, in a sentence."""
     levels: ClassVar[Mapping[str, Mapping[str, Any]]]
@@ -89,8 +94,6 @@ class Technique:
     """The level that the notebook's recipe uses."""
     expectations: ClassVar[tuple[Expectation, ...]] = ()
     """The effects of switching it on that the literature reports."""
-    baseline: ClassVar[str] = ""
-    """The meaning of the level `off`, where that is more than the technique's absence."""
     mechanism: ClassVar[tuple[str, ...]] = ()
     """The metrics of `ablations.schema` that show why it does what it does."""
 
@@ -127,6 +130,64 @@ class Technique:
             if self == self.at(name):
                 return name
         return ", ".join(f"{name}={getattr(self, name)}" for name in self.knobs())
+
+    @property
+    def kind_title(self) -> str:
+        """What kind of it this is, in the middle of a sentence and without numbers: 'RMSProp', 'dropout'."""
+        return self.title if (level := self._nearest()) is None else self._title_at(level)
+
+    @property
+    def setting_title(self) -> str:
+        """What it is called as it is set, in the middle of a sentence: 'RMSProp (rate 0.0021)', 'dropout (p = 0.37)'.
+
+        In brackets stand the knobs that are not as in the level that the kind is named after. Numbers have three
+        digits; all of them where three would make it the setting of a level, or one that is not legal.
+        """
+        reference, shown = self.at(self._nearest() or "off"), self._rounded()
+        departing = [name for name in self.knobs() if getattr(self, name) != getattr(reference, name)]
+        words = [
+            f"{name.replace('_', ' ')}{' = ' if len(name) == 1 else ' '}{_brief(getattr(shown, name))}"
+            for name in departing
+        ]
+        return f"{self.kind_title} ({', '.join(words)})" if words else self.kind_title
+
+    @property
+    def paper(self) -> str:
+        """The paper that proposed what it is set to; empty where that is the technique's own."""
+        return self.sources.get(self._nearest() or "", "")
+
+    @classmethod
+    def _title_at(cls, level: str) -> str:
+        """What it is called at a level; empty for one that is named after its knobs."""
+        others = {"on": cls.title, "off": f"no {cls.title.removeprefix('the ')}"}
+        return cls.titles.get(level, others.get(level, ""))
+
+    def _nearest(self) -> str | None:
+        """The level that its name starts from: its own, or else the one that has all of its choices; of several `on`.
+
+        None where there is no such level, or more of them: then it is called as the technique is.
+        """
+        for level in self.levels:
+            if self._title_at(level) and self == self.at(level):
+                return level
+        choices = [name for name, about in self.knobs().items() if about.choices is not None]
+        alike = [
+            level
+            for level in self.levels
+            if (level == "on" or (choices and level in self.titles))
+            and all(getattr(self, name) == getattr(self.at(level), name) for name in choices)
+        ]
+        return "on" if "on" in alike else alike[0] if len(alike) == 1 else None
+
+    def _rounded(self) -> Self:
+        """The setting with three digits to a number; as it is where that would be a level, or is not legal."""
+        numbers = {name: getattr(self, name) for name in self.knobs() if isinstance(getattr(self, name), float)}
+        few = {name: float(f"{value:.3g}") for name, value in numbers.items()}
+        try:
+            rounded = replace(self, **few)  # type: ignore[type-var]
+        except AblateError:
+            return self
+        return self if any(rounded == self.at(level) for level in self.levels) else rounded
 
     def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
         """The network and budget to train, from those that the techniques before it (by name) left of the recipe's."""
@@ -191,6 +252,11 @@ class Technique:
 def overrides(technique: Technique, hook: str) -> bool:
     """Whether a technique has a hook of its own."""
     return getattr(type(technique), hook) is not getattr(Technique, hook)
+
+
+def _brief(value: Any) -> str:
+    """A knob's value in as few characters as it takes to tell it."""
+    return short if isinstance(value, float) and float(short := f"{value:g}") == value else str(value)
 
 
 def _check(technique: str, name: str, value: Any, about: Knob, owner: type) -> None:

@@ -2,8 +2,9 @@
 
 Plants every combination of the recipe's techniques over enough seeds for so many runs, with curves and details as a
 real run has them, straight into the tables of a store of its own, and writes the page several times in one process.
-The first time stands apart: it imports MLflow, pandas and matplotlib. Aimed at: a thousand runs in 10 seconds on two
-cores, a page of at most 5 MB. The machine's section of `benchmarks/RESULTS.md` is written anew.
+The first time stands apart: it imports MLflow, pandas and matplotlib, and simulates how often such a page errs, unless
+that is known on this machine. Aimed at: a thousand runs in 3 seconds and ten thousand in 10 on two cores, a page of at
+most 5 MB. The machine's section of `benchmarks/RESULTS.md` is written anew.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset, store
-from cifar_ablations.study.data.image_archive import Images
+from cifar_ablations.study.data.images import Images
 from cifar_ablations.study.execution import workers
 from cifar_ablations.study.execution.starting import start_method
 

@@ -30,7 +30,7 @@ from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.reports.reading.load import METRIC_COLUMNS
 from cifar_ablations.reports.wording import phrases
 from cifar_ablations.study.data.dataset import store
-from cifar_ablations.study.data.image_archive import Images
+from cifar_ablations.study.data.images import Images
 from cifar_ablations.study.training.engine import train
 from cifar_ablations.study.training.fleet import Member
 

@@ -35,7 +35,6 @@ ELSEWHERE = {
     "ablations/search.py": ("ablations/test_search_spaces.py", "tested on the searches made of it"),
     "ablations/technique.py": ("contracts/test_every_technique.py", "tested on every technique"),
     "ablations/update_rule.py": ("study/training/test_optimizer.py", "numbers alone; what they mean is tested"),
-    "reports/pages/drawings.py": ("reports/pages/test_plan_page.py", "draws the figures of a page"),
     "reports/pages/findings.py": ("reports/pages/test_plan_page.py", "gathers what a page says"),
     "reports/pages/index_page.py": ("reports/reading/test_load.py", "an index of what is read from a store"),
     "reports/reading/searches.py": ("reports/pages/test_search_page.py", "reads what the page shows"),

@@ -20,9 +20,12 @@ from urllib.parse import unquote, urlparse
 
 import mlflow
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -213,9 +216,16 @@ def test_what_is_done_is_not_done_again_and_has_the_same_figures(
     _assert_same_tables(old, page)
     kinds = (schema.KIND_PLAN, schema.KIND_TRAINING, schema.KIND_SEARCH, schema.KIND_TRIAL)
     plans, *before = [len(old.runs(kind)) for kind in kinds]
+    studies = _studies(old.home)
     assert said in old.ablate(name)
+    assert _studies(old.home) == studies, "a study goes on under the name that it has"
     # A search whose digest had changed would have been logged anew, as a plan is: its rule is another one today.
     assert [len(old.runs(kind)) for kind in kinds] == [plans + (name != "search"), *before]
+
+
+def _studies(home: Path) -> list[str]:
+    """The names of the studies in an output folder's journal."""
+    return optuna.get_all_study_names(JournalStorage(JournalFileBackend(str(home / "optuna.journal"))))
 
 
 def test_runs_have_the_same_metrics(old: OldStore) -> None:
@@ -296,7 +306,8 @@ def _seen(parent: Any) -> list[tuple[Any, ...]]:
     images = json.loads((Path(unquote(urlparse(parent.info.artifact_uri).path)) / schema.GALLERY_FILE).read_text())[
         "images"
     ]
-    about = [(image["pipeline"], *image["arms"], image["label"], image["epoch"]) for image in images]
+    # Arms are called otherwise now.
+    about = [(image["pipeline"], len(image["arms"]), image["label"], image["epoch"]) for image in images]
     pixels = [Image.open(io.BytesIO(base64.b64decode(image["png"]))).tobytes() for image in images]
     assert len(set(pixels)) > 5, "augmentation has shown them in many ways"
     return list(zip(about, pixels, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.designs import switched_on, without
+from cifar_ablations.ablations.designs import sentence, switched_on, without
 from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
 from cifar_ablations.ablations.record import ClaimRecord
@@ -30,7 +30,7 @@ def plan(asked: PlanRequest) -> Plan:
             verb = "raises" if sign > 0 else "lowers"
             claims.append(
                 ClaimRecord(
-                    statement=f"{t.title.capitalize()} {verb} {metric(name).title} more with {LEAST} of the data",
+                    statement=f"{sentence(t.setting_title)} {verb} {metric(name).title} more with {LEAST} of the data",
                     technique=t.name,
                     metric=name,
                     sign=sign,

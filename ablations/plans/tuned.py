@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from cifar_ablations.ablations import catalog, schema
-from cifar_ablations.ablations.designs import by_roadmap, switched_on, without
+from cifar_ablations.ablations.designs import ALL, OVERALL, by_roadmap, kind, sentence, switched_on, without
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
 from cifar_ablations.ablations.recipe import Recipe
@@ -16,6 +16,9 @@ from cifar_ablations.ablations.technique import Technique
 QUESTION = "Is the tuned recipe better than the notebook's, and where do the points come from?"
 
 NOTEBOOK, TUNED = "notebook's recipe", "tuned recipe"
+
+ON_TOP = "on top of the changes before it"
+"""The place of what one change adds."""
 
 
 def plan(asked: PlanRequest) -> Plan:
@@ -30,10 +33,12 @@ def plan(asked: PlanRequest) -> Plan:
     arms = [Arm(TUNED, baseline), Arm(NOTEBOOK, notebook), *rungs[1:-1]]
     if baseline == notebook:
         raise AblateError("the tuned recipe is the notebook's: give another baseline, such as an adopted recipe")
-    claims = [_claim("everything", "The tuned recipe is better than the notebook's", TUNED, NOTEBOOK, "overall")]
-    for (below, above), technique in zip(pairwise(rungs), _changed(notebook, baseline), strict=True):
-        statement = f"Tuning {_name(technique)} pays on its rung"
-        claims.append(_claim(technique.name, statement, above.name, below.name, "on the roadmap"))
+    statement = "The tuned recipe reaches a higher test accuracy than the notebook's"
+    claims = [_claim(ALL, statement, TUNED, NOTEBOOK, OVERALL)]
+    for (below, above), (before, after) in zip(pairwise(rungs), _changes(notebook, baseline), strict=True):
+        replaced = "" if before.is_off else f" in place of {before.setting_title}"
+        statement = f"{sentence(after.setting_title)}{replaced} raises test accuracy, {ON_TOP}"
+        claims.append(_claim(after.name, statement, above.name, below.name, ON_TOP))
     removed: list[tuple[Arm, Technique]] = []
     for technique in switched_on(baseline):
         for words, changes in (("", {}), (", rate found anew", asked.retuned.get(technique.name, {}))):
@@ -44,8 +49,8 @@ def plan(asked: PlanRequest) -> Plan:
             if words and (not changes or any(arm.recipe == recipe for arm, _ in removed)):
                 continue
             removed.append((Arm(name, recipe), technique))
-            place = f"in the tuned recipe{' against one with a rate of its own' if words else ''}"
-            statement = f"{technique.title[:1].upper()}{technique.title[1:]} pays {place}"
+            place = f"in the tuned recipe{', against a rate found anew without it' if words else ''}"
+            statement = f"{sentence(technique.setting_title)} raises test accuracy {place}"
             claims.append(_claim(technique.name, statement, TUNED, name, place))
     known = {arm.recipe: arm.name for arm in arms}
     renamed = {arm.name: known[arm.recipe] for arm, _ in removed if arm.recipe in known}
@@ -63,22 +68,20 @@ def plan(asked: PlanRequest) -> Plan:
 
 def _roadmap(notebook: Recipe, tuned: Recipe) -> list[Arm]:
     """From the notebook's recipe to the tuned one, a technique's setting at a time."""
-    changed = _changed(notebook, tuned)
     arms, recipe = [Arm(NOTEBOOK, notebook)], notebook
-    for technique in changed:
-        recipe = recipe.with_technique(technique)
-        arms.append(Arm(f"+ {_name(technique)}", recipe))
+    for before, after in _changes(notebook, tuned):
+        recipe = recipe.with_technique(after)
+        same = after.kind_title == before.kind_title  # then it is the knobs that have changed
+        name = after.setting_title if same else kind(after)
+        arms.append(Arm(f"+ {name.removeprefix('the ')}", recipe))
     arms[-1] = Arm(TUNED, tuned)
     return arms
 
 
-def _changed(notebook: Recipe, tuned: Recipe) -> list[Technique]:
+def _changes(notebook: Recipe, tuned: Recipe) -> list[tuple[Technique, Technique]]:
+    """The techniques that are set otherwise, in the notebook's recipe and in the tuned one."""
     before = {t.name: t for t in notebook.techniques}
-    return by_roadmap([t for t in tuned.techniques if t != before[t.name]])
-
-
-def _name(technique: Technique) -> str:
-    return technique.name.replace("_", " ")
+    return [(before[t.name], t) for t in by_roadmap(t for t in tuned.techniques if t != before[t.name])]
 
 
 def _claim(technique: str, statement: str, treatment: str, control: str, place: str) -> ClaimRecord:

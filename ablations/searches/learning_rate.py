@@ -24,9 +24,8 @@ def search(baseline: Recipe, trials: int) -> Rounds:
         if own.kind == optimizer.kind:
             optimizer = own
         recipe = baseline.with_technique(optimizer)
-        studies.append(
-            Study(optimizer.kind, recipe, (around(RATE, optimizer.rate, DECADES),), trials, ({RATE: optimizer.rate},))
-        )
+        spread, title = around(RATE, optimizer.rate, DECADES), optimizer.kind_title
+        studies.append(Study(optimizer.kind, recipe, (spread,), trials, ({RATE: optimizer.rate},), title=title))
     for _ in range(WIDENINGS + 1):
         bests = yield studies
         wider = widened(studies, bests, more=max(1, trials // 2))

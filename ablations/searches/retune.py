@@ -4,7 +4,7 @@ the rate.
 
 from __future__ import annotations
 
-from cifar_ablations.ablations.designs import switched_on
+from cifar_ablations.ablations.designs import switched_on, without
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.search import Rounds, Study, around
 
@@ -22,5 +22,6 @@ def search(baseline: Recipe, trials: int) -> Rounds:
     for technique in switched_on(baseline):
         recipe = baseline.without(technique.name)
         rate = recipe.update_rule().rate
-        studies.append(Study(technique.name, recipe, (around(RATE, rate, DECADES),), trials, ({RATE: rate},)))
+        spread, title = around(RATE, rate, DECADES), without(technique)
+        studies.append(Study(technique.name, recipe, (spread,), trials, ({RATE: rate},), title=title))
     yield studies

@@ -29,7 +29,6 @@ class Activation(Technique):
 
     name: ClassVar[str] = "activation"
     title: ClassVar[str] = "another activation function"
-    baseline: ClassVar[str] = "ReLU"
     source: ClassVar[str] = "Glorot & Bengio 2010; notebook, 'Exploding & Vanishing Gradients'"
     reason: ClassVar[str] = (
         "A sigmoid's slope is at most a quarter and almost zero at both ends: multiplied layer by layer, gradients "
@@ -41,6 +40,13 @@ class Activation(Technique):
         "sigmoid": {"function": "sigmoid"},
         "tanh": {"function": "tanh"},
         "gelu": {"function": "gelu"},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "ReLU",
+        "leaky_relu": "leaky ReLU",
+        "sigmoid": "sigmoid activation",
+        "tanh": "tanh activation",
+        "gelu": "GELU",
     }
     mechanism: ClassVar[tuple[str, ...]] = (schema.INITIAL + schema.GRADIENT_RATIO, schema.FINAL + schema.DEAD_UNITS)
 

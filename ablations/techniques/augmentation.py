@@ -118,6 +118,14 @@ class Augmentation(Technique):
         "colour": {"padding": 4, "flip": 0.5, "colour": 0.4},
         "cutout": {"padding": 4, "flip": 0.5, "erased": 8},
     }
+    titles: ClassVar[Mapping[str, str]] = {
+        "crop": "cropping",
+        "flip": "flipping",
+        "rotation": "augmentation with rotation",
+        "colour": "augmentation with colour jitter",
+        "cutout": "augmentation with cutout",
+    }
+    sources: ClassVar[Mapping[str, str]] = {"cutout": "DeVries & Taylor 2017"}
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Krizhevsky et al. 2012"),

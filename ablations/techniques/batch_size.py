@@ -19,7 +19,6 @@ class BatchSize(Technique):
 
     name: ClassVar[str] = "batch_size"
     title: ClassVar[str] = "another batch size"
-    baseline: ClassVar[str] = "the budget's batch size"
     source: ClassVar[str] = "Keskar et al. 2017; notebook, 'Stochastic Gradient Descent'"
     reason: ClassVar[str] = (
         "A small batch's gradient is noisy, which keeps the search moving through saddle points and shallow minima."
@@ -29,6 +28,12 @@ class BatchSize(Technique):
         "÷4": {"factor": 0.25},
         "×4": {"factor": 4.0},
         "×16": {"factor": 16.0},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "the budget's batch size",
+        "÷4": "a quarter of the batch size",
+        "×4": "four times the batch size",
+        "×16": "sixteen times the batch size",
     }
     mechanism: ClassVar[tuple[str, ...]] = (schema.GRADIENT_NORM, schema.TRAIN_LOSS)
 

@@ -19,7 +19,6 @@ class Capacity(Technique):
 
     name: ClassVar[str] = "capacity"
     title: ClassVar[str] = "another capacity"
-    baseline: ClassVar[str] = "the profile's width"
     source: ClassVar[str] = "Zagoruyko & Komodakis 2016; notebook, 'Regularization and Optimization' (complexity)"
     reason: ClassVar[str] = "The more complicated the network, the more chance it has to overfit."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -27,6 +26,12 @@ class Capacity(Technique):
         "÷4": {"factor": 0.25},
         "÷2": {"factor": 0.5},
         "×2": {"factor": 2.0},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "the profile's width",
+        "÷4": "a quarter of the width",
+        "÷2": "half the width",
+        "×2": "twice the width",
     }
     mechanism: ClassVar[tuple[str, ...]] = (schema.TRAIN_ACCURACY, schema.GENERALISATION_GAP)
 

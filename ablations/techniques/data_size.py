@@ -21,7 +21,6 @@ class DataSize(Technique):
 
     name: ClassVar[str] = "data_size"
     title: ClassVar[str] = "less training data"
-    baseline: ClassVar[str] = "all training images"
     source: ClassVar[str] = "Sun et al. 2017; notebook, 'Data Augmentation' (effective size)"
     reason: ClassVar[str] = "The fewer the images, the sooner a network knows them by heart."
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -30,6 +29,13 @@ class DataSize(Technique):
         "1/4": {"share": 1 / 4},
         "1/8": {"share": 1 / 8},
         "1/16": {"share": 1 / 16},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "all of the training data",
+        "1/2": "half of the training data",
+        "1/4": "a quarter of the training data",
+        "1/8": "an eighth of the training data",
+        "1/16": "a sixteenth of the training data",
     }
     mechanism: ClassVar[tuple[str, ...]] = (schema.GENERALISATION_GAP,)
 

@@ -33,16 +33,32 @@ class Initialisation(Technique):
     scheme: str = knob("default", doc="distribution of the first weights", choices=("default", *SCHEMES))
 
     name: ClassVar[str] = "initialisation"
-    title: ClassVar[str] = "Kaiming initialisation"
-    baseline: ClassVar[str] = "torch's default"
+    title: ClassVar[str] = "initialisation"
     source: ClassVar[str] = "He et al. 2015; notebook, 'Weight Initialization'"
     reason: ClassVar[str] = (
-        "First weights with variance 2 / fan-in keep the variance of activations from layer to layer under ReLU."
+        "First weights of a fitting variance, 2 / fan-in under ReLU, keep that of activations from layer to layer."
     )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"scheme": "kaiming_uniform"},
         **{scheme: {"scheme": scheme} for scheme in SCHEMES if scheme != "kaiming_uniform"},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "torch's default initialisation",
+        "on": "Kaiming initialisation",
+        "normal_1": "normal initialisation (std 1)",
+        "normal_0.01": "normal initialisation (std 0.01)",
+        "xavier_uniform": "Xavier uniform initialisation",
+        "xavier_normal": "Xavier normal initialisation",
+        "kaiming_normal": "Kaiming normal initialisation",
+        "orthogonal": "orthogonal initialisation",
+    }
+    sources: ClassVar[Mapping[str, str]] = {
+        "normal_1": "notebook, 'Weight Initialization'",
+        "normal_0.01": "Krizhevsky et al. 2012",
+        "xavier_uniform": "Glorot & Bengio 2010",
+        "xavier_normal": "Glorot & Bengio 2010",
+        "orthogonal": "Saxe et al. 2014",
     }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (Expectation(schema.TEST_ACCURACY, +1, "He et al. 2015"),)

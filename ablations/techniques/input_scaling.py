@@ -23,7 +23,6 @@ class InputScaling(Technique):
 
     name: ClassVar[str] = "input_scaling"
     title: ClassVar[str] = "not normalising the inputs"
-    baseline: ClassVar[str] = "inputs normalised"
     source: ClassVar[str] = "LeCun et al. 1998, 'Efficient BackProp', section 4.3; notebook, 'Training Efficient Model'"
     reason: ClassVar[str] = (
         "Inputs centred at zero and of one scale keep the optimisation stable, and it converges sooner."
@@ -32,6 +31,11 @@ class InputScaling(Technique):
         "off": {},
         "unit": {"kind": "unit"},
         "pixels": {"kind": "pixels"},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "input normalisation",
+        "unit": "input scaling from 0 to 1",
+        "pixels": "input scaling from 0 to 255",
     }
     mechanism: ClassVar[tuple[str, ...]] = (schema.INITIAL + schema.VARIANCE_RATIO, schema.GRADIENT_NORM)
 

@@ -21,7 +21,6 @@ class LearningRate(Technique):
 
     name: ClassVar[str] = "learning_rate"
     title: ClassVar[str] = "another learning rate"
-    baseline: ClassVar[str] = "the optimizer's own rate"
     source: ClassVar[str] = "notebook, 'Learning Rate'; Bengio 2012, section 3.1"
     reason: ClassVar[str] = (
         "Too small a rate gets nowhere within the budget; too large a one overshoots, oscillates or diverges."
@@ -35,6 +34,16 @@ class LearningRate(Technique):
         "×3": {"factor": 3.0},
         "×10": {"factor": 10.0},
         "×100": {"factor": 100.0},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "the optimizer's own rate",
+        "×0.001": "a thousandth of the learning rate",
+        "×0.01": "a hundredth of the learning rate",
+        "×0.1": "a tenth of the learning rate",
+        "×0.3": "three tenths of the learning rate",
+        "×3": "three times the learning rate",
+        "×10": "ten times the learning rate",
+        "×100": "a hundred times the learning rate",
     }
     mechanism: ClassVar[tuple[str, ...]] = (schema.UPDATE_RATIO, schema.TRAIN_LOSS)
 

@@ -48,10 +48,10 @@ class Optimizer(Technique):
     second: float = knob(0.999, doc="share of the second moment kept; rmsprop, adam", low=0.0, high=0.99999)
 
     name: ClassVar[str] = "optimizer"
-    title: ClassVar[str] = "Adam"
+    title: ClassVar[str] = "optimizer"
     source: ClassVar[str] = "Kingma & Ba 2015; notebook, 'Adam'"
     reason: ClassVar[str] = (
-        "The running mean of gradients keeps a consistent direction, and their running size scales each weight's step."
+        "A memory of past gradients keeps a consistent direction, scales each weight's step, or does both."
     )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
@@ -61,6 +61,22 @@ class Optimizer(Technique):
         "nesterov": {"kind": "nesterov", "rate": 0.01},
         "rmsprop": {"kind": "rmsprop", "rate": 1e-3, "second": 0.99},
         "adam_uncorrected": {"kind": "adam_uncorrected", "rate": 1e-3},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "plain SGD",
+        "on": "Adam",
+        "momentum": "SGD with momentum",
+        "averaged": "SGD with averaged momentum",
+        "nesterov": "SGD with Nesterov momentum",
+        "rmsprop": "RMSProp",
+        "adam_uncorrected": "uncorrected Adam",
+    }
+    sources: ClassVar[Mapping[str, str]] = {
+        "off": "Robbins & Monro 1951",
+        "momentum": "Sutskever et al. 2013",
+        "averaged": "notebook, 'Momentum'",
+        "nesterov": "Sutskever et al. 2013",
+        "rmsprop": "Tieleman & Hinton 2012",
     }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (Expectation(schema.TEST_ACCURACY, +1, "Kingma & Ba 2015"),)

@@ -92,6 +92,19 @@ class Schedule(Technique):
         **{shape: {"shape": shape} for shape in SHAPES if shape not in ("constant", "multistep", "one_cycle")},
         "one_cycle": {"shape": "one_cycle", "warmup": 0.3},
     }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "a constant learning rate",
+        "step": "the step schedule",
+        "exponential": "the exponential schedule",
+        "cosine": "the cosine schedule",
+        "warmup_cosine": "the cosine schedule with warm-up",
+        "one_cycle": "the one-cycle schedule",
+    }
+    sources: ClassVar[Mapping[str, str]] = {
+        "cosine": "Loshchilov & Hutter 2017",
+        "warmup_cosine": "Goyal et al. 2017; Loshchilov & Hutter 2017",
+        "one_cycle": "Smith & Topin 2018",
+    }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "He et al. 2016, section 4.2"),

@@ -22,7 +22,6 @@ class Shuffling(Technique):
 
     name: ClassVar[str] = "shuffling"
     title: ClassVar[str] = "not shuffling"
-    baseline: ClassVar[str] = "shuffled for every epoch"
     source: ClassVar[str] = "Bottou 2012, section 3; notebook, 'Training Efficient Model'"
     reason: ClassVar[str] = (
         "Batches in random order are fair samples of all images; batches of one class bias the gradient."
@@ -31,6 +30,11 @@ class Shuffling(Technique):
         "off": {},
         "once": {"kind": "once"},
         "sorted": {"kind": "sorted"},
+    }
+    titles: ClassVar[Mapping[str, str]] = {
+        "off": "shuffling for every epoch",
+        "once": "shuffling once",
+        "sorted": "sorting by class",
     }
     mechanism: ClassVar[tuple[str, ...]] = (schema.TRAIN_LOSS, schema.GRADIENT_NORM)
 

@@ -34,6 +34,8 @@ class WeightDecay(Technique):
         **{f"{strength:g}": {"strength": strength} for strength in (1e-5, 5e-4, 1e-3, 5e-3)},
         "decoupled": {"strength": 0.05, "form": "decoupled"},
     }
+    titles: ClassVar[Mapping[str, str]] = {"decoupled": "decoupled weight decay"}
+    sources: ClassVar[Mapping[str, str]] = {"decoupled": "Loshchilov & Hutter 2019"}
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Krogh & Hertz 1991"),

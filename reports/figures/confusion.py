@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ["arm", "truth", "answer", "count", "share", "n"]
-STRONGEST = 0.5
-"""Opacity of a share of one: more would take the contrast from the number in the cell."""
 
 
 def data(arrays: details.Arrays, runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
@@ -48,38 +46,28 @@ def data(arrays: details.Arrays, runs: pd.DataFrame, plan: PlanRecord) -> pd.Dat
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """A row per true class: in each cell the share of its images that got the answer, in per cent."""
-    from matplotlib.patches import Rectangle
+    """A row per true class: in each cell the share of its images that got the answer, in per cent.
+
+    The commonest mistake is as strong as what is right.
+    """
+    import seaborn as sns
 
     with theme.styled():
         if data.empty:
             return theme.nothing("no run has kept its answers")
         classes = list(data["truth"].unique())
-        figure = theme.new_figure(8.2, 0.34 * len(classes) + 1.1)
+        figure = theme.new_figure(theme.WIDTH, 0.26 * len(classes) + 0.7)
         axes = figure.add_subplot()
         mistakes = data.loc[data["truth"] != data["answer"], "share"].max() or 1.0
-        for cell in data.to_dict("records"):
-            x, y = classes.index(cell["answer"]), classes.index(cell["truth"])
-            right = x == y
-            shade = STRONGEST * (cell["share"] if right else cell["share"] / mistakes)
-            colour = theme.TREATMENT if right else theme.CONTROL
-            axes.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, facecolor=colour, alpha=shade, lw=0))
-            text = phrases.percent(cell["share"], 0)
-            if text != "0":
-                weight = "bold" if right else "normal"
-                written = axes.text(x, y, text, ha="center", va="center", fontsize=9, color=theme.INK, weight=weight)
-                written.set_in_layout(False)  # it lies within its cell
-        axes.set_xticks(range(len(classes)), classes)
-        axes.set_yticks(range(len(classes)), classes)
-        axes.tick_params(axis="x", length=0, labelsize=8.5, labelcolor=theme.INK)
-        axes.tick_params(axis="y", labelsize=9)
-        axes.set_xlim(-0.5, len(classes) - 0.5)
-        axes.set_ylim(len(classes) - 0.5, -0.5)
+        written = data.assign(text=[phrases.percent(share, 0) for share in data["share"]]).replace({"text": {"0": ""}})
+        shares, texts = (
+            written.pivot(index="truth", columns="answer", values=name).loc[classes, classes]
+            for name in ("share", "text")
+        )
+        hue = theme.shades(theme.ACCENT)
+        sns.heatmap(shares, vmin=0, vmax=mistakes, annot=texts, cmap=hue, ax=axes, **theme.CELLS)
         axes.grid(False)
-        axes.set_xlabel("answer")
-        axes.set_ylabel("truth")
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.tick_params(rotation=0, length=0, labelsize=9, labelcolor=theme.INK)
     return figure
 
 

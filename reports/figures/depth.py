@@ -47,7 +47,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no comparison has a run of both arms yet")
         pairs = list(dict.fromkeys(zip(data["treatment"], data["control"], strict=True)))
-        figure = theme.new_figure(8.2, 1.9 * len(pairs) + 0.2)
+        figure = theme.new_figure(theme.WIDTH, 1.7 * len(pairs) + 0.2)
         panels = figure.subplots(len(pairs), 2, squeeze=False, sharey="row")
         for (treatment, control), row in zip(pairs, panels, strict=True):
             of_pair = data[(data["treatment"] == treatment) & (data["control"] == control)]
@@ -69,9 +69,8 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
         axes.plot(rows["layer"], rows["middle"], color=colour, linestyle=dashes, marker="o", ms=4.5)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED, which="both")
     axes.minorticks_off()
-    axes.grid(True, axis="y")
+    theme.upright(axes)
 
 
 def describe(data: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ PARTS = {
     "flip": "A 4×4 image before and after the engine's flip.",
     "gallery": "One drawn image under the engine's pipelines. Each column has the same crop and flip; each "
     "row from the third on adds something to the notebook's.",
-    "digits": "Digits of seven segments, mirrored and turned by the engine, with what each is read as; vermilion where "
+    "digits": "Digits of seven segments, mirrored and turned by the engine, with what each is read as; purple where "
     "the label has changed or is lost.",
 }
 
@@ -70,7 +70,7 @@ def _digits(data: pd.DataFrame) -> Figure:
         for row in rows.to_dict("records"):
             kept = str(row["read_as"]) == str(row["digit"])
             middle = row["digit"] * 2 * width + (width - 1) / 2
-            colour = theme.TREATMENT if kept else theme.CONTROL
+            colour = theme.INK if kept else theme.ACCENT
             ax.text(middle, height + 0.6, f"{row['read_as']}", color=colour, ha="center", va="top", fontsize=9)
         ax.set_xlabel(" ", fontsize=9)
     return figure

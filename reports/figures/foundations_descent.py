@@ -62,7 +62,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
 
 
 def _path(ax: Axes, rows: pd.DataFrame, corrected: bool) -> None:
-    colour = theme.TREATMENT if corrected else theme.CONTROL
+    colour = theme.SECOND if corrected else theme.ACCENT
     label = "with bias correction" if corrected else "without"
     dashes = (0, (4, 1.5)) if corrected else "-"
     ax.plot(rows["x"], rows["y"], color=colour, ls=dashes, lw=1, marker="o", ms=2.6, label=label)

@@ -37,9 +37,9 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
         rows, examples = data[data["panel"] == "doubt"], data[data["panel"] == "examples"]
         ax.axvspan(examples["x"].min(), examples["x"].max(), color=theme.BAND, alpha=0.5, lw=0, label="inputs seen")
         low, high = rows["mean"] - 2 * rows["std"], rows["mean"] + 2 * rows["std"]
-        ax.fill_between(rows["x"], low, high, color=theme.TREATMENT, alpha=0.22, lw=0, label="± 2 standard deviations")
-        ax.plot(rows["x"], rows["mean"], color=theme.TREATMENT, label="mean answer")
-        ax.plot(examples["x"], examples["y"], "o", color=theme.CONTROL, ms=3, label="examples")
+        ax.fill_between(rows["x"], low, high, color=theme.MUTED, alpha=0.22, lw=0, label="± 2 standard deviations")
+        ax.plot(rows["x"], rows["mean"], color=theme.INK, label="mean answer")
+        ax.plot(examples["x"], examples["y"], "o", color=theme.ACCENT, ms=3, label="examples")
         ax.set_xlim(rows["x"].min(), rows["x"].max())
         ax.set_xlabel("input")
         panels.legend(figure, ax)
@@ -50,7 +50,7 @@ def _masks(data: pd.DataFrame) -> Figure:
     figure, (left, right) = panels.grid(1, 2, 2.6)
     mask, many = data[data["panel"] == "mask"], data[data["panel"] == "masks"]
     left.bar(mask["unit"] - 0.2, mask["before"], 0.38, color=theme.GRID, edgecolor=theme.MUTED, label="before")
-    left.bar(mask["unit"] + 0.2, mask["after"], 0.38, color=theme.TREATMENT, label="after dropout")
+    left.bar(mask["unit"] + 0.2, mask["after"], 0.38, color=theme.ACCENT, label="after dropout")
     left.set_xticks(range(1, 7))
     left.set_xlabel("unit")
     panels.title(left, "activations")
@@ -58,7 +58,7 @@ def _masks(data: pd.DataFrame) -> Figure:
     p = np.linspace(0, 0.78, 60)
     right.plot(p, p / (1 - p), color=theme.MUTED, lw=1.2)
     for i, (whose, rows) in enumerate(many.groupby("whose", sort=False)):
-        colour, marker = (theme.TREATMENT, "o") if i == 0 else (theme.CONTROL, "x")
+        colour, marker = (theme.SECOND, "o") if i == 0 else (theme.INK, "x")
         right.plot(rows["p"], rows["variance"], marker, color=colour, ms=8 - 2 * i, mew=1.8, label=whose)
     right.set_xlabel("p")
     right.set_xlim(0, 0.8)

@@ -44,7 +44,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
         for i, name in enumerate(names):
             rows = orders[orders["order"] == name]
             places = i + (rows["repeat"] / rows["repeat"].max() - 0.5) * 0.4
-            colour = theme.TREATMENT if i == 0 else theme.CONTROL
+            colour = theme.ACCENT if i == 0 else theme.SECOND
             middle.plot(places, 100 * rows["accuracy"], "o", color=colour, ms=3.5)
         middle.set_xticks(range(len(names)), names)
         middle.set_xlim(-0.6, len(names) - 0.4)
@@ -52,7 +52,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
         directions = data[data["panel"] == "directions"]
         weights = list(directions["weights"].unique())
         for i, (way, rows) in enumerate(directions.groupby("way", sort=False)):
-            colour = theme.TREATMENT if i == 0 else theme.CONTROL
+            colour = theme.ACCENT if i == 0 else theme.SECOND
             places = [weights.index(name) + 0.38 * i - 0.19 for name in rows["weights"]]
             right.bar(places, rows["factor"], 0.36, color=colour, label=str(way))
             right.plot(places, rows["theory"], "D", color=theme.INK, ms=4)

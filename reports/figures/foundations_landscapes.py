@@ -43,12 +43,12 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
             return figure
         figure, (left, right) = panels.grid(1, 2, 2.5)
         ends, creeping = data[data["panel"] == "ends"], data[data["panel"] == "creeping"]
-        left.plot(ends["start"], ends["end"], "o", color=theme.TREATMENT, ms=2.4)
+        left.plot(ends["start"], ends["end"], "o", color=theme.SECOND, ms=2.4)
         left.set_xlabel("start")
         left.set_ylabel("end", labelpad=2)
         panels.title(left, "x·cos(πx): one end per basin")
         some = creeping[creeping["step"] % 20 == 0]
-        right.plot(creeping["step"], creeping["x"], color=theme.TREATMENT)
+        right.plot(creeping["step"], creeping["x"], color=theme.SECOND)
         right.plot(some["step"], some["theory"], "o", color=theme.INK, ms=3)
         right.set_yscale("log")
         right.set_xlabel("step")
@@ -58,10 +58,10 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
 
 def _curve(ax: Axes, rows: pd.DataFrame) -> None:
     curve, marks = rows[rows["panel"] == "curves"], rows[rows["panel"] == "marks"]
-    ax.plot(curve["x"], curve["y"], color=theme.TREATMENT)
+    ax.plot(curve["x"], curve["y"], color=theme.SECOND)
     room = curve["y"].max() - curve["y"].min()
     for mark in marks.to_dict("records"):
-        ax.plot(mark["x"], mark["y"], "o", color=theme.CONTROL, ms=6)
+        ax.plot(mark["x"], mark["y"], "o", color=theme.ACCENT, ms=6)
         up = mark["mark"] == "watershed"
         ax.annotate(
             mark["mark"],
@@ -93,7 +93,7 @@ def _saddle(ax: Axes, data: pd.DataFrame) -> None:
             zorder=4 - 0.1 * i,
             label=f"{offset:g} beside the ridge" if offset else "on the ridge",
         )
-    ax.plot(0, 0, "o", color=theme.CONTROL, ms=6, zorder=5)
+    ax.plot(0, 0, "o", color=theme.ACCENT, ms=6, zorder=5)
     ax.grid(False)
     ax.set_xlabel("x")
     ax.set_ylabel("y", labelpad=0)

@@ -36,7 +36,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
         if part == "shapes":
             figure, axes = panels.grid(2, 4, 1.6)
             for ax, (name, rows) in zip(axes, data.groupby("schedule", sort=False), strict=False):
-                ax.plot(rows["epoch"], rows["factor"], color=theme.TREATMENT)
+                ax.plot(rows["epoch"], rows["factor"], color=theme.ACCENT)
                 if name == TEN:
                     panels.crosses(ax, rows["epoch"], rows["printed"], ms=5)
                     ax.set_xlabel("step")

@@ -48,13 +48,13 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
         noise, escapes = data[data["panel"] == "noise"], data[data["panel"] == "escapes"]
         below = noise[noise["theory"] > 0]
         left.plot(below["batch"], below["theory"], color=theme.MUTED, lw=1.2)
-        left.plot(below["batch"], below["mean_square"], "o", color=theme.TREATMENT, ms=5)
+        left.plot(below["batch"], below["mean_square"], "o", color=theme.ACCENT, ms=5)
         left.set_xscale("log", base=2)
         left.set_yscale("log")
         left.set_xlabel("batch size")
         panels.title(left, "gradient noise, mean square")
         places = range(len(escapes))
-        right.bar(places, 100 * escapes["escaped"], 0.65, color=theme.TREATMENT)
+        right.bar(places, 100 * escapes["escaped"], 0.65, color=theme.ACCENT)
         right.set_xticks(places, [f"{batch:,.0f}" for batch in escapes["batch"]])
         right.set_xlabel("batch size")
         right.set_ylim(0, 100)

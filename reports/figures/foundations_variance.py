@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "fan_in": "Variance of ten outputs of a layer by its number of inputs: the mean of 199 seeds and 95 % of them. "
-    "Crosses: what the notebook prints, vermilion where it is outside the range.",
+    "Crosses: what the notebook prints, purple where it is outside the range.",
     "depth": "Mean square before the activation through 30 layers of 256 units, the mean of 20 stacks. "
     "Weights from N(0, 1) leave the plot at the top, multiplied by 256 (128 with ReLU) per layer.",
 }
@@ -42,7 +42,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
                 panels.line(ax, rows["fan_in"], rows["mean"], 0, "mean of seeds")
                 panels.circles(ax, rows["fan_in"], rows["theory"], "theory")
                 printed = rows.dropna(subset=["printed"])
-                for inside, colour in ((True, theme.INK), (False, theme.CONTROL)):
+                for inside, colour in ((True, theme.INK), (False, theme.ACCENT)):
                     points = printed[printed["inside"].astype(bool) == inside]
                     if not points.empty:
                         label = "printed" if inside else "printed, outside the range"

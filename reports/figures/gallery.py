@@ -47,7 +47,7 @@ def draw(data: pd.DataFrame) -> Figure:
             return theme.nothing("no pictures were kept")
         blocks = [rows for _, rows in data.groupby("pipeline", sort=False)]
         heights = [ROW * rows["subject"].nunique() + 0.34 + 0.16 * len(_heading(rows)) for rows in blocks]
-        figure = theme.new_figure(8.2, sum(heights))
+        figure = theme.new_figure(theme.WIDTH, sum(heights))
         panels = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
         columns = int(data["epoch"].max()) + 1
         for axes, rows in zip(panels, blocks, strict=True):

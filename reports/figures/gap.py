@@ -28,29 +28,21 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """A line per arm from test to training accuracy, with the gap in words at its end."""
+    """A line per arm from test to training accuracy, with the gap at its end."""
     with theme.styled():
         if data.empty:
             return theme.nothing("no run has ended yet")
-        figure = theme.new_figure(8.2, 0.33 * len(data) + 0.8)
+        figure = theme.new_figure(theme.WIDTH, 0.24 * len(data) + 0.6)
         axes = figure.add_subplot()
-        for y, row in enumerate(data.to_dict("records")):
-            axes.plot([row["test"], row["train"]], [y, y], color=theme.MUTED, lw=1.4, zorder=2)
-            axes.plot(row["train"], y, "o", mfc=theme.PAPER, mec=theme.INK, mew=1.4, ms=6.5, zorder=3)
-            axes.plot(row["test"], y, "o", color=theme.TREATMENT, ms=6.5, zorder=3)
-            axes.annotate(
-                phrases.number(row["train"] - row["test"], 1, signed=True),
-                (max(row["train"], row["test"]), y),
-                xytext=(7, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-                color=theme.MUTED,
-            )
-        axes.set_yticks(range(len(data)), [phrases.sentence_case(arm) for arm in data["arm"]])
-        axes.set_ylim(len(data) - 0.5, -0.5)
+        gaps, lines = data["train"] - data["test"], range(len(data))
+        bars = axes.barh(lines, gaps, height=0.06, left=data["test"], color=theme.MUTED, lw=0)
+        labels = [phrases.number(gap, 1, signed=True) for gap in gaps]
+        axes.bar_label(bars, labels, padding=7, color=theme.MUTED, fontsize=9)
+        axes.plot(data["train"], lines, "o", mfc=theme.PAPER, mec=theme.INK, mew=1.4, ms=6)
+        axes.plot(data["test"], lines, "o", color=theme.INK, ms=6)
+        theme.listed(axes, list(data["arm"]))
+        axes.use_sticky_edges = False
         axes.margins(x=0.07)
-        axes.spines["left"].set_visible(False)
         axes.set_xlabel("accuracy, per cent")
     return figure
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ["one", "other", "effect", "low", "high", "p_holm", "told", "n"]
-STRONGEST = 0.5
-"""Opacity of the largest effect: more would take the contrast from the number in the cell."""
 
 
 def data(pairs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
@@ -38,33 +36,30 @@ def data(pairs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """The lower triangle of all pairs: a cell's colour and number are its effect, and grey is told from nothing."""
-    from matplotlib.patches import Rectangle
+    """The lower triangle of all pairs: a number is an effect, and its cell has a colour where it is told from none."""
+    import seaborn as sns
 
     with theme.styled():
         if data.empty:
             return theme.nothing("no seed has a run of every arm yet")
         columns, rows = list(data["one"].unique()), list(data["other"].unique())
-        figure = theme.new_figure(8.2, 0.46 * len(rows) + 0.7)
+        figure = theme.new_figure(theme.WIDTH, 0.36 * len(rows) + 0.6)
         axes = figure.add_subplot()
+        cells = data.assign(
+            text=[phrases.number(effect, signed=True) for effect in data["effect"]],
+            shown=data["effect"].where(data["told"], 0.0),
+        )
+        effects, texts = (
+            cells.pivot(index="other", columns="one", values=name).loc[rows, columns] for name in ("shown", "text")
+        )
         largest = data["effect"].abs().max() or 1.0
-        for cell in data.to_dict("records"):
-            x, y = columns.index(cell["one"]), rows.index(cell["other"])
-            colour = theme.TREATMENT if cell["effect"] > 0 else theme.CONTROL
-            shade = STRONGEST * (0.2 + 0.8 * abs(cell["effect"]) / largest)
-            face, opacity = (colour, shade) if cell["told"] else (theme.GRID, 1.0)
-            axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, alpha=opacity, lw=0))
-            text = phrases.number(cell["effect"], signed=True)
-            ink, weight = (theme.INK, "bold") if cell["told"] else (theme.MUTED, "normal")
-            axes.text(x, y, text, ha="center", va="center", fontsize=9.5, color=ink, weight=weight, in_layout=False)
-        axes.set_xticks(range(len(columns)), [_title(name, 16) for name in columns])
-        axes.set_yticks(range(len(rows)), [_title(name, 40) for name in rows])
-        axes.set_xlim(-0.5, len(columns) - 0.5)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        hues = theme.shades(theme.SECOND, theme.ACCENT)
+        sns.heatmap(effects, vmin=-largest, vmax=largest, annot=texts, cmap=hues, ax=axes, **theme.CELLS)
+        axes.set_xticklabels([_title(name, 16) for name in columns])
+        axes.set_yticklabels([_title(name, 40) for name in rows])
+        axes.set(xlabel="", ylabel="")
         axes.grid(False)
-        axes.tick_params(axis="x", length=0, labelsize=9.5, labelcolor=theme.INK)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        axes.tick_params(rotation=0, length=0, labelcolor=theme.INK)
     return figure
 
 

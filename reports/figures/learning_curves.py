@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from scipy import stats
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ["metric", "where", "panel", "role", "arm", "epoch", "mean", "low", "high", "n"]
-PANELS_PER_ROW = 3
+PANELS_PER_ROW = 6
 
 
 def data(curves: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
@@ -82,31 +82,39 @@ def _removals(plan: PlanRecord) -> list[tuple[str, str, str, str]]:
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """Small multiples, a block per place and a panel per technique, all on one scale."""
+    """Small multiples, a row (or more) per place and a panel per technique, all on one scale."""
     with theme.styled():
         if data.empty:
             return theme.nothing("no run has finished an epoch yet")
-        places = list(data["where"].unique())
-        panels = {place: list(data.loc[data["where"] == place, "panel"].unique()) for place in places}
-        rows = [math.ceil(len(panels[place]) / PANELS_PER_ROW) for place in places]
-        figure = theme.new_figure(8.2, sum(1.75 * n + 0.55 for n in rows))
-        blocks = figure.subfigures(len(places), 1, squeeze=False, height_ratios=[1.75 * n + 0.55 for n in rows])[:, 0]
-        limits = _limits(data)
-        for place, block, n_rows in zip(places, blocks, rows, strict=True):
-            columns = min(PANELS_PER_ROW, len(panels[place]))
-            axes = block.subplots(n_rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-            if place:
-                block.suptitle(phrases.sentence_case(place), x=0.01, ha="left", fontsize=10.5, weight="bold")
-            for ax in axes[len(panels[place]) :]:
-                ax.set_axis_off()
-            for ax, panel in zip(axes, panels[place], strict=False):
-                _panel(ax, data[(data["where"] == place) & (data["panel"] == panel)])
-                ax.set_title(phrases.sentence_case(panel.removeprefix("the ")), fontsize=10, weight="normal")
-                ax.set_ylim(*limits)
-                ax.set_xlim(data["epoch"].min(), max(data["epoch"].max(), data["epoch"].min() + 1))
-            block.supxlabel("epoch", fontsize=9, color=theme.MUTED)
-            unit = ", per cent" if data["metric"].iloc[0] == schema.VALIDATION_ACCURACY else ""
-            block.supylabel(phrases.metric_title(data["metric"].iloc[0]) + unit, fontsize=9, color=theme.MUTED)
+        rows: list[tuple[str, list[str]]] = []
+        for place, of_place in data.groupby("where", sort=False):
+            panels = list(of_place["panel"].unique())
+            cuts = range(0, len(panels), PANELS_PER_ROW)
+            rows += [(str(place) if at == 0 else "", panels[at : at + PANELS_PER_ROW]) for at in cuts]
+        columns = max(len(panels) for _, panels in rows)
+        figure = theme.new_figure(theme.WIDTH, 1.3 * len(rows) + 0.45)
+        layout: list[Any] = [
+            [f"{row} {column}" if column < len(panels) else "." for column in range(columns)]
+            for row, (_, panels) in enumerate(rows)
+        ]
+        grid = figure.subplot_mosaic(layout, sharex=True, sharey=True)
+        grid["0 0"].set_ylim(*_limits(data))
+        grid["0 0"].set_xlim(data["epoch"].min(), max(data["epoch"].max(), data["epoch"].min() + 1))
+        by_panel = dict(iter(data.groupby(["where", "panel"], sort=False)))
+        shown = ""
+        for row, (place, panels) in enumerate(rows):
+            shown = place or shown
+            label = "\n".join(textwrap.wrap(phrases.sentence_case(place), 18))
+            grid[f"{row} 0"].set_ylabel(label, color=theme.INK)
+            for column, panel in enumerate(panels):
+                axes = grid[f"{row} {column}"]
+                _panel(axes, by_panel[shown, panel])
+                title = textwrap.wrap(phrases.sentence_case(panel.removeprefix("the ")), 130 // columns)
+                axes.set_title("\n".join(title), fontsize=8.5, weight="normal")
+                axes.tick_params(labelbottom=f"{row + 1} {column}" not in grid)
+        figure.supxlabel("epoch", fontsize=9, color=theme.MUTED)
+        unit = ", per cent" if data["metric"].iloc[0] == schema.VALIDATION_ACCURACY else ""
+        figure.supylabel(phrases.metric_title(data["metric"].iloc[0]) + unit, fontsize=9, color=theme.MUTED)
     return figure
 
 
@@ -129,9 +137,8 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
             continue
         axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.16, lw=0)
         axes.plot(rows["epoch"], rows["mean"], color=colour, linestyle=dashes)
-    axes.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
-    axes.grid(True, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    theme.upright(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
 
 
 def describe(data: pd.DataFrame) -> str:

@@ -40,8 +40,10 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no seed has a run of every arm yet")
         labels = list(data["label"].unique())
-        figure = theme.new_figure(8.2, 2.6)
-        paired.slopes(figure.add_subplot(), data, labels, len(labels))
+        figure = theme.new_figure(theme.WIDTH, 2.3)
+        axes = figure.add_subplot()
+        paired.slopes(axes, data, labels, 18)
+        axes.set_ylabel("test accuracy, per cent")
     return figure
 
 

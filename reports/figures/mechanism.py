@@ -58,25 +58,22 @@ def draw(data: pd.DataFrame) -> Figure:
         labels = list(data["panel"].unique())
         wrapped = ["\n".join(textwrap.wrap(phrases.sentence_case(label), 26)) for label in labels]
         rows, columns = math.ceil(len(metrics) / ABREAST), min(ABREAST, len(metrics))
-        height = sum(0.36 + 0.17 * text.count("\n") for text in wrapped) + 0.62
-        figure = theme.new_figure(8.2, rows * height)
+        height = sum(0.3 + 0.15 * text.count("\n") for text in wrapped) + 0.6
+        figure = theme.new_figure(theme.WIDTH, rows * height)
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes in panels[len(metrics) :]:
             axes.set_axis_off()
         for name, axes in zip(metrics, panels, strict=False):
             of_metric = data[data["metric"] == name]
-            for y, label in enumerate(labels):
-                of_panel = of_metric[of_metric["panel"] == label]
-                if of_panel.empty:
-                    continue
-                for column, colour, shift in (
-                    ("control_value", theme.CONTROL, 0.17),
-                    ("treatment_value", theme.TREATMENT, -0.17),
-                ):
-                    axes.plot(of_panel[column], [y + shift] * len(of_panel), ".", color=colour, ms=5, alpha=0.6)
-                    axes.plot(of_panel[column].mean(), y, "o", color=colour, ms=6.5, zorder=3)
-                start, end = of_panel["control_value"].mean(), of_panel["treatment_value"].mean()
-                axes.annotate("", (end, y), (start, y), arrowprops={"arrowstyle": "->", "color": theme.INK, "lw": 1})
+            lines = of_metric["panel"].map({label: line for line, label in enumerate(labels)})
+            means = of_metric.groupby(lines)[["control_value", "treatment_value"]].mean()
+            axes.hlines(means.index, means["control_value"], means["treatment_value"], colors=theme.INK, lw=1.2)
+            for column, colour, shift in (
+                ("control_value", theme.CONTROL, 0.2),
+                ("treatment_value", theme.TREATMENT, -0.2),
+            ):
+                axes.plot(of_metric[column], lines + shift, ".", color=colour, ms=5, alpha=0.6)
+                axes.plot(means[column], means.index, "o", color=colour, ms=6.5, zorder=3)
             axes.set_yticks(range(len(labels)), wrapped)
             axes.tick_params(axis="y", labelsize=9)
             axes.set_ylim(len(labels) - 0.5, -0.5)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ["where", "label", "treatment", "control", "seed", "control_value", "treatment_value"]
-SLOTS = 6
+SLOTS = 7
 """Comparisons side by side; more begin a new row."""
 
 
@@ -46,60 +45,57 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Figure:
-    """A row of slopes per place, all comparisons of a place on one scale."""
+    """Slopes side by side, each place with its own scale."""
     with theme.styled():
         if data.empty:
             return theme.nothing("no comparison has a run of both arms yet")
-        rows = []
-        for where in data["where"].unique():
-            of_place = data[data["where"] == where]
+        parts: list[tuple[str, list[str]]] = []
+        for where, of_place in data.groupby("where", sort=False):
             labels = list(of_place["label"].unique())
-            per_row = math.ceil(len(labels) / math.ceil(len(labels) / SLOTS))
-            rows += [(where, of_place, labels[i : i + per_row]) for i in range(0, len(labels), per_row)]
-        deepest = max(_wrapped(label).count("\n") for label in data["label"])
-        figure = theme.new_figure(8.2, (2.2 + 0.15 * deepest) * len(rows))
-        panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-        previous = None
-        for (where, of_place, labels), axes in zip(rows, panels, strict=True):
-            slopes(axes, of_place, labels, max(len(row[2]) for row in rows))
-            if where != previous:
-                axes.set_title(phrases.sentence_case(where))
-            previous = where
+            parts += [(str(where), labels[at : at + SLOTS]) for at in range(0, len(labels), SLOTS)]
+        layout: list[Any] = [[]]
+        for i, (_, labels) in enumerate(parts):
+            if len(layout[-1]) + len(labels) > SLOTS:
+                layout.append([])
+            layout[-1] += [f"{i}"] * len(labels)
+        columns = max(len(row) for row in layout)
+        layout = [row + ["."] * (columns - len(row)) for row in layout]
+        figure = theme.new_figure(theme.WIDTH, 1.9 * len(layout))
+        panels = figure.subplot_mosaic(layout)
+        letters = round(SLOTS / columns * 18)
+        for (where, labels), axes in zip(parts, panels.values(), strict=True):
+            slopes(axes, data[data["where"] == where], labels, letters)
+            axes.set_title(phrases.sentence_case(where) if len(labels) > 1 else _wrapped(where, letters), fontsize=9)
+        for axes in {row[0]: panels[row[0]] for row in layout}.values():
+            axes.set_ylabel("test accuracy, per cent")
     return figure
 
 
-def slopes(axes: Axes, rows: pd.DataFrame, labels: list[str], slots: int) -> None:
+def slopes(axes: Axes, rows: pd.DataFrame, labels: list[str], letters: int) -> None:
     """Per label a slot with a line per seed, from control to treatment, and the mean's line above them.
 
-    rows: columns `label`, `control_value` and `treatment_value`, accuracies in per cent.
+    rows: columns `label`, `control_value` and `treatment_value`, accuracies in per cent. letters: of a label, on one
+    line.
     """
-    for slot, label in enumerate(labels):
-        of_label = rows[rows["label"] == label]
-        ends = [slot - 0.27, slot + 0.27]
-        axes.plot(
-            ends,
-            of_label[["control_value", "treatment_value"]].to_numpy().T,
-            color=theme.MUTED,
-            lw=0.9,
-            alpha=0.6,
-            zorder=2,
-        )
-        means = [of_label["control_value"].mean(), of_label["treatment_value"].mean()]
-        axes.plot(ends, means, color=theme.INK, lw=2.2, zorder=3)
-        for x, mean, colour in zip(ends, means, (theme.CONTROL, theme.TREATMENT), strict=True):
-            axes.plot(x, mean, "o", color=colour, ms=7, zorder=4)
-    axes.set_xticks(range(len(labels)), [_wrapped(label) for label in labels])
-    axes.set_xlim(-0.6, slots - 0.4)
+    slots = rows["label"].map({label: slot for slot, label in enumerate(labels)}).dropna()
+    rows = rows.loc[slots.index]
+    values = rows[["control_value", "treatment_value"]]
+    axes.plot([slots - 0.27, slots + 0.27], values.to_numpy().T, color=theme.MUTED, lw=0.9, alpha=0.6)
+    means = values.groupby(slots).mean()
+    left, right = means.index - 0.27, means.index + 0.27
+    axes.plot([left, right], means.to_numpy().T, color=theme.INK, lw=2.2, zorder=3)
+    axes.plot(left, means["control_value"], "o", color=theme.CONTROL, ms=6.5, zorder=4)
+    axes.plot(right, means["treatment_value"], "o", color=theme.TREATMENT, ms=6.5, zorder=4)
+    axes.set_xticks(range(len(labels)), [_wrapped(label, letters) for label in labels])
+    axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.grid(False)
-    axes.grid(True, axis="y")
-    axes.tick_params(axis="x", length=0, labelcolor=theme.INK)
-    axes.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
+    theme.upright(axes)
+    axes.tick_params(axis="x", length=0, labelcolor=theme.INK, labelsize=8.5)
     axes.locator_params(axis="y", nbins=5)
-    axes.set_ylabel("test accuracy, per cent")
 
 
-def _wrapped(label: str) -> str:
-    return "\n".join(textwrap.wrap(phrases.sentence_case(label.removeprefix("the ")), 18))
+def _wrapped(label: str, letters: int) -> str:
+    return "\n".join(textwrap.wrap(phrases.sentence_case(label.removeprefix("the ")), letters, break_long_words=False))
 
 
 def describe(data: pd.DataFrame) -> str:

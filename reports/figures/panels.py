@@ -14,17 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 8.2
-"""Inches, of every figure."""
-
 
 def grid(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of so many panels, row by row, each so many inches high. Call it within `theme.styled()`."""
-    figure = theme.new_figure(WIDTH, rows * height + 0.3)
+    figure = theme.new_figure(theme.WIDTH, rows * height + 0.3)
     axes = list(figure.subplots(rows, columns, squeeze=False, **options).ravel())
     for ax in axes:
-        ax.grid(True, axis="y")
-        ax.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
+        theme.upright(ax)
     return figure, axes
 
 

@@ -57,7 +57,7 @@ def draw(data: pd.DataFrame) -> Figure:
     with theme.styled():
         if data.empty:
             return theme.nothing("no trial has ended yet")
-        figure = theme.new_figure(8.2, 3.1)
+        figure = theme.new_figure(theme.WIDTH, 2.8)
         axes = figure.add_subplot()
         end = data["epochs"].max()
         names = list(data["study"].unique())
@@ -71,11 +71,10 @@ def draw(data: pd.DataFrame) -> Figure:
             axes.plot([], [], marker=marker, color=colour, ls=dashes, ms=5.5, label=search_history.plain(name))
             expected = data[(data["study"] == name) & (data["kind"] == "expected")]
             axes.plot(expected["epochs"], expected["value"], color=colour, lw=0.9, alpha=0.75)
-        axes.grid(True, axis="y")
+        theme.upright(axes)
         axes.set_xlim(0, 1.01 * end or 1)
         # A line that soon is flat would have all but its end cut off.
         axes.set_ylim(*search_history.window(data.drop_duplicates(["study", "kind", "value"])["value"]))
-        axes.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
         axes.set_xlabel("epochs trained, summed over the study's trials")
         axes.set_ylabel("best so far, per cent")
         if len(names) > 1:

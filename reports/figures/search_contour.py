@@ -71,7 +71,7 @@ def draw(data: pd.DataFrame) -> Figure:
             return theme.nothing("no study has enough trials of two parameters")
         names = list(data["study"].unique())
         columns, rows = min(2, len(names)), math.ceil(len(names) / 2)
-        figure = theme.new_figure(8.2, 3.6 * rows)
+        figure = theme.new_figure(theme.WIDTH, 3.4 * rows)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         levels = np.asarray(MaxNLocator(nbins=LEVELS).tick_values(*_window(data["value"])))
         colours, norm = colormaps["cividis"], BoundaryNorm(levels, colormaps["cividis"].N, extend="min")

@@ -20,12 +20,12 @@ COLUMNS = ["study", "trial", "order", "kind", "value", "best"]
 PANELS_PER_ROW = 3
 # Studies in one panel: the shape tells them apart too, for those to whom the colours look alike.
 LOOKS = [
-    (theme.TREATMENT, "o", "-"),
-    (theme.CONTROL, "s", (0, (4, 1.5))),
+    (theme.ACCENT, "o", "-"),
+    (theme.SECOND, "s", (0, (4, 1.5))),
     (theme.INK, "D", (0, (1, 1.2))),
     (theme.MUTED, "^", (0, (5, 1.5, 1, 1.5))),
-    (theme.TREATMENT, "v", (0, (4, 1.5))),
-    (theme.CONTROL, "P", "-"),
+    (theme.ACCENT, "v", (0, (4, 1.5))),
+    (theme.SECOND, "P", "-"),
     (theme.INK, "X", "-"),
     (theme.MUTED, "p", "-"),
 ]
@@ -72,13 +72,12 @@ def window(values: pd.Series) -> tuple[float, float]:
 def grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with that many panels, three in a row, on one scale of values."""
     columns, rows = min(PANELS_PER_ROW, count), math.ceil(count / PANELS_PER_ROW)
-    figure = theme.new_figure(8.2, height * rows + 0.3)
+    figure = theme.new_figure(theme.WIDTH, height * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for ax in axes[count:]:
         ax.set_axis_off()
     for ax in axes[:count]:
-        ax.grid(True, axis="y")
-        ax.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
+        theme.upright(ax)
     figure.supylabel("validation accuracy, per cent", fontsize=9, color=theme.MUTED)
     return figure, list(axes[:count])
 
@@ -91,7 +90,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no trial has ended yet")
         names = list(data["study"].unique())
-        figure, panels = grid(len(names), 2.1)
+        figure, panels = grid(len(names), 1.9)
         low, high = window(data["value"])
         for ax, name in zip(panels, names, strict=True):
             _panel(ax, data[data["study"] == name], low)
@@ -106,9 +105,9 @@ def draw(data: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, rows: pd.DataFrame, low: float) -> None:
     axes.step(rows["order"], rows["best"], where="post", color=theme.INK, lw=1.3, zorder=1)
     looks = {
-        "complete": ("o", theme.TREATMENT, theme.TREATMENT),
-        "pruned": ("x", theme.CONTROL, theme.CONTROL),
-        "diverged": ("s", theme.PAPER, theme.CONTROL),
+        "complete": ("o", theme.MUTED, theme.MUTED),
+        "pruned": ("x", theme.ACCENT, theme.ACCENT),
+        "diverged": ("s", theme.PAPER, theme.ACCENT),
     }
     for kind, (marker, face, colour) in looks.items():
         for below in (False, True):

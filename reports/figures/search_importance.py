@@ -22,6 +22,10 @@ LEAST_TRIALS, LEAST_PARAMETERS = 10, 2
 EVALUATOR_SEEDS = range(5)
 # PED-ANOVA asks what sets the best share apart; a share of fewer trials than this says little.
 BEST_TRIALS = 5
+LOOKS: dict[str, dict[str, Any]] = {
+    "fANOVA": {"fmt": "o", "color": theme.INK, "ms": 6, "elinewidth": 1.8},
+    "PED-ANOVA": {"fmt": "D", "color": theme.ACCENT, "ms": 6, "elinewidth": 1.8},
+}
 
 
 def data(trials: pd.DataFrame, studies: Sequence[Study]) -> pd.DataFrame:
@@ -106,17 +110,16 @@ def draw(data: pd.DataFrame) -> Figure:
             return theme.nothing("no study has enough trials to compare parameters")
         names = list(data["study"].unique())
         rows = [data.loc[data["study"] == name, "parameter"].nunique() for name in names]
-        figure = theme.new_figure(8.2, 0.36 * sum(rows) + 0.55 * len(rows) + 0.5)
+        figure = theme.new_figure(theme.WIDTH, 0.3 * sum(rows) + 0.5 * len(rows) + 0.5)
         panels = figure.subplots(len(names), 1, squeeze=False, sharex=True, height_ratios=[n + 0.6 for n in rows])
         for axes, name in zip(panels[:, 0], names, strict=True):
             _panel(axes, data[data["study"] == name])
             axes.set_title(search_history.plain(name))
             axes.set_xlim(-0.02, 1.02)
         panels[-1, 0].set_xlabel("share of importance")
-        for label, marker, colour in (("fANOVA", "o", theme.TREATMENT), ("PED-ANOVA", "D", theme.CONTROL)):
-            if (data["method"] == label).any():
-                panels[0, 0].plot([], [], marker, color=colour, ms=6, label=label)
-        figure.legend(loc="outside upper right", ncols=2)
+        methods = [name for name in LOOKS if (data["method"] == name).any()]
+        handles = [panels[0, 0].errorbar([], [], xerr=[], **LOOKS[name]) for name in methods]
+        figure.legend(handles, methods, loc="outside upper right", ncols=2)
     return figure
 
 
@@ -125,12 +128,10 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_yticks(range(len(labels)), [search_history.plain(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
-    for row in rows.to_dict("records"):
-        forest = row["method"] == "fANOVA"
-        marker, colour, shift = ("o", theme.TREATMENT, -0.12) if forest else ("D", theme.CONTROL, 0.12)
-        y = labels.index(row["parameter"]) + shift
-        axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.8, solid_capstyle="butt")
-        axes.plot(row["mean"], y, marker, color=colour, ms=6)
+    for shift, (name, look) in zip((-0.12, 0.12), LOOKS.items(), strict=True):
+        found = rows[rows["method"] == name]
+        lines = [labels.index(parameter) + shift for parameter in found["parameter"]]
+        axes.errorbar(found["mean"], lines, xerr=(found["mean"] - found["low"], found["high"] - found["mean"]), **look)
 
 
 def describe(data: pd.DataFrame) -> str:

@@ -78,7 +78,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no study has three parameters")
         names = list(data["study"].unique())
-        figure = theme.new_figure(8.2, 3.0 * len(names))
+        figure = theme.new_figure(theme.WIDTH, 2.9 * len(names))
         for axes, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
             _panel(axes, data[data["study"] == name])
             axes.set_title(search_history.plain(name), fontsize=10, weight="normal", pad=16)
@@ -88,16 +88,15 @@ def draw(data: pd.DataFrame) -> Figure:
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     looks = {
         "rest": (theme.MUTED, 0.9, 0.4, 1),
-        "upper": (theme.TREATMENT, 1.6, 0.9, 2),
-        "best": (theme.CONTROL, 2.6, 1, 3),
+        "upper": (theme.SECOND, 1.6, 0.9, 2),
+        "best": (theme.ACCENT, 2.6, 1, 3),
     }
-    for _, line in rows.groupby("trial"):
-        line = line.sort_values("order")
-        colour, width, alpha, height = looks[line["group"].iloc[0]]
-        axes.plot(line["order"], line["place"], color=colour, lw=width, alpha=alpha, zorder=height)
+    for group, (colour, width, alpha, height) in looks.items():
+        lines = rows[rows["group"] == group].pivot(index="order", columns="trial", values="place")
+        axes.plot(lines.index, lines, color=colour, lw=width, alpha=alpha, zorder=height)
     ends = rows.drop_duplicates("order").sort_values("order")
+    axes.vlines(ends["order"], 0, 1, colors=theme.MUTED, lw=0.9, zorder=0.8)
     for row in ends.to_dict("records"):
-        axes.plot([row["order"]] * 2, [0, 1], color=theme.MUTED, lw=0.9, zorder=0.8)
         for place, label, aligned in _labels(row["low"], row["high"]):
             axes.annotate(
                 search_history.plain(label),

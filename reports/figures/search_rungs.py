@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ["study", "trial", "epoch", "kind", "value", "last"]
 LOOKS = {
-    "pruned": (theme.CONTROL, 0.9, 0.65),
+    "pruned": (theme.ACCENT, 0.9, 0.65),
     "diverged": (theme.MUTED, 0.9, 0.6),
     "complete": (theme.MUTED, 1.0, 0.6),
-    "best": (theme.TREATMENT, 2.4, 1.0),
+    "best": (theme.INK, 2.4, 1.0),
 }
 
 
@@ -73,7 +73,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no trial has finished an epoch yet")
         names = list(data["study"].unique())
-        figure, panels = search_history.grid(len(names), 2.3)
+        figure, panels = search_history.grid(len(names), 2.0)
         learnt = data[data["kind"] != "rung"]
         for ax, name in zip(panels, names, strict=True):
             _panel(ax, data[data["study"] == name])
@@ -90,11 +90,11 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     for epoch in rows.loc[rows["kind"] == "rung", "epoch"]:
         axes.axvline(epoch, color=theme.INK, lw=0.9, ls=(0, (1, 2)), zorder=0.9)
     for kind, (colour, width, alpha) in LOOKS.items():
-        for _, line in rows[rows["kind"] == kind].groupby("trial"):
-            axes.plot(line["epoch"], line["value"], color=colour, lw=width, alpha=alpha)
+        lines = rows[rows["kind"] == kind].pivot(index="epoch", columns="trial", values="value")
+        axes.plot(lines.index, lines, color=colour, lw=width, alpha=alpha)
     for kind, marker in (("pruned", "x"), ("diverged", "s")):
         ends = rows[(rows["kind"] == kind) & rows["last"]]
-        axes.plot(ends["epoch"], ends["value"], marker, color=theme.CONTROL, mfc=theme.PAPER, ms=5.5, mew=1.4)
+        axes.plot(ends["epoch"], ends["value"], marker, color=theme.ACCENT, mfc=theme.PAPER, ms=5.5, mew=1.4)
 
 
 def describe(data: pd.DataFrame) -> str:

@@ -68,7 +68,7 @@ def draw(data: pd.DataFrame) -> Figure:
         if data.empty:
             return theme.nothing("no trial has ended yet")
         names, studies = list(data["parameter"].unique()), list(data["study"].unique())
-        figure, panels = search_history.grid(len(names), 2.3 if len(names) > 1 else 3.2)
+        figure, panels = search_history.grid(len(names), 2.1 if len(names) > 1 else 2.8)
         low, high = search_history.window(data["value"])
         for ax, name in zip(panels, names, strict=True):
             rows = data[data["parameter"] == name]

@@ -50,16 +50,13 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame) -> Figure:
     """A line per arm, in the plan's order: seeds as dots, mean and interval above; the name says how many diverged."""
-    import seaborn as sns
-
     with theme.styled():
         arms = list(data["arm"].unique())
         many = len(arms) > MANY_ARMS
-        figure = theme.new_figure(8.2, (0.22 if many else 0.36) * max(len(arms), 1) + 1.0)
-        axes = figure.add_subplot()
         if not arms:
-            theme.note(axes, "no run has ended yet")
-            return figure
+            return theme.nothing("no run has ended yet")
+        figure = theme.new_figure(theme.WIDTH, (0.22 if many else 0.28) * len(arms) + 0.6)
+        axes = figure.add_subplot()
         at = {arm: i for i, arm in enumerate(arms)}
         data = data.assign(line=data["arm"].map(at).astype(float))
         seeds, diverged = data[data["kind"] == "seed"], data.loc[data["kind"] == "diverged", "arm"].value_counts()
@@ -67,31 +64,19 @@ def draw(data: pd.DataFrame) -> Figure:
         order = seeds.groupby("arm")["seed"].rank(method="first")
         count = seeds.groupby("arm")["seed"].transform("count")
         height = seeds["line"] + 0.24 * ((order - (count + 1) / 2) / count.clip(lower=2)) + 0.16
-        style = {"color": theme.TREATMENT, "alpha": 0.65, "s": 22, "linewidth": 0, "legend": False}
-        sns.scatterplot(x=seeds["value"], y=height, ax=axes, **style)
-        for mean in data[data["kind"] == "mean"].to_dict("records"):
-            y = mean["line"] - 0.14
-            axes.plot([mean["low"], mean["high"]], [y, y], color=theme.INK, lw=1.8, solid_capstyle="butt")
-            axes.plot(mean["value"], y, "|", color=theme.INK, ms=9, mew=2)
-        for mark in data[data["kind"] == "reference"].to_dict("records"):
-            y = mark["line"]
-            axes.plot([mark["value"], mark["value"]], [y - 0.42, y + 0.42], color=theme.CONTROL, lw=1.6, ls=(0, (3, 2)))
-            axes.annotate(
-                phrases.number(mark["value"]),
-                (mark["value"], y - 0.42),
-                xytext=(4, 2),
-                textcoords="offset points",
-                color=theme.CONTROL,
-                fontsize=9,
-                va="top",
-            )
-        names = [
-            phrases.sentence_case(arm) + (f" ({diverged[arm]} diverged)" if arm in diverged else "") for arm in arms
-        ]
-        axes.set_yticks(range(len(arms)), names, fontsize=8.5 if many else None)
-        axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.spines["left"].set_visible(False)
-        axes.set(xlabel="test accuracy, per cent", ylabel="")
+        axes.plot(seeds["value"], height, "o", color=theme.MUTED, alpha=0.65, ms=5, mew=0)
+        means = data[data["kind"] == "mean"]
+        limits = (means["value"] - means["low"], means["high"] - means["value"])
+        axes.errorbar(means["value"], means["line"] - 0.14, xerr=limits, fmt="|", color=theme.INK, ms=9, mew=2)
+        marks = data[data["kind"] == "reference"]
+        ends = (marks["line"] - 0.42, marks["line"] + 0.42)
+        axes.vlines(marks["value"], *ends, colors=theme.ACCENT, lw=1.6, ls=(0, (3, 2)))
+        for value, top in zip(marks["value"], ends[0], strict=True):
+            beside: dict[str, Any] = {"textcoords": "offset points", "va": "top", "fontsize": 9}
+            axes.annotate(phrases.number(value), (value, top), (4, 2), color=theme.ACCENT, **beside)
+        theme.listed(axes, [arm + (f" ({diverged[arm]} diverged)" if arm in diverged else "") for arm in arms])
+        axes.tick_params(axis="y", labelsize=8.5 if many else 9)
+        axes.set_xlabel("test accuracy, per cent")
     return figure
 
 

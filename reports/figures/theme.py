@@ -4,27 +4,51 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import quoteattr
+
+from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 # Each colour also names a CSS variable of the page (--figure-ink, …), which sets it anew for a dark background.
-# What tells things apart is Okabe and Ito's blue and a darkened vermilion: safe for colour-blind eyes.
+# The hues are Okabe and Ito's, safe for colour-blind eyes, darkened until text in them can be read.
 COLOURS = {
     "ink": "#1c2128",
     "muted": "#5c6673",
     "grid": "#dfe3e8",
     "treatment": "#0072b2",
-    "control": "#c2570c",
+    "control": "#b04e0a",
+    "accent": "#96407a",
+    "second": "#00745a",
     "band": "#cfe6dc",
     "paper": "#fefefe",
 }
-INK, MUTED, GRID = COLOURS["ink"], COLOURS["muted"], COLOURS["grid"]
-TREATMENT, CONTROL, BAND, PAPER = COLOURS["treatment"], COLOURS["control"], COLOURS["band"], COLOURS["paper"]
+INK, MUTED, GRID, BAND, PAPER = (COLOURS[name] for name in ("ink", "muted", "grid", "band", "paper"))
+TREATMENT, CONTROL = COLOURS["treatment"], COLOURS["control"]
+"""With a technique, and without it. Nothing else has these colours."""
+ACCENT, SECOND = COLOURS["accent"], COLOURS["second"]
+"""What a figure wants to be seen, and what else it tells apart by colour."""
+
+WIDTH = 9.4
+"""Inches, of a figure that is as wide as the page."""
+
+TARGET = "row-"
+"""How the gid begins of what a person can point at in a page."""
+
+CELLS: dict[str, Any] = {
+    "fmt": "",
+    "cbar": False,
+    "linewidths": 1.5,
+    "linecolor": PAPER,
+    "annot_kws": {"color": INK, "fontsize": 9},
+}
+"""Of a heat map with a text in each cell."""
 
 SVG_DPI = 72
 """In SVG an inch is always as long, and text is measured accordingly."""
@@ -84,21 +108,50 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     return figure
 
 
+def shades(high: str, low: str = "") -> Colormap:
+    """From a colour at half its strength, for the lowest value, over nothing to another one; or from nothing.
+
+    More strength would take the contrast from a number in the cell.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
+
+    stops = [(0.0, to_rgba(high, 0)), (1.0, to_rgba(high, 0.5))]
+    if low:
+        stops = [(0.0, to_rgba(low, 0.5)), (0.5, to_rgba(low, 0)), (0.5, to_rgba(high, 0)), (1.0, to_rgba(high, 0.5))]
+    return LinearSegmentedColormap.from_list("shades", stops)
+
+
+def listed(axes: Axes, labels: Sequence[str]) -> None:
+    """A line per label from the top down, at 0, 1, …, with the label at its left."""
+    axes.set_yticks(range(len(labels)), [phrases.sentence_case(label.removeprefix("the ")) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
+
+
+def upright(axes: Axes) -> None:
+    """An axes whose values are read at its left."""
+    axes.grid(True, axis="y")
+    axes.tick_params(axis="y", labelsize=9, labelcolor=MUTED)
+
+
 def note(axes: Axes, text: str) -> None:
     """A sentence in place of a plot that has nothing to show."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=axes.transAxes)
 
 
-def nothing(text: str) -> Figure:
+def nothing(text: str, width: float = WIDTH) -> Figure:
     """A figure that says why there is none. Call it within `styled()`."""
-    figure = new_figure(7.6, 1.2)
+    figure = new_figure(width, 1.0)
     note(figure.add_subplot(), text)
     return figure
 
 
 def svg(figure: Figure, name: str) -> str:
-    """The figure as an <svg> element: text as text, ids that begin with `name`, colours as variables, no date."""
+    """The figure as an <svg> element: text as text, ids that begin with `name`, colours as variables, no date.
+
+    What has a gid that begins with TARGET can be reached by the keyboard, and its label is read out.
+    """
     import matplotlib as mpl
 
     assert re.fullmatch(r"[A-Za-z0-9_-]+", name), f"{name!r} cannot begin an id"
@@ -118,6 +171,9 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, text)
     for variable, colour in COLOURS.items():
         text = text.replace(colour, f"var(--figure-{variable}, {colour})")
+    for target in figure.findobj(lambda artist: (artist.get_gid() or "").startswith(TARGET), include_self=False):
+        place = f'<g id="{name}-{target.get_gid()}"'
+        text = text.replace(place, f'{place} tabindex="0" role="img" aria-label={quoteattr(str(target.get_label()))}')
     return text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -37,20 +37,18 @@ def draw(data: pd.DataFrame) -> Figure:
     with theme.styled():
         if data.empty:
             return theme.nothing("too few runs have a test accuracy")
-        figure = theme.new_figure(8.2, 0.4 * len(data) + 0.9)
+        figure = theme.new_figure(theme.WIDTH, 0.3 * len(data) + 0.7)
         axes = figure.add_subplot()
-        colours = {EVERYTHING: theme.MUTED, IMAGES: theme.CONTROL}
-        for y, row in enumerate(data.to_dict("records")):
-            axes.barh(y, row["value"], height=0.56, color=colours.get(row["purpose"], theme.TREATMENT), alpha=0.75)
-            axes.plot([row["low"], row["high"]], [y, y], color=theme.INK, lw=1.4, solid_capstyle="butt")
+        colours = [{EVERYTHING: theme.MUTED, IMAGES: theme.ACCENT}.get(name, theme.SECOND) for name in data["purpose"]]
+        limits = (data["value"] - data["low"], data["high"] - data["value"])
+        spans: dict[str, Any] = {"xerr": limits, "ecolor": theme.INK, "error_kw": {"elinewidth": 1.4}}
+        axes.barh(range(len(data)), data["value"], height=0.56, color=colours, alpha=0.75, lw=0, **spans)
         axes.axvline(data["value"].iloc[0], color=theme.INK, lw=0.8, ls=(0, (3, 2)))
         largest = data["value"].max()
         reach = data["high"].max()
         axes.set_xlim(0, 1.05 * min(3 * largest, reach if reach > largest else largest) or 1.0)
-        axes.set_yticks(range(len(data)), [phrases.sentence_case(label) for label in data["label"]])
-        axes.set_ylim(len(data) - 0.4, -0.6)
-        axes.spines["left"].set_visible(False)
-        axes.set(xlabel="variance of test accuracy between runs, squared percentage points", ylabel="")
+        theme.listed(axes, list(data["label"]))
+        axes.set_xlabel("variance of test accuracy between runs, squared percentage points")
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -66,32 +66,33 @@ def draw(data: pd.DataFrame) -> Figure:
     with theme.styled():
         if data.empty:
             return theme.nothing("not every arm has converged runs yet")
-        figure = theme.new_figure(8.2, 0.36 * len(data) + 0.8)
+        figure = theme.new_figure(theme.WIDTH, 0.3 * len(data) + 0.6)
         axes = figure.add_subplot()
-        for y, row in enumerate(data.to_dict("records")):
-            if y + 1 < len(data):
-                axes.plot([row["end"]] * 2, [y, y + 1], color=theme.MUTED, lw=0.8, zorder=1)
-            if row["kind"] != "technique":
-                axes.plot(row["end"], y, "D", color=theme.INK, ms=6, zorder=3)
-                _write(axes, row["end"], y, phrases.number(row["value"]), weight="bold")
-                continue
-            colour = theme.TREATMENT if row["value"] >= 0 else theme.CONTROL
-            axes.barh(y, row["value"], 0.5, row["start"], color=colour, lw=0, zorder=2)
-            limits = [min(max(row["start"] + row[limit], 0.0), 100.0) for limit in ("low", "high")]
-            if limits[0] < limits[1]:
-                axes.plot(limits, [y, y], color=theme.INK, lw=1.4, solid_capstyle="butt", zorder=3)
-            right = max(row["start"], row["end"], *(x for x in limits if x == x))
-            _write(axes, right, y, phrases.number(row["value"], signed=True))
-        axes.set_yticks(range(len(data)), [phrases.sentence_case(x.removeprefix("the ")) for x in data["label"]])
-        axes.set_ylim(len(data) - 0.5, -0.5)
+        lines, added, ends = range(len(data)), data["kind"] == "technique", data[data["kind"] != "technique"]
+        axes.vlines(data["end"].iloc[:-1], lines[:-1], lines[1:], colors=theme.MUTED, lw=0.8, zorder=1)
+        # Without an interval the bar ends where its label begins.
+        limits = [
+            (sign * ((data["start"] + data[limit]).clip(0, 100) - data["end"])).where(added).fillna(0)
+            for limit, sign in (("low", -1), ("high", 1))
+        ]
+        bars = axes.barh(
+            lines,
+            data["end"] - data["start"],
+            height=0.5,
+            left=data["start"],
+            lw=0,
+            color=[theme.MUTED if value >= 0 else theme.ACCENT for value in data["value"]],
+            xerr=limits,
+            error_kw={"ecolor": theme.INK, "elinewidth": 1.4},
+        )
+        labels = [phrases.number(row["value"], signed=row["kind"] == "technique") for row in data.to_dict("records")]
+        axes.bar_label(bars, labels, padding=7, fontsize=9)
+        axes.plot(ends["end"], ends.index, "D", color=theme.INK, ms=6)
+        theme.listed(axes, list(data["label"]))
+        axes.use_sticky_edges = False
         axes.margins(x=0.1)
-        axes.spines["left"].set_visible(False)
         axes.set_xlabel("test accuracy, per cent")
     return figure
-
-
-def _write(axes: Any, x: float, y: float, text: str, weight: str = "normal") -> None:
-    axes.annotate(text, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9, weight=weight)
 
 
 def describe(data: pd.DataFrame) -> str:

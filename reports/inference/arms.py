@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.designs import EACH_AT_BEST
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord, ReferenceRecord
 from cifar_ablations.reports.inference import contrast, decision, health, statistics
+from cifar_ablations.reports.inference.health import Health
+
+TARGET = (EPOCHS_TO_TARGET, REACHED_TARGET)
 
 
-def arm_table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
+def arm_table(plan: PlanRecord, runs: pd.DataFrame, learned: Sequence[Health] | None = None) -> pd.DataFrame:
     """One row per arm of the plan, in its order, from the frame of `load.runs_of`; NaN where there is no run yet.
 
     Accuracies and gaps are fractions; `seconds` is the mean training time of a run; `low` and `high` bound the t
@@ -24,11 +29,14 @@ def arm_table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     they have learned, as `inference.health` has it. `rank` is the mean rank in accuracy among the arms, 1 the best,
     over the seeds that have all of them; a run that diverged comes last. Where the runs know of epochs to a target: the
     `reached` share, and the median of `epochs_to_target` over runs, a miss taking for ever.
+
+    learned: of `health.of_plan`, where that is known.
     """
     confidence = decision.confidence(plan.rule)
     rows, ranks = [], mean_ranks(plan, runs)
-    for arm, trained in zip(plan.arms, health.of_plan(plan, runs), strict=True):
-        of_arm = runs[runs["arm"] == arm.name]
+    columns = ["converged", schema.TEST_ACCURACY, schema.GENERALISATION_GAP, schema.SECONDS, *TARGET]
+    split = contrast.by_arm(runs, (arm.name for arm in plan.arms), columns)
+    for arm, trained, of_arm in zip(plan.arms, learned or health.of_plan(plan, runs), split, strict=True):
         accuracy = statistics.mean_interval(of_arm[schema.TEST_ACCURACY].dropna().to_numpy(), confidence)
         gap = statistics.mean_interval(of_arm[schema.GENERALISATION_GAP].dropna().to_numpy(), confidence)
         spread = statistics.sd_interval(accuracy.std, accuracy.n, confidence)
@@ -121,9 +129,9 @@ def odd_runs(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """
     known = runs.dropna(subset=[schema.TEST_ACCURACY])
     typical = known.groupby("arm")[schema.TEST_ACCURACY].std().median()
-    rows = []
-    for arm in plan.arms:
-        values = known[known["arm"] == arm.name].set_index("seed")[schema.TEST_ACCURACY].sort_values()
+    rows, split = [], contrast.by_arm(known, (arm.name for arm in plan.arms), ["seed", schema.TEST_ACCURACY])
+    for arm, of_arm in zip(plan.arms, split, strict=True):
+        values = of_arm.set_index("seed")[schema.TEST_ACCURACY].sort_values()
         if len(values) < 4:
             continue
         others = values.iloc[1:]
@@ -141,7 +149,8 @@ def surroundings(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     """
     by_technique: dict[str, list[ClaimRecord]] = {}
     for claim in plan.claims:
-        if claim.metric == schema.TEST_ACCURACY and not claim.over and not claim.beyond:
+        again = claim.family.endswith(EACH_AT_BEST)  # at other rates, in the same two places
+        if claim.metric == schema.TEST_ACCURACY and not (claim.over or claim.beyond or again):
             by_technique.setdefault(claim.technique, []).append(claim)
     place = {arm.name: i for i, arm in enumerate(plan.arms)}
     rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,8 +148,11 @@ class Tally:
     std: float
 
 
-def tally(claim: ClaimRecord, runs: pd.DataFrame) -> tuple[Tally, Tally]:
-    """The side with the technique and the side without it; a claim beyond another has a difference on each side."""
+def tally(claim: ClaimRecord, runs: pd.DataFrame, both: Sides | None = None) -> tuple[Tally, Tally]:
+    """The side with the technique and the side without it; a claim beyond another has a difference on each side.
+
+    both: of `sides`, where that is known.
+    """
     if claim.over:
         named = weights(claim)
         parts = [{n: abs(w) for n, w in named.items() if w * sign > 0} for sign in (1, -1)]
@@ -157,7 +160,7 @@ def tally(claim: ClaimRecord, runs: pd.DataFrame) -> tuple[Tally, Tally]:
         parts = [{claim.treatment: 1.0, claim.control: -1.0}, {claim.beyond[0]: 1.0, claim.beyond[1]: -1.0}]
     else:
         parts = [{claim.treatment: 1.0}, {claim.control: 1.0}]
-    both = sides(claim, runs)
+    both = both or sides(claim, runs)
     means_of = runs.groupby("arm")[claim.metric].mean()
     found = []
     for side, by_seed, sign in zip(parts, (both.treatment, both.control), (1, -1), strict=True):
@@ -195,14 +198,31 @@ def by_image(
     sizes = {len(right) for right in answers.values()}
     if len(sizes) != 1:
         return None
-    total = np.zeros((len(seeds), sizes.pop()), dtype=np.float32)
-    for name, weight in weights(claim).items():
-        of_arm = runs[runs["arm"] == name].set_index("seed").reindex(seeds)
-        for row, run_id in enumerate(of_arm["run_id"]):
-            if run_id not in answers:
+    named, total = weights(claim), np.zeros((len(seeds), sizes.pop()), dtype=np.float32)
+    ids = dict(zip(zip(runs["arm"], runs["seed"], strict=True), runs["run_id"], strict=True))
+    # Arms of one weight are counted together, which is fast, where that comes to the same to the last bit.
+    groups = [[name] for name in named]
+    if _exact_in_float32(named.values()):
+        groups = [[name for name in named if named[name] == weight] for weight in dict.fromkeys(named.values())]
+    for row, seed in zip(total, seeds, strict=True):
+        for names in groups:
+            right = [answers.get(ids.get((name, seed), "")) for name in names]
+            if any(one is None for one in right):
                 return None
-            total[row] += weight * answers[run_id]
+            row += float(named[names[0]]) * np.stack(right).sum(axis=0, dtype=np.uint16)  # type: ignore[arg-type]
     return total
+
+
+def _exact_in_float32(values: Collection[float]) -> bool:
+    """Whether sums of these have no rounding in float32, in any order, whichever of them are left out."""
+    return sum(map(abs, values)) < 8 and all(float(value * 2**20).is_integer() for value in values)
+
+
+def by_arm(runs: pd.DataFrame, names: Iterable[str], columns: Sequence[str]) -> list[pd.DataFrame]:
+    """For each of the arms its runs, with these columns of those that there are; split once, for all arms."""
+    some = runs[[name for name in ("arm", *columns) if name in runs]]
+    split = {str(arm): rows for arm, rows in some.groupby("arm", sort=False)}
+    return [split.get(name, some.iloc[:0]) for name in names]
 
 
 def _values(runs: pd.DataFrame, arm: str, name: str) -> pd.Series:
@@ -213,5 +233,5 @@ def _values(runs: pd.DataFrame, arm: str, name: str) -> pd.Series:
 def _weighted(runs: pd.DataFrame, named: Mapping[str, float], name: str, sign: int) -> pd.Series:
     """Per seed the sum of the arms whose weights have this sign, by the weights' size; NaN where an arm is missing."""
     chosen = {arm: abs(weight) for arm, weight in named.items() if weight * sign > 0}
-    table = runs[runs["arm"].isin(list(chosen))].pivot(index="seed", columns="arm", values=name)
+    table = runs[["seed", "arm", name]][runs["arm"].isin(list(chosen))].pivot(index="seed", columns="arm", values=name)
     return table.reindex(columns=list(chosen)).mul(pd.Series(chosen), axis="columns").sum(axis=1, skipna=False)

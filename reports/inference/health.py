@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
+from cifar_ablations.reports.inference import contrast
 from cifar_ablations.reports.reading import load
 
 LEARNED = 0.75
@@ -38,6 +40,7 @@ SOFT_LABELS = {"label_smoothing", "mixup", "cutmix"}
 FALLS, LEVEL, RISES = "falling", "level", "rising"
 FIT, UNFIT, NO_BETTER = "learned", "not learned", "no better than guessing"
 CURVES = (schema.TRAIN_LOSS, schema.LEARNING_RATE)
+NO_RUNS = pd.MultiIndex.from_product([[], []])
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,12 @@ def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = 
     runs: of `load.runs_of`; curves: of `load.curves_of` with the metrics CURVES; without them trends are not known.
     """
     chance, entries = load.chance(plan), []
-    ends = _ends(curves) if curves is not None else pd.DataFrame(columns=["fall", "rate_left"])
-    for arm in plan.arms:
-        of_arm = runs[runs["arm"] == arm.name]
+    ends = _ends(curves) if curves is not None else pd.DataFrame(columns=["fall", "rate_left"], index=NO_RUNS)
+    columns = ["seed", "outcome", "converged", schema.TRAIN_ACCURACY]
+    for arm, of_arm in zip(plan.arms, contrast.by_arm(runs, (arm.name for arm in plan.arms), columns), strict=True):
         converged = of_arm[of_arm["converged"].astype(bool)]
         accuracy = converged[schema.TRAIN_ACCURACY].dropna() if schema.TRAIN_ACCURACY in converged else pd.Series()
-        mine = ends.reindex([(arm.name, seed) for seed in converged["seed"]])
+        mine = ends.reindex(pd.MultiIndex.from_product([[arm.name], converged["seed"]]))
         entries.append(
             Health(
                 arm=arm.name,
@@ -126,23 +129,14 @@ def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = 
 
 
 def _ends(curves: pd.DataFrame) -> pd.DataFrame:
-    """Per arm and seed (the index) the `fall` and `rate_left` of its run."""
-    known = curves[curves["metric"].isin(CURVES)].dropna(subset=["value"]).sort_values("epoch")
-    by_epoch = known.set_index("epoch")["value"]
-    places = known.reset_index(drop=True).groupby(["arm", "seed", "metric"], sort=False).indices
-    rows = {}
-    for key in known[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None):
-        loss, rate = (by_epoch.iloc[places.get((*key, name), [])] for name in CURVES)
-        rows[key] = {"fall": _fall(loss), "rate_left": rate.iloc[-1] / rate.max() if len(rate) else math.nan}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["fall", "rate_left"])
+    """Per arm and seed (the index) the `fall` and `rate_left` of its run.
 
-
-def _fall(loss: pd.Series) -> float:
-    """The share of a run's training loss, by epoch, that it lost in the last quarter; NaN after one epoch."""
-    if len(loss) < 2:
-        return math.nan
-    last = loss.index[-1]
-    before = loss[loss.index <= last - max(1, round(QUARTER * last))]
-    if before.empty or not before.iloc[-1] > 0:
-        return math.nan
-    return float(1 - loss.iloc[-1] / before.iloc[-1])
+    `fall` is the share of the training loss that it lost in the last quarter; NaN after one epoch.
+    """
+    run, known = ["arm", "seed"], curves.dropna(subset=["value"]).sort_values("epoch", kind="stable")
+    loss, rate = (known[known["metric"] == name] for name in CURVES)
+    last_epoch = loss.groupby(run, sort=False)["epoch"].transform("last")
+    earlier = loss["epoch"] <= last_epoch - np.maximum(1, np.rint(QUARTER * last_epoch))
+    before = loss[earlier].groupby(run, sort=False)["value"].last()
+    last, rates = loss.groupby(run, sort=False)["value"].last(), rate.groupby(run, sort=False)["value"]
+    return pd.DataFrame({"fall": 1 - last / before.where(before > 0), "rate_left": rates.last() / rates.max()})

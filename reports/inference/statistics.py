@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -151,6 +152,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in np.where(np.isnan(p), math.nan, adjusted)]
 
 
+@cache
 def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The Clopper-Pearson interval of a proportion, such as diverged runs; (NaN, NaN) for n = 0."""
     if n == 0:

@@ -196,7 +196,7 @@ def _described(
     sides = contrast.sides(claim, runs)
     pairs = statistics.paired(sides.treatment, sides.control, within)
     differences = statistics.differences(sides.treatment, sides.control)
-    treatment, control = contrast.tally(claim, runs)
+    treatment, control = contrast.tally(claim, runs, sides)
     error, df = float(decided.error[i]), float(decided.df[i])
     margin = rule.margin if metric(claim.metric).share else math.nan
     looks = max(1, len(rule.looks))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -11,7 +13,7 @@ from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.wording import tables
 
-KINDS = {".csv": "CSV", ".parquet": "Parquet", ".md": "Markdown", ".tex": "LaTeX"}
+KINDS = {".zip": "CSV files", ".csv": "CSV", ".parquet": "Parquet", ".md": "Markdown", ".tex": "LaTeX"}
 ABOUT = {
     "verdicts": "a row per claim",
     "arms": "a row per arm",
@@ -22,12 +24,16 @@ ABOUT = {
     "contributions": "Shapley values and main effects",
     "interactions": "a row per pair of techniques",
     "variance": "where the variance between runs comes from: a row per purpose",
+    "figures": "what each figure shows, a file per figure",
     "pairing": "how much of a difference's variance equal seeds remove",
 }
 
 
-def files(results: Findings) -> dict[str, bytes]:
-    """The contents of the files beside a page, by the end of their names, in the order in which the page lists them."""
+def files(results: Findings, drawn: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
+    """The contents of the files beside a page, by the end of their names, in the order in which the page lists them.
+
+    drawn: what the page's figures show, by their names, of `drawings.frames`.
+    """
     labelled = {name: tables.labelled(frame, results.plan) for name, frame in _frames(results).items()}
     made = {}
     for name, frame in labelled.items():
@@ -36,7 +42,19 @@ def files(results: Findings) -> dict[str, bytes]:
             made |= _printed(results)
         if name == "runs":
             made["runs.parquet"] = frame.to_parquet(index=False)
+    made["figures.zip"] = _zipped(
+        {f"{name}.csv": rendering.csv(tables.labelled(frame, results.plan)) for name, frame in drawn.items()}
+    )
     return made
+
+
+def _zipped(contents: Mapping[str, bytes]) -> bytes:
+    """An archive of files; without their time, so that the same figures are the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def _frames(results: Findings) -> dict[str, pd.DataFrame]:

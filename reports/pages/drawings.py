@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,15 +19,17 @@ MANY_ARMS = 20
 """Of more arms, what would list every one is left out or folded."""
 
 Drawing = tuple[Any, pd.DataFrame]
-"""A module of `reports.figures` and what it draws."""
+"""What has `draw` and `describe`, such as a module of `reports.figures`, and what it draws."""
 
 
 def of_plan(results: Findings) -> dict[str, Drawing]:
-    """By name, the figures of a plan; learning curves, seeds and the forest say so themselves where nothing is there.
+    """By name, the figures of a plan; learning curves and seeds say so themselves where nothing is there.
 
-    Those of a technique's mechanism are named by `mechanism_name`.
+    'forest' is about test accuracy, or where nothing is claimed of it about all that is; 'forest_narrow' is the same
+    for a phone, and 'forest_others' is about the other metrics. Those of a technique's mechanism are named by
+    `mechanism_name`.
     """
-    from cifar_ablations.reports.figures import forest, learning_curves, seeds
+    from cifar_ablations.reports.figures import learning_curves, seeds
 
     plan = results.plan
     made: dict[str, Drawing] = {
@@ -32,18 +37,43 @@ def of_plan(results: Findings) -> dict[str, Drawing]:
         "seeds": (seeds, seeds.data(results.runs, plan)),
     }
     if plan.claims and plan.layout != "ledger":
-        made["forest"] = (forest, forest.data(results.verdicts, plan.titles))
+        made |= _forests(results)
     others = _of_runs(results) | _of_mechanisms(results) | (_of_factorial(results) if plan.factors else {})
     return made | {name: (room, data) for name, (room, data) in others.items() if not data.empty}
 
 
+def frames(figures: Mapping[str, Drawing]) -> dict[str, pd.DataFrame]:
+    """By name, the tidy frames that the figures of `of_plan` draw, in their order.
+
+    The figures of all techniques' mechanisms have one frame together, and what one figure shows as another does is left
+    out, as are pictures.
+    """
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for name, (_, data) in figures.items():
+        if name not in ("forest_narrow", "gallery"):
+            kind = name.partition("-")[0].removesuffix("_others")
+            tables.setdefault(kind, []).append(data)
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+
+
+def _forests(results: Findings) -> dict[str, Drawing]:
+    from cifar_ablations.reports.figures import forest
+
+    data = forest.data(results.verdicts, results.plan, results.runs)
+    main, others = data[data["metric"] == schema.TEST_ACCURACY], data[data["metric"] != schema.TEST_ACCURACY]
+    if main.empty:
+        main, others = others, main
+    narrow = SimpleNamespace(draw=partial(forest.draw, narrow=True), describe=forest.describe)
+    made: dict[str, Drawing] = {"forest": (forest, main), "forest_narrow": (narrow, main)}
+    return made if others.empty else made | {"forest_others": (forest, others)}
+
+
 def _of_runs(results: Findings) -> dict[str, Drawing]:
-    from cifar_ablations.reports.figures import confusion, cost, gallery, gap, paired, variance
+    from cifar_ablations.reports.figures import confusion, gallery, gap, paired, variance
 
     plan, runs = results.plan, results.runs
     made: dict[str, Drawing] = {
         "paired": (paired, paired.data(runs, plan)),
-        "cost": (cost, cost.data(runs, plan)),
         "gallery": (gallery, gallery.data(results.gallery)),
         "variance": (variance, variance.data(results.variance)),
         "confusion": (confusion, confusion.data(results.arrays, runs, plan)),

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 CONTRIBUTED = (schema.TEST_ACCURACY, schema.GENERALISATION_GAP)
 """The metrics of a factorial that its page shares out among the techniques."""
 
-SOURCES = ("commit", "device", "torch", "backend")
+SOURCES = ("commit", "device", "torch")
 """Of an invocation's provenance, what may make its runs differ from another's."""
+SOURCES_OF_RUNS = ("backend", "threads", "instructions", "kernels")
+"""The same, of what each run says itself."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def of_invocation(
     curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY, *health.CURVES])
     verdicts = verdict.judge(plan, runs, details.answers(arrays) if plan.claims else None)
     verdicts = registration.with_exploratory(verdicts, invocation, runs, known)
-    crossed = bool(plan.factors)
+    learned, crossed = health.of_plan(plan, runs, curves), bool(plan.factors)
     return Findings(
         invocation=invocation,
         attempts=attempts,
@@ -105,8 +107,8 @@ def of_invocation(
         verdicts=phrases.with_sentences(plan, verdicts),
         error_rate=verdict.error_rate(verdict.shape_of(plan)) if plan.claims else 0.0,
         divergence=divergence.table(plan, runs, verdicts),
-        arms=arms.arm_table(plan, runs),
-        learned=health.of_plan(plan, runs, curves),
+        arms=arms.arm_table(plan, runs, learned),
+        learned=learned,
         inside=mechanisms.table(plan, runs),
         surroundings=arms.surroundings(plan, runs),
         contributions={name: factorial.contributions(plan, runs, name) for name in CONTRIBUTED if crossed},
@@ -123,7 +125,7 @@ def of_invocation(
 def _sources(runs: pd.DataFrame, known: Sequence[Invocation]) -> dict[str, Counter[str]]:
     made_by = {invocation.run_id: invocation.provenance for invocation in known}
     parents = [made_by.get(parent, ProvenanceRecord()) for parent in runs["parent_run_id"]]
-    by_run = {"backend": Counter(runs["backend"])}
-    return {
-        key: by_run.get(key) or Counter(getattr(parent, key, "") or "unknown" for parent in parents) for key in SOURCES
-    }
+    by_parent = {key: Counter(getattr(parent, key, "") or "unknown" for parent in parents) for key in SOURCES}
+    # What runs of earlier versions do not say is no difference.
+    said = {key: runs.loc[runs[key] != load.NOT_SAID, key] for key in SOURCES_OF_RUNS}
+    return by_parent | {key: Counter(values) for key, values in said.items()}

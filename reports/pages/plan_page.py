@@ -14,11 +14,11 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
-from cifar_ablations.reports.inference import arms, decision, health, mechanisms, registration, statistics, verdict
-from cifar_ablations.reports.pages import downloads, drawings, findings, rendering
+from cifar_ablations.reports.inference import arms, decision, mechanisms, registration, statistics, verdict
+from cifar_ablations.reports.pages import downloads, drawings, findings, guide, rendering
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.wording import answer, origins, phrases
+from cifar_ablations.reports.wording import answer, headlines, origins, phrases, rates
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -33,6 +33,7 @@ def write_reports(
     ui_address: str | None = None,
     tell: Callable[[str], None] | None = None,
     found: Callable[[Findings], None] | None = None,
+    anew: bool = True,
 ) -> list[Path]:
     """Write a page and its CSV files for the newest invocation of each question; returns the pages, newest first.
 
@@ -40,8 +41,8 @@ def write_reports(
     invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
     given what each page says of whether its networks have learned, a sentence or two at a time, and which plans and
     runs of the store cannot be read; `found` is given all that each page is written from. Files appear whole or not at
-    all. Raises AblateError where the store does not exist, for a plan that was never invoked, and for a `ui_address`
-    that is not http or https.
+    all. Unless they are to be made `anew`, a page stays that was made of the same, with its files. Raises AblateError
+    where the store does not exist, for a plan that was never invoked, and for a `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     unreadable: list[str] = []
@@ -52,13 +53,17 @@ def write_reports(
         raise AblateError(f"no runs of a plan {plan!r}{near}{rendering.left_out(unreadable)}")
     client, template = load.connect(tracking_uri), rendering.environment().get_template("page.html.j2")
     folder.mkdir(parents=True, exist_ok=True)
+    guide.write_guide(folder)
     asked = {registration.question(invocation) for invocation in known if digest in (None, invocation.digest)}
     pages = []
     for stem, invocation in rendering.newest(known).items():
         if plan in (None, invocation.name) and registration.question(invocation) in asked:
             with rendering.uncollected():
                 results = findings.of_invocation(client, invocation, known, unreadable)
-                pages.append(_write(folder, stem, results, template, address))
+                path, made_of = folder / f"{stem}.html", rendering.fingerprint(results, stem, address)
+                if anew or not rendering.is_made_of(path, made_of):
+                    _write(folder, stem, results, template, address, made_of)
+                pages.append(path)
             if found is not None:
                 found(results)
             if tell is not None:
@@ -70,12 +75,12 @@ def write_reports(
     return pages
 
 
-def _write(folder: Path, stem: str, results: Findings, template: Template, address: str) -> Path:
-    """Write a page and the files beside it; address: where MLflow's UI answers."""
-    beside = downloads.files(results)
+def _write(folder: Path, stem: str, results: Findings, template: Template, address: str, made_of: str) -> None:
+    """Write a page and the files beside it; address: where MLflow's UI answers; made_of: of `rendering.fingerprint`."""
+    figures = drawings.of_plan(results)
+    beside = downloads.files(results, drawings.frames(figures))
     for name, content in beside.items():
         write_atomically(folder / f"{stem}-{name}", content)
-    figures = drawings.of_plan(results)
     html = template.render(
         **_heading(results),
         **_answer(results),
@@ -88,10 +93,11 @@ def _write(folder: Path, stem: str, results: Findings, template: Template, addre
             name: rendering.drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in figures.items()
         },
         stem=stem,
+        guide=guide.GUIDE,
         address=address,
         downloads=downloads.listed(stem, beside),
     )
-    return rendering.write_html(folder / f"{stem}.html", html)
+    rendering.write_html(folder / f"{stem}.html", html, made_of)
 
 
 def _heading(results: Findings) -> dict[str, Any]:
@@ -107,25 +113,31 @@ def _heading(results: Findings) -> dict[str, Any]:
 
 
 def _answer(results: Findings) -> dict[str, Any]:
-    """The answer in sentences, and the verdicts that it rests on."""
-    plan, verdicts, ledger = results.plan, results.verdicts, results.plan.layout == "ledger"
+    """The answer in lines and sentences, what a reader must know beside it, and the verdicts that it rests on."""
+    plan, verdicts = results.plan, results.verdicts
     correlation, pairs = arms.seed_correlation(plan, results.runs)
     return {
+        "lines": headlines.of_plan(plan, verdicts),
         "headlines": [
-            *(answer.of_ledger(plan, verdicts) if ledger else answer.headlines(plan, verdicts)),
             *(origins.sentences(results.variance, results.pairing) or answer.of_arms(plan, results.arms)),
             *answer.of_references(plan, arms.placements(plan, results.runs)),
         ],
-        "learned": answer.of_health(plan, results.learned),
-        "divergence": [
-            *filter(None, [answer.of_divergence(results.arms), answer.of_odd_runs(arms.odd_runs(plan, results.runs))])
+        "standing": answer.standing(plan, verdicts),
+        "caveats": [
+            *answer.of_health(plan, results.learned),
+            *filter(None, [answer.of_divergence(results.arms), answer.of_odd_runs(arms.odd_runs(plan, results.runs))]),
+            *filter(None, [plan.note]),
         ],
+        "divergence": bool(results.arms["diverged"].any()),
         "strength": [
             *answer.strength(plan, verdicts, results.error_rate),
-            answer.of_correlation(plan, correlation, pairs, statistics.seeds_worth(correlation, len(plan.seeds))),
+            *filter(None, [rates.of_plan(plan)]),
         ],
+        "correlated": answer.of_correlation(
+            plan, correlation, pairs, statistics.seeds_worth(correlation, len(plan.seeds))
+        ),
+        "seen_before": bool(verdicts["late"].any()) if "late" in verdicts else False,
         "diverging": _diverging(results.divergence),
-        "techniques": [] if ledger else answer.by_technique(plan, verdicts),
         "families": _families(results),
         "confidence": decision.confidence(plan.rule),
         "error": decision.error_of_page(plan.rule.test, len(plan.seeds), len(plan.rule.looks)),
@@ -142,14 +154,16 @@ def _diverging(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 
 def _arms(results: Findings) -> dict[str, Any]:
-    """The template's values for the arms: their table and what is said of it."""
+    """The template's values for the arms: their table, the highest mean first, and what is said of it."""
     plan = results.plan
+    ranked = results.arms.sort_values("accuracy", ascending=False, kind="stable", na_position="last")
     return {
-        "arms": results.arms.to_dict("records"),
+        "arms": ranked.to_dict("records"),
+        "first_arm": plan.arms[0].name,
+        "highest": headlines.highest_mean(plan, results.arms),
         "alike": arms.alike(plan, results.runs) if len(plan.arms) > 2 and not plan.factors else None,
-        "LEARNED": health.LEARNED,
-        "FIT": health.FIT,
         "undrawn": results.gallery.error,
+        "cost": answer.of_cost(results.runs),
     }
 
 
@@ -194,14 +208,20 @@ def _status(results: Findings) -> dict[str, Any]:
 
 
 def _families(results: Findings) -> list[dict[str, Any]]:
-    """Per family its rows; in a ledger each with what its mechanism metrics are in both arms."""
-    ledger = results.plan.layout == "ledger"
-    rows = [
-        row | {"why": answer.mechanism(mechanisms.means(row, results.runs)) if ledger else []}
+    """Per metric its rows, in a ledger per family and each with what its mechanism metrics are in both arms."""
+    plan, ledger = results.plan, results.plan.layout == "ledger"
+    rows: list[dict[Any, Any]] = [
+        row
+        | {
+            "why": answer.mechanism(mechanisms.means(row, results.runs)) if ledger else [],
+            "subject": phrases.subject(plan, row),
+            "place": phrases.place(row),
+            "table": row["family"] if ledger else phrases.metric_title(row["metric"]),
+        }
         for row in results.verdicts.to_dict("records")
     ]
-    titles = dict.fromkeys(row["family"] for row in rows)
-    return [{"title": title, "rows": [row for row in rows if row["family"] == title]} for title in titles]
+    titles = dict.fromkeys(row["table"] for row in rows)
+    return [{"title": title, "rows": [row for row in rows if row["table"] == title]} for title in titles]
 
 
 def _mechanisms(results: Findings, figures: Container[str]) -> list[dict[str, Any]]:
@@ -210,6 +230,7 @@ def _mechanisms(results: Findings, figures: Container[str]) -> list[dict[str, An
     return [
         {
             "title": phrases.sentence_case(phrases.technique_title(plan, technique)),
+            "brief": answer.in_brief(results.verdicts, technique),
             "reason": plan.reasons.get(technique),
             "statements": answer.statements(results.verdicts, technique),
             **{

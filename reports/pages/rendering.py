@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import gc
 import hashlib
+import html
 import math
+import pickle
 import re
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,10 +20,10 @@ import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
-from cifar_ablations.ablations.schema import REHEARSAL
+from cifar_ablations.ablations.schema import REHEARSAL, UI_PORT_FILE
 from cifar_ablations.reports.inference import registration
-from cifar_ablations.reports.reading.load import Logged
-from cifar_ablations.reports.wording import answer, phrases
+from cifar_ablations.reports.reading.load import Logged, database_file
+from cifar_ablations.reports.wording import answer, phrases, tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-UI_ADDRESS = "http://127.0.0.1:5000"
+UI_ADDRESS = "http://127.0.0.1:{port}"
+UI_PORT = 5000
+"""Where MLflow's UI answers that has never been started."""
 
 Asked = TypeVar("Asked", bound=Logged[Any])
 
@@ -41,12 +46,23 @@ def import_libraries() -> None:
 def address_of(tracking_uri: str, asked: str | None) -> str:
     """Where MLflow's UI answers: as asked for, or a tracking server itself, without the password that it may hold.
 
-    Pages are made to be passed on. Raises AblateError for what is not http or https.
+    A SQLite store is served on this machine: where `ablate ui` last did, or will. Pages are made to be passed on.
+    Raises AblateError for what is not http or https.
     """
-    address = (asked or (tracking_uri if tracking_uri.startswith("http") else UI_ADDRESS)).rstrip("/")
+    address = (asked or (tracking_uri if tracking_uri.startswith("http") else _on_this_machine(tracking_uri))).rstrip(
+        "/"
+    )
     if not address.startswith(("http://", "https://")):
         raise AblateError(f"ui_address must begin with http:// or https://, not {asked!r}")
     return re.sub("(?<=//)[^/]*@", "", address)
+
+
+def _on_this_machine(tracking_uri: str) -> str:
+    file, port = database_file(tracking_uri), UI_PORT
+    if file is not None:
+        with suppress(OSError, ValueError):  # no UI has been started, or the file was changed by hand
+            port = int((file.parent / UI_PORT_FILE).read_text(encoding="ascii"))
+    return UI_ADDRESS.format(port=port)
 
 
 def environment() -> Environment:
@@ -68,6 +84,8 @@ def environment() -> Environment:
         phrases.p_value,
         phrases.margin,
         phrases.verdict_label,
+        phrases.outcome,
+        phrases.technique_title,
         phrases.duration,
         phrases.sentence_case,
         phrases.listing,
@@ -162,14 +180,58 @@ def newest(logged: Sequence[Asked]) -> dict[str, Asked]:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A frame as a CSV file."""
-    return frame.to_csv(index=False, lineterminator="\n", float_format="%.8g").encode()
+    """A frame as a CSV file, in which no text is a formula."""
+    return tables.for_spreadsheets(frame).to_csv(index=False, lineterminator="\n", float_format="%.8g").encode()
 
 
-def write_html(path: Path, html: str) -> Path:
-    """Write a rendered page; returns its path."""
-    write_atomically(path, (html.lstrip() + "\n").encode())
+def write_html(path: Path, text: str, made_of: str = "") -> Path:
+    """Write a rendered page; returns its path. made_of: of `fingerprint`, to be looked for by `is_made_of`."""
+    note = MADE_OF.format(made_of) if made_of else ""
+    write_atomically(path, (text.strip() + note + "\n").encode())
     return path
+
+
+MADE_OF = "\n<!-- made of {} -->"
+LIBRARIES = ("jinja2", "matplotlib", "numpy", "pandas", "scipy", "seaborn")
+
+
+def fingerprint(*of: object) -> str:
+    """What stands for all that a page is made of: the given objects, this package's code, and the libraries.
+
+    Equal ones are of equal pages; equal pages may have others, as equal objects may be pickled in several ways.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(file for room in ROOMS for file in room.rglob("*") if file.suffix in SOURCES):
+        digest.update(file.read_bytes())
+    digest.update(repr([version(library) for library in LIBRARIES]).encode())
+    pickle.Pickler(_Hashed(digest), protocol=5).dump(of)
+    return digest.hexdigest()
+
+
+ROOMS = (Path(__file__).parents[1], Path(__file__).parents[2] / "ablations")
+"""The folders of all code that makes a page."""
+SOURCES = {".py", ".j2", ".css", ".js"}
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A file that keeps nothing but the hash of what is written to it."""
+
+    digest: Any
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return memoryview(content).nbytes
+
+
+def is_made_of(page: Path, made_of: str) -> bool:
+    """Whether a page is there that was made of this, with all files that it links to."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    links = (html.unescape(link) for link in re.findall(r'href="([^":#]+)["#]', text))
+    return text.endswith(MADE_OF.format(made_of) + "\n") and all((page.parent / link).is_file() for link in links)
 
 
 @contextmanager

@@ -96,6 +96,7 @@ def _content(
     from cifar_ablations.reports.figures import search_budget, search_importance, search_parallel, search_rungs
 
     trials = searches.trials_of(client, search, unreadable)
+    search = searches.without_diverged(search, trials)
     studies = searches.studies_of(search, trials)
     trials = searches.by_study(trials, studies)
     rungs = searches.rungs_of(client, trials)
@@ -107,6 +108,7 @@ def _content(
         "status": _status(search, trials, table),
         "latest": rendering.when(trials["ended"].max()),
         "answer": answer(search, studies, trials),
+        "found": searches.best_of(trials) is not None,
         "changes": _changes(search, studies),
         "tested": _tested(client, search, table, invoked, unreadable),
         "studies": [row | {"about": study} for study, row in zip(studies, table.to_dict("records"), strict=True)],
@@ -173,12 +175,12 @@ def answer(search: Search, studies: Sequence[Study], trials: pd.DataFrame) -> li
     """The best recipe in sentences, and what its figure is worth."""
     best, winner = searches.best_of(trials), search.winner
     if best is None:
-        return []
+        return _none_best(trials)
     if winner:
         value, study = winner.value, winner.study
         named = f"The best recipe is that of trial {winner.trial} of {study}"
         moved = [f"{name} from {setting(old)} to {setting(new)}" for name, old, new in winner.changes]
-        baseline = search.plan.baseline.name
+        baseline = _baseline(search)
         what = f"Against {baseline} it changes {phrases.listing(moved)}." if moved else f"It is {baseline} unchanged."
     else:
         value, study = best["value"], best["study"]
@@ -193,6 +195,7 @@ def answer(search: Search, studies: Sequence[Study], trials: pd.DataFrame) -> li
         _retuned(search),
         _unchanged(search, trials, value),
         _beyond(studies, study),
+        _taken_over(trials),
         f"This is a figure on validation images, and an optimistic one: it is the best of "
         f"{phrases.count(len(searches.counted(trials)), 'trial')}, measured on the images that chose it{with_seeds}. "
         f"The plan {TEST_PLAN} puts it to the test.",
@@ -204,7 +207,33 @@ def _retuned(search: Search) -> str:
     """A sentence on the best value of each study, for a search that keeps the baseline."""
     retuned = search.outcome.retuned if search.outcome else {}
     parts = [f"{study}: {phrases.listing(knobs(values))}" for study, values in retuned.items()]
-    return f"The search keeps {search.plan.baseline.name} and finds, by study, {'; '.join(parts)}." if parts else ""
+    return f"The search keeps {_baseline(search)} and finds, by study, {'; '.join(parts)}." if parts else ""
+
+
+def _none_best(trials: pd.DataFrame) -> list[str]:
+    """Why no trial is best, where some have come to an end."""
+    complete = searches.complete(trials)
+    if complete.empty:
+        return []
+    which = f"all {len(complete)} trials" if len(complete) > 1 else "the one trial"
+    return [f"No recipe is best: {which} that came to an end diverged, and nothing can be adopted."]
+
+
+def _baseline(search: Search) -> str:
+    """What the recipe is called that the search started from, with what the command changed of it."""
+    settings = [one for one in search.plan.overrides if not one.startswith("baseline=")]
+    return search.plan.baseline.name + (f" with {phrases.listing(settings)}" if settings else "")
+
+
+def _taken_over(trials: pd.DataFrame) -> str:
+    """A sentence on trials that were not trained for this store; else empty."""
+    count = int((searches.counted(trials)["origin"] == schema.FROM_OPTUNA).sum())
+    return (
+        f"Of {phrases.count(count, 'trial')} the result was taken from Optuna's storage, which has no curves: trained "
+        "from another output folder, or before this store was lost."
+        if count
+        else ""
+    )
 
 
 def _unchanged(search: Search, trials: pd.DataFrame, best: float) -> str:
@@ -213,7 +242,7 @@ def _unchanged(search: Search, trials: pd.DataFrame, best: float) -> str:
     own = complete[complete["digest"] == baseline.digest].to_dict("records")
     if not own or own[0]["value"] == best:
         return ""
-    named = f"{phrases.sentence_case(baseline.name)} itself, trial {own[0]['trial']} of {own[0]['study']},"
+    named = f"{phrases.sentence_case(_baseline(search))} itself, trial {own[0]['trial']} of {own[0]['study']},"
     return f"{named} has {phrases.percent(own[0]['value'])} %."
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
-from urllib.parse import unquote, urlparse
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import unquote
 
 import pandas as pd
 
@@ -27,6 +26,8 @@ from cifar_ablations.ablations.record import (
     RunRecord,
     TrialRecord,
 )
+from cifar_ablations.reports.reading import stored
+from cifar_ablations.reports.reading.stored import Stored
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -48,7 +49,12 @@ RUN_COLUMNS = [
     "ended",
     "converged",
     "backend",
+    "threads",
+    "instructions",
+    "kernels",
 ]
+NOT_SAID = "none"
+"""Of what a run's tags do not say: those of earlier versions, and of torch which build of the kernels it was."""
 METRIC_COLUMNS = [*schema.ENDINGS, *schema.STATES, *schema.CURVES]
 """Of a curve the last epoch's value."""
 KNOWN_OF_DIVERGED = {
@@ -77,6 +83,8 @@ class Logged(Generic[Asked]):
     running: bool
     provenance: ProvenanceRecord
     plan: Asked
+    artifacts: str = ""
+    """Where its files lie; "" if that is not known."""
 
     @property
     def name(self) -> str:
@@ -129,11 +137,17 @@ class Invocation(Logged[PlanRecord]):
     """One invocation of a plan."""
 
 
+def database_file(tracking_uri: str) -> Path | None:
+    """The file of a SQLite store; None for another kind of store."""
+    path, _, _ = tracking_uri.removeprefix("sqlite:///").partition("?")
+    return Path(unquote(path)) if tracking_uri.startswith("sqlite:///") else None
+
+
 def connect(tracking_uri: str) -> MlflowClient:
     """A client of an existing store. Raises AblateError where a SQLite file is named that does not exist."""
-    path, _, _ = tracking_uri.removeprefix("sqlite:///").partition("?")
-    if tracking_uri.startswith("sqlite:///") and not Path(unquote(path)).is_file():
-        raise AblateError(f"no runs yet: there is no store at {unquote(path)}. Start with `make ablate`.")
+    file = database_file(tracking_uri)
+    if file is not None and not file.is_file():
+        raise AblateError(f"no runs yet: there is no store at {file}. Start with `make ablate`.")
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=tracking_uri)
@@ -147,7 +161,7 @@ def invocations(tracking_uri: str, unreadable: list[str] | None = None) -> list[
     """
     client = connect(tracking_uri)
     found = []
-    for run in search(client, f"tags.{schema.KIND} = '{schema.KIND_PLAN}'"):
+    for run in stored.find(client, {schema.KIND: schema.KIND_PLAN}):
         try:
             invocation = _invocation(client, run)
         except RecordError as error:
@@ -158,29 +172,27 @@ def invocations(tracking_uri: str, unreadable: list[str] | None = None) -> list[
     return sorted(found, key=lambda invocation: (invocation.started, invocation.run_id), reverse=True)
 
 
-def _invocation(client: MlflowClient, run: Run) -> Invocation | None:
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = client.download_artifacts(run.info.run_id, schema.PLAN_FILE, folder)
-        except (MlflowException, OSError):
-            return None
-        text = Path(path).read_bytes()
-    plan = record.from_json(PlanRecord, text, f"{schema.PLAN_FILE} of run {run.info.run_id}")
-    return Invocation(
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-        started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-        running=run.info.status == "RUNNING",
-        provenance=provenance_of(run),
-        plan=with_kind_of_data(plan, run.data.tags, f"run {run.info.run_id}"),
-    )
+def _invocation(client: MlflowClient, run: Stored) -> Invocation | None:
+    text = stored.content(client, run.run_id, run.artifacts, schema.PLAN_FILE)
+    if text is None:
+        return None
+    plan = record.from_json(PlanRecord, text, f"{schema.PLAN_FILE} of run {run.run_id}")
+    return Invocation(**logged(run), plan=with_kind_of_data(plan, run.tags, f"run {run.run_id}"))
 
 
-def provenance_of(run: Run) -> ProvenanceRecord:
-    """What produced an invocation, as its parent run's tags say; what they do not say, as of older versions, is ""."""
-    return record.from_tags(ProvenanceRecord, run.data.tags, schema.PROVENANCE, f"run {run.info.run_id}")
+def logged(run: Stored) -> dict[str, Any]:
+    """What the parent run of an invocation says of it: the fields of `Logged` but its plan.
+
+    Provenance that its tags do not say, as those of older versions, is "".
+    """
+    return {
+        "run_id": run.run_id,
+        "experiment_id": run.experiment_id,
+        "started": datetime.fromtimestamp(run.started / 1000, UTC),
+        "running": run.status == "RUNNING",
+        "provenance": record.from_tags(ProvenanceRecord, run.tags, schema.PROVENANCE, f"run {run.run_id}"),
+        "artifacts": run.artifacts,
+    }
 
 
 def with_kind_of_data(plan: PlanRecord, tags: Mapping[str, str], where: str = "a run") -> PlanRecord:
@@ -205,19 +217,12 @@ def data_kind(plan: AskedRecord) -> str:
 
 def gallery_of(client: MlflowClient, invocation: Invocation) -> GalleryRecord:
     """What some training images looked like; no images where nothing was kept, and an error where it cannot be read."""
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            if all(found.path != schema.GALLERY_FILE for found in client.list_artifacts(invocation.run_id)):
-                return GalleryRecord()
-            path = Path(client.download_artifacts(invocation.run_id, schema.GALLERY_FILE, folder))
-            where = f"{schema.GALLERY_FILE} of run {invocation.run_id}"
-            return record.from_json(GalleryRecord, path.read_bytes(), where)
-        except (MlflowException, OSError):
-            return GalleryRecord()
-        except RecordError as error:
-            return GalleryRecord(error=str(error))
+    text = stored.content(client, invocation.run_id, invocation.artifacts, schema.GALLERY_FILE)
+    try:
+        where = f"{schema.GALLERY_FILE} of run {invocation.run_id}"
+        return GalleryRecord() if text is None else record.from_json(GalleryRecord, text, where)
+    except RecordError as error:
+        return GalleryRecord(error=str(error))
 
 
 def matching_runs(
@@ -236,21 +241,23 @@ def matching_runs(
     for arm in plan.arms:
         named.setdefault(arm.digest, []).append((arm.name, arm.seed_offset))
     rows = []
-    found = search(client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'", data_digest)
+    found = stored.find(client, {schema.KIND: schema.KIND_TRAINING, schema.DATA_DIGEST: data_digest})
     for run, about in tagged(RunRecord, found, unreadable):
-        if about.data_digest != data_digest:
-            continue
-        ending = {metric: run.data.metrics.get(metric) for metric in METRIC_COLUMNS}
+        ending = {metric: run.metrics.get(metric) for metric in METRIC_COLUMNS}
         place = {
             "digest": about.digest,
             "outcome": about.outcome,
-            "run_id": run.info.run_id,
-            "experiment_id": run.info.experiment_id,
+            "run_id": run.run_id,
+            "experiment_id": run.experiment_id,
             "parent_run_id": about.parent,
-            "artifacts": run.info.artifact_uri,
-            "ended": run.info.end_time,
+            "artifacts": run.artifacts,
+            "ended": run.ended,
             "converged": about.outcome in schema.CONVERGED,
-            "backend": run.data.tags.get(f"{schema.ENVIRONMENT}backend", "torch"),  # runs of 0.1.0 do not say
+            "backend": run.tags.get(f"{schema.ENVIRONMENT}backend", "torch"),  # runs of 0.1.0 do not say
+            **{
+                name: run.tags.get(schema.ENVIRONMENT + name, NOT_SAID)
+                for name in ("threads", "instructions", "kernels")
+            },
         }
         rows += [
             {"arm": name, "seed": about.seed - offset, **place, **ending}
@@ -309,19 +316,6 @@ def with_epochs_to_target(client: MlflowClient, runs: pd.DataFrame, plan: PlanRe
     return runs.join(found, on=["arm", "seed"])
 
 
-def fetched(client: MlflowClient, run_id: str, place: str, folder: str) -> Path | None:
-    """A run's file of details: where it lies, if that is on this machine, else downloaded into the folder."""
-    from mlflow.exceptions import MlflowException
-
-    if place.startswith("file://"):
-        path = Path(unquote(urlparse(place).path)) / schema.DETAILS_FILE
-        return path if path.is_file() else None
-    try:
-        return Path(client.download_artifacts(run_id, schema.DETAILS_FILE, folder))
-    except (MlflowException, OSError):
-        return None
-
-
 def curves_of(
     client: MlflowClient, runs: pd.DataFrame, metrics: Sequence[str] = (schema.VALIDATION_ACCURACY, schema.TRAIN_LOSS)
 ) -> pd.DataFrame:
@@ -329,33 +323,15 @@ def curves_of(
 
     Where an epoch was logged twice (a resumed run), the later value stands.
     """
-    rows: list[tuple[str, str, int, int, float]] = []
-    for metric in metrics:
-        rows += _histories(client, list(dict.fromkeys(runs["run_id"])), metric)
-    curves = pd.DataFrame(rows, columns=["run_id", "metric", "epoch", "timestamp", "value"])
-    curves = curves.sort_values(["run_id", "metric", "epoch", "timestamp"], kind="stable")
-    curves = curves.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
-    merged = runs[["arm", "seed", "run_id"]].merge(curves, on="run_id", how="inner")
-    return merged[CURVE_COLUMNS].reset_index(drop=True)
+    ids, names = list(dict.fromkeys(runs["run_id"])), sorted(set(metrics))
+    curves = stored.histories(client, ids, names)
+    placed = runs[["arm", "seed"]].assign(run=pd.Index(ids).get_indexer(runs["run_id"]))
+    merged = placed.merge(curves, on="run", how="inner")
+    return merged.assign(metric=pd.Index(names, dtype="str").take(merged["metric"].to_numpy()))[CURVE_COLUMNS]
 
 
-def _histories(client: MlflowClient, run_ids: list[str], metric: str) -> Iterator[tuple[str, str, int, int, float]]:
-    # One query for many runs takes a thirtieth of the time of one query per run, but only the database store has it;
-    # a server is asked run by run.
-    bulk = getattr(client._tracking_client.store, "get_metric_history_bulk", None)
-    if bulk is not None:
-        for chunk in _chunks(run_ids, 200):
-            for found in bulk(chunk, metric, 10_000_000):
-                yield found.run_id, metric, found.step, found.timestamp, found.value
-        return
-    for run_id in run_ids:
-        for point in client.get_metric_history(run_id, metric):
-            yield run_id, metric, point.step, point.timestamp, point.value
-
-
-def search(client: MlflowClient, condition: str, data_digest: str = "") -> list[Run]:
-    if data_digest.isalnum():  # narrows the search; the caller compares anyway
-        condition += f" and tags.{schema.DATA_DIGEST} = '{data_digest}'"
+def search(client: MlflowClient, condition: str) -> list[Run]:
+    """The runs, in any experiment, for which MLflow's filter holds."""
     experiments = [e.experiment_id for e in paging.entries(lambda token: client.search_experiments(page_token=token))]
     if not experiments:
         return []
@@ -365,16 +341,12 @@ def search(client: MlflowClient, condition: str, data_digest: str = "") -> list[
 
 
 def tagged(
-    kind: type[Tagged], runs: Iterable[Run], unreadable: list[str] | None = None
-) -> Iterator[tuple[Run, Tagged]]:
+    kind: type[Tagged], runs: Iterable[Stored], unreadable: list[str] | None = None
+) -> Iterator[tuple[Stored, Tagged]]:
     """Runs with what their tags say. One whose tags cannot be read is left out, with a sentence in `unreadable`."""
     for run in runs:
         try:
-            yield run, record.from_tags(kind, run.data.tags, "", f"run {run.info.run_id}")
+            yield run, record.from_tags(kind, run.tags, "", f"run {run.run_id}")
         except RecordError as error:
             if unreadable is not None:
                 unreadable.append(str(error))
-
-
-def _chunks(items: list[str], size: int) -> Iterable[list[str]]:
-    return (items[i : i + size] for i in range(0, len(items), size))

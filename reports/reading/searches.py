@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,7 +22,8 @@ from cifar_ablations.ablations.record import (
     WinnerRecord,
     from_json,
 )
-from cifar_ablations.reports.reading import load
+from cifar_ablations.reports.reading import load, stored
+from cifar_ablations.reports.reading.stored import Stored
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -42,6 +40,7 @@ TRIAL_COLUMNS = [
     "run_id",
     "experiment_id",
     "ended",
+    "origin",
 ]
 CURVE_COLUMNS = ["study", "trial", "epoch", "value"]
 COUNTED = (*schema.RESULTS, schema.PRUNED)
@@ -117,40 +116,30 @@ def searches(tracking_uri: str, unreadable: list[str] | None = None) -> list[Sea
     """
     client = load.connect(tracking_uri)
     found = []
-    for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_SEARCH}'"):
+    for run in stored.find(client, {schema.KIND: schema.KIND_SEARCH}):
         try:
-            asked = _artifact(client, run.info.run_id, SearchRecord, schema.SEARCH_FILE)
-            outcome = _artifact(client, run.info.run_id, SearchOutcomeRecord, schema.OUTCOME_FILE)
+            asked = _artifact(client, run, SearchRecord, schema.SEARCH_FILE)
+            outcome = _artifact(client, run, SearchOutcomeRecord, schema.OUTCOME_FILE)
         except RecordError as error:
             if unreadable is not None:
                 unreadable.append(str(error))
             continue
         if asked is not None:
-            found.append(
-                Search(
-                    run_id=run.info.run_id,
-                    experiment_id=run.info.experiment_id,
-                    started=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-                    running=run.info.status == "RUNNING",
-                    provenance=load.provenance_of(run),
-                    plan=asked,
-                    outcome=outcome,
-                )
-            )
+            found.append(Search(**load.logged(run), plan=asked, outcome=outcome))
     found.sort(key=lambda search: (search.started, search.run_id), reverse=True)
-    outcomes = {(s.digest, s.data_digest): s.outcome for s in reversed(found) if s.outcome is not None}
-    return [replace(s, outcome=outcomes.get((s.digest, s.data_digest))) for s in found]
+    ended = [one for one in found if one.outcome is not None]
+    return [replace(one, outcome=next((o.outcome for o in ended if _ends(o, one)), None)) for one in found]
 
 
-def _artifact(client: MlflowClient, run_id: str, kind: type[Record], name: str) -> Record | None:
-    from mlflow.exceptions import MlflowException
+def _ends(ended: Search, asked: Search) -> bool:
+    """Whether what a search came to is an answer to what was asked: of it, or of more trials of it."""
+    same = (ended.digest, ended.data_digest) == (asked.digest, asked.data_digest)
+    return same and ended.plan.trials >= asked.plan.trials
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            text = Path(client.download_artifacts(run_id, name, folder)).read_bytes()
-        except (MlflowException, OSError):
-            return None
-    return from_json(kind, text, f"{name} of run {run_id}")
+
+def _artifact(client: MlflowClient, run: Stored, kind: type[Record], name: str) -> Record | None:
+    text = stored.content(client, run.run_id, run.artifacts, name)
+    return None if text is None else from_json(kind, text, f"{name} of run {run.run_id}")
 
 
 def trials_of(client: MlflowClient, search: Search, unreadable: list[str] | None = None) -> pd.DataFrame:
@@ -162,20 +151,20 @@ def trials_of(client: MlflowClient, search: Search, unreadable: list[str] | None
     it is trained. A trial whose tags cannot be read is left out, and a sentence that says why is appended to
     `unreadable`.
     """
-    condition = f"tags.{schema.KIND} = '{schema.KIND_TRIAL}'"
-    if search.digest.isalnum():  # narrows the search; every run is compared anyway
-        condition += f" and tags.{schema.SEARCH_DIGEST} = '{search.digest}'"
+    asked = {
+        schema.KIND: schema.KIND_TRIAL,
+        schema.SEARCH_DIGEST: search.digest,
+        schema.DATA_DIGEST: search.data_digest,
+    }
     rows, sampled = [], []
-    for run, about in load.tagged(TrialRecord, load.search(client, condition, search.data_digest), unreadable):
-        if (about.search_digest, about.data_digest) != (search.digest, search.data_digest):
-            continue
-        outcome, metrics = about.outcome, run.data.metrics
+    for run, about in load.tagged(TrialRecord, stored.find(client, asked), unreadable):
+        outcome, metrics = about.outcome, run.metrics
         # Of several seeds some may have diverged; the objective has counted those as guessing.
         reached = metrics.get(schema.OBJECTIVE, search.plan.chance if outcome == schema.DIVERGED else None)
         value = reached if outcome in schema.RESULTS else None
         last = metrics.get(schema.VALIDATION_ACCURACY) if reached is None else reached
         costs = metrics.get(schema.SECONDS), metrics.get(schema.EPOCHS)
-        place = about.digest, run.info.run_id, run.info.experiment_id, run.info.end_time
+        place = about.digest, run.run_id, run.experiment_id, run.ended, about.origin
         rows.append((about.study, about.trial, outcome, value, last, *costs, *place))
         sampled.append({name: value for name, value in about.sampled.items() if name not in TRIAL_COLUMNS})
     frame = pd.DataFrame(rows, columns=TRIAL_COLUMNS)
@@ -186,7 +175,9 @@ def trials_of(client: MlflowClient, search: Search, unreadable: list[str] | None
 
 def counted(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials that are the search's, each once: finished, stopped early, diverged and pruned ones."""
-    return trials[trials["outcome"].isin(COUNTED)].drop_duplicates(["study", "trial"]).reset_index(drop=True)
+    ended = trials[trials["outcome"].isin(COUNTED)]
+    # Of a number that was trained twice, as after a journal was lost, Optuna knows the later one.
+    return ended.drop_duplicates(["study", "trial"], keep="last").reset_index(drop=True)
 
 
 def complete(trials: pd.DataFrame) -> pd.DataFrame:
@@ -196,9 +187,31 @@ def complete(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_of(trials: pd.DataFrame) -> dict[Any, Any] | None:
-    """The complete trial with the highest value, the earliest of several; None where there is none."""
+    """The complete trial with the highest value, the earliest of several; None where there is none.
+
+    One that diverged is never best.
+    """
     ended = complete(trials)
+    ended = ended[ended["outcome"] != schema.DIVERGED].reset_index(drop=True)
     return None if ended.empty else ended.iloc[int(ended["value"].argmax())].to_dict()
+
+
+def without_diverged(search: Search, trials: pd.DataFrame) -> Search:
+    """The search with an outcome in which no trial that diverged is best: earlier versions may have logged one."""
+    if search.outcome is None:
+        return search
+    outcome, ended = search.outcome, counted(trials)
+    of_diverged = ended.loc[ended["outcome"] == schema.DIVERGED, ["study", "trial"]]
+    diverged = set(of_diverged.itertuples(index=False, name=None))
+    studies = tuple(
+        replace(one, best=None, edge=()) if one.best and (one.name, one.best.trial) in diverged else one
+        for one in outcome.studies
+    )
+    wrong = {one.name for one in studies if one.best is None}
+    winner = outcome.winner
+    winner = None if winner and (winner.study, winner.trial) in diverged else winner
+    retuned = {name: values for name, values in outcome.retuned.items() if name not in wrong}
+    return replace(search, outcome=replace(outcome, studies=studies, winner=winner, retuned=retuned))
 
 
 def in_order(trials: pd.DataFrame) -> pd.DataFrame:
@@ -207,7 +220,8 @@ def in_order(trials: pd.DataFrame) -> pd.DataFrame:
     frame = counted(trials).sort_values(["ended", "trial"], kind="stable")
     by_study = frame["study"]
     frame["order"] = frame.groupby(by_study).cumcount() + 1
-    frame["best"] = frame["value"].groupby(by_study).cummax().groupby(by_study).ffill()
+    converged = frame["value"].where(frame["outcome"] != schema.DIVERGED)
+    frame["best"] = converged.groupby(by_study).cummax().groupby(by_study).ffill()
     frame["spent"] = frame["epochs"].fillna(0).groupby(by_study).cumsum()
     return frame.sort_values(["study", "order"], key=_appearance(trials), ignore_index=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -19,141 +18,12 @@ from cifar_ablations.reports.inference.registration import Change
 from cifar_ablations.reports.wording import phrases
 
 
-def headlines(plan: PlanRecord, verdicts: pd.DataFrame) -> list[str]:
-    """One sentence per place: which techniques raise the accuracy, which lower it, and which remain open."""
-    if verdicts.empty:
-        return []
-    of_accuracy = verdicts[verdicts["metric"] == schema.TEST_ACCURACY]
-    return [
-        _headline(plan, place, of_accuracy[of_accuracy["where"] == place].to_dict("records"))
-        for place in of_accuracy["where"].unique()
-    ]
-
-
-def _headline(plan: PlanRecord, place: str, rows: list[Any]) -> str:
-    raising: list[str] = []
-    lowering: list[str] = []
-    same: list[str] = []
-    unresolved: list[str] = []
-    diverging: list[str] = []
-    for row in rows:
-        title = phrases.technique_title(plan, row["technique"])
-        if row["verdict"] == verdict.EQUIVALENT:
-            same.append(title)
-        elif row["verdict"] == verdict.INCONCLUSIVE:
-            unresolved.append(title)
-        elif row["counted"] and row["treatment_diverged"] > row["control_diverged"]:
-            diverging.append(title)
-        else:
-            (raising if phrases.raises(row) else lowering).append(title)
-    start = phrases.sentence_case(f"{place}, " if place else "")
-    if len(unresolved) == len(rows):
-        return f"{start}no technique has a resolved effect on test accuracy ({phrases.count(len(rows), 'claim')})."
-    parts = [
-        f"{phrases.listing(titles)} {words[0] if len(titles) == 1 else words[1]} {rest}"
-        for titles, words, rest in (
-            (raising, ("raises", "raise"), "test accuracy"),
-            (lowering, ("lowers", "lower"), "test accuracy"),
-            (diverging, ("makes", "make"), "training diverge"),
-            (same, ("changes", "change"), f"test accuracy by less than {100 * plan.rule.margin:g} pp"),
-        )
-        if titles
-    ]
-    if unresolved:
-        count = f"{len(unresolved)} of {len(rows)} unresolved"
-        parts.append(f"{count} ({phrases.listing(unresolved)})")
-    return start + "; ".join(parts) + "."
-
-
-@dataclass(frozen=True)
-class Line:
-    """A claim about test accuracy in five words: where, what is switched, accuracies without and with it, and what came
-    of it."""
-
-    place: str
-    what: str
-    without: str
-    with_it: str
-    effect: str
-    outcome: str
-
-
-def lines(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
-    """A line for each claim about test accuracy, in the order of the plan."""
-    if verdicts.empty:
-        return []
-    found = []
-    for row in verdicts[verdicts["metric"] == schema.TEST_ACCURACY].to_dict("records"):
-        if row["verdict"] == verdict.INCONCLUSIVE:
-            outcome = "open"
-        elif row["verdict"] == verdict.EQUIVALENT:
-            outcome = f"same within {100 * plan.rule.margin:g} pp"
-        elif row["counted"]:
-            more = row["treatment_diverged"] > row["control_diverged"]
-            outcome = "diverges more" if more else "diverges less"
-        else:
-            outcome = "raises it" if phrases.raises(row) else "lowers it"
-        found.append(
-            Line(
-                place=phrases.sentence_case(row["where"]),
-                what=phrases.technique_title(plan, row["technique"]),
-                without=_mean(row["control_mean"]),
-                with_it=_mean(row["treatment_mean"]),
-                effect=row["obstacle"].partition(":")[0] or _difference(row),
-                outcome=outcome + (" (rehearsal)" if row["rehearsal"] else ""),
-            )
-        )
-    return found
-
-
-def _difference(row: phrases.Row) -> str:
-    return phrases.diverged(row) if row["counted"] else phrases.effect(row)
-
-
-def _mean(accuracy: float) -> str:
-    return "–" if math.isnan(accuracy) else f"{100 * accuracy:.1f} %"
-
-
-def of_ledger(plan: PlanRecord, verdicts: pd.DataFrame) -> list[str]:
-    """How many of a plan's statements came out in which way, and which did not hold."""
-    if verdicts.empty:
-        return []
-    totals = {kind: int((verdicts["verdict"] == kind).sum()) for kind in verdict.VERDICTS}
-    counts = [f"{n or 'none'} {'is' if n <= 1 else 'are'} {kind}" for kind, n in totals.items()]
-    tally = phrases.listing(counts)
-    sentences = [f"Of the notebook's {phrases.count(len(verdicts), 'statement')}, {phrases.scope(plan)}, {tally}."]
-    against = verdicts.loc[verdicts["verdict"] == verdict.REFUTED, "statement"].tolist()
-    if against:
-        sentences.append(f"Here the opposite was found of: {'; '.join(against)}.")
-    return sentences
-
-
 def mechanism(means: Mapping[str, tuple[float, float]]) -> list[str]:
     """A clause per metric, from control to treatment; means: of `mechanisms.means`."""
     return [
         f"{phrases.metric_title(name)} {phrases.amount(name, control)} → {phrases.amount(name, treatment)}"
         for name, (control, treatment) in means.items()
     ]
-
-
-def by_technique(plan: PlanRecord, verdicts: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per technique its title and findings: clause, verdict and the full sentence, accuracy first."""
-    answers = []
-    for technique in verdicts["technique"].unique() if not verdicts.empty else ():
-        rows = verdicts[verdicts["technique"] == technique]
-        rows = rows.sort_values("metric", key=lambda m: m != schema.TEST_ACCURACY, kind="stable").to_dict("records")
-        findings = [
-            {
-                "clause": phrases.sentence_case(phrases.finding(row)),
-                "verdict": row["verdict"],
-                "label": phrases.verdict_label(row),
-                "sentence": row["sentence"],
-            }
-            for row in rows
-        ]
-        title = phrases.sentence_case(phrases.technique_title(plan, technique))
-        answers.append({"title": title, "findings": findings})
-    return answers
 
 
 def statements(verdicts: pd.DataFrame, technique: str) -> list[dict[str, Any]]:
@@ -165,15 +35,35 @@ def statements(verdicts: pd.DataFrame, technique: str) -> list[dict[str, Any]]:
     ]
 
 
+def in_brief(verdicts: pd.DataFrame, technique: str) -> str:
+    """What a technique does to test accuracy, place by place: 'helps in the full recipe, open on its own'."""
+    if verdicts.empty:
+        return ""
+    rows = verdicts[(verdicts["technique"] == technique) & (verdicts["metric"] == schema.TEST_ACCURACY)]
+    said = [f"{phrases.outcome(row)} {row['where']}".rstrip() for row in rows.to_dict("records")]
+    return ", ".join(said[:3]) + (", …" if len(said) > 3 else "")
+
+
+def of_cost(runs: pd.DataFrame) -> str:
+    """How long all runs together were trained; nothing before the first."""
+    known = runs[schema.SECONDS].dropna()
+    if known.empty:
+        return ""
+    return (
+        f"{phrases.count(len(known), 'training')} took {phrases.duration(float(known.sum()))} of worker time in all. "
+        "Runs are trained several at a time, so this machine cannot say what one arm costs more than another."
+    )
+
+
 def strength(plan: PlanRecord, verdicts: pd.DataFrame, rate: float) -> list[str]:
-    """How far to trust the verdicts: what was fixed when, the page's error rate, and what could be found at all.
+    """How far to trust the verdicts: the page's error rate, and what could be found at all.
 
     rate: the share of such pages that say something false, of `verdict.error_rate`.
     """
     if verdicts.empty:
         return []
     rule, claims = plan.rule, phrases.count(len(verdicts), "claim")
-    said, share = [_standing(plan, verdicts)], f"{100 * rate:.1f} %"
+    said, share = list[str](), f"{100 * rate:.1f} %"
     if len(plan.seeds) < 2:
         return [*said, "One seed cannot tell an effect from chance: nothing is decided."]
     if rate > rule.alpha:
@@ -194,12 +84,14 @@ def strength(plan: PlanRecord, verdicts: pd.DataFrame, rate: float) -> list[str]
     found = f"With these seeds a change of test accuracy of {changes} would be found four times out of five"
     found += f"; {beyond}" if beyond else ""
     small = min(detectable) > rule.margin
-    found += f"; a change the size of the margin, {100 * rule.margin:g} pp, is out of their reach" if small else ""
+    found += f"; {100 * rule.margin:g} pp, the margin, is too small for so few" if small else ""
     return [*said, f"{found}."]
 
 
-def _standing(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
-    """Whether the answer is a confirmation, and if not, why."""
+def standing(plan: PlanRecord, verdicts: pd.DataFrame) -> str:
+    """Whether the answer is a confirmation, and if not, why; nothing where nothing is claimed."""
+    if verdicts.empty:
+        return ""
     rule, seeds = plan.rule, phrases.count(len(plan.seeds), "seed")
     claims = phrases.count(len(verdicts), "claim")
     if "late" in verdicts and verdicts["late"].any():
@@ -286,7 +178,17 @@ def of_odd_runs(odd: pd.DataFrame) -> str:
     return f"Far below the others, and it widens intervals: {phrases.listing(parts)}." if parts else ""
 
 
-SOURCES = {"commit": "commits", "device": "devices", "torch": "versions of torch", "backend": "backends"}
+ROUNDING = "rounding differs between them, which can move a run as far as another seed does"
+SOURCES = {
+    "commit": ("commits", "what changed between them may be part of a difference"),
+    "device": ("devices", ROUNDING),
+    "torch": ("versions of torch", ROUNDING),
+    "backend": ("backends", ROUNDING),
+    "threads": ("numbers of threads", ROUNDING),
+    "instructions": ("sets of instructions", ROUNDING),
+    "kernels": ("builds of the kernels", ROUNDING),
+}
+"""What runs may come from several of, and what that can do."""
 
 
 def of_sources(sources: Mapping[str, Counter[str]]) -> list[str]:
@@ -297,8 +199,10 @@ def of_sources(sources: Mapping[str, Counter[str]]) -> list[str]:
     sentences = []
     for key, counts in sources.items():
         if len(counts) > 1:
-            shares = phrases.listing([f"{value[:40]} ({count} runs)" for value, count in counts.most_common()])
-            sentences.append(f"The runs come from {len(counts)} {SOURCES[key]}: {shares}.")
+            what, so = SOURCES[key]
+            runs = [f"{value[:40]} ({phrases.count(count, 'run')})" for value, count in counts.most_common()]
+            shares = phrases.listing(runs)
+            sentences.append(f"The runs come from {len(counts)} {what}: {shares}; {so}.")
     return sentences
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.discovery import setting_title
 from cifar_ablations.ablations.durations import duration as duration
 from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.record import DataRecord, PlanRecord
@@ -68,9 +70,19 @@ def metric_title(name: str) -> str:
     return metric(name).title
 
 
+ONE_FOR_ALL = {"optimizer": "Adam", "initialisation": "Kaiming initialisation"}
+"""What 0.1.0 called these techniques at every level, though it is the name of one."""
+
+
 def technique_title(plan: PlanRecord, technique: str) -> str:
-    """The title of a technique, for the middle of a sentence."""
-    return plan.titles.get(technique, technique.replace("_", " "))
+    """What a technique is called as a plan has it set, for the middle of a sentence, such as 'dropout (p = 0.37)'."""
+    title = plan.titles.get(technique, technique.replace("_", " "))
+    first = plan.arms[0]
+    if title != ONE_FOR_ALL.get(technique) or first.levels.get(technique, "on") in ("on", "off"):
+        return title
+    owner = f"{technique}."
+    knobs = tuple((name.removeprefix(owner), value) for name, value in first.knobs.items() if name.startswith(owner))
+    return setting_title(technique, knobs) or title
 
 
 def sentence_case(text: str) -> str:
@@ -200,9 +212,68 @@ def count(n: int, what: str, many: str = "") -> str:
     return f"{n} {what if n == 1 else many or f'{what}s'}"
 
 
+LABELS = {
+    verdict.SUPPORTED: "supported",
+    verdict.REFUTED: "opposite found",
+    verdict.EQUIVALENT: "equivalent",
+    verdict.INCONCLUSIVE: "open",
+}
+"""What came of a claim, for a reader who does not see the claim."""
+
+HELPS, HURTS, SAME, OPEN = "helps", "hurts", "same", "open"
+
+
+def direction(row: Row) -> str:
+    """Which way a technique acts by its claim's verdict: HELPS, HURTS, SAME or OPEN."""
+    if row["verdict"] == verdict.INCONCLUSIVE:
+        return OPEN
+    if row["verdict"] == verdict.EQUIVALENT:
+        return SAME
+    if row["counted"]:
+        return HURTS if row["treatment_diverged"] > row["control_diverged"] else HELPS
+    better = metric(row["metric"]).better or 1
+    return HELPS if raises(row) == (better > 0) else HURTS
+
+
+def outcome(row: Row) -> str:
+    """What came of a claim in a word or two that say which way: 'helps', 'lowers', 'same within 1 pp', 'open'.
+
+    Test accuracy is helped or hurt; other metrics are raised or lowered, and whether that helps is for the reader.
+    """
+    way = direction(row)
+    if way == OPEN:
+        words = OPEN
+    elif way == SAME:
+        words = f"same within {100 * row['margin']:g} pp"
+    elif row["counted"]:
+        words = "more diverge" if way == HURTS else "fewer diverge"
+    elif row["allowed"]:
+        words = f"loses {'at most' if row['verdict'] == verdict.SUPPORTED else 'over'} {100 * row['margin']:g} pp"
+    elif row["metric"] == schema.TEST_ACCURACY:
+        words = way
+    else:
+        words = "raises" if raises(row) else "lowers"
+    return words + (REHEARSED if row["rehearsal"] else "")
+
+
+REHEARSED = " · rehearsal"
+
+
 def verdict_label(row: Row) -> str:
-    """The verdict in capitals, and whether it is a rehearsal."""
-    return f"{row['verdict'].upper()}{' · rehearsal' if row['rehearsal'] else ''}"
+    """The verdict on a claim as it is worded, and whether it is a rehearsal."""
+    return LABELS[row["verdict"]] + (REHEARSED if row["rehearsal"] else "")
+
+
+def place(row: Row) -> str:
+    """Where a claim holds, such as 'in the full recipe'; nothing where its subject says so itself."""
+    return "" if row["where"].startswith("at level ") else row["where"]
+
+
+def subject(plan: PlanRecord, row: Row) -> str:
+    """What a claim is about, for the middle of a sentence: a technique, or one of its levels among others."""
+    if row["where"].startswith("at level "):
+        return str(row["treatment"])
+    return technique_title(plan, row["technique"])
 
 
 def runs_compared(row: Row) -> str:
@@ -283,16 +354,15 @@ def exaggeration(row: Row) -> str:
 
 def verdict_sentence(row: Row) -> str:
     """A row of `with_sentences` as one sentence: verdict, numbers, and what they hold for."""
-    label, numbers = verdict_label(row), evidence(row)
+    label, numbers = sentence_case(verdict_label(row)), evidence(row)
     holds = row["scope"] + (f"; {REHEARSAL}" if row["rehearsal"] else "")
-    if row["verdict"] in ("supported", "refuted"):
-        against = "" if row["verdict"] == "supported" else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
+    if row["verdict"] in (verdict.SUPPORTED, verdict.REFUTED):
+        against = "" if row["verdict"] == verdict.SUPPORTED else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
         if row["allowed"]:
-            against = (
-                f" ({'no' if row['verdict'] == 'supported' else 'a'} loss of more than {100 * row['margin']:g} pp)"
-            )
+            loss = "no loss" if row["verdict"] == verdict.SUPPORTED else "a loss"
+            against = f" ({loss} of more than {100 * row['margin']:g} pp)"
         return f"{label}{against}: {numbers}, page p {p_value(row['p_page'])}; {holds}{exaggeration(row)}."
-    if row["verdict"] == "equivalent":
+    if row["verdict"] == verdict.EQUIVALENT:
         within = margin(row["margin"])
         return f"{label} within {within} (not 'no effect'): {numbers}, page p {p_value(row['tost_p_page'])}; {holds}."
     if row["obstacle"]:
@@ -344,33 +414,6 @@ def resolution(row: Row) -> str:
     needed = row["seeds_needed"]
     how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
     return f"{findable_effect}; {how_many} seeds needed for {100 * row['margin']:g} pp"
-
-
-def finding(row: Row) -> str:
-    """A row of `with_sentences` as a clause about 'it', the technique."""
-    place, what = f"{row['where']} it " if row["where"] else "it ", metric_title(row["metric"])
-    seen = evidence(row) if row["counted"] else "; ".join(filter(None, [effect(row), diverged(row), at_look(row)]))
-    if row["allowed"] and row["verdict"] in ("supported", "refuted"):
-        loses = "loses no more than" if row["verdict"] == "supported" else "loses more than"
-        at = f", {row['scope']}" if row["verdict"] == "refuted" else ""
-        return f"{place}{loses} {100 * row['margin']:g} pp of {what}: {seen}{at}"
-    if row["verdict"] in ("supported", "refuted"):
-        against = f", contrary to the claim, {row['scope']}" if row["verdict"] == "refuted" else ""
-        if row["counted"]:
-            more = row["treatment_diverged"] > row["control_diverged"]
-            return f"{place}makes {'more' if more else 'fewer'} runs diverge: {seen}{against}"
-        return f"{place}{'raises' if raises(row) else 'lowers'} {what}: {seen}{against}"
-    if row["verdict"] == "equivalent":
-        return f"{place}leaves {what} within {margin(row['margin'])}: {seen}"
-    if row["obstacle"]:
-        return f"{place}has no answer on {what}: {row['obstacle']}"
-    # An interval clear of zero beside "inconclusive" would look like a mistake.
-    alone = (
-        ""
-        if row["low"] <= 0 <= row["high"]
-        else ", beyond chance by itself, not once the page's claims share the error"
-    )
-    return f"{place}has an unresolved effect on {what}: {seen}{alone}"
 
 
 def raises(row: Row) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
@@ -102,7 +102,7 @@ def short_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
             "Runs": phrases.runs_compared(row).removesuffix("s").removesuffix(" run"),
             "Difference": row["obstacle"] or (phrases.diverged(row) if row["counted"] else phrases.effect(row)),
             "p (page)": phrases.p_value(row["p_page"]).removeprefix("= "),
-            "Verdict": row["verdict"] + (" · rehearsal" if row["rehearsal"] else ""),
+            "Verdict": phrases.verdict_label(row),
         }
         for row in verdicts.to_dict("records")
     ]
@@ -113,12 +113,54 @@ NOTE = f"{phrases.sentence_case(schema.REHEARSAL)}: nothing here is a result on 
 """Stands in the tables of text that a rehearsal writes."""
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a formula begins with for one spreadsheet or another."""
+
+
+def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which no text is a formula: an apostrophe goes before what a spreadsheet could take for one."""
+
+    def guarded(text: object) -> object:
+        return f"'{text}" if is_formula(text) else text
+
+    def is_formula(text: object) -> bool:
+        return isinstance(text, str) and text.startswith(FORMULA)
+
+    changed = {}
+    for name, column in table.items():
+        if not is_numeric_dtype(column):
+            formulas = column.map(is_formula).astype(bool)
+            if formulas.any():
+                changed[name] = column.astype(object).where(~formulas, column.map(guarded))
+    return table.assign(**changed).rename(columns=guarded)  # type: ignore[arg-type]
+
+
+def one_line(text: object) -> str:
+    """Text on one line, with a space for all that is not printed."""
+    return "".join(sign if sign.isprintable() else " " for sign in str(text))
+
+
+MARKDOWN = re.compile(r"[\\`*_|$~]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|\](?=[(\[:])")
+"""Signs that begin or end something in Markdown as GitHub reads it, where they do."""
+
+
+def markdown(text: object) -> str:
+    """Text as Markdown that shows it as it is, on one line, and ends no cell of a table."""
+    return MARKDOWN.sub(r"\\\g<0>", one_line(text))
+
+
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]], aligned: Iterable[str] = ()) -> str:
+    """A table of cells that are Markdown already; aligned: `l`, `r` or `c` for each column, all left by default."""
+    first = list(headings)
+    rules = [{"l": "---", "r": "---:", "c": ":---:"}[to] for to in aligned] or ["---"] * len(first)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [first, rules, *rows])
+
+
 def as_markdown(table: pd.DataFrame, note: str = "") -> str:
     """A table of text as Markdown, below a note where there is one; nothing in a cell can end it."""
-    lines: list[list[Any]] = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    escaped = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     above = f"**{note}**\n\n" if note else ""
-    return above + "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+    rows = ([markdown(cell) for cell in row] for row in table.to_numpy().tolist())
+    return above + markdown_table(map(markdown, table.columns), rows)
 
 
 LATEX = {
@@ -132,30 +174,63 @@ LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "−": "$-$",
     "±": r"$\pm$",
     "→": r"$\to$",
     "×": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
     "₁₀": r"$_{10}$",
     "–": "--",
+    "—": "---",
     "·": r"$\cdot$",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "…": r"\ldots{}",
+    "α": r"$\alpha$",
+    "ρ": r"$\rho$",
+    "χ": r"$\chi$",
+    "²": r"$^{2}$",
+    "Δ": r"$\Delta$",
+    "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
+    "✓": r"$\checkmark$",
+    "°": r"$^{\circ}$",
+    "≈": r"$\approx$",
+    "∞": r"$\infty$",
+    "√": r"$\surd$",
+    "÷": r"$\div$",
+    "λ": r"$\lambda$",
 }
+"""Signs that mean something to TeX, and those that pdflatex knows by another name only."""
+
+PLAIN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ")
+"""Letters beyond ASCII that pdflatex has in every font."""
+
+
+def latex(text: object) -> str:
+    """Text as LaTeX that prints it as it is, on one line; a letter that pdflatex has not is printed as U+521D.
+
+    What begins with a bracket or an asterisk is wrapped: after the end of a row they would belong to that.
+    """
+
+    def written(match: re.Match[str]) -> str:
+        sign = match[0]
+        return LATEX.get(sign) or (sign if sign.isascii() or sign in PLAIN else f"U+{ord(sign):04X}")
+
+    return re.sub(r"^( *)([\[*])", r"\1{\2}", re.sub("₁₀|.", written, one_line(text)))
 
 
 def as_latex(table: pd.DataFrame, note: str = "") -> str:
     """A table of text as LaTeX for the package booktabs, a note in a comment and in a row of its own."""
-
-    def escaped(text: object) -> str:
-        replaced = re.sub("₁₀|.", lambda match: LATEX.get(match[0], match[0]), str(text), flags=re.DOTALL)
-        return replaced.replace("\n", " ")
-
-    cells: list[list[Any]] = [list(table.columns), *table.to_numpy().tolist()]
-    lines = [" & ".join(escaped(cell) for cell in line) + r" \\" for line in cells]
-    head, *body = lines
-    parts = [r"\begin{tabular}{lr" + "l" * (len(table.columns) - 2) + "}", r"\toprule", head, r"\midrule", *body]
-    if note:
-        across = rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{escaped(note)}}} \\"
-        parts = [f"% {note}", *parts, r"\midrule", across]
-    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    styled = table.style.format(latex).format_index(latex, axis="columns").hide(axis="index")
+    printed = styled.to_latex(hrules=True, column_format="lr" + "l" * (len(table.columns) - 2))
+    if not note:
+        return printed
+    across = rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{latex(note)}}} \\"
+    return f"% {note}\n" + printed.replace("\\bottomrule", f"\\midrule\n{across}\n\\bottomrule")

@@ -6,6 +6,7 @@ Whatever is slow to import is imported by the command that needs it.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -69,6 +70,14 @@ Data = Annotated[
         "else a rehearsal on drawn images).",
     ),
 ]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        metavar="32",
+        help="Resize the images of --data to this many pixels (default: refuse several sizes).",
+    ),
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one).")]
 Baseline = Annotated[
     str | None,
@@ -90,6 +99,17 @@ Minutes = Annotated[
         "do, the fewest that say anything, trained less. What it buys is said first. The same again goes on with the "
         "seeds that were chosen; what is trained is never trained twice (default: no limit).",
     ),
+]
+Retune = Annotated[
+    bool,
+    typer.Option(
+        "--retune",
+        help="Of the plan techniques: also find a learning rate for each arm, on validation images, and give each "
+        "verdict twice, as the recipe has it and with each arm at its best rate.",
+    ),
+]
+Trials = Annotated[
+    int | None, typer.Option("--trials", help="Trials of each study; of a plan, with --retune (default: the search's).")
 ]
 Backend = Annotated[
     str,
@@ -134,11 +154,14 @@ def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> C
         baseline: Baseline = None,
         settings: Settings = None,
         data: Data = None,
+        image_size: ImageSize = None,
         device: Device = None,
         workers: Workers = None,
         backend: Backend = "auto",
         lock: LockFile = None,
         minutes: Minutes = None,
+        retune: Retune = False,
+        trials: Trials = None,
     ) -> None:
         with _errors():
             if trains and device in (None, "cpu"):
@@ -146,6 +169,7 @@ def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> C
 
                 prepare("cpu")
             from cifar_ablations.study.commands.arguments import PlanRequest
+            from cifar_ablations.study.data.typed import typed_source
 
             request = PlanRequest(
                 plan,
@@ -153,10 +177,12 @@ def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> C
                 first_seed,
                 lock,
                 minutes,
+                retune,
+                trials,
                 profile=profile,
                 baseline=baseline,
                 settings=tuple(settings or ()),
-                data=data,
+                data=typed_source(data, image_size),
                 device=device,
                 workers=workers,
                 backend=backend,
@@ -176,24 +202,30 @@ def run_command(request: PlanRequest) -> None:
 
     home = Home()
     with home.locked(f"running plan {request.plan}", say):
-        invocation, _ = _asked_for(home, request, training=True)
+        invocation, _, failed = _asked_for(home, request, training=True)
         if request.lock is not None:
             from cifar_ablations.study.commands.locking import held_to
 
             invocation = held_to(request.lock, invocation, say)
-        failed = run_plan(home, invocation, say)
+        failed = run_plan(home, invocation, request, say) or failed
         _finish(invocation.data, request.data, failed)
 
 
-def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Invocation, float | None]:
-    """What a request asks for, and where a time was given, about how many seconds all of it takes."""
+def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Invocation, float | None, bool]:
+    """What a request asks for; where a time was given, about how many seconds all of it takes; and whether trials of a
+    search that it needed have failed."""
+    if request.retune or request.trials is not None:
+        from cifar_ablations.study.commands.retuning import plan_retuned
+
+        invocation, failed = plan_retuned(home, request, say, training=training)
+        return invocation, None, failed
     if request.minutes is None:
         from cifar_ablations.study.commands.arguments import plan_invocation
 
-        return plan_invocation(home, request, say), None
+        return plan_invocation(home, request, say), None, False
     from cifar_ablations.study.commands.within_minutes import plan_within
 
-    return plan_within(home, request, say, training=training)
+    return *plan_within(home, request, say, training=training), False
 
 
 @app.command("list")
@@ -216,7 +248,7 @@ def plan_command(request: PlanRequest) -> None:
     from cifar_ablations.study.store.tracking import open_store
 
     home = Home()
-    invocation, whole = _asked_for(home, request, training=False)
+    invocation, whole, _ = _asked_for(home, request, training=False)
     done: set[tuple[str, int]] = set()
     pilots: dict[str, Pilot] = {}
     if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
@@ -253,9 +285,7 @@ def verify_command(
 def tune_command(
     search: Annotated[str, typer.Argument(metavar="SEARCH", help="Which search; `ablate list` shows them.")],
     profile: ProfileName = None,
-    trials: Annotated[
-        int | None, typer.Option("--trials", help="Trials of each study (default: the search's).")
-    ] = None,
+    trials: Trials = None,
     sampler: Annotated[str, typer.Option("--sampler", help="tpe, gp, cmaes, qmc, random or grid.")] = "tpe",
     pruner: Annotated[str, typer.Option("--pruner", help="halving, median, hyperband, wilcoxon or none.")] = "halving",
     seed: Annotated[int, typer.Option("--seed", help="Of what is drawn; the same gives the same trials.")] = 0,
@@ -271,6 +301,7 @@ def tune_command(
     baseline: Baseline = None,
     settings: Settings = None,
     data: Data = None,
+    image_size: ImageSize = None,
     device: Device = None,
     workers: Workers = None,
     backend: Backend = "auto",
@@ -282,7 +313,9 @@ def tune_command(
         home = Home()
         with nullcontext() if dry_run else home.locked(f"tuning {search}", say):
             from cifar_ablations.study.commands.arguments import SearchRequest, search_invocation
+            from cifar_ablations.study.data.typed import typed_source
 
+            data = typed_source(data, image_size)
             request = SearchRequest(
                 search,
                 trials,
@@ -316,16 +349,22 @@ def tune_command(
 def adopt_command(
     search: Annotated[str, typer.Argument(metavar="SEARCH", help="Which search's best recipe.")],
     name: Annotated[str | None, typer.Option("--as", help="What to call it (default: the search's name).")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also over a file that was edited, or that another search wrote.")
+    ] = False,
     data: Data = None,
+    image_size: ImageSize = None,
 ) -> None:
     """Write a search's best recipe to the output folder, as a baseline for plans and further searches."""
     with _errors():
         from cifar_ablations.study.commands.tune import adopt
+        from cifar_ablations.study.data.typed import typed_source
         from cifar_ablations.study.store.home import Home
 
+        data = typed_source(data, image_size)
         home = Home()
         with home.locked(f"adopting {search}", say):
-            _finish(adopt(home, search, name or search, data, say), data)
+            _finish(adopt(home, search, name or search, data, say, replace_file=replace), data)
 
 
 @app.command("data")
@@ -382,39 +421,53 @@ def report_command(
         ),
     ] = None,
 ) -> None:
-    """Write the reports anew from what is in the store, finished or not, and the index that leads to them."""
+    """Write the reports anew from what is in the store, finished or not, and say what the newest has found."""
     with _errors():
         from cifar_ablations.study.store.home import Home
 
         home = Home()
-        if compare is not None:
-            from cifar_ablations.reports.pages.compare_page import side, write_comparison
+        if compare is None:
+            from cifar_ablations.study.commands.reporting import report
 
-            one, other = (side(asked, home.tracking_uri) for asked in compare)
-            pages = [write_comparison(one, other, home.reports, say)]
-        else:
-            pages = _write_pages(home, plan, tell=say)
-        for page in pages:
-            say(f"Report: {home.shown(page)}")
+            report(home, plan, say)
+            return
+        from cifar_ablations.reports.pages.compare_page import side, write_comparison
+
+        one, other = (side(asked, home.tracking_uri) for asked in compare)
+        say(f"Report: {home.shown(write_comparison(one, other, home.reports, say))}")
 
 
-def _write_pages(home: Home, plan: str | None, tell: Callable[[str], None] | None = None) -> list[Path]:
-    from cifar_ablations.reports.pages.foundations_page import write_foundations_report
-    from cifar_ablations.reports.pages.index_page import write_index
-    from cifar_ablations.reports.pages.plan_page import write_reports
-    from cifar_ablations.reports.pages.search_page import write_search_reports
+@app.command("export")
+def export_command(
+    plan: PlanName = "techniques",
+    to: Annotated[
+        str, typer.Option("--to", help="latex, markdown or csv: the table of arms; pdf or svg: the figure.")
+    ] = "latex",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="PATH|-", help="The file, or - for standard output (default: one in the output folder)."
+        ),
+    ] = None,
+    style: Annotated[
+        str | None,
+        typer.Option(
+            "--style",
+            help="A table of arms in rows, or as a matrix of techniques, or of the plan's statements (default: the "
+            "plan's: a matrix for a factorial, statements for claims, else rows).",
+        ),
+    ] = None,
+    spread: Annotated[
+        str, typer.Option("--spread", help="Beside a mean: std over seeds, or the interval of the mean.")
+    ] = "std",
+    width: Annotated[float, typer.Option("--width", help="Of the figure, in inches.")] = 3.3,
+) -> None:
+    """Write a plan's table or figure for a paper, from its newest runs."""
+    with _errors():
+        from cifar_ablations.study.commands.export import export_plan
+        from cifar_ablations.study.store.home import Home
 
-    if plan is not None:
-        from cifar_ablations.ablations import catalog
-
-        catalog.plan_module(plan)
-    pages = write_reports(home.tracking_uri, home.reports, plan=plan, tell=tell)
-    if plan is None:
-        pages += write_search_reports(home.tracking_uri, home.reports, tell=tell)
-        pages += write_foundations_report(home.tracking_uri, home.reports)
-    if not pages:
-        raise AblateError("no runs yet: nothing has been asked of this store. Start with `make ablate`.")
-    return [*pages, write_index(home.tracking_uri, home.reports)]
+        export_plan(Home(), plan, to, output, say, style=style, spread=spread, width=width)
 
 
 @app.command("watch")
@@ -424,12 +477,13 @@ def watch_command(
 ) -> None:
     """Write the reports again and again while runs are coming in; Ctrl-C ends it."""
     with _errors():
+        from cifar_ablations.study.commands.reporting import write_pages
         from cifar_ablations.study.store.home import Home
 
         home = Home()
         while True:
             began = time.perf_counter()
-            pages = _write_pages(home, plan)
+            pages = write_pages(home, plan)
             say(f"{time.strftime('%H:%M:%S')}  {', '.join(home.shown(page) for page in pages)}")
             time.sleep(max(0.0, every - (time.perf_counter() - began)))
 
@@ -453,12 +507,18 @@ def main() -> None:
     # Imports make a hundred thousand objects that live to the end: the collector of cycles need not walk them again and
     # again while they are made.
     gc.set_threshold(50_000, 20, 100)
+    # A sign that a log or a terminal cannot write must not end a training.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app()
 
 
 def say(text: str) -> None:
     """Tell the person at the terminal."""
-    print(text, flush=True)
+    from cifar_ablations.study.commands.terminal import wrapped
+
+    print(wrapped(text), flush=True)
 
 
 def _finish(data: Dataset, asked: str | None, failed: bool = False) -> None:

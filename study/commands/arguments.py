@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from cifar_ablations.ablations import catalog, profiles
-from cifar_ablations.ablations.adopted import Adopted
+from cifar_ablations.ablations.designs import BEST_RATES
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.plan import LOOKS, with_looks
@@ -17,10 +17,11 @@ from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of, settings_named
 from cifar_ablations.study.data.dataset import Dataset, load
+from cifar_ablations.study.data.typed import option
 from cifar_ablations.study.execution.backends import AUTO, check_name, choose_backend
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation
-from cifar_ablations.study.execution.workers import default_workers, threads_each
+from cifar_ablations.study.execution.workers import THREADS, default_workers
 from cifar_ablations.study.search.invocation import SearchInvocation
 from cifar_ablations.study.search.optuna_study import check_names
 from cifar_ablations.study.store.home import Home
@@ -53,12 +54,33 @@ class Request:
         check_name(self.backend)
         return device, profile, workers
 
+    def where(self) -> str:
+        """The options that say on which data and where it is trained, with a space before: no plan records them."""
+        words = {"--device": self.device, "--workers": self.workers}
+        words["--backend"] = None if self.backend == AUTO else self.backend
+        place = "".join(f" {name} {value}" for name, value in words.items() if value is not None)
+        return f"{option(self.data)}{place}"
+
     def _ending(self) -> str:
         """The words of the command that give baseline and settings."""
         words = ["--baseline", self.baseline] if self.baseline is not None else []
         for setting in self.settings:
             words += ["--set", setting]
         return "".join(f" {word}" for word in words)
+
+
+@dataclass(frozen=True)
+class BestRates:
+    """What the search `arms` found."""
+
+    by_arm: Mapping[str, float]
+    """The best learning rate of each arm of the plan `techniques`, as `designs.by_recipe` names them."""
+    trials: int
+    """Of each arm."""
+    seeds: tuple[int, ...]
+    """Those that chose the rates."""
+    digest: str
+    """The search's."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +95,19 @@ class PlanRequest(Request):
     """A file: of `ablate plan` to be written, of `ablate run` to be kept to."""
     minutes: float | None = None
     """A time in place of a number of seeds, which `choose` turns into one."""
+    retune: bool = False
+    """Whether each arm is to be trained at its best learning rate too."""
+    trials: int | None = None
+    """Of each arm in the search for these rates; None for as many as the search says."""
+    best: BestRates | None = None
+    """The rates, once they are known."""
 
     def command(self, profile: str, seeds: str) -> str:
         """The command that asks for the same, with this profile and these seeds."""
         first = f" --first-seed {self.first_seed}" if self.first_seed else ""
-        return f"ablate run {self.plan} --profile {profile} --seeds {seeds}{first}{self._ending()}"
+        trials = self.best.trials if self.best else self.trials
+        retune = " --retune" * self.retune + (f" --trials {trials}" if trials is not None else "")
+        return f"ablate run {self.plan} --profile {profile} --seeds {seeds}{first}{retune}{self._ending()}"
 
 
 @dataclass(frozen=True)
@@ -117,17 +147,21 @@ def plan_invocation(
     adopted = adopted_recipe(home, request.baseline)
     recipe = baseline_recipe(profile, adopted, request.settings, device, request.backend)
     seeds = tuple(range(request.first_seed, request.first_seed + count))
-    plan = catalog.make_plan(request.plan, recipe, profile, seeds, adopted.record.retuned if adopted else {})
+    best, retuned = request.best, adopted.record.retuned if adopted else {}
+    plan = catalog.make_plan(request.plan, recipe, profile, seeds, retuned, best.by_arm if best else {})
     if looks is not None:
         plan = with_looks(plan, looks)
-    _check_seeds(plan.seeds, adopted)
+    if adopted:
+        _check_seeds(plan.seeds, f"the recipe {adopted.name!r}", adopted.seeds)
+    if best:
+        _check_seeds(plan.seeds, "each arm's best rate", best.seeds)
     invocation = Invocation(
         plan,
         profile=profile,
         data=data or load(request.data, home.data, say=say),
         device=device,
         workers=workers,
-        overrides=overrides_of(adopted, request.settings),
+        overrides=(*overrides_of(adopted, request.settings), *([f"{BEST_RATES} ({best.digest[:6]})"] if best else [])),
         command=request.command(profile.name, looks or str(count)),
     )
     with settings_named():
@@ -135,8 +169,13 @@ def plan_invocation(
     return replace(invocation, backend=_backend(request, [arm.recipe for arm in plan.arms], invocation, say))
 
 
-def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], None]) -> SearchInvocation:
-    """What is asked for, its data loaded. Raises AblateError, in a sentence, for what cannot be."""
+def search_invocation(
+    home: Home, request: SearchRequest, say: Callable[[str], None], data: Dataset | None = None
+) -> SearchInvocation:
+    """What is asked for, its data loaded. Raises AblateError, in a sentence, for what cannot be.
+
+    data: those that are asked for, where they have been loaded before.
+    """
     device, profile, workers = request.place()
     module = catalog.search_module(request.search)
     check_names(request.sampler, request.pruner)
@@ -152,7 +191,7 @@ def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], N
     trials = request.trials or (SMOKE_TRIALS if profile == profiles.PROFILES["smoke"] else module.DEFAULT_TRIALS)
     invocation = SearchInvocation(
         profile=profile,
-        data=load(request.data, home.data, say=say),
+        data=data or load(request.data, home.data, say=say),
         device=device,
         workers=workers,
         overrides=overrides_of(adopted, request.settings),
@@ -175,19 +214,19 @@ def search_invocation(home: Home, request: SearchRequest, say: Callable[[str], N
 
 def _backend(request: Request, recipes: Sequence[Recipe], invocation: Surroundings, say: Callable[[str], None]) -> str:
     """What computes the trainings of these recipes; why it is not the kernels is said, where they would be faster."""
-    classes, threads = len(invocation.data.classes), threads_each(invocation.workers) or torch.get_num_threads()
-    choice = choose_backend(recipes, invocation.device, classes, threads, request.backend)
+    classes = len(invocation.data.classes)
+    choice = choose_backend(recipes, invocation.device, classes, THREADS, request.backend)
     if choice.why:
         say(f"Computed by torch, which is slower: {choice.why}.")
     return choice.name
 
 
-def _check_seeds(seeds: Sequence[int], adopted: Adopted | None) -> None:
-    """Raise AblateError where a plan would test a recipe on the seeds that chose it."""
-    if adopted and (shared := set(seeds) & set(adopted.seeds)):
+def _check_seeds(seeds: Sequence[int], what: str, by: Sequence[int]) -> None:
+    """Raise AblateError where a plan would test something on the seeds that chose it."""
+    if shared := set(seeds) & set(by):
         raise AblateError(
-            f"--first-seed: the recipe {adopted.name!r} was chosen with seed {min(shared)}, which says nothing about "
-            f"it any more; take fresh ones, such as --first-seed {max(adopted.seeds) + 1}"
+            f"--first-seed: {what} was chosen with seed {min(shared)}, which says nothing about it any more; take "
+            f"fresh ones, such as --first-seed {max(by) + 1}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 import time
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.durations import duration
-from cifar_ablations.ablations.record import SearchOutcomeRecord, Value
-from cifar_ablations.study.commands.show import progress_shown, show_answer
-from cifar_ablations.study.data.dataset import option
+from cifar_ablations.study.commands import answer_table, next_step
+from cifar_ablations.study.commands.next_step import say_end
+from cifar_ablations.study.commands.progress import progress_shown
+from cifar_ablations.study.commands.tune import nothing_to_adopt
+from cifar_ablations.study.data.typed import option, program
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation, run
@@ -23,6 +26,7 @@ from cifar_ablations.study.execution.starting import prepare
 from cifar_ablations.study.search.invocation import SearchInvocation
 from cifar_ablations.study.search.optuna_study import storage_at
 from cifar_ablations.study.search.search import carry_out
+from cifar_ablations.study.store.answers import write_answer
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.provenance import provenance
 from cifar_ablations.study.store.tracking import Store, open_store
@@ -30,6 +34,7 @@ from cifar_ablations.study.training.backend import KERNELS
 
 if TYPE_CHECKING:
     from cifar_ablations.reports.pages.findings import Findings
+    from cifar_ablations.study.commands.arguments import PlanRequest
 
 Say = Callable[[str], None]
 
@@ -37,9 +42,15 @@ NEARLY_DONE = 0.9
 """From this share of trainings on, the libraries that the report needs are imported beside the last of them: most often
 a worker has none left by then. Imported at the start, they would keep the first training waiting."""
 
+WORTH_A_FIRST_PAGE = 120.0
+"""Seconds of training left from which on a page of the first seed is written: it takes ten of a core."""
 
-def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
-    """Train what a plan still misses and write its report; returns whether trainings failed."""
+
+def run_plan(home: Home, invocation: Invocation, request: PlanRequest, say: Say) -> bool:
+    """Train what a plan still misses, write its report and end with its answer; returns whether trainings failed.
+
+    request: what the invocation was made from.
+    """
     prepare(invocation.device.type)
     store, plan, record = _open(home, say), invocation.plan, invocation.record()
     members = invocation.members()
@@ -64,8 +75,10 @@ def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
         return left == 0
 
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
-    with progress_shown() as show, _asked_to_stop() as stopped:
-        progress = run(invocation, store, facts, _then_prepare_reports(show), stopped, enough)
+    first_page = _FirstPage(home, store.uri, plan.name, plan.digest(), say)
+    with progress_shown(invocation.workers, at_once=bool(left)) as show, _asked_to_stop() as stopped:
+        progress = run(invocation, store, facts, _then_prepare_reports(_also(show, first_page.see)), stopped, enough)
+    first_page.wait()
     if progress.total:
         took = duration(time.perf_counter() - began)
         say(f"{progress.done} trainings in {took}, {progress.diverged} of them diverged.")
@@ -73,27 +86,38 @@ def run_plan(home: Home, invocation: Invocation, say: Say) -> bool:
     results: list[Findings] = []
 
     def write(uri: str, folder: Path) -> list[Path]:
+        from cifar_ablations.reports.pages import description
         from cifar_ablations.reports.pages.plan_page import write_reports
 
-        pages = write_reports(uri, folder, plan=plan.name, digest=plan.digest(), tell=say, found=results.append)
-        for page in pages:
-            store.attach(record, page)
+        pages = write_reports(
+            uri, folder, plan=plan.name, digest=plan.digest(), tell=say, found=results.append, anew=False
+        )
+        for page, of in zip(pages, results, strict=True):
+            note = description.of_plan(of, page.name)
+            write_answer(store, of.invocation.run_id, of.plan, page, note, description.effects(of))
         return pages
 
-    _close(home, store, progress, write, say)
-    for found in results:
-        show_answer(found)
-    say("All runs: make ui (or: ablate ui)")
-    if progress.failed:
-        say(f"{len(progress.failed)} trainings failed; the same command tries them again.")
+    pages = _close(home, store, progress, write, say)
+    if pages:  # the newest comes first; the same may have been asked of other data
+        answer_table.show_answer(results[0])
+        command, why = next_step.after_plan(results[0], request.where())
+        if progress.failed:
+            command = next_step.typed(f"{record.command}{request.where()}")
+            why = f"tries the {len(progress.failed)} failed trainings again"
+        elif request.lock is not None:
+            command = f"{program()} verify {shlex.quote(str(request.lock))}"
+            why = "whether the lock was held and is answered"
+        say_end(home, pages[0], command, why, say)
     return bool(progress.failed)
 
 
-def run_search(home: Home, invocation: SearchInvocation, storage: str | None, data: str | None, say: Say) -> bool:
+def run_search(
+    home: Home, invocation: SearchInvocation, storage: str | None, data: str | None, say: Say, *, goes_on: bool = False
+) -> bool:
     """Carry out a search, say what it found and write its report; returns whether trials failed.
 
     storage: the URL of an Optuna database, None for a journal file; data: what was asked for, which the next command
-    must ask for too.
+    must ask for too; goes_on: whether this command goes on by itself with what was found.
     """
     store = _open(home, say)
     say(
@@ -105,8 +129,11 @@ def run_search(home: Home, invocation: SearchInvocation, storage: str | None, da
     )
     began = time.perf_counter()
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
-    with progress_shown() as show, _asked_to_stop() as stopped:
-        outcome, progress = carry_out(invocation, storage_at(storage, home.journal), store, facts, show, stopped)
+    opened, mended = storage_at(storage, home.journal, say), list[str]()
+    with progress_shown(invocation.workers) as show, _asked_to_stop() as stopped:
+        outcome, progress = carry_out(invocation, opened, store, facts, show, stopped, mended.append)
+    for sentence in mended:
+        say(sentence)
     if progress.done:
         say(
             f"{progress.done} trials in {duration(time.perf_counter() - began)}: {progress.pruned} pruned, "
@@ -114,13 +141,18 @@ def run_search(home: Home, invocation: SearchInvocation, storage: str | None, da
         )
     else:
         say("Nothing left to try: every trial is already done.")
-    for line in _in_words(outcome):
-        say(line)
     from cifar_ablations.reports.pages.search_page import write_search_reports
 
     write = partial(write_search_reports, search=invocation.name, digest=outcome.search_digest)
-    _close(home, store, progress, write, say)
-    say(f"Take it up: ablate adopt {invocation.name}{option(data)}")
+    pages = _close(home, store, progress, write, say)
+    answer_table.show_search(outcome)
+    nothing = nothing_to_adopt(outcome)
+    if nothing:
+        say(f"No recipe is best: {nothing}.")
+    goes_on = goes_on or next_step.by_make()  # make adopts itself
+    command = "" if goes_on or nothing else next_step.after_search(invocation.name, option(data))
+    for page in pages[:1]:
+        say_end(home, page, command, "", say)
     return bool(progress.failed)
 
 
@@ -186,37 +218,61 @@ def _place(invocation: Surroundings) -> str:
 
 def _close(
     home: Home, store: Store, progress: Progress, write: Callable[[str, Path], Iterable[Path]], say: Say
-) -> None:
-    """Say what stalled and failed, and where the report lies; write the index too.
+) -> list[Path]:
+    """Say what stalled and failed, and write the report and the index; returns the report's pages.
 
     write: takes the store's address and the folder of reports, and returns the report's pages.
     """
+    from cifar_ablations.reports.pages.index_page import write_index
+
     for sentence in progress.stalled:
         say(f"Stalled: {sentence}.")
     for name, why in progress.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
-    for page in write(store.uri, home.reports):
-        say(f"Report: {home.shown(page)}")
-    from cifar_ablations.reports.pages.index_page import write_index
-
+    pages = list(write(store.uri, home.reports))
     write_index(store.uri, home.reports)
+    return pages
 
 
-def _in_words(outcome: SearchOutcomeRecord) -> list[str]:
-    """The best trial of each study, and which knobs of the baseline the best of all changes."""
-    lines = []
-    for study in outcome.studies:
-        if study.best is None:
-            lines.append(f"  {study.name}: no trial came to an end")
-            continue
-        sampled = ", ".join(f"{name} {_short(value)}" for name, value in study.best.sampled.items())
-        edge = f"; best at the edge of {', '.join(study.edge)}" if study.edge else ""
-        lines.append(f"  {study.name}: {100 * study.best.value:.2f} % on validation images with {sampled}{edge}")
-    if winner := outcome.winner:
-        changes = ", ".join(f"{name} {_short(now)}" for name, _, now in winner.changes) or "nothing"
-        lines.append(f"Best: trial {winner.trial} of {winner.study}; it changes {changes}.")
-    return lines
+def _also(*shown: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    def all_of_them(progress: Progress) -> None:
+        for show in shown:
+            show(progress)
+
+    return all_of_them
 
 
-def _short(value: Value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+class _FirstPage:
+    """Writes a plan's page once beside the training, when the first seed is complete and the rest takes a while.
+
+    What goes wrong with it must not stop the training: the page is written again at the end.
+    """
+
+    def __init__(self, home: Home, uri: str, plan: str, digest: str, say: Say):
+        self._home, self._uri, self._plan, self._digest, self._say = home, uri, plan, digest, say
+        self._thread: threading.Thread | None = None
+
+    def see(self, progress: Progress) -> None:
+        """Begin to write, if it is time."""
+        if self._thread is not None or not progress.seeds_done or progress.done >= progress.total:
+            return
+        left = progress.seconds_left()
+        if left is not None and left >= WORTH_A_FIRST_PAGE:
+            self._thread = threading.Thread(target=self._write, daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the page, if it is being written: the last one has the same files."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _write(self) -> None:
+        try:
+            from cifar_ablations.reports.pages.index_page import write_index
+            from cifar_ablations.reports.pages.plan_page import write_reports
+
+            (page,) = write_reports(self._uri, self._home.reports, plan=self._plan, digest=self._digest)
+            write_index(self._uri, self._home.reports)
+        except Exception:
+            return
+        self._say(f"First results: {self._home.shown(page)}")

@@ -1,10 +1,8 @@
-"""Output on the terminal: the progress bar, the catalogue, a plan before it is run."""
+"""Output on the terminal: the catalogue, and a plan before it is run."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from math import inf, sqrt
@@ -12,103 +10,30 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
-from rich.text import Text
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.ablations.technique import Technique
-from cifar_ablations.study.execution.fleets import Progress
-from cifar_ablations.study.execution.runner import Invocation
+from cifar_ablations.study.commands import terminal
 
 if TYPE_CHECKING:
-    from cifar_ablations.reports.pages.findings import Findings
     from cifar_ablations.reports.pages.preview import Pilot
-
-LINE_EVERY_SECONDS = 30
-MOST_LINES = 16
-"""Claims that a table on the terminal may have."""
-WIDE = 90
-"""Columns of a terminal that has room for accuracies beside the effects."""
+    from cifar_ablations.study.execution.runner import Invocation
 
 
-@contextmanager
-def progress_shown() -> Iterator[Callable[[Progress], None]]:
-    """Yields a function that shows progress: by a bar on a terminal, else by a line every half minute."""
-    console = Console()
-    began = last = time.perf_counter()
-    if not console.is_terminal:
-
-        def print_line(progress: Progress) -> None:
-            nonlocal last
-            if time.perf_counter() - last >= LINE_EVERY_SECONDS:
-                last = time.perf_counter()
-                print(f"  {progress.unit} {_in_words(progress, last - began)}", flush=True)
-
-        yield print_line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
-    with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None, words="starting workers")
-
-        def move_bar(progress: Progress) -> None:
-            words = _in_words(progress, time.perf_counter() - began)
-            bars.update(
-                task,
-                description=progress.unit,
-                total=progress.epochs_total,
-                completed=progress.epochs_done,
-                words=words,
-            )
-
-        yield move_bar
-
-
-def show_answer(results: Findings) -> None:
-    """The answer of a page in a table of a line for each claim about test accuracy, or in the page's sentences."""
-    from cifar_ablations.reports.wording import answer
-
-    lines = answer.lines(results.plan, results.verdicts)
-    if not lines or len(lines) > MOST_LINES:
-        of_plan = answer.of_ledger if results.plan.layout == "ledger" else answer.headlines
-        for sentence in of_plan(results.plan, results.verdicts):
-            print(sentence)
-        return
-    console = Console()
-    wide = console.width >= WIDE
-    accuracies = ("without", "with it") if wide else ()
-    table = Table("Test accuracy", *accuracies, "effect and interval", "", box=None, pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = wide
-    for place, of_place in groupby(lines, key=lambda line: line.place):
-        if place:
-            table.add_row(Text(f"{place}:", no_wrap=True, overflow="ignore"))
-        for line in of_place:
-            style = {"raises it": "green", "lowers it": "red"}.get(line.outcome, "")
-            means = (line.without, line.with_it) if wide else ()
-            table.add_row(f"{'  ' * bool(place)}{line.what}", *means, line.effect, Text(line.outcome, style=style))
-    console.print(table)
-
-
-def _in_words(progress: Progress, elapsed: float) -> str:
-    """The trainings done, the time left at the pace so far (elapsed: in seconds), and counts of what went wrong."""
-    said = f"{progress.done}/{progress.total} done, {duration(elapsed)} so far"
-    if progress.epochs_done:
-        said += f", about {duration(elapsed * (progress.epochs_total / progress.epochs_done - 1))} left"
-    if progress.best is not None:
-        said += f", best {100 * progress.best:.2f} %"
-    counts = {"pruned": progress.pruned, "diverged": progress.diverged, "stalled": len(progress.stalled)}
-    said += "".join(f", {count} {what}" for what, count in counts.items() if count)
-    return said + (f", {len(progress.failed)} FAILED" if progress.failed else "")
+def _console() -> Console:
+    """A console that breaks lines between words on a terminal, and nowhere in a pipe."""
+    made = terminal.console()
+    made.soft_wrap = not made.is_terminal
+    return made
 
 
 def show_catalog() -> None:
     """Print every technique with its levels, knobs and source, every plan and every profile."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     console.print("[bold]Techniques[/bold] (--set TECHNIQUE=LEVEL or TECHNIQUE.KNOB=VALUE)")
     for name, cls in catalog.techniques().items():
         levels = ", ".join(level + " (the notebook's)" * (level == cls.notebook) for level in cls.levels)
@@ -150,21 +75,30 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
 
     pilots: per claim, how much runs of its arms vary, where the store can say.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     plan = invocation.plan
     baseline = plan.arms[0].recipe
     console.print(f"[bold]{plan.question}[/bold]")
     data = invocation.data
     console.print(f"  {invocation.profile.name}: {baseline.budget}; {data.name} ({data.digest})\n")
-    table = Table("arm", " ".join(str(i + 1) for i in range(len(baseline.techniques))), "done", box=None)
+    shown = _of_interest([arm.recipe.techniques for arm in plan.arms])
+    width = len(str(len(shown)))
+    table = Table("arm", " ".join(f"{i + 1:>{width}}" for i in range(len(shown))), "done", box=None, pad_edge=False)
+    table.columns[1].no_wrap = table.columns[2].no_wrap = True
     others = []
     for arm in plan.arms:
         count = sum((arm.recipe.digest(), seed) in done for seed in plan.seeds)
-        table.add_row(arm.name, " ".join(map(_mark, arm.recipe.techniques)), f"{count}/{len(plan.seeds)}")
-        others += [f"{t.name}: {t.level}" for t in arm.recipe.techniques if _mark(t) == OTHER]
+        techniques = [arm.recipe.techniques[i] for i in shown]
+        marks = " ".join(f"{_mark(technique):>{width}}" for technique in techniques)
+        table.add_row(arm.name, terminal.writable(marks), f"{count}/{len(plan.seeds)}")
+        others += [f"{t.name}: {t.level}" for t in techniques if _mark(t) == OTHER]
     console.print(table)
-    console.print("\n  " + "  ".join(f"{i + 1} {t.title}" for i, t in enumerate(baseline.techniques)))
-    console.print(f"  {ON} on  {OFF} off" + "".join(f"  {OTHER} {other}" for other in dict.fromkeys(others)) + "\n")
+    if shown:
+        on = [next(t for arm in plan.arms if _mark(t := arm.recipe.techniques[i]) != OFF) for i in shown]
+        titles = "  ".join(f"{n} {technique.setting_title}" for n, technique in enumerate(on, 1))
+        console.print(f"\n  {titles}", markup=False)
+        legend = f"  {ON} on  {OFF} off" + "".join(f"  {OTHER} {other}" for other in dict.fromkeys(others))
+        console.print(f"{terminal.writable(legend)}\n")
     missing = len(invocation.missing(done))
     total = len(invocation.members())
     left = (
@@ -208,7 +142,7 @@ def _resolution(plan: PlanRecord, pilots: Mapping[str, Pilot]) -> Iterator[str |
         yield f"By simulation, at most {100 * rate:.1f} % of such pages say something false{share}."
         rows = rule.looks or tuple(sorted({seeds, *NUMBERS_OF_SEEDS}))
     else:
-        enough = _enough_seeds(plan)
+        enough = enough_seeds(plan)
         yield (
             f"No verdicts with {seeds} seeds: by simulation, {100 * rate:.1f} % of such pages would say something "
             f"false.{f' They are given from {enough} seeds on.' if enough else ''}"
@@ -225,7 +159,7 @@ def _resolution(plan: PlanRecord, pilots: Mapping[str, Pilot]) -> Iterator[str |
         yield _equivalence(plan, list(pilots.values()))
 
 
-def _enough_seeds(plan: PlanRecord) -> int | None:
+def enough_seeds(plan: PlanRecord) -> int | None:
     """The fewest seeds with which a plan that has too few gets verdicts; None where none of those tried suffices."""
     from cifar_ablations.reports.inference import decision, verdict
 
@@ -291,6 +225,11 @@ def _equivalence(plan: PlanRecord, pilots: Sequence[Pilot]) -> str:
         f"With {seeds} seeds a claim can be called equivalent (within {100 * plan.rule.margin:g} pp) only where the sd "
         f"is below {100 * below:.2f} pp{here}."
     )
+
+
+def _of_interest(arms: Sequence[Sequence[Technique]]) -> list[int]:
+    """The places of the techniques that some arm has switched on."""
+    return [place for place, own in enumerate(zip(*arms, strict=True)) if any(_mark(t) != OFF for t in own)]
 
 
 def _mark(technique: Technique) -> str:

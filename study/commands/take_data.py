@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.study.data import official_files
-from cifar_ablations.study.data.dataset import OFFICIAL, load, load_official, opening
+from cifar_ablations.study.data.dataset import OFFICIAL, expanded, load, load_official, opening
 from cifar_ablations.study.store.home import Home
 
 
@@ -24,7 +23,7 @@ def take_in(home: Home, name: str, source: str | None, say: Callable[[str], None
         dataset = load_official(name, home.data, say=say)
         say(opening(dataset))
     else:
-        dataset = load(official_files.located(name, Path(source).expanduser()), home.data, say=say)
+        dataset = load(official_files.located(name, expanded(source)), home.data, say=say)
     assert dataset.folder is not None
     use = "which every command takes without --data" if name == OFFICIAL else f"which --data {name} takes"
     say(f"It is in {home.shown(dataset.folder)}, {use}.")

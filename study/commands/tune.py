@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from cifar_ablations.ablations import catalog
-from cifar_ablations.ablations.adopted import SUFFIX, adopted_from
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.adopted import SUFFIX, Adopted, adopted_from, is_as_marked, marked, read
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.record import AdoptionRecord, SearchRecord, Value
+from cifar_ablations.ablations.record import AdoptionRecord, SearchOutcomeRecord, SearchRecord, Value
 from cifar_ablations.study.commands.baseline import adopted_recipe
-from cifar_ablations.study.data.dataset import Dataset, load, option
+from cifar_ablations.study.data.dataset import Dataset, load
+from cifar_ablations.study.data.typed import option, program
 from cifar_ablations.study.execution.sizing import estimated_seconds
 from cifar_ablations.study.search.invocation import SearchInvocation, studies_of
 from cifar_ablations.study.store.home import Home
@@ -45,22 +49,41 @@ def dry(invocation: SearchInvocation, say: Say) -> None:
     )
 
 
-def adopt(home: Home, search: str, name: str, data: str | None, say: Say) -> Dataset:
-    """Write a search's best recipe as a file, and return the data. Raises AblateError where it has not ended."""
+def adopt(home: Home, search: str, name: str, data: str | None, say: Say, *, replace_file: bool = False) -> Dataset:
+    """Write a search's best recipe as a file, and return the data.
+
+    A file of that name is written anew only where this very search wrote it and nobody has edited it since; with
+    `replace_file` any is, and what was there is kept beside it. Raises AblateError where there is another one, where the
+    search has not ended, and where it has no best recipe.
+    """
     from cifar_ablations.study.store.search_log import SearchLog
     from cifar_ablations.study.store.tracking import open_store
 
     catalog.search_module(search)
+    if search == "arms":
+        raise AblateError("the search 'arms' finds no recipe; `ablate run techniques --retune` takes what it found")
     if not name.replace("-", "").replace("_", "").isalnum():
         raise AblateError(f"--as {name!r}: a recipe's name is of letters, digits, - and _")
     loaded = load(data, home.data, say=say)
-    ended = SearchLog(open_store(home)).newest_ended(search, loaded)
+    log = SearchLog(open_store(home))
+    ended = log.newest_ended(search, loaded)
     if ended is None:
         raise AblateError(
             f"no search {search!r} has ended on {loaded.name} yet; run `ablate tune {search}`, or give the data that "
             "it had with --data"
         )
-    asked, winner = ended.asked, ended.outcome.winner
+    asked = ended.asked
+    trials = [run for run in log.trials(asked.digest) if not run.is_deleted]
+    diverged = {(run.about.study, run.about.trial) for run in trials if run.about.outcome == schema.DIVERGED}
+    outcome = _without(ended.outcome, diverged)
+    if reason := nothing_to_adopt(outcome):
+        raise AblateError(f"nothing is adopted of the search {search!r}: {reason}")
+    winner = outcome.winner
+    if ended.outcome.winner and not winner:  # as versions before this one chose it
+        raise AblateError(
+            f"nothing is adopted of the search {search!r}: its best trial diverged. `{asked.command or 'ablate tune'}` "
+            "trains nothing anew and finds the best of the others"
+        )
     earlier = [seed for seed in _baseline_seeds(home, asked) if seed not in asked.seeds]
     provenance = AdoptionRecord(
         search=search,
@@ -79,12 +102,73 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say) -> Dat
         validation_accuracy=winner.value if winner else None,
     )
     recipe = _from_knobs(winner.knobs if winner else asked.baseline.knobs)
-    adopted = adopted_from(name, recipe, ended.outcome.retuned, provenance)
+    adopted = adopted_from(name, recipe, outcome.retuned, provenance)
     path = home.recipes / f"{name}{SUFFIX}"
-    write_atomically(path, adopted.as_toml().encode())
+    if reason := _keeps(path, adopted):
+        if not replace_file:
+            raise AblateError(
+                f"{home.shown(path)} {reason}, and is left as it is. Give another name with --as, or --replace to have "
+                "it written anew"
+            )
+        kept = path.with_name(f"{path.name}.old")
+        write_atomically(kept, path.read_bytes())
+        say(f"The recipe that was there {reason}; kept as {home.shown(kept)}")
+    write_atomically(path, marked(adopted.as_toml()).encode())
     say(f"Recipe: {home.shown(path)}")
-    say(f"Put it to the test: ablate run tuned --profile {asked.profile.name} --baseline {name}{option(data)}")
+    say(f"Next: {program()} run tuned --profile {asked.profile.name} --baseline {name}{option(data)}")
     return loaded
+
+
+def nothing_to_adopt(outcome: SearchOutcomeRecord) -> str:
+    """Why a search has no best recipe, in a sentence without its end; "" where it has one."""
+    if not outcome.studies or any(study.best for study in outcome.studies):
+        return ""
+    count = sum(study.diverged for study in outcome.studies)
+    if not count:
+        return "no trial came to an end"
+    return (
+        f"{f'all {count} trials' if count > 1 else 'the one trial'} that came to an end diverged; try lower learning "
+        "rates, or leave out a --set that raises them"
+    )
+
+
+def _without(outcome: SearchOutcomeRecord, diverged: Collection[tuple[str, int]]) -> SearchOutcomeRecord:
+    """An outcome in which no trial that diverged is best; diverged: by study and number."""
+    wrong = [study.name for study in outcome.studies if study.best and (study.name, study.best.trial) in diverged]
+    counts = Counter(study for study, _ in diverged)
+    winner = outcome.winner
+    return replace(
+        outcome,
+        studies=tuple(
+            replace(study, best=None if study.name in wrong else study.best, diverged=counts[study.name])
+            for study in outcome.studies
+        ),
+        winner=None if winner and (winner.study, winner.trial) in diverged else winner,
+        retuned={study: values for study, values in outcome.retuned.items() if study not in wrong},
+    )
+
+
+def _keeps(path: Path, new: Adopted) -> str:
+    """Why a recipe's file must not be written anew, as half a sentence; "" where it may be."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        known = read(path)
+    except FileNotFoundError:
+        return ""
+    except (UnicodeDecodeError, AblateError):
+        return "is no recipe that `ablate adopt` has written"
+    before, now = known.record.provenance, new.record.provenance
+    if not before.search:
+        return "was written by hand"
+    same = (known.record.techniques, known.record.retuned, before.search_digest)
+    if is_as_marked(text) is None and same == (new.record.techniques, new.record.retuned, now.search_digest):
+        return ""  # of a version that did not mark what it wrote
+    if not is_as_marked(text):
+        return f"{'may have' if is_as_marked(text) is None else 'has'} been edited since it was adopted"
+    if before.search_digest != now.search_digest:
+        of = f"the search {before.search!r}" if before.search != now.search else "that search as invoked otherwise"
+        return f"is the recipe of {of} (`{before.command}`)"
+    return ""
 
 
 def _baseline_seeds(home: Home, asked: SearchRecord) -> Sequence[int]:

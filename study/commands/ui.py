@@ -13,10 +13,13 @@ from collections.abc import Callable
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.home import Home
 
 START_SECONDS = 90
+DEFAULT_PORT = 5000
+"""Where pages lead before a UI was started."""
 
 
 def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
@@ -34,6 +37,7 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
     command += ["--backend-store-uri", home.tracking_uri, "--no-serve-artifacts"]
     command += ["--default-artifact-root", home.artifacts.as_uri()]
     say("Starting MLflow (about ten seconds) …")
+    _record(home, port, say)
     log = home.folder / "mlflow-server.log"
     with log.open("w") as output:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -49,6 +53,18 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
         finally:
             server.terminate()
             server.wait()
+
+
+def _record(home: Home, port: int, say: Callable[[str], None]) -> None:
+    """Keep the port for the pages that are written from now on, and say where others lead elsewhere."""
+    file = home.folder / schema.UI_PORT_FILE
+    try:
+        before = int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        before = DEFAULT_PORT
+    if before != port and any(home.reports.glob("*.html")):
+        say(f"The pages in {home.shown(home.reports)} lead to port {before}; `ablate report` makes them lead here.")
+    write_atomically(file, f"{port}\n".encode("ascii"))
 
 
 def page_address(home: Home, port: int) -> str:

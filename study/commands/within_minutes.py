@@ -18,7 +18,6 @@ from cifar_ablations.ablations.record import PlanRecord, from_json, to_json
 from cifar_ablations.reports.inference import decision, power, verdict
 from cifar_ablations.reports.wording.phrases import count
 from cifar_ablations.study.commands.arguments import PlanRequest, plan_invocation
-from cifar_ablations.study.data.dataset import option
 from cifar_ablations.study.execution import minutes
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.execution.sizing import estimated_seconds
@@ -84,7 +83,7 @@ def plan_within(home: Home, request: PlanRequest, say: Say, *, training: bool) -
         say(f"  {_trained_less(choice, _whole_budget(request, sample.profile))}")
     if training:
         write_atomically(file, json.dumps(to_json(AllBegun({**known, key: choice})), indent=1).encode())
-    say(f"  the same by number: {invocation.command}{option(request.data)}{_place(request)}")
+    say(f"  the same by number: {invocation.command}{request.where()}")
     return invocation, seconds
 
 
@@ -172,13 +171,6 @@ def _decides(plan: PlanRecord, seeds: int) -> bool:
         return seeds > 1
     wider = replace(plan, seeds=tuple(range(seeds)))
     return verdict.error_rate(verdict.shape_of(wider)) <= decision.ALPHA
-
-
-def _place(request: PlanRequest) -> str:
-    """The words of a command that say where it trains, as far as they were asked for."""
-    words = {"--device": request.device, "--workers": request.workers}
-    words["--backend"] = None if request.backend == "auto" else request.backend
-    return "".join(f" {name} {value}" for name, value in words.items() if value is not None)
 
 
 def _key(asked: float, request: PlanRequest, sample: Invocation) -> str:

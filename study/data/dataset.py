@@ -7,13 +7,12 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,21 @@ from torch import Tensor
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import PARTIAL, opened_atomically, sync_folder, write_atomically
-from cifar_ablations.study.data import official_files
-from cifar_ablations.study.data.image_archive import SIDE, DataError, Images, read_archive, read_folder, reason, stamps
+from cifar_ablations.study.data import binary_files, official_files, parquet_files, repeats
+from cifar_ablations.study.data.fingerprint import fingerprint
+from cifar_ablations.study.data.image_archive import read_archive
+from cifar_ablations.study.data.image_folder import counted, read_folder
+from cifar_ablations.study.data.images import SIDE, DataError, Images, reason, shown
+from cifar_ablations.study.data.typed import image_size, program
 
-__all__ = ["DataError", "Dataset", "closing", "load", "load_official", "open_cached", "opening", "option", "store"]
+__all__ = ["DataError", "Dataset", "closing", "expanded", "load", "load_official", "open_cached", "opening", "store"]
 
 OFFICIAL = "cifar10"
 SYNTHETIC = "synthetic"
 META_FILE = "meta.json"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1  # raise it when what is written into a cache entry changes
+READING = "2"  # raise it when the same files are read as other images than before
 PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
 DOWNLOAD_LOCK = "download.lock"
 NAMES = "cifar10, cifar100 or synthetic"
@@ -53,7 +57,7 @@ class Dataset:
     digest: str
     """16 hexadecimal digits (SHA-256) of the class names, labels and pixels."""
     source: str
-    """Its origin, as a sentence."""
+    """Its origin, as a sentence, and the notes."""
     stand_in: bool
     """True for the procedurally drawn images alone."""
     classes: tuple[str, ...]
@@ -68,6 +72,8 @@ class Dataset:
     """The cache entry that `open_cached` opens."""
     mirror_safe: bool = True
     """Whether a mirrored image is of the same class."""
+    notes: tuple[str, ...] = ()
+    """What was done to the images, and what a reader must know about them, a sentence each."""
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set with its tensors on a device; strides are kept."""
@@ -81,9 +87,11 @@ def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] =
     Without a source: CIFAR-10, if the cache holds the official files or they can be downloaded, else the drawn images.
     Other data are never taken unasked.
 
-    A source that was read before is recognised by its resolved path and its size and time of change (of every file,
-    for a folder); its contents are then not read again. Raises DataError where the source cannot be used.
+    A source that was read before is recognised by its content, wherever it lies now, and is not decoded again (one of
+    more than a gigabyte: as `fingerprint` says). Raises DataError where the source cannot be used.
     """
+    if image_size(source) not in (None, SIDE):
+        raise DataError(f"--image-size must be {SIDE}, the pixels that networks take, not {image_size(source)}.")
     dataset = _loaded(source, cache, say)
     say(opening(dataset, source))
     return dataset
@@ -98,7 +106,15 @@ def _loaded(source: str | Path | None, cache: Path, say: Callable[[str], None]) 
             return _synthetic(cache, say)
     if source in (SYNTHETIC, *official_files.TITLES) and not Path(source).exists():
         return _synthetic(cache, say) if source == SYNTHETIC else load_official(str(source), cache, say=say)
-    return _from_source(Path(source).expanduser(), cache, say)
+    return _from_source(expanded(source), image_size(source), cache, say)
+
+
+def expanded(source: str | Path) -> Path:
+    """A path as it was typed, with the home folder of a user in place of ~. Raises DataError for no such user."""
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{source} begins with the home folder of a user that there is not; check the path.") from error
 
 
 def load_official(name: str, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
@@ -106,7 +122,7 @@ def load_official(name: str, cache: Path, *, say: Callable[[str], None] = print)
     try:
         return _cached_or_downloaded(name, cache, say)
     except official_files.DownloadError as error:
-        raise DataError(f"{error} To bring it from elsewhere: {_program()} data {name} --from PATH") from error
+        raise DataError(f"{error} To bring it from elsewhere: {program()} data {name} --from PATH") from error
 
 
 def _cached_or_downloaded(name: str, cache: Path, say: Callable[[str], None]) -> Dataset:
@@ -119,17 +135,17 @@ def _cached_or_downloaded(name: str, cache: Path, say: Callable[[str], None]) ->
         archive = official_files.download(name, cache, say)
         with _partial_folder(cache) as folder:
             official_files.unpack(archive, folder)
-            images = official_files.read(name, folder)
+            images = official_files.read(name, folder / official_files.FOLDERS[name])
         dataset = store(images, cache / f"{name}-download", name=name, source=source)
         archive.unlink()
     return dataset
 
 
 def opening(dataset: Dataset, source: str | Path | None = None) -> str:
-    """A line that names the data set, to stand before all else; source: as it was asked for."""
+    """A line that names the data set, to stand before all else, with its notes; source: as it was asked for."""
     title = schema.REHEARSAL if dataset.stand_in else official_files.TITLES.get(dataset.name, dataset.name)
     counts = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
-    line = f"Data: {title}, {counts}, digest {dataset.digest}"
+    line = "\n  ".join((f"Data: {title}, {counts}, digest {dataset.digest}", *dataset.notes))
     if not dataset.stand_in or source == SYNTHETIC:
         return line
     return f"{line}. {_advice()}\n  What is found on them is not about photographs. For other images: --data PATH."
@@ -143,22 +159,8 @@ def closing(dataset: Dataset, source: str | Path | None = None) -> str | None:
     return line if source == SYNTHETIC else f"{line} {_advice()}"
 
 
-def option(source: str | Path | None) -> str:
-    """The option that gives another command the same data, with a space before it; empty where none was given."""
-    return f" --data {shlex.quote(str(source))}" if source else ""
-
-
 def _advice() -> str:
-    return f"For CIFAR-10: {_program()} data cifar10 --from PATH (without --from, it is downloaded)"
-
-
-def _program() -> str:
-    """This program's name as a person types it."""
-    called = Path(sys.argv[0])
-    on_path = shutil.which("ablate")
-    if called.stem != "ablate" or (on_path and Path(on_path).resolve() == called.resolve()):
-        return "ablate"
-    return str(called)
+    return f"For CIFAR-10: {program()} data cifar10 --from PATH (without --from, it is downloaded)"
 
 
 def open_cached(folder: Path) -> Dataset:
@@ -169,7 +171,7 @@ def open_cached(folder: Path) -> Dataset:
         arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ARRAYS}
         if meta.pop("format") != FORMAT:
             raise AblateError("it was written by another version")
-        for name in ("classes", "mean", "std"):
+        for name in {"classes", "mean", "std", "notes"} & meta.keys():  # earlier entries have no notes
             meta[name] = tuple(meta[name])
         for name in ("train_images", "test_images"):
             arrays[name] = arrays[name].permute(0, 3, 1, 2)
@@ -183,16 +185,18 @@ def open_cached(folder: Path) -> Dataset:
 def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool = False) -> Dataset:
     """Write a cache entry and open it. Processes that write the same entry at once all end with a whole one."""
     mean, std = _mean_and_std(images.train_images)
+    notes = () if stand_in else (*images.notes, *repeats.notes(images))
     meta = {
         "format": FORMAT,
         "name": name,
         "digest": _digest(images),
-        "source": source,
+        "source": " ".join((source, *notes)),
         "stand_in": stand_in,
         "classes": images.classes,
         "mean": mean,
         "std": std,
         "mirror_safe": images.mirror_safe,
+        "notes": notes,
     }
     try:
         with _partial_folder(entry.parent) as partial:
@@ -240,50 +244,84 @@ def _partial_folder(cache: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _from_source(source: Path, cache: Path, say: Callable[[str], None]) -> Dataset:
+@dataclass(frozen=True)
+class _Source:
+    """Files, and how they are read."""
+
+    name: str
+    """The name of the data set."""
+    content: str
+    place: Path
+    files: tuple[str, ...]
+    """The names, in the place, of all files and folders that count."""
+    read: Callable[[], Images]
+
+
+def _from_source(source: Path, size: int | None, cache: Path, say: Callable[[str], None]) -> Dataset:
     try:
         if not source.exists():
-            raise DataError(f"{source} does not exist; give a folder or an archive of images, or {NAMES}.")
-        source = source.resolve()
-        official = official_files.find(source)
-        name = official[0] if official else _slug(source)
-        key = _key(str(source), *_stamps(source, official))
-        # An archive of the official files is found out only on reading it, so both names are looked up.
-        for entry in (cache / f"{some}-{key}" for some in (name, *official_files.TITLES)):
-            with contextlib.suppress(DataError):
-                return open_cached(entry)
-        say(f"Reading {source.name} (once; later runs open the cache)…")
-        if official:
-            images = official_files.read(*official)
-        elif source.is_dir():
-            images = read_folder(source)
-        elif archived := official_files.archived(source):
-            with _partial_folder(cache) as folder:
-                official_files.unpack(source, folder)
-                name, images = archived, official_files.read(archived, folder)
-        else:
-            images = read_archive(source)
+            why = "is a link that leads nowhere, or a loop of links" if source.is_symlink() else "does not exist"
+            raise DataError(f"{shown(str(source))} {why}; give a folder or an archive of images, or {NAMES}.")
+        found = _found(source.absolute(), size, cache)
+        called = shown(source.resolve().name)
+        content = fingerprint(found.place, found.files)
+        entry = cache / f"{found.name}-{_key(READING, content, called, str(size))}"
+        with contextlib.suppress(DataError):
+            return open_cached(entry)
+        say(f"Reading {called} (once; later runs open the cache)…")
+        images = found.read()
+        if fingerprint(found.place, found.files) != content:
+            raise DataError(f"{called} was changed while it was read; give it again once it is whole.")
     except DataError:
-        official_files.refuse_other_versions(source)
+        official_files.refuse_other_versions(source, ("Matlab",))
         raise
     except OSError as error:
-        raise DataError(f"{error.filename or source} cannot be read ({reason(error)}); check the path.") from error
-    title = official_files.TITLES.get(name)
-    content = f"The official {title} files" if title else "Images"
-    resized = (
-        "" if images.size == (SIDE, SIDE) else f", resized from {images.size[0]}×{images.size[1]} to {SIDE}×{SIDE}"
-    )
-    return store(images, cache / f"{name}-{key}", name=name, source=f"{content} in {source.name}{resized}.")
+        raise DataError(
+            f"{shown(str(error.filename or source))} cannot be read ({reason(error)}); check the path."
+        ) from error
+    resized = f", {images.resized}" if images.resized else ""
+    return store(images, entry, name=found.name, source=f"{found.content} in {called}{resized}.")
 
 
-def _stamps(source: Path, official: tuple[str, Path] | None) -> Iterable[str]:
-    """Lines that change when the source does; its contents are not read."""
-    if official:
-        return official_files.stamps(*official)
-    if source.is_dir():
-        return stamps(source)
-    status = source.stat()
-    return [f"{status.st_size} {status.st_mtime_ns}"]
+def _found(source: Path, size: int | None, cache: Path) -> _Source:
+    """What a source is. A link may be named as the official folder is, or lead to it."""
+    resolved = source.resolve()
+    if official := official_files.find(source) or official_files.find(resolved):
+        name, folder = official
+        content = f"The official {official_files.TITLES[name]} files"
+        return _Source(
+            name, content, folder, tuple(sorted(os.listdir(folder))), partial(official_files.read, *official)
+        )
+    slug = _slug(resolved)
+    if binary := binary_files.find(source) or binary_files.find(resolved):
+        files = tuple(binary_files.files(binary))
+        return _Source(slug, binary_files.title(binary), binary, files, partial(binary_files.read, binary))
+    if not resolved.is_dir():
+        name, content, read = _packed(resolved, size, cache)
+        return _Source(name or slug, content, resolved.parent, (resolved.name,), read)
+    if tables := parquet_files.find(resolved):
+        files = (*parquet_files.declarations(resolved), *tables)
+        return _Source(slug, "Images", resolved, files, partial(parquet_files.read, resolved, tables, size))
+    return _Source(slug, "Images", resolved, tuple(counted(resolved)), partial(read_folder, resolved, size))
+
+
+def _packed(archive: Path, size: int | None, cache: Path) -> tuple[str, str, Callable[[], Images]]:
+    """The name of the data set that an archive holds, if it has one of its own, its content, and how it is read."""
+    if archive.suffix == ".parquet":
+        raise DataError(f"{shown(archive.name)} is one table; give the folder that holds those of train and of test.")
+    inside = official_files.archived(archive)
+    if inside is None:
+        return "", "Images", partial(read_archive, archive, size)
+    name = next((name for name, folder in official_files.FOLDERS.items() if folder == inside), "")
+
+    def read() -> Images:
+        with _partial_folder(cache) as folder:
+            official_files.unpack(archive, folder)
+            unpacked = next(folder.rglob(inside))
+            return official_files.read(name, unpacked) if name else binary_files.read(unpacked)
+
+    content = f"The official {official_files.TITLES[name]} files" if name else binary_files.title(Path(inside))
+    return name, content, read
 
 
 def _synthetic(cache: Path, say: Callable[[str], None]) -> Dataset:
@@ -329,7 +367,7 @@ def _download_lock(cache: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 def _slug(source: Path) -> str:
     """A name from a file's or folder's name, without the endings of archives."""
-    stem = re.sub(r"(\.(tar|tgz|tbz2?|txz|zip|gz|bz2|xz|lzma))+$", "", source.name.lower())
+    stem = re.sub(r"(\.(tar|tgz|tbz2?|txz|tzst|zip|gz|bz2|xz|lzma|zst|lz4))+$", "", source.name.lower())
     slug = re.sub(r"[^a-z0-9]+", "-", stem).strip("-") or "images"
     return f"{slug}-images" if slug in (SYNTHETIC, *official_files.TITLES) else slug
 

@@ -9,7 +9,7 @@ import tarfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
@@ -21,9 +21,12 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 
-from cifar_ablations.study.data.image_archive import BROKEN, DataError, Images, reason, tar_stream
+from cifar_ablations.study.data.image_archive import BROKEN, tar_stream
+from cifar_ablations.study.data.images import DataError, Images, reason, shown
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+MARKS = {"cifar10": ("data_batch_1", "batches.meta"), "cifar100": ("train", "test", "meta")}
+"""Files by which a folder of another name is recognised."""
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 OTHER_VERSIONS = {
     "cifar-10-batches-bin": "binary",
@@ -31,7 +34,7 @@ OTHER_VERSIONS = {
     "cifar-100-binary": "binary",
     "cifar-100-matlab": "Matlab",
 }
-"""Folders of the versions that are not read."""
+"""Folders of the versions that are not the official files, of which the binary ones are read."""
 PART = ".part"  # ends the name of an archive that is still being downloaded
 SILENCE_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
@@ -46,11 +49,17 @@ class DownloadError(DataError):
 
 
 def find(source: Path) -> tuple[str, Path] | None:
-    """The data set whose official folder the source is or holds, and the folder above that one; None for other ones."""
+    """The data set whose official folder the source is or holds, and that folder; None for other sources.
+
+    A folder of another name is recognised by the files in it, and a link by its own name or by where it leads.
+    """
     for name, folder in FOLDERS.items():
-        if source.name == folder:
-            return name, source.parent
+        if source.name == folder and source.is_dir():
+            return name, source
         if (source / folder).is_dir():
+            return name, source / folder
+    for name, files in MARKS.items():
+        if source.name not in OTHER_VERSIONS and all((source / file).is_file() for file in files):
             return name, source
     return None
 
@@ -66,10 +75,11 @@ def located(name: str, source: Path) -> Path:
     try:
         if not source.exists():
             raise DataError(f"{source} does not exist; give {wanted}.")
-        source = source.resolve()
-        if (source / folder).is_dir():
-            return source / folder
-        if source.name == folder or (source.is_file() and _md5(source) == reader.tgz_md5):
+        source = source.absolute()
+        for found in (find(source), find(source / folder)):
+            if found and found[0] == name:
+                return found[1]
+        if source.is_file() and _md5(source) == reader.tgz_md5:
             return source
         inside = _names(source)
     except OSError as error:
@@ -86,40 +96,36 @@ def located(name: str, source: Path) -> Path:
     raise DataError(f"{source.name} is not the official {title} ({wanted}); other images are given with --data PATH.")
 
 
-def refuse_other_versions(source: Path) -> None:
-    """Raise DataError where a source is, or holds, the binary or the Matlab version, which are not read."""
+def refuse_other_versions(source: Path, versions: Container[str] = ("binary", "Matlab")) -> None:
+    """Raise DataError where a source is, or holds, one of these versions."""
     inside = _names(source)
     for folder, version in OTHER_VERSIONS.items():
-        if folder in inside:
+        if folder in inside and version in versions:
             name = "cifar100" if "100" in folder else "cifar10"
+            otherwise = ", or train on this one with --data PATH" if version == "binary" else ""
             raise DataError(
-                f"{source.name} is the {version} version of {TITLES[name]}; give the Python version, "
-                f"{_reader(name).filename}."
+                f"{shown(source.name)} is the {version} version of {TITLES[name]}; give the Python version, "
+                f"{_reader(name).filename}{otherwise}."
             )
 
 
-def stamps(name: str, root: Path) -> list[str]:
-    """A line per file: name, size and time of change. Reads no file."""
-    files = sorted((root / FOLDERS[name]).iterdir())
-    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-
-
-def read(name: str, root: Path) -> Images:
-    """The images of a data set's official folder below root, in the official order.
+def read(name: str, folder: Path) -> Images:
+    """The images of a data set's official folder, whatever it is called, in the official order.
 
     Raises DataError where an MD5 sum differs.
     """
     with _quiet():
         from torchvision.datasets.utils import check_integrity
 
-        reader, folder = _reader(name), FOLDERS[name]
+        # torchvision looks below a folder for one of this name.
+        reader: Any = type(name, (_reader(name),), {"base_folder": folder.name})
         for file, md5 in [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]:
-            if not check_integrity(str(root / folder / file), md5):
+            if not check_integrity(str(folder / file), md5):
                 raise DataError(
-                    f"{folder}/{file} is missing or not the official file (its MD5 sum differs); "
+                    f"{folder.name}/{file} is missing or not the official file (its MD5 sum differs); "
                     f"unpack the official archive of {TITLES[name]} again."
                 )
-        train, test = (reader(str(root), train=is_train) for is_train in (True, False))
+        train, test = (reader(str(folder.parent), train=is_train) for is_train in (True, False))
     train_labels, test_labels = (np.array(split.targets, np.int64) for split in (train, test))
     return Images(tuple(train.classes), train.data, train_labels, test.data, test_labels)
 
@@ -228,18 +234,19 @@ def _reader(name: str) -> Any:
 
 
 def archived(path: Path) -> str | None:
-    """The data set whose official folder a tar archive begins with, as the official ones do; None for no such one."""
+    """The name of the official or the binary folder that a tar archive begins with, as the official ones do."""
     inside = _names(path)
-    return next((name for name, folder in FOLDERS.items() if folder in inside), None)
+    known = [*FOLDERS.values(), *(folder for folder, version in OTHER_VERSIONS.items() if version == "binary")]
+    return next((folder for folder in known if folder in inside), None)
 
 
 def _names(path: Path) -> set[str]:
-    """A folder's name and what it holds; of a tar archive the parts of its first two paths; none of anything else."""
+    """A folder's name and what it holds; of a tar archive the parts of its first paths; none of anything else."""
     if path.is_dir():
         return {path.name, *(child.name for child in path.iterdir())}
     try:
         with tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
-            return {part for member in islice(members, 2) for part in Path(member.name).parts}
+            return {part for member in islice(members, 3) for part in Path(member.name).parts}
     except BROKEN:
         return set()
 

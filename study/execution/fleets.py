@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_ablations.study.execution.invocation import Surroundings
+from cifar_ablations.study.execution.pace import Pace
 from cifar_ablations.study.execution.sizing import fleet_size, pack
 from cifar_ablations.study.execution.workers import Done, Failed, Stalled, Started
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
+
+TRAININGS, TRIALS = "trainings", "trials"
 
 
 @dataclass
@@ -19,7 +23,7 @@ class Progress:
     """How far a plan or a search has come; handed to whoever shows it after every event."""
 
     unit: str
-    """What is counted: "trainings" or "trials"."""
+    """What is counted: TRAININGS or TRIALS."""
     total: int = 0
     done: int = 0
     """Those that have ended and that the same command would not train again."""
@@ -30,10 +34,36 @@ class Progress:
     pruned: int = 0
     best: float | None = None
     """The highest validation accuracy of a search's finished trials."""
+    leading: tuple[str, float, int] | None = None
+    """The arm with the highest mean test accuracy, that mean, and over how many seeds: those that every arm has."""
+    pace: Pace | None = None
+    began: float | None = None
+    """When the first fleet began, by time.monotonic()."""
+    seeds_done: int = 0
+    """The seeds of a plan that this call has completed: every arm has its result."""
     failed: dict[str, str] = field(default_factory=dict)
     """Names of those that raised an error, or stood still twice, and why."""
     stalled: list[str] = field(default_factory=list)
     """A sentence for each fleet whose worker stood still and was ended: who goes on with another one, and why."""
+
+    def per_second(self) -> float | None:
+        """The pace since training began, in trainings or trials; None before it is known."""
+        if self.began is None or not self.epochs_done:
+            return None
+        return self.total * self.epochs_done / self.epochs_total / max(1e-9, time.monotonic() - self.began)
+
+    def seconds_left(self) -> float | None:
+        """About how long the rest will take; None before that is known.
+
+        Trials are asked for while others end, and some are pruned: only the pace of the whole says what they take.
+        """
+        of_call = self.pace.seconds_left() if self.pace else None
+        if self.unit == TRAININGS or of_call is None:
+            return of_call
+        pace = self.per_second()
+        if not self.done or pace is None:
+            return None
+        return max(of_call, (1 - self.epochs_done / self.epochs_total) * self.total / pace)
 
     def add_stalled(self, names: Sequence[str], why: str) -> None:
         """Note a fleet whose worker was ended, by the names of its trainings or trials."""
@@ -78,6 +108,7 @@ class Trainer:
         stopped: Callable[[], bool],
     ):
         self.progress = progress
+        self._pace = progress.pace = Pace(invocation.workers)
         self._invocation, self._folder = invocation, folder
         self._show, self._stopped = show, stopped
         self._pool = invocation.pool()
@@ -107,6 +138,7 @@ class Trainer:
             self._fleet_size = fleet_size(members[0].recipe, self._invocation.data, self._invocation.device)
         behind = self._invocation.epochs_behind(self._folder, members)
         fleets = pack(members, self._invocation.workers, self._fleet_size, behind)
+        self._pace.expect(fleets, behind, until_epoch, evaluate_test)
         checkpoints = Checkpoints(self._folder, self._invocation.save_every)
         with closing(self._pool.train(fleets, checkpoints, until_epoch, evaluate_test)) as events:
             for event in events:
@@ -123,6 +155,9 @@ class Trainer:
                         listener.stalled(event)
                     case Failed():
                         listener.failed(event)
+                self._pace.hear(event)
+                if self.progress.began is None:
+                    self.progress.began = time.monotonic()
                 self.show()
                 if self._stopped():
                     raise KeyboardInterrupt

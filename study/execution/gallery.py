@@ -53,7 +53,7 @@ def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> GalleryRecord:
 def pipeline(recipe: Recipe) -> str:
     """The changes that a recipe makes to its training images, in words; empty for none."""
     doing = [t for t in recipe.techniques if not t.is_off and (overrides(t, "augment") or _mixes_images(t))]
-    return ", ".join(t.title if t.level == "on" else f"{t.title} ({_setting(t)})" for t in doing)
+    return ", ".join(t.setting_title for t in doing)
 
 
 def _mixes_images(technique: Technique) -> bool:
@@ -63,15 +63,6 @@ def _mixes_images(technique: Technique) -> bool:
     images = torch.rand((64, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     mixed, _ = technique.mix(images.clone(), torch.eye(10)[torch.arange(64) % 10], StepDraws.named(CPU, "gallery"))
     return not torch.equal(mixed, images)
-
-
-def _setting(technique: Technique) -> str:
-    """A level's name, or the knobs that are not as they are at `off`."""
-    if technique.level in technique.levels:
-        return technique.level
-    off = technique.at("off")
-    changed = [name for name in technique.knobs() if getattr(technique, name) != getattr(off, name)]
-    return ", ".join(f"{name} {getattr(technique, name)}" for name in changed)
 
 
 def _pictures(name: str, alike: Sequence[Arm], member: Member, data: Dataset, subjects: int) -> Iterator[PictureRecord]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-
-import torch
+from statistics import fmean
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.record import EnvironmentRecord, GalleryRecord, PlanRecord, ProvenanceRecord
 from cifar_ablations.study.execution import gallery
-from cifar_ablations.study.execution.fleets import Listener, Progress, Trainer
+from cifar_ablations.study.execution.fleets import TRAININGS, Listener, Progress, Trainer
 from cifar_ablations.study.execution.invocation import Surroundings
-from cifar_ablations.study.execution.workers import Done, Failed, Stalled, Started, threads_each
+from cifar_ablations.study.execution.workers import THREADS, Done, Failed, Stalled, Started
 from cifar_ablations.study.store.provenance import environment
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.training import checkpoint
@@ -33,7 +33,7 @@ class Invocation(Surroundings):
 
     def environment(self) -> EnvironmentRecord:
         """Where and how its trainings are computed."""
-        return environment(self.device, threads_each(self.workers) or torch.get_num_threads(), self.backend)
+        return environment(self.device, THREADS, self.backend)
 
     def members(self, seeds: int | None = None) -> dict[Member, str]:
         """Every training of the plan, seeds outermost, with its arm's name. Arms of one recipe are one training.
@@ -81,7 +81,7 @@ def run(
     """
     plan, here = invocation.record(), invocation.environment()
     folder = store.home.checkpoints
-    progress = Progress("trainings")
+    progress = Progress(TRAININGS)
     trainer = Trainer(invocation, folder, progress, show, stopped)
     log: _PlanLog | None = None
     try:
@@ -132,12 +132,14 @@ class _PlanLog(Listener):
         """The ids of the runs of trainings that have not ended."""
         self._reached: dict[Member, int] = {}
         """The epochs that each member has been counted with: a fleet that starts again tells them again."""
+        self._standing = _Standing(invocation)
         self.ended: set[tuple[str, int]] = set()
         """(recipe digest, seed) of every training that has ended with a result in this call."""
 
     def expect(self, members: Mapping[Member, str]) -> None:
         """Add trainings, with their arms' names, to those that the progress counts."""
         self._arms.update(members)
+        self._standing.expect(members.keys())
         behind = self._invocation.epochs_behind(self._store.home.checkpoints, members)
         self._reached.update(behind)
         self._progress.total += len(members)
@@ -163,6 +165,9 @@ class _PlanLog(Listener):
     def outcome(self, event: Outcome) -> None:
         self._store.end(self._in_flight.pop(event.member), event)
         if event.outcome in schema.RESULTS:
+            self._standing.add(event)
+            self._progress.seeds_done = self._standing.seeds_done
+            self._progress.leading = self._standing.leading
             self.ended.add((event.member.recipe.digest(), event.member.seed))
         self._progress.done += 1
         self._progress.diverged += event.outcome == schema.DIVERGED
@@ -193,3 +198,55 @@ class _PlanLog(Listener):
 
     def _name(self, member: Member) -> str:
         return f"{self._arms[member]}, seed {member.seed}"
+
+
+class _Standing:
+    """How the arms of a plan stand, over the seeds that a call completes."""
+
+    def __init__(self, invocation: Invocation):
+        self.seeds_done = 0
+        self.leading: tuple[str, float, int] | None = None
+        """As in Progress: the arm with the highest mean, over the seeds of which this call has trained every arm."""
+        self._seeds = [
+            {arm.name: Member(arm.recipe, seed + arm.seed_offset) for arm in invocation.plan.arms}
+            for seed in invocation.plan.seeds
+        ]
+        self._left: dict[int, int] = {}
+        """By the place of a seed, how many of its trainings have not ended."""
+        self._places: dict[Member, list[int]] = {}
+        """The seeds that wait for a training."""
+        self._whole: set[int] = set()
+        """The seeds of which no training had a result before."""
+        self._accuracies: dict[Member, float] = {}
+        self._means: dict[str, list[float]] = {}
+
+    def expect(self, members: Collection[Member]) -> None:
+        """Add trainings that the call is to do."""
+        asked = set(members)
+        for place, seed in enumerate(self._seeds):
+            own = set(seed.values())
+            if missing := own & asked:
+                self._left[place] = len(missing)
+                for member in missing:
+                    self._places.setdefault(member, []).append(place)
+                self._whole |= {place} if missing == own else set()
+
+    def add(self, event: Outcome) -> None:
+        """Note the end of a training with a result."""
+        self._accuracies[event.member] = event.metrics.get(schema.TEST_ACCURACY, math.nan)
+        for place in self._places.pop(event.member, ()):
+            self._left[place] -= 1
+            if not self._left[place]:
+                self._complete(place)
+
+    def _complete(self, place: int) -> None:
+        self.seeds_done += 1
+        if place not in self._whole:
+            return
+        for arm, member in self._seeds[place].items():
+            self._means.setdefault(arm, []).append(self._accuracies[member])
+        means = {arm: fmean(values) for arm, values in self._means.items()}
+        known = {arm: mean for arm, mean in means.items() if not math.isnan(mean)}
+        if len(known) > 1:
+            best = max(known, key=lambda arm: known[arm])
+            self.leading = best, known[best], len(self._means[best])

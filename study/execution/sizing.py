@@ -11,7 +11,8 @@ from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.invocation import Surroundings
-from cifar_ablations.study.execution.workers import threads_each
+from cifar_ablations.study.execution.pace import ending_images, epoch_images
+from cifar_ablations.study.execution.workers import THREADS
 from cifar_ablations.study.training.engine import Training, same_shape
 from cifar_ablations.study.training.fleet import Member
 
@@ -92,7 +93,7 @@ def _estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> f
     size = fleet_size(members[0].recipe, invocation.data, invocation.device)
     fleet = pack(members, invocation.workers, size)[0]
     threads = torch.get_num_threads()
-    torch.set_num_threads(threads_each(invocation.workers) or threads)
+    torch.set_num_threads(THREADS)
     try:
         training = Training(fleet, invocation.data, invocation.device, backend=invocation.backend)
         seconds = training.time_steps(5)
@@ -103,7 +104,6 @@ def _estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> f
 
 
 def _images(member: Member) -> float:
-    """A training's work in training images: looking at one without learning from it is a third of that."""
+    """A training's work in training images."""
     budget = member.recipe.sized.budget
-    looked_at = budget.epochs * budget.validation_images + budget.test_images + min(budget.train_images, 10_000)
-    return budget.epochs * budget.train_images + looked_at / 3
+    return budget.epochs * epoch_images(budget) + ending_images(budget)

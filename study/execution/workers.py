@@ -124,16 +124,18 @@ class Watch:
 
 def default_workers(device: torch.device) -> int:
     """One process per core that this process may use, with one thread each; a GPU is driven by one."""
-    if device.type == "cuda":
-        return 1
+    return 1 if device.type == "cuda" else _cores()
+
+
+def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def threads_each(workers: int) -> int | None:
-    """How many threads each of so many worker processes has; None for torch's own choice."""
-    return 1 if workers > 1 else None
+THREADS = 1
+"""Over how many threads torch shares out its work in a worker, whatever the number of workers and cores and whatever
+OMP_NUM_THREADS says: a sum over several may differ in its last bit, and with it all that is trained."""
 
 
 def train_fleets(
@@ -155,7 +157,7 @@ class WorkerPool:
     def __init__(
         self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE, backend: str = TORCH
     ):
-        self._task = _Task(data_folder, device, threads_each(workers), backend)
+        self._task = _Task(data_folder, device, max(1, _cores() // workers), backend)
         self._size = workers
         self._patience = patience
         self._idle: list[_Worker] = []
@@ -308,7 +310,8 @@ class _Task:
 
     data_folder: Path
     device: str
-    threads: int | None
+    kernel_threads: int
+    """Over how many threads the kernels share out their work: no bit depends on it."""
     backend: str
 
 
@@ -338,10 +341,11 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
 
     from cifar_ablations.study.data.dataset import open_cached
     from cifar_ablations.study.training.engine import train
+    from cifar_ablations.study.training.kernels import kernel_backend
 
     tick()
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
+    torch.set_num_threads(THREADS)
+    kernel_backend.use_threads(task.kernel_threads)
     device = torch.device(task.device)
     data = open_cached(task.data_folder).to(device)
     while True:

@@ -73,10 +73,11 @@ class SearchInvocation(Surroundings):
             return [(self.seeds[: count + 1], self.epochs) for count in range(self.seeds_per_trial)]
         return [(self.seeds, epoch) for epoch in (*self.rungs, self.epochs)]
 
-    def record(self) -> SearchRecord:
-        """What is logged before the first trial."""
-        rungs, at_once = self.rungs, AT_ONCE[self.device.type]
-        # What decides the trials, and not how things are called or where they lie.
+    def digest(self, trials: int | None = None) -> str:
+        """Of what decides the trials, and not how things are called, where they lie, or how many are asked for.
+
+        trials: how many versions before this one were asked for, which then were part of it.
+        """
         fixed = {
             "name": self.name,
             "epochs": self.epochs,
@@ -84,13 +85,17 @@ class SearchInvocation(Surroundings):
             "seed": self.seed,
             "sampler": self.sampler,
             "pruner": self.pruner,
-            "rungs": rungs,
-            "trials": self.trials,
+            "rungs": self.rungs,
             "pareto": self.pareto,
-            "at_once": at_once,
+            "at_once": AT_ONCE[self.device.type],
             "data": self.data.digest,
             "recipe": self.baseline.digest(),
         }
+        return digest_of(fixed if trials is None else fixed | {"trials": trials})
+
+    def record(self, digest: str | None = None) -> SearchRecord:
+        """What is logged before the first trial; digest: where it goes on under that of an earlier version."""
+        rungs, at_once = self.rungs, AT_ONCE[self.device.type]
         return SearchRecord(
             name=self.name,
             question=catalog.search_module(self.name).QUESTION,
@@ -112,7 +117,7 @@ class SearchInvocation(Surroundings):
             pareto=self.pareto,
             at_once=at_once,
             chance=1 / len(self.data.classes),
-            digest=digest_of(fixed),
+            digest=digest or self.digest(),
             command=self.command,
             baseline_seeds=self.baseline_seeds,
         )

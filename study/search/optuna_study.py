@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
@@ -28,6 +29,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import FrontRecord, Value
 from cifar_ablations.ablations.search import Best, Parameter, Study
+from cifar_ablations.study.search import journal
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("halving", "median", "hyperband", "wilcoxon", "none")
@@ -36,19 +38,28 @@ REDUCTION_FACTOR = 2
 """From a rung to the next the epochs grow by this factor, and successive halving keeps one in so many trials."""
 
 PLACE, COORDINATOR, RUN, ERROR, ENDED = "place", "coordinator", "mlflow_run", "error", "ended"
+AGAIN, REFUSED = "again", "refused"
 """Attributes of a trial: its place in the order of asking, from 0; the process that trains it; its MLflow run's id;
-what went wrong; what it ended as."""
+what went wrong; what it ended as; the number of the trial that it tries again; why it was not tried, though queued."""
+
+SPACE = "space"
+"""The attribute of a study that says what is searched, and how; followed by how often its ranges were widened."""
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def storage_at(url: str | None, file: Path) -> BaseStorage:
-    """The storage of an RDB URL, or a journal in a file. Raises AblateError where it cannot be opened."""
+def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda sentence: None) -> BaseStorage:
+    """The storage of an RDB URL, or a journal in a file. Raises AblateError where it cannot be opened.
+
+    A journal whose end cannot be read, as after a power cut, is mended first, and `say` is given a sentence about it.
+    """
     optuna.logging.set_verbosity(logging.ERROR)
     if url is None:
         file.parent.mkdir(parents=True, exist_ok=True)
         # A killed process leaves its lock behind; whoever holds the output folder is the only one who could hold it.
         Path(f"{file}.lock").unlink(missing_ok=True)
+        if sentence := journal.mend(file):
+            say(sentence)
         return JournalStorage(JournalFileBackend(str(file)))
     try:
         return RDBStorage(url)
@@ -84,19 +95,47 @@ class Settings:
     """Whether trials are also to be short: two objectives, accuracy and seconds."""
 
 
-class OptunaStudy:
-    """An Optuna study that carries out one of a search's."""
+@dataclass(frozen=True)
+class EndedTrial:
+    """A trial that has ended, as MLflow has it."""
 
-    def __init__(self, storage: BaseStorage, name: str, study: Study, settings: Settings):
+    run_id: str
+    sampled: Mapping[str, Value]
+    outcome: str
+    value: float
+    """What it reached; for one that was pruned, where it stood."""
+    seconds: float
+    rungs: Mapping[int, float]
+    """What was reported to the pruner, by step."""
+
+
+class OptunaStudy:
+    """An Optuna study that carries out one of a search's.
+
+    identity: what the study is known by, which decides its draws; title: what it is called in a storage that does not
+    have it yet. Earlier versions called it by its identity, and under that name it goes on.
+    """
+
+    def __init__(self, storage: BaseStorage, identity: str, study: Study, settings: Settings, title: str = ""):
         if (study.sampler or settings.sampler) == "grid":
             # Queued, not sampled: Optuna's grid sampler loses track of the points of trials that are tried again.
             points = _grid(study)
             study = replace(study, first=tuple(points[: study.trials]), trials=min(study.trials, len(points)))
-        self.definition, self.settings = study, settings
+        self.definition, self.settings, self._identity, self._storage = study, settings, identity, storage
+        self.forgotten: frozenset[int] = frozenset()
+        """Trials that have come to an end and no longer count, by their numbers."""
+        self.refused: dict[int, str] = {}
+        """Why trials that were queued from outside were not tried, by their numbers; those of this object's life."""
+        name = title if title and not _is_stored(storage, identity) else identity
         directions = [StudyDirection.MAXIMIZE, *([StudyDirection.MINIMIZE] if settings.pareto else [])]
         self._optuna = optuna.create_study(
             storage=storage, study_name=name, directions=directions, load_if_exists=True, pruner=_pruner(settings)
         )
+        if difference := self._difference(directions):
+            raise AblateError(
+                f"the study {name!r} in Optuna's storage {difference}: trials of both would mean nothing together. "
+                "Give --seed another number to begin a new one, or remove it with `optuna delete-study`"
+            )
 
     @property
     def name(self) -> str:
@@ -107,13 +146,78 @@ class OptunaStudy:
         """All trials, in the order in which they were asked."""
         return self._optuna.get_trials(deepcopy=False)
 
+    def _difference(self, directions: Sequence[StudyDirection]) -> str:
+        """What of the stored study is not as this search has it, in half a sentence; "" if it is the same."""
+        stored = self._optuna.directions
+        if len(stored) != len(directions):
+            return f"has {len(stored)} objective{'s' * (len(stored) > 1)}, and this search has {len(directions)}"
+        if stored != list(directions):
+            return "looks for the lowest value, and this search for the highest validation accuracy"
+        study, attributes = self.definition, self._optuna.user_attrs
+        sampler = study.sampler or self.settings.sampler
+        # The points of a grid, and with them its range, depend on how many there are and on what was best before.
+        now = {"sampler": sampler, "parameters": [_described(p, whole=sampler != "grid") for p in study.parameters]}
+        known = attributes.get(f"{SPACE} {study.widened}")
+        if known is None:
+            self._optuna.set_user_attr(f"{SPACE} {study.widened}", now)
+        elif known["sampler"] != sampler:
+            return f"was sampled by {known['sampler']}, and this search samples by {sampler}"
+        elif known["parameters"] != now["parameters"]:
+            before, after = (
+                "; ".join(parameter for parameter in one if parameter not in other) or "no more"
+                for one, other in (
+                    (known["parameters"], now["parameters"]),
+                    (now["parameters"], known["parameters"]),
+                )
+            )
+            return f"searched {before}, and this search looks for {after}"
+        asked = {p.name: _distribution(p) for p in study.parameters}
+        for trial in self.trials():
+            for name, distribution in trial.distributions.items():
+                if name not in asked:
+                    return f"searched {name}, and this search does not"
+                try:
+                    optuna.distributions.check_distribution_compatibility(distribution, asked[name])
+                except ValueError:
+                    return f"searched {name} in {distribution}, and this search looks in {asked[name]}"
+        return ""
+
+    def _counts(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has come to an end and need not be repeated."""
+        if trial.number in self.forgotten:
+            return False
+        return trial.state in COUNTED or (trial.state == TrialState.FAIL and ERROR in trial.user_attrs)
+
     def counted(self) -> int:
         """How many trials have come to an end that need not be repeated."""
-        return sum(_counts(trial) for trial in self.trials())
+        return sum(self._counts(trial) for trial in self.trials())
 
     def missing(self) -> int:
-        """How many are still to come."""
+        """How many are still to come: of a grid its points that have not been tried."""
+        if self._is_grid:
+            tried = [trial.params for trial in self.trials() if self._counts(trial)]
+            return sum(dict(point) not in tried for point in self.definition.first)
         return max(0, self.definition.trials - self.counted())
+
+    @property
+    def _is_grid(self) -> bool:
+        return (self.definition.sampler or self.settings.sampler) == "grid"
+
+    def forget(self, numbers: Collection[int]) -> int:
+        """Have trials that have come to an end no longer count, and queue what they sampled, if it is not yet.
+
+        Returns how many were queued.
+        """
+        self.forgotten |= frozenset(numbers)
+        tried_again = {trial.user_attrs.get(AGAIN) for trial in self.trials()}
+        again = [t for t in self.trials() if t.number in self.forgotten and t.number not in tried_again and t.params]
+        for trial in again:
+            self._queue(trial.params, trial.number)
+        return len(again)
+
+    def _queue(self, sampled: Mapping[str, Value], number: int) -> None:
+        """Have what a trial sampled be tried again; number: the trial's."""
+        self._optuna.enqueue_trial(dict(sampled), user_attrs={AGAIN: number})
 
     def due(self, at_once: int) -> int:
         """How many trials to ask for before any of them is reported.
@@ -138,29 +242,60 @@ class OptunaStudy:
         for trial in stale:
             sampled = trial.params or trial.system_attrs.get("fixed_params", {})
             if sampled and sampled not in waiting:
-                self._optuna.enqueue_trial(sampled)
+                if PLACE in trial.user_attrs:
+                    self._queue(sampled, trial.number)
+                else:  # asked for by another program, and looked at like all that is queued from outside
+                    self._optuna.enqueue_trial(sampled)
         return stale
 
     def ask(self, coordinator: str) -> Trial:
-        """The next trial, its values sampled."""
-        asked = [t for t in self.trials() if t.state == TrialState.RUNNING or _counts(t)]
-        if not self.trials():
-            for values in self.definition.first:
+        """The next trial, its values sampled.
+
+        Before it, what was queued from outside and cannot be tried is refused: it has failed for good, with the reason,
+        and counts as no trial.
+        """
+        offered = [{**t.system_attrs.get("fixed_params", {}), **t.params} for t in self.trials()]
+        for values in self.definition.first:
+            if not any(values.items() <= one.items() for one in offered):
                 self._optuna.enqueue_trial(dict(values))
-        self._optuna.sampler = _sampler(self.definition, self.settings, self.name, len(asked))
+        while True:
+            trial = self._next(coordinator)
+            if trial is not None:
+                return trial
+
+    def _next(self, coordinator: str) -> Trial | None:
+        """The next trial; None where it was queued and had to be refused."""
+        place = sum(t.state == TrialState.RUNNING or self._counts(t) for t in self.trials())
+        self._optuna.sampler = _sampler(self.definition, self.settings, self._identity, place)
         trial = self._optuna.ask()
         trial.set_user_attr(COORDINATOR, coordinator)
-        trial.set_user_attr(PLACE, len(asked))
-        sampled: dict[str, Value] = {}
-        for parameter in self.definition.parameters:
-            if parameter.wanted(sampled):
-                sampled[parameter.name] = _suggest(trial, parameter)
-        return trial
+        asked = self.trials()[trial.number]
+        queued: dict[str, Any] | None = asked.system_attrs.get("fixed_params")
+        ours = AGAIN in asked.user_attrs or queued in [dict(values) for values in self.definition.first]
+        why = "" if queued is None or ours else _obstacle(queued, self.definition)
+        if not why:
+            trial.set_user_attr(PLACE, place)
+            try:
+                sampled: dict[str, Value] = {}
+                for parameter in self.definition.parameters:
+                    if parameter.wanted(sampled):
+                        sampled[parameter.name] = _suggest(trial, parameter)
+                self.definition.with_values(trial.params)
+            except (AblateError, TypeError, ValueError) as error:
+                if queued is None:
+                    raise
+                why = str(error)
+        if not why:
+            return trial
+        trial.set_user_attr(REFUSED, why)
+        self._optuna.tell(trial, state=TrialState.FAIL)
+        self.refused[trial.number] = why
+        return None
 
     def complete(self, trial: Trial, accuracy: float, seconds: float, outcome: str = schema.FINISHED) -> None:
         """Report what a trial reached, and as what it ended."""
         trial.set_user_attr(ENDED, outcome)
-        self._optuna.tell(trial, [accuracy, seconds] if self.settings.pareto else accuracy)
+        self._optuna.tell(trial, self._objectives(accuracy, seconds))
 
     def prune(self, trial: Trial) -> None:
         """Report that a trial was ended by the pruner."""
@@ -172,20 +307,40 @@ class OptunaStudy:
             trial.set_user_attr(ERROR, why[-1_000:])
         self._optuna.tell(trial, state=TrialState.FAIL)
         if why is None:
-            self._optuna.enqueue_trial(trial.params)
+            self._queue(trial.params, trial.number)
 
     def best(self) -> Best | None:
-        """The finished trial with the highest accuracy; of equals the first."""
-        finished = [t for t in self.trials() if t.state == TrialState.COMPLETE]
+        """The finished trial with the highest accuracy, of equals the first; one that diverged is never best."""
+        return self._best_of(self.trials())
+
+    def best_of_round(self) -> Best | None:
+        """The best of as many trials as were asked for, in their order, or of a grid's points.
+
+        What is asked for next depends on it, and must not change when a search that went further is called again.
+        """
+        counted = [trial for trial in self.trials() if self._counts(trial)]
+        if self._is_grid:
+            points = [dict(point) for point in self.definition.first]
+            return self._best_of([trial for trial in counted if trial.params in points])
+        return self._best_of(counted[: self.definition.trials])
+
+    def _best_of(self, trials: Sequence[FrozenTrial]) -> Best | None:
+        finished = [t for t in trials if t.state == TrialState.COMPLETE and self._counts(t) and not _diverged(t)]
         if not finished:
             return None
         top = max(finished, key=lambda t: (t.values[0], -t.number))
         return Best(self.definition, top.number, top.values[0], top.params)
 
+    def diverged(self) -> int:
+        """How many trials diverged."""
+        return sum(_diverged(trial) for trial in self.trials() if self._counts(trial))
+
     def reported(self) -> list[tuple[FrozenTrial, str, float]]:
         """The trials that have come to an end, with what they ended as and where they stood, as the store has it."""
         ended = []
         for trial in self.trials():
+            if trial.number in self.forgotten:
+                continue
             if trial.state == TrialState.COMPLETE:
                 ended.append((trial, trial.user_attrs.get(ENDED, schema.FINISHED), trial.values[0]))
             elif trial.state == TrialState.PRUNED and trial.intermediate_values:
@@ -197,11 +352,109 @@ class OptunaStudy:
         if not self.settings.pareto:
             return ()
         best = sorted(self._optuna.best_trials, key=lambda t: t.number)
+        best = [trial for trial in best if self._counts(trial) and not _diverged(trial)]
         return tuple(FrontRecord(t.number, t.values[0], t.values[1], t.params) for t in best)
 
+    def settle(self, trial: FrozenTrial, ended: EndedTrial) -> None:
+        """Report what a trial reached that is marked as running, though it has ended."""
+        self._storage.set_trial_user_attr(trial._trial_id, ENDED, ended.outcome)
+        if ended.outcome == schema.PRUNED:
+            self._optuna.tell(trial.number, state=TrialState.PRUNED)
+        else:
+            self._optuna.tell(trial.number, self._objectives(ended.value, ended.seconds))
 
-def _counts(trial: FrozenTrial) -> bool:
-    return trial.state in COUNTED or (trial.state == TrialState.FAIL and ERROR in trial.user_attrs)
+    def _objectives(self, accuracy: float, seconds: float) -> list[float]:
+        return [accuracy, seconds] if self.settings.pareto else [accuracy]
+
+    def add(self, number: int, ended: EndedTrial) -> bool:
+        """Add a trial that has ended, which the storage has lost, under its number.
+
+        Those between it and the last one are taken to have failed. Nothing is added where the number is taken, or where
+        what it sampled cannot have been sampled here; returns whether it was.
+        """
+        asked = {p.name: _distribution(p) for p in self.definition.parameters}
+        if number < len(self.trials()) or not ended.sampled or not ended.sampled.keys() <= asked.keys():
+            return False
+        pruned = ended.outcome == schema.PRUNED
+        try:
+            distributions = {name: _reaching(asked[name], value) for name, value in ended.sampled.items()}
+            trial = optuna.trial.create_trial(
+                state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+                values=None if pruned else self._objectives(ended.value, ended.seconds),
+                params=dict(ended.sampled),
+                distributions=distributions,
+                intermediate_values=dict(ended.rungs),
+                user_attrs={ENDED: ended.outcome, RUN: ended.run_id, PLACE: number},
+            )
+        except (TypeError, ValueError):
+            return False
+        while len(self.trials()) < number:
+            self._optuna.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+        self._optuna.add_trial(trial)
+        return True
+
+
+def _is_stored(storage: BaseStorage, name: str) -> bool:
+    """Whether a storage has a study of that name."""
+    try:
+        storage.get_study_id_from_name(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _diverged(trial: FrozenTrial) -> bool:
+    return trial.user_attrs.get(ENDED) == schema.DIVERGED
+
+
+def _described(parameter: Parameter, *, whole: bool) -> str:
+    """What is searched of a parameter, as text; whole: with its range."""
+    if parameter.choices is not None:
+        return f"{parameter.name} ({', '.join(map(str, parameter.choices))})"
+    kind = ("whole numbers" if parameter.integer else "numbers") + ", by logarithm" * parameter.log
+    span = f"{parameter.low!r} to {parameter.high!r}, " if whole else ""
+    return f"{parameter.name} ({span}{kind})"
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    """A parameter as Optuna has it."""
+    if parameter.choices is not None:
+        return CategoricalDistribution(parameter.choices)
+    assert parameter.low is not None
+    assert parameter.high is not None
+    if parameter.integer:
+        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+
+
+def _reaching(distribution: BaseDistribution, value: Any) -> BaseDistribution:
+    """A distribution whose range reaches to the value: ranges may have been wider."""
+    if isinstance(distribution, IntDistribution | FloatDistribution):
+        low, high = min(distribution.low, value), max(distribution.high, value)
+        return type(distribution)(low, high, log=distribution.log)
+    return distribution
+
+
+def _obstacle(queued: Mapping[str, Any], study: Study) -> str:
+    """Why values that were queued from outside cannot be tried, in half a sentence; "" if they can."""
+    known = {p.name: p for p in study.parameters}
+    for name, value in queued.items():
+        if name not in known:
+            return f"it was queued with {name!r}, which is not searched{did_you_mean(name, list(known))}"
+        p = known[name]
+        if p.choices is not None:
+            if value not in p.choices:
+                return f"it was queued with {name} = {value!r}, which is not among {', '.join(map(str, p.choices))}"
+            continue
+        assert p.low is not None
+        assert p.high is not None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"it was queued with {name} = {value!r}, which is no number"
+        if not p.low <= value <= p.high:
+            return f"it was queued with {name} = {value!r}, and {p.low:.3g} to {p.high:.3g} is searched"
+        if p.integer and value != int(value):
+            return f"it was queued with {name} = {value!r}, and whole numbers are searched"
+    return ""
 
 
 def _suggest(trial: Trial, parameter: Parameter) -> Value:
@@ -216,13 +469,13 @@ def _suggest(trial: Trial, parameter: Parameter) -> Value:
     return trial.suggest_float(parameter.name, parameter.low, parameter.high, log=parameter.log)
 
 
-def _sampler(study: Study, settings: Settings, name: str, place: int) -> optuna.samplers.BaseSampler:
-    """A sampler for one trial, seeded by the search's seed, the study's name and the trial's place.
+def _sampler(study: Study, settings: Settings, identity: str, place: int) -> optuna.samplers.BaseSampler:
+    """A sampler for one trial, seeded by the search's seed, the study's identity and the trial's place.
 
     The quasi-random sampler keeps its place in the storage, and needs the same seed for every trial.
     """
     which = study.sampler or settings.sampler
-    seed, own = _number(settings.seed, name), _number(settings.seed, name, place)
+    seed, own = _number(settings.seed, identity), _number(settings.seed, identity, place)
     match which:
         case "tpe":
             return optuna.samplers.TPESampler(seed=own, multivariate=True, n_startup_trials=8, constant_liar=True)

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from optuna.storages import BaseStorage
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_ablations.ablations import catalog, schema
-from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.recipe import Recipe, digest_of
 from cifar_ablations.ablations.record import (
     BestRecord,
     ParameterRecord,
     ProvenanceRecord,
     SearchOutcomeRecord,
+    SearchRecord,
     StudyRecord,
     Value,
     WinnerRecord,
@@ -29,9 +30,9 @@ from cifar_ablations.ablations.record import (
 from cifar_ablations.ablations.search import Best, Parameter, Study
 from cifar_ablations.study.execution.fleets import Listener, Progress, Trainer
 from cifar_ablations.study.execution.workers import Failed, Stalled
-from cifar_ablations.study.search.invocation import AT_ONCE, LEAST_AT_ONCE, SearchInvocation
-from cifar_ablations.study.search.optuna_study import RUN, OptunaStudy
-from cifar_ablations.study.store.search_log import Parent, SearchLog
+from cifar_ablations.study.search.invocation import AT_ONCE, LEAST_AT_ONCE, SearchInvocation, studies_of
+from cifar_ablations.study.search.optuna_study import COORDINATOR, COUNTED, RUN, EndedTrial, OptunaStudy
+from cifar_ablations.study.store.search_log import LoggedTrial, Parent, SearchLog
 from cifar_ablations.study.store.tracking import Store, is_gone, this_process
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
@@ -79,14 +80,19 @@ def carry_out(
     facts: ProvenanceRecord,
     show: Callable[[Progress], None],
     stopped: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[SearchOutcomeRecord, Progress]:
     """Carry out a search, or what an earlier call left of it; returns its outcome, as logged, and what was done now.
+
+    More trials than an earlier call asked for go on with what that one has found. What the MLflow store and Optuna's
+    storage do not both have is given to the other one: results that are in one alone are not lost, and trials whose
+    runs a person deleted are tried again. `say` is given a sentence about each.
 
     Trainings of a worker that stood still longer than the invocation's patience has it go on with another one, once.
     Their trials keep their runs: as at a rung, the epochs of a trial before and after its checkpoint are in one run.
     Raises KeyboardInterrupt when `stopped` says so: trials in flight are put back, and go on from where they were.
     """
-    return _Coordinator(invocation, storage, store, facts, show, stopped).run()
+    return _Coordinator(invocation, storage, store, facts, show, stopped, say).run()
 
 
 class _Coordinator:
@@ -100,14 +106,21 @@ class _Coordinator:
         facts: ProvenanceRecord,
         show: Callable[[Progress], None],
         stopped: Callable[[], bool],
+        say: Callable[[str], None],
     ):
         self._invocation, self._storage, self._store, self._facts = invocation, storage, store, facts
+        self._say = say
         self._log = SearchLog(store)
-        self._record = invocation.record()
+        self._record = invocation.record(_digest_of_before(invocation, storage))
         self._folder = store.home.checkpoints / f"search-{self._record.digest}"
         self._progress = Progress("trials")
         self._parent: Parent | None = None
-        self._interrupted = self._log.interrupted(self._record.digest)
+        self._logged: dict[str, dict[int, list[LoggedTrial]]] = {}
+        """The runs that the store had of this search when the call began, by study and number."""
+        for run in self._log.trials(self._record.digest):
+            self._logged.setdefault(run.about.study, {}).setdefault(run.about.trial, []).append(run)
+        self._given = self._deleted = self._absent = 0
+        """Trials that the store had and Optuna's storage did not, whose run was deleted, and that the store lacked."""
         self._trainer = Trainer(invocation, self._folder, self._progress, show, stopped)
 
     def run(self) -> tuple[SearchOutcomeRecord, Progress]:
@@ -117,16 +130,16 @@ class _Coordinator:
         try:
             asked = next(rounds)
             while True:
-                studies = [self._open(study) for study in asked]
+                studies = [self._open(study, known.get(study.name)) for study in asked]
                 known |= {s.definition.name: s for s in studies}
                 self._carry_out(studies)
                 try:
-                    asked = rounds.send([s.best() for s in studies])
+                    asked = rounds.send([s.best_of_round() for s in studies])
                 except StopIteration:
                     break
             outcome = self._outcome(list(known.values()))
-            if not self._log.has_ended(self._record.digest):
-                self._open_parent()  # the power went after the last trial
+            if self._log.outcome(self._record.digest) != outcome:
+                self._open_parent()  # the power went after the last trial, or the best was found otherwise before
             if self._parent:
                 self._log.close(self._parent, outcome, bool(self._progress.failed))
         except BaseException:
@@ -135,26 +148,100 @@ class _Coordinator:
             raise
         finally:
             self._trainer.close()
+            self._tell()
         shutil.rmtree(self._folder, ignore_errors=True)
         return outcome, self._progress
 
-    def _open(self, study: Study) -> OptunaStudy:
-        name = f"{self._invocation.name}/{study.name}/{self._record.digest}"
-        if study.recipe != self._invocation.baseline:
-            name += f"/{study.recipe.digest()[:8]}"
-        opened = OptunaStudy(self._storage, name, study, self._invocation.settings)
+    def _open(self, study: Study, before: OptunaStudy | None) -> OptunaStudy:
+        """The study in Optuna's storage; before: as an earlier round of this call had it."""
+        identity, title = _names_of(self._record, study, self._invocation.baseline)
+        opened = OptunaStudy(self._storage, identity, study, self._invocation.settings, title)
+        if before:
+            opened.forget(before.forgotten)
+        else:
+            self._reconcile(opened)
         for trial in opened.recover(is_gone):
             if run_id := trial.user_attrs.get(RUN):
                 self._store.interrupt(run_id)
-        self._mend(opened)
         return opened
 
-    def _mend(self, study: OptunaStudy) -> None:
-        """End the runs of trials that were reported when the process was killed, but not yet written."""
+    def _reconcile(self, study: OptunaStudy) -> None:
+        """Have MLflow's store and Optuna's storage tell one story of a study, and say what was not so."""
+        logged = self._logged.get(study.definition.name, {})
+        ended = {number: found for number, runs in logged.items() if (found := self._ended(runs))}
+        self._settle(study, ended)
+        # A quasi-random sampler would not know how far it is: it draws, and has trained, the same once more.
+        given = [
+            number for number in sorted(ended) if study.settings.sampler != "qmc" and study.add(number, ended[number])
+        ]
+        self._given += len(given)
+        deleted, absent = [], []
         for trial, outcome, value in study.reported():
-            run_id = trial.user_attrs.get(RUN, "")
-            if run_id in self._interrupted:
+            runs = logged.get(trial.number, [])
+            if runs and all(run.is_deleted for run in runs):
+                deleted.append(trial.number)
+            elif not runs:
+                absent.append((trial, outcome, value))
+            elif all(run.about.outcome == schema.INTERRUPTED for run in runs if not run.is_deleted):
+                # Reported when the process was killed, but not yet written.
+                run_id = next(run.run_id for run in runs if not run.is_deleted)
                 self._log.end_trial(run_id, outcome, {schema.OBJECTIVE: value}, "")
+        self._deleted += study.forget(deleted)
+        self._absent += len(absent)
+        for trial, outcome, value in absent:
+            self._copy(study, trial, outcome, value)
+
+    def _tell(self) -> None:
+        """Say in which trials MLflow's store and Optuna's storage were not one, and what was done about it."""
+        if self._given:
+            self._say(
+                f"{_trials(self._given)} had ended in the MLflow store, and Optuna's storage did not know: it was lost "
+                "or cut, or --storage names another one. What had ended counts as done."
+            )
+        if self._deleted:
+            self._say(
+                f"{_trials(self._deleted)} had a run that was deleted in MLflow, which counts no longer; the same "
+                "values were tried again."
+            )
+        if self._absent:
+            self._say(
+                f"{_trials(self._absent)} in Optuna's storage had no run in this MLflow store: trained from another "
+                "output folder, or the store was lost. What they reached counts, and was added to the store, without "
+                "curves. To train all anew, give --seed another number."
+            )
+
+    def _ended(self, runs: Sequence[LoggedTrial]) -> EndedTrial | None:
+        """What a trial came to, of its runs that were not deleted; None where none has come to an end."""
+        for run in runs:
+            about, value = run.about, run.metrics.get(schema.OBJECTIVE)
+            if not run.is_deleted and about.outcome in (*schema.RESULTS, schema.PRUNED) and value is not None:
+                seconds, settings = run.metrics.get(schema.SECONDS, 0.0), self._invocation.settings
+                rungs = self._log.rungs(run.run_id) if settings.rungs else {}
+                return EndedTrial(run.run_id, about.sampled, about.outcome, value, seconds, rungs)
+        return None
+
+    def _copy(self, study: OptunaStudy, trial: FrozenTrial, outcome: str, value: float) -> None:
+        """Write to the store what Optuna's storage has of a trial."""
+        recipe, number = study.definition.with_values(trial.params), trial.number
+        run_id = self._log.start_trial(
+            self._open_parent(), study.definition.name, number, trial.params, recipe, schema.FROM_OPTUNA
+        )
+        for step, reported in trial.intermediate_values.items():
+            self._log.rung(run_id, step, reported)
+        metrics = {schema.OBJECTIVE: value}
+        if self._invocation.pareto:
+            metrics[schema.SECONDS] = trial.values[1]
+        self._log.end_trial(run_id, outcome, metrics, "")
+
+    def _settle(self, study: OptunaStudy, ended: Mapping[int, EndedTrial]) -> None:
+        """Report to Optuna what trials reached whose end is in the store alone: the last line of a journal was lost."""
+        for trial in study.trials():
+            if (
+                trial.state == TrialState.RUNNING
+                and trial.number in ended
+                and is_gone(trial.user_attrs.get(COORDINATOR))
+            ):
+                study.settle(trial, ended[trial.number])
 
     def _carry_out(self, studies: Sequence[OptunaStudy]) -> None:
         """Train what the studies miss, in batches that have an equal share of trials of every study not yet done."""
@@ -182,6 +269,8 @@ class _Coordinator:
     def _ask(self, study: OptunaStudy) -> RunningTrial:
         parent = self._open_parent()
         asked = study.ask(this_process())
+        for number, why in study.refused.items():
+            self._progress.failed[f"{study.definition.title or study.definition.name}, trial {number}"] = why
         recipe = study.definition.with_values(asked.params)
         run_id = self._log.start_trial(parent, study.definition.name, asked.number, asked.params, recipe)
         asked.set_user_attr(RUN, run_id)
@@ -256,7 +345,8 @@ class _Coordinator:
                 metrics[schema.SECONDS] = seconds
                 trial.study.complete(trial.asked, value, seconds, outcome)
                 self._progress.diverged += outcome == schema.DIVERGED
-                self._progress.best = max(value, self._progress.best or 0.0)
+                if outcome != schema.DIVERGED:
+                    self._progress.best = max(value, self._progress.best or 0.0)
         self._log.end_trial(trial.run_id, outcome, metrics, trial.failed)
         trial.run_id = ""
         self._progress.done += 1
@@ -316,8 +406,51 @@ class _Stage(Listener):
                     trial.failed = event.why
 
 
+MOST_TRIALS = 1_000
+"""Up to this number of trials a search of an earlier version, where the number was part of its digest, is found."""
+
+
+def _digest_of_before(invocation: SearchInvocation, storage: BaseStorage) -> str | None:
+    """The digest under which an earlier version began this very search in the storage; None where none did.
+
+    Of several, begun anew with more trials each time, the one with the most.
+    """
+    stored = {study.study_name: study._study_id for study in storage.get_all_studies()}
+    now = invocation.record()
+    study = studies_of(invocation)[0]
+    if not stored or any(name in stored for name in _names_of(now, study, invocation.baseline)):
+        return None
+    found: dict[str, int] = {}
+    for trials in range(1, MOST_TRIALS + 1):
+        digest = invocation.digest(trials)
+        for name in _names_of(replace(now, digest=digest), study, invocation.baseline):
+            if name in stored:
+                found[digest] = storage.get_n_trials(stored[name], COUNTED)
+    return max(found, key=lambda digest: found[digest], default=None)
+
+
+def _names_of(asked: SearchRecord, study: Study, baseline: Recipe) -> tuple[str, str]:
+    """What a study is known by, and what it is called in Optuna's dashboard."""
+    identity = f"{asked.name}/{study.name}/{asked.digest}"
+    if study.recipe != baseline:
+        identity += f"/{study.recipe.digest()[:8]}"
+    return identity, _title(asked, study, digest_of(identity)[:8])
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' * (count > 1)}"
+
+
+def _title(asked: SearchRecord, study: Study, digest: str) -> str:
+    """What a study is called in Optuna's dashboard; digest: of what tells it from others of the same words."""
+    called = study.title or study.name
+    of_search = asked.name if called == asked.name else f"{asked.name}: {called}"
+    return " · ".join([of_search, asked.profile.name, asked.data.name, digest])
+
+
 def _name(trial: RunningTrial) -> str:
-    return f"{trial.study.definition.name}, trial {trial.asked.number}"
+    study = trial.study.definition
+    return f"{study.title or study.name}, trial {trial.asked.number}"
 
 
 def _ending(trial: RunningTrial) -> str:
@@ -337,6 +470,7 @@ def _study_outcome(study: OptunaStudy, best: Best | None, baseline: Recipe) -> S
         widened=asked.widened,
         edge=best.edges if best else (),
         best=BestRecord(best.trial, best.value, dict(best.sampled)) if best else None,
+        diverged=study.diverged(),
         front=study.front(),
     )
 

@@ -32,6 +32,11 @@ class Home:
         return self.folder / "reports"
 
     @property
+    def exports(self) -> Path:
+        """Tables and figures for papers."""
+        return self.folder / "exports"
+
+    @property
     def recipes(self) -> Path:
         """Recipes that searches found and a person adopted."""
         return self.folder / "recipes"

@@ -12,9 +12,14 @@ from pathlib import Path
 import torch
 
 from cifar_ablations.ablations.record import EnvironmentRecord, ProvenanceRecord
+from cifar_ablations.study.training.backend import KERNELS
+from cifar_ablations.study.training.kernels import build
 
 ENGINE = 1
 """To be raised when a training, at the same recipe and seed, comes out otherwise than before."""
+
+HOLDS_LIBRARIES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+"""Variables by which oneDNN and MKL compute with other instructions than torch itself, and so round otherwise."""
 
 
 def provenance(device: torch.device, workers: int, backend: str = "") -> ProvenanceRecord:
@@ -46,14 +51,19 @@ def environment(device: torch.device, threads: int, backend: str) -> Environment
         threads=threads,
         torch=torch.__version__,
         backend=backend,
+        kernels=build.library_path().stem.removeprefix("kernels-") if backend == KERNELS else "",
     )
 
 
 def instructions(device: torch.device) -> str:
-    """The vector instructions of the processor that torch uses, or the compute capability of the GPU."""
+    """The vector instructions of the processor that torch uses, or the compute capability of the GPU.
+
+    With what holds the libraries beneath torch to others, where it is set.
+    """
     if device.type == "cuda":
         return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
-    return torch.backends.cpu.get_cpu_capability()
+    held = [f"{name}={os.environ[name]}" for name in HOLDS_LIBRARIES if os.environ.get(name)]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *held])
 
 
 def _version(package: str) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mlflow.entities import Param
+from mlflow.entities import Param, ViewType
 from mlflow.exceptions import MlflowException
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import paging, schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import (
     ProvenanceRecord,
+    RecordError,
     SearchOutcomeRecord,
     SearchParentRecord,
     SearchRecord,
@@ -28,7 +31,7 @@ from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.tracking import Store, metrics_at
 
-SEARCH_VIEW = views.grouped(schema.KIND_TRIAL, schema.STUDY, (schema.OBJECTIVE, schema.EPOCHS, schema.SECONDS))
+SEARCH_VIEW = views.of_search()
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ class Ended:
     outcome: SearchOutcomeRecord
     run_id: str
     commit: str
+
+
+@dataclass(frozen=True)
+class LoggedTrial:
+    """A run of a trial: whether it was deleted, what it says of itself, and its last metrics."""
+
+    run_id: str
+    is_deleted: bool
+    about: TrialRecord
+    metrics: Mapping[str, float]
 
 
 class SearchLog:
@@ -76,8 +89,10 @@ class SearchLog:
         self._store.client.log_dict(run_id, to_json(record), schema.SEARCH_FILE)
         return Parent(experiment, run_id, record)
 
-    def start_trial(self, parent: Parent, study: str, number: int, sampled: Mapping[str, Value], recipe: Recipe) -> str:
-        """The id of a new child run for one trial, with all its knobs."""
+    def start_trial(
+        self, parent: Parent, study: str, number: int, sampled: Mapping[str, Value], recipe: Recipe, origin: str = ""
+    ) -> str:
+        """The id of a new child run for one trial, with all its knobs; origin: where it was trained, if not here."""
         asked = parent.record
         begun = TrialRecord(
             search_digest=asked.digest,
@@ -90,6 +105,7 @@ class SearchLog:
             search=asked.name,
             profile=asked.profile.name,
             sampled=sampled,
+            origin=origin,
             parent=parent.run_id,
         )
         tags = {schema.KIND: schema.KIND_TRIAL, **to_tags(begun)}
@@ -112,39 +128,64 @@ class SearchLog:
         self._store.client.log_dict(parent.run_id, to_json(outcome), schema.OUTCOME_FILE)
         self._store.client.set_terminated(parent.run_id, "FAILED" if failures else "FINISHED")
 
-    def has_ended(self, search_digest: str) -> bool:
-        """Whether a call of this very search came to its end."""
-        return any(
-            run.info.status in ("FINISHED", "FAILED")
-            for run in self._store.search_runs(
-                f"tags.{schema.SEARCH_DIGEST} = '{search_digest}' and tags.{schema.KIND} = '{schema.KIND_SEARCH}'"
-            )
-        )
+    def outcome(self, search_digest: str) -> SearchOutcomeRecord | None:
+        """What the newest ended call of this very search came to; None where there is none, or it cannot be read."""
+        for run in self._newest(f"tags.{schema.SEARCH_DIGEST} = '{search_digest}'"):
+            if run.info.status not in ("FINISHED", "FAILED"):
+                continue
+            try:
+                if logged := self._artifact(run.info.run_id, schema.OUTCOME_FILE):
+                    return from_json(SearchOutcomeRecord, logged, f"{schema.OUTCOME_FILE} of run {run.info.run_id}")
+            except RecordError:
+                return None
+        return None
 
-    def interrupted(self, search_digest: str) -> set[str]:
-        """The run ids of a search's trials that are marked interrupted."""
-        runs = self._store.search_runs(
-            f"tags.{schema.SEARCH_DIGEST} = '{search_digest}' and tags.{schema.KIND} = '{schema.KIND_TRIAL}' "
-            f"and tags.{schema.OUTCOME} = '{schema.INTERRUPTED}'"
-        )
-        return {run.info.run_id for run in runs}
-
-    def newest_ended(self, search: str, data: Dataset) -> Ended | None:
-        """The newest search of that name on this data that has ended. Raises RecordError where it cannot be read."""
-        runs = self._store.search_runs(
-            f"tags.{schema.KIND} = '{schema.KIND_SEARCH}' and tags.{schema.SEARCH} = '{search}' "
-            f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
-        )
-        for run in sorted(runs, key=lambda r: r.info.start_time, reverse=True):
+    def trials(self, search_digest: str) -> list[LoggedTrial]:
+        """Every run of a trial of a search that can be read, those too that a person deleted."""
+        ask, client = self._store.client.search_experiments, self._store.client
+        everywhere = [e.experiment_id for e in paging.entries(lambda t: ask(view_type=ViewType.ALL, page_token=t))]
+        if not everywhere:
+            return []
+        wanted = f"tags.{schema.SEARCH_DIGEST} = '{search_digest}' and tags.{schema.KIND} = '{schema.KIND_TRIAL}'"
+        found = []
+        for run in paging.entries(
+            lambda token: client.search_runs(everywhere, wanted, ViewType.ALL, max_results=1_000, page_token=token)
+        ):
             run_id = run.info.run_id
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    asked, outcome = (
-                        Path(self._store.client.download_artifacts(run_id, name, folder)).read_bytes()
-                        for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE)
-                    )
-                except (MlflowException, OSError):
-                    continue  # was stopped before it had an outcome
+            with suppress(RecordError):
+                about = from_tags(TrialRecord, run.data.tags, "", f"run {run_id}")
+                found.append(LoggedTrial(run_id, run.info.lifecycle_stage != "active", about, run.data.metrics))
+        return found
+
+    def rungs(self, run_id: str) -> dict[int, float]:
+        """What a trial reported to the pruner, by step."""
+        return {metric.step: metric.value for metric in self._store.client.get_metric_history(run_id, schema.RUNG)}
+
+    def _newest(self, wanted: str) -> list[Any]:
+        """The parent runs of searches for which MLflow's filter holds, the newest first."""
+        runs = self._store.search_runs(f"tags.{schema.KIND} = '{schema.KIND_SEARCH}' and {wanted}")
+        return sorted(runs, key=lambda run: run.info.start_time, reverse=True)
+
+    def _artifact(self, run_id: str, name: str) -> bytes | None:
+        """A file of a run; None where it has none."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Path(self._store.client.download_artifacts(run_id, name, folder)).read_bytes()
+            except (MlflowException, OSError):
+                return None
+
+    def newest_ended(self, search: str, data: Dataset, digest: str = "") -> Ended | None:
+        """The newest search of that name on this data that has ended; digest: of a very one.
+
+        Raises RecordError where it cannot be read.
+        """
+        very = f" and tags.{schema.SEARCH_DIGEST} = '{digest}'" if digest else ""
+        wanted = f"tags.{schema.SEARCH} = '{search}' and tags.{schema.DATA_DIGEST} = '{data.digest}'"
+        for run in self._newest(wanted + very):
+            run_id = run.info.run_id
+            asked, outcome = (self._artifact(run_id, name) for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE))
+            if asked is None or outcome is None:
+                continue  # was stopped before it had an outcome
             return Ended(
                 from_json(SearchRecord, asked, f"{schema.SEARCH_FILE} of run {run_id}"),
                 from_json(SearchOutcomeRecord, outcome, f"{schema.OUTCOME_FILE} of run {run_id}"),

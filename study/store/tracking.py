@@ -57,15 +57,10 @@ COORDINATOR = "coordinator"
 """Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
 
 
-PLAN_VIEW = views.grouped(
-    schema.KIND_TRAINING,
-    schema.ARM,
-    (schema.TEST_ACCURACY, schema.GENERALISATION_GAP, schema.TRAIN_ACCURACY, schema.SECONDS),
-)
-
 KINDS = (
     schema.KIND_PLAN,
     schema.KIND_TRAINING,
+    schema.KIND_ARM,
     schema.KIND_SEARCH,
     schema.KIND_TRIAL,
     schema.KIND_FOUNDATIONS,
@@ -95,17 +90,21 @@ class Store:
         self._places: dict[str, str] = {}
         """Where the files of runs lie that were begun here, as MLflow names it."""
 
-    def experiment(self, plan: str, data: Dataset | DataRecord, view: str = PLAN_VIEW) -> str:
-        """The id of the experiment that holds the runs of a plan or search on a data set, with a view of them."""
+    def experiment(self, plan: str, data: Dataset | DataRecord, view: str = "") -> str:
+        """The id of the experiment that holds the runs of a plan or search on a data set.
+
+        view: of them; a plan's has its arms in it, and comes with its invocation.
+        """
         name = f"{plan} on {data.name} ({data.digest[:8]})"
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
-            if found.tags.get(views.TAG) != view:
+            if view and found.tags.get(views.TAG) != view:
                 self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
             return found.experiment_id
-        tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest, views.TAG: view}
+        tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest}
+        tags |= {views.TAG: view} if view else {}
         location = None
         if self.local:
             self.home.artifacts.mkdir(parents=True, exist_ok=True)
@@ -192,6 +191,7 @@ class Store:
             note=_note(plan),
         )
         tags = {schema.KIND: schema.KIND_PLAN, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
+        self.client.set_experiment_tag(experiment, views.TAG, views.of_plan(plan))
         run_id = self.create_run(experiment, f"{plan.name} ({plan.profile.name})", tags)
         self.client.log_dict(run_id, to_json(plan), schema.PLAN_FILE)
         self.client.log_dict(run_id, to_json(gallery), schema.GALLERY_FILE)
@@ -278,16 +278,6 @@ class Store:
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
         self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
-
-    def attach(self, plan: PlanRecord, page: Path) -> None:
-        """Put a plan's report beside its newest parent run, where MLflow's UI shows it."""
-        runs = self.search_runs(
-            f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{plan.digest}' "
-            f"and tags.{schema.DATA_DIGEST} = '{plan.data.digest}'"
-        )
-        if runs:
-            newest = max(runs, key=lambda run: run.info.start_time)
-            self.client.log_artifact(newest.info.run_id, str(page))
 
     def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new run, with its tags and what every run says of itself."""

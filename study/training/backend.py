@@ -69,7 +69,7 @@ class TorchBackend:
 def backend_of(name: str, fleet: Fleet, device: torch.device) -> Backend:
     """The backend of that name for a fleet as it stands; to be made anew when members leave."""
     if name == KERNELS:
-        return KernelBackend(fleet, torch.get_num_threads())
+        return KernelBackend(fleet)
     return TorchBackend(fleet, device)
 
 

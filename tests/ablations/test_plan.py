@@ -6,9 +6,21 @@ import re
 from dataclasses import fields
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cifar_ablations.ablations import catalog
-from cifar_ablations.ablations.designs import bare, switched_on
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.designs import (
+    ALL,
+    BARE,
+    EACH_AT_BEST,
+    FULL,
+    RATE,
+    bare,
+    by_recipe,
+    one_at_a_time,
+    switched_on,
+)
 from cifar_ablations.ablations.metrics import METRICS
 from cifar_ablations.ablations.plan import LOOKS, with_looks
 from cifar_ablations.ablations.profiles import PROFILES, profile
@@ -50,8 +62,8 @@ def test_the_techniques_plan_removes_and_adds_each_of_six(size) -> None:
     assert len(switched_on(full)) == 6
     assert switched_on(empty) == []
     for technique in switched_on(full):
-        assert plan.arm(f"without {technique.title}").recipe == full.without(technique.name)
-        alone = plan.arm(f"only {technique.title}").recipe
+        assert plan.arm(f"without {technique.kind_title}").recipe == full.without(technique.name)
+        alone = plan.arm(f"only {technique.kind_title}").recipe
         assert switched_on(alone) == [technique]
         assert bare(alone) == empty
 
@@ -61,8 +73,151 @@ def test_claims_compare_arms_that_differ_in_their_technique_alone(size) -> None:
     assert len({claim.statement for claim in plan.claims}) == len(plan.claims)
     for claim in plan.claims:
         treatment, control = plan.arm(claim.treatment).recipe, plan.arm(claim.control).recipe
-        assert treatment.without(claim.technique) == control
+        assert (bare(treatment) if claim.technique == ALL else treatment.without(claim.technique)) == control
         assert claim.source
+
+
+def test_the_full_recipe_is_claimed_to_beat_the_bare_one(size) -> None:
+    (claim,) = (claim for claim in _plan("techniques", size).claims if claim.technique == ALL)
+    assert (claim.treatment, claim.control, claim.metric, claim.sign) == (FULL, BARE, schema.TEST_ACCURACY, +1)
+    assert claim.statement == "The full recipe reaches a higher test accuracy than the bare one"
+    assert claim.family not in {other.family for other in _plan("techniques", size).claims if other != claim}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_nothing_is_claimed_twice_or_against_itself(count: int) -> None:
+    size = profile("quick")
+    baseline = size.apply(bare(catalog.notebook_recipe()))
+    for name in ("dropout", "mixup", "optimizer")[:count]:
+        baseline = baseline.set(f"{name}=on")
+    plan = catalog.make_plan("techniques", baseline, size, (0, 1))
+    recipes = {arm.name: arm.recipe for arm in plan.arms}
+    compared = [(claim.metric, recipes[claim.treatment], recipes[claim.control]) for claim in plan.claims]
+    overall = [claim for claim in plan.claims if claim.technique == ALL]
+    assert len(overall) == (count > 1)
+    assert all(treatment != control for _, treatment, control in compared)
+    for claim in overall:
+        assert compared.count((claim.metric, recipes[claim.treatment], recipes[claim.control])) == 1
+
+
+def _own_rates(baseline) -> dict[str, float]:
+    """The learning rates that the arms have, as a search for better ones names them."""
+    return {name: recipe.update_rule().rate for recipe, name in by_recipe(one_at_a_time(baseline)).items()}
+
+
+def _retuned(baseline, rates):
+    return catalog.make_plan("techniques", baseline, profile("quick"), (0, 1), {}, rates)
+
+
+@pytest.mark.parametrize("settings", [(), ("optimizer=rmsprop", "mixup=on"), ("optimizer=off",), ("dropout=off",)])
+def test_a_recipe_whose_rates_are_the_best_gets_no_arm_and_no_claim_more(settings: tuple[str, ...]) -> None:
+    baseline = profile("quick").apply(catalog.notebook_recipe())
+    for setting in settings:
+        baseline = baseline.set(setting)
+    plain, retuned = _retuned(baseline, {}), _retuned(baseline, _own_rates(baseline))
+    assert (retuned.arms, retuned.claims) == (plain.arms, plain.claims)
+    assert retuned.digest() != plain.digest(), "it says that rates were looked for"
+
+
+@given(st.lists(st.sampled_from([None, 0.0005, 0.02, 0.3]), min_size=14, max_size=14))
+def test_each_claim_is_made_of_both_rates_in_places_of_its_own(found: list[float | None]) -> None:
+    baseline = profile("quick").apply(catalog.notebook_recipe())
+    own = _own_rates(baseline)
+    best = {name: rate or own[name] for name, rate in zip(own, found, strict=True)}
+    plain, plan = _retuned(baseline, {}), _retuned(baseline, best)
+    assert plan.arms[: len(plain.arms)] == plain.arms, "what is trained already is not trained again"
+    assert plan.claims[: len(plain.claims)] == plain.claims
+    assert len({arm.recipe.digest() for arm in plan.arms}) == len(plan.arms)
+    assert len(plan.arms) == 14 + sum(rate not in (None, own[name]) for name, rate in zip(own, found, strict=True))
+    again = {(c.technique, c.metric, c.family): c for c in plan.claims[len(plain.claims) :]}
+    moved = {name for name in own if best[name] != own[name]}
+    for claim in plain.claims:
+        other = again.pop((claim.technique, claim.metric, f"{claim.family}{EACH_AT_BEST}"), None)
+        assert (other is None) == (not moved & {claim.treatment, claim.control})
+        if other:
+            for before, now in ((claim.treatment, other.treatment), (claim.control, other.control)):
+                assert plan.arm(now).recipe == plan.arm(before).recipe.with_knob(RATE, best[before])
+            assert (other.sign, other.mechanism) == (claim.sign, claim.mechanism)
+    assert not again
+
+
+def test_a_claim_at_best_rates_names_the_rate_that_it_is_about() -> None:
+    baseline = profile("quick").apply(catalog.notebook_recipe()).set("optimizer=rmsprop").set("optimizer.rate=0.002")
+    plan = _retuned(baseline, _own_rates(baseline) | {FULL: 0.0071234})
+    statements = [claim.statement for claim in plan.claims if claim.technique == "optimizer"]
+    assert statements == [
+        "RMSProp (rate 0.002) raises test accuracy in the full recipe",
+        "RMSProp (rate 0.002) raises test accuracy on its own",
+        "RMSProp (rate 0.00712) raises test accuracy in the full recipe, each at its best rate",
+    ]
+    record = plan.record(profile("quick"), DataRecord("images", "d" * 16))
+    assert record.titles["optimizer"] == "RMSProp", "one title for both rates"
+
+
+def test_where_the_technique_is_a_rate_best_rates_leave_nothing_to_compare() -> None:
+    baseline = profile("quick").apply(bare(catalog.notebook_recipe())).set("optimizer.rate=0.003").set("dropout=on")
+    plan = _retuned(baseline, dict.fromkeys(_own_rates(baseline), 0.05))
+    again = [claim for claim in plan.claims if claim.family.endswith(EACH_AT_BEST)]
+    assert {claim.technique for claim in again} == {"dropout", ALL}
+    assert all(claim.treatment != claim.control for claim in again)
+
+
+OTHERS = ("optimizer=rmsprop", "initialisation=orthogonal")
+NAMED = re.compile("Adam|Kaiming|He et al. 2015")
+
+
+@pytest.mark.parametrize("name", catalog.plan_names())
+def test_nothing_is_called_what_it_is_not(name: str) -> None:
+    """On a recipe with RMSProp and orthogonal weights, others are named where they are trained, and only there."""
+    size = profile("quick")
+    baseline = size.apply(catalog.notebook_recipe())
+    for setting in OTHERS:
+        baseline = baseline.set(setting)
+    plan = catalog.make_plan(name, baseline, size, (0, 1), {"optimizer": {"optimizer.rate": 0.05}})
+    record = plan.record(size, DataRecord("images", "d" * 16), OTHERS)
+    reasons = [word for reason in record.reasons.values() for word in (reason.text, reason.source)]
+    assert not any(NAMED.search(text) for text in (*record.titles.values(), *reasons, plan.question, plan.note))
+    for arm in plan.arms:
+        if NAMED.search(arm.name):
+            assert NAMED.search(" ".join(t.setting_title for t in arm.recipe.techniques)), arm.name
+    for claim in plan.claims:
+        if NAMED.search(claim.statement) or NAMED.search(claim.source):
+            arms = [plan.arm(arm) for arm in claim.arms]
+            named = {t.setting_title for arm in arms for t in arm.recipe.techniques}
+            assert NAMED.search(" ".join(named)), claim.statement
+    if name in ("techniques", "factorial", "half-factorial", "pairwise", "ladder", "data-size", "variance"):
+        said = " ".join([*(arm.name for arm in plan.arms), *(claim.statement for claim in plan.claims)])
+        assert not NAMED.search(said)
+        assert "RMSProp" in said or name in ("data-size", "variance")
+    if name == "notebook":
+        assert (plan.arms[0].name, plan.references) == (FULL, ())
+
+
+def test_levels_are_called_by_their_names() -> None:
+    size = profile("quick")
+    baseline = size.apply(catalog.notebook_recipe()).set("optimizer.rate=0.002")
+    plan = catalog.make_plan("levels/optimizer", baseline, size, (0, 1))
+    assert [arm.name for arm in plan.arms[:4]] == ["Adam (rate 0.002)", "plain SGD", "Adam", "SGD with momentum"]
+    claims = {claim.treatment: claim for claim in plan.claims}
+    assert claims["RMSProp"].statement == "RMSProp raises test accuracy against plain SGD"
+    assert claims["RMSProp"].source == "Tieleman & Hinton 2012"
+    assert claims["RMSProp"].family == "test accuracy (RMSProp)"
+    assert {claim.control for claim in plan.claims} == {"plain SGD"}
+    # The claims compare several optimizers, and none of them is called by the name of the baseline's.
+    assert plan.record(size, DataRecord("images", "d" * 16)).titles["optimizer"] == "optimizer"
+
+
+def test_arms_leave_knobs_out_and_statements_do_not() -> None:
+    size = profile("quick")
+    baseline = size.apply(catalog.notebook_recipe()).set("dropout.p=0.37").set("optimizer.kind=sgd")
+    plan = catalog.make_plan("techniques", baseline, size, (0, 1))
+    names = [arm.name for arm in plan.arms]
+    assert {"without dropout", "only dropout"} <= set(names)
+    # What is left without it is plain SGD too, at its own rate.
+    assert "without plain SGD (rate 0.003)" in names
+    statements = [claim.statement for claim in plan.claims]
+    assert "Dropout (p = 0.37) raises test accuracy in the full recipe" in statements
+    assert plan.record(size, DataRecord("images", "d" * 16)).titles["dropout"] == "dropout (p = 0.37)"
 
 
 def test_the_notebook_plan_is_the_notebooks_recipe() -> None:

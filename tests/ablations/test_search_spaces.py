@@ -12,10 +12,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cifar_ablations.ablations import adopted, catalog
+from cifar_ablations.ablations.designs import bare
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord
 from cifar_ablations.ablations.search import Best, Parameter, Study, around, parameter, widened
+
+ON_TOP = "test accuracy on top of the changes before it"
 
 
 @pytest.fixture
@@ -66,6 +69,35 @@ def test_each_optimizer_gets_the_same_trials_and_the_same_width(baseline: Recipe
     widths = [math.log10(p.high / p.low) for study in studies for p in study.parameters]  # type: ignore[operator]
     assert widths == pytest.approx([2.0] * len(studies))
     assert {study.recipe.update_rule().adaptive for study in studies} == {True, False}
+
+
+@pytest.mark.parametrize("settings", [(), ("optimizer=rmsprop", "mixup=on"), ("optimizer=off",)])
+def test_each_arm_gets_the_same_trials_and_the_same_width_and_begins_with_its_own_rate(
+    settings: tuple[str, ...], baseline: Recipe
+) -> None:
+    for setting in settings:
+        baseline = baseline.set(setting)
+    rounds = catalog.search_module("arms").search(baseline, 6)
+    studies = next(rounds)
+    plan = catalog.make_plan("techniques", baseline, profile("quick"), (0, 1))
+    assert {study.name: study.recipe for study in studies} == {arm.name: arm.recipe for arm in plan.arms}
+    assert {study.trials for study in studies} == {6}
+    widths = [math.log10(p.high / p.low) for study in studies for p in study.parameters]  # type: ignore[operator]
+    assert widths == pytest.approx([2.0] * len(studies))
+    for study in studies:
+        (first,) = study.first
+        assert study.with_values(first) == study.recipe, "its own rate is tried first"
+    at_edge = [Best(study, 0, 0.5, {"optimizer.rate": study.parameters[0].low}) for study in studies]  # type: ignore[dict-item]
+    wider = rounds.send([*at_edge])
+    assert {study.trials for study in wider} == {9}
+    with pytest.raises(StopIteration):
+        rounds.send([*at_edge])
+
+
+def test_arms_of_one_recipe_share_a_study() -> None:
+    alone = bare(profile("quick").apply(catalog.notebook_recipe())).set("dropout=on")
+    studies = next(catalog.search_module("arms").search(alone, 6))
+    assert [study.name for study in studies] == ["full recipe", "without dropout"]
 
 
 def test_a_best_rate_at_an_edge_widens_all_alike_and_a_best_inside_ends_the_search(baseline: Recipe) -> None:
@@ -221,24 +253,44 @@ def test_the_tuned_plan_goes_from_the_notebooks_recipe_to_the_tuned_one(baseline
     tuned = baseline.set("optimizer.rate=0.002").set("dropout.p=0.2").set("mixup=on")
     plan = catalog.make_plan("tuned", tuned, profile("quick"), (0, 1), {"dropout": {"optimizer.rate": 0.004}})
     names = [arm.name for arm in plan.arms]
-    assert names[:4] == ["tuned recipe", "notebook's recipe", "+ optimizer", "+ dropout"]
-    assert plan.arm("+ dropout").recipe == baseline.set("optimizer.rate=0.002").set("dropout.p=0.2")
+    assert names[:4] == ["tuned recipe", "notebook's recipe", "+ Adam (rate 0.002)", "+ dropout (p = 0.2)"]
+    assert plan.arm("+ dropout (p = 0.2)").recipe == baseline.set("optimizer.rate=0.002").set("dropout.p=0.2")
     assert plan.arm("notebook's recipe").recipe == baseline
     # mixup is the last rung: without it the tuned recipe is the rung before, which is trained once.
     assert "tuned without mixup" not in names
     removed = {c.control for c in plan.claims if c.family == "test accuracy in the tuned recipe"}
-    assert "+ dropout" in removed
+    assert "+ dropout (p = 0.2)" in removed
     anew = plan.arm("tuned without dropout, rate found anew").recipe
     assert anew == tuned.without("dropout").set("optimizer.rate=0.004")
-    rungs = [(c.treatment, c.control) for c in plan.claims if c.family == "test accuracy on the roadmap"]
-    assert rungs == [("+ optimizer", "notebook's recipe"), ("+ dropout", "+ optimizer"), ("tuned recipe", "+ dropout")]
+    rungs = [(c.treatment, c.control) for c in plan.claims if c.family == ON_TOP]
+    first, second = "+ Adam (rate 0.002)", "+ dropout (p = 0.2)"
+    assert rungs == [(first, "notebook's recipe"), (second, first), ("tuned recipe", second)]
     with pytest.raises(ValueError, match="the tuned recipe is the notebook's"):
         catalog.make_plan("tuned", baseline, profile("quick"), (0, 1))
 
 
 def test_claims_of_the_tuned_plan_name_techniques(baseline: Recipe) -> None:
-    tuned = baseline.set("weight_decay.strength=0.002").set("early_stopping=on")
-    claims = catalog.make_plan("tuned", tuned, profile("quick"), (0, 1)).claims
-    assert {c.technique for c in claims} <= {"everything", *catalog.techniques()}
-    statements = [c.statement for c in claims if c.family == "test accuracy on the roadmap"]
-    assert "Tuning weight decay pays on its rung" in statements
+    tuned = (
+        baseline.set("optimizer=rmsprop").set("schedule=cosine").set("dropout=off").set("weight_decay.strength=0.002")
+    )
+    plan = catalog.make_plan("tuned", tuned.set("early_stopping=on"), profile("quick"), (0, 1))
+    assert {c.technique for c in plan.claims} <= {"everything", *catalog.techniques()}
+    rungs = ["+ RMSProp", "+ cosine schedule", "+ no dropout", "+ weight decay (strength 0.002)"]
+    assert [arm.name for arm in plan.arms if arm.name.startswith("+ ")] == rungs
+    top = "raises test accuracy, on top of the changes before it"
+    assert [c.statement for c in plan.claims if c.family == ON_TOP] == [
+        f"RMSProp in place of Adam {top}",
+        f"The cosine schedule in place of the learning-rate schedule {top}",
+        f"No dropout in place of dropout {top}",
+        f"Weight decay (strength 0.002) in place of weight decay {top}",
+        f"Early stopping {top}",
+    ]
+    assert plan.arm("tuned without RMSProp").recipe == plan.arms[0].recipe.without("optimizer")
+
+
+def test_studies_are_called_after_what_they_search(baseline: Recipe) -> None:
+    tuned = baseline.set("optimizer=rmsprop")
+    titles = {s.name: s.title for s in next(catalog.search_module("learning-rate").search(tuned, 2))}
+    assert (titles["rmsprop"], titles["adam"], titles["sgd"]) == ("RMSProp", "Adam", "plain SGD")
+    titles = {s.name: s.title for s in next(catalog.search_module("retune").search(tuned, 2))}
+    assert (titles["optimizer"], titles["dropout"]) == ("without RMSProp", "without dropout")

@@ -25,6 +25,11 @@ def test_brightness_is_found_and_trained(tiny_data):
     recipe = recipe.set("budget.train_images=80").set("budget.validation_images=40").set("budget.test_images=60")
     plan = catalog.make_plan("techniques", recipe, size, (0,))
     assert "without brightness jitter" in [arm.name for arm in plan.arms]
+    title = lambda setting: recipe.set(setting).titles()["brightness"]
+    assert title("brightness.strength=0.33") == "brightness jitter (strength 0.33)"
+    assert title("brightness=on") == title("brightness=off") == "brightness jitter"
+    levels = catalog.make_plan("levels/brightness", recipe, size, (0,))
+    assert [arm.name for arm in levels.arms] == ["brightness jitter", "no brightness jitter"]
     ended = []
     members = [Member(plan.arm(name).recipe, 0) for name in ("full recipe", "without brightness jitter")]
     train(members, tiny_data, torch.device("cpu"), ended.append)
@@ -44,7 +49,9 @@ def test_the_readmes_example_is_one_new_file_and_nothing_else(tmp_path: Path) ->
         shutil.copy(ROOT / name, tmp_path / name)
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
     (tmp_path / "tests" / "contracts" / "test_the_example.py").write_text(CHECK)
-    files = [f"tests/contracts/{name}.py" for name in ("test_the_example", "test_every_technique")]
+    files = [
+        f"tests/contracts/{name}.py" for name in ("test_the_example", "test_every_technique", "test_names_of_settings")
+    ]
     command = [sys.executable, "-m", "pytest", *files, "-k", "brightness"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

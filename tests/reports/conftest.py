@@ -164,12 +164,13 @@ class Writer:
         self.store.close_invocation(run, failures=0)
         return run
 
-    def train(self, experiment, parent, plan, row, ended=2_000, backend="torch"):
+    def train(self, experiment, parent, plan, row, ended=2_000, backend="torch", threads=1):
         from cifar_ablations.study.training.engine import Epoch, Outcome
         from cifar_ablations.study.training.fleet import Member
 
         outcome, member = row["outcome"], Member(Unmade(row["digest"]), row["seed"])
-        run = self.store.start(experiment, parent, row["arm"], member, plan, replace(ENVIRONMENT, backend=backend))
+        here = replace(ENVIRONMENT, backend=backend, threads=threads)
+        run = self.store.start(experiment, parent, row["arm"], member, plan, here)
         for epoch in range(1, 2 if outcome == schema.DIVERGED else EPOCHS + 1):
             reached = 0.1 if outcome == schema.DIVERGED else row[schema.TEST_ACCURACY]
             accuracy = validation_accuracy(reached, epoch)
@@ -210,8 +211,8 @@ def written(tmp_path_factory):
     for row in frame.to_dict("records"):
         old = row["arm"] == "full recipe" and row["seed"] < 3
         home = (first, old_parent) if old else (second, parent)
-        backend = "torch" if old else "kernels"
-        run_ids[row["arm"], row["seed"]] = writer.train(*home, plan, row, ended=2_000, backend=backend)
+        place = {"backend": "torch", "threads": 2} if old else {"backend": "kernels"}
+        run_ids[row["arm"], row["seed"]] = writer.train(*home, plan, row, ended=2_000, **place)
 
     # A later repetition, another data set, another seed, a failure and a run in training: none is a result here.
     wrong = frame.iloc[0].to_dict() | {schema.TEST_ACCURACY: 0.99}

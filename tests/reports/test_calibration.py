@@ -84,8 +84,8 @@ def test_effects_of_a_factorial_are_planted_as_the_report_computes_them(plan):
 
 def test_pages_have_the_shapes_of_all_plans_that_claim_something():
     shape = calibration.page("techniques", 5).shape
-    assert (len(shape.claims.metric), shape.arms, shape.seeds) == (18, 14, 5)
-    assert len(set(calibration.page("techniques", 5).families)) == 4
+    assert (len(shape.claims.metric), shape.arms, shape.seeds) == (19, 14, 5)
+    assert len(set(calibration.page("techniques", 5).families)) == 5
     names = [name for group in calibration.names_alike() for name in group]
     assert sorted(names) == sorted(n for n in catalog.plan_names() if calibration.plan_of(n, 5).claims)
     assert {"techniques", "a-a", "claims", "factorial", "half-factorial", "pairwise", "tuned"} <= set(names)
@@ -147,8 +147,8 @@ def test_every_second_comparison_is_true_by_so_many_of_its_own_standard_deviatio
 
 def test_effects_at_the_margin_are_exactly_there():
     shape, means = calibration.truths(calibration.page("techniques", 5).shape, 1.5)["all at the margin"]
-    assert np.abs(shape.claims.weights @ means) == pytest.approx(np.full(18, 1.5))
-    assert shape.claims.margin == pytest.approx(np.full(18, 1.5))
+    assert np.abs(shape.claims.weights @ means) == pytest.approx(np.full(19, 1.5))
+    assert shape.claims.margin == pytest.approx(np.full(19, 1.5))
     shape, means = calibration.truths(shape, 1.5)["half at the margin"]
     assert set(np.abs(shape.claims.weights @ means).round(9)) == {0, 1.5}
 

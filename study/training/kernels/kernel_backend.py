@@ -25,6 +25,15 @@ SEEN_TOGETHER = 64
 OVERHANG = 16
 """Floats behind the last image, of which seven are read, and none is used."""
 
+_threads = 1
+
+
+def use_threads(threads: int) -> None:
+    """Have the backends made from now on in this process share a batch's parts out over so many threads."""
+    global _threads
+    _threads = threads
+
+
 FUNCTIONS: Mapping[type[nn.Module], int] = {nn.ReLU: 0, nn.LeakyReLU: 1, nn.Sigmoid: 2, nn.Tanh: 3, nn.GELU: 4}
 """By the numbers that pooling.h gives them."""
 
@@ -47,8 +56,12 @@ def _function(activation: nn.Module) -> tuple[int, float] | None:
 class KernelBackend:
     """Looks at the members of a fleet one after another; made anew whenever members leave."""
 
-    def __init__(self, fleet: Fleet, threads: int = 1):
-        """threads: over how many a batch's parts are shared out. Raises ValueError for what the kernels do not know."""
+    def __init__(self, fleet: Fleet, threads: int | None = None):
+        """threads: over how many a batch's parts are shared out; None for those of `use_threads`.
+
+        Raises ValueError for what the kernels do not know.
+        """
+        threads = _threads if threads is None else threads
         for member, network in zip(fleet.members, fleet.networks, strict=True):
             if not supports(network) or member.recipe.sized.budget.precision != "fp32":
                 raise ValueError(

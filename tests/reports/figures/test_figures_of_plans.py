@@ -1,5 +1,6 @@
 """Every figure's data step in plain pandas, and what all figures keep to."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -7,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from scipy import stats
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.reports.figures import cost, forest, learning_curves, mechanism, paired, seeds, theme
+from cifar_ablations.reports.figures import forest, learning_curves, mechanism, paired, seeds, theme
 from cifar_ablations.reports.inference import verdict
 
 
@@ -27,13 +29,86 @@ def curves(runs):
 
 def test_forest_data(plan, runs):
     verdicts = verdict.judge(plan, runs)
-    data = forest.data(verdicts, plan.titles)
-    np.testing.assert_allclose(data[["effect", "low", "high"]], 100 * verdicts[["difference", "low", "high"]])
-    assert data["label"].to_list() == ["dropout", "dropout", plan.titles["hostile"], "dropout"]
-    assert data["where"].to_list() == ["in the full recipe"] * 3 + ["on its own"]
+    data = forest.data(verdicts, plan, runs)
+    effects = data[data["kind"] == "effect"]
+    np.testing.assert_allclose(effects[["effect", "low", "high"]], 100 * verdicts[["difference", "low", "high"]])
+    assert effects["label"].to_list() == ["dropout", "dropout", plan.titles["hostile"], "dropout"]
+    assert effects["where"].to_list() == ["in the full recipe"] * 3 + ["on its own"]
+    assert effects["compared"].to_list() == ["6 + 6", "6 + 6", "6 + 6", "5 + 5"]
     assert set(data["margin"]) == {0.5}
+    accuracy = 100 * runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY)
+    for claim, treatment, control in ((0, "full recipe", "without dropout"), (3, "only dropout", "bare recipe")):
+        seeds = data[(data["claim"] == claim) & (data["kind"] == "seed")].set_index("seed")["effect"]
+        expected = (accuracy[treatment] - accuracy[control]).dropna()
+        pd.testing.assert_series_equal(seeds, expected, check_names=False)
     nothing = verdict.judge(plan, runs.iloc[:0])
-    assert forest.data(nothing, {}).empty
+    assert forest.data(nothing, plan, runs.iloc[:0]).empty
+
+
+def test_a_forest_says_which_way_and_counts_pairs(plan, runs):
+    row = verdict.judge(plan, runs).iloc[0].to_dict()
+    gap = {"metric": schema.GENERALISATION_GAP}
+    expected = [
+        ({"verdict": verdict.SUPPORTED}, "helps"),
+        ({"verdict": verdict.REFUTED}, "hurts"),
+        ({"verdict": verdict.EQUIVALENT}, "same"),
+        ({"verdict": verdict.INCONCLUSIVE}, "open"),
+        ({"verdict": verdict.SUPPORTED, "sign": -1, **gap}, "lowers"),
+        ({"verdict": verdict.REFUTED, "sign": -1, **gap}, "raises"),
+        ({"verdict": verdict.INCONCLUSIVE, **gap}, "open"),
+    ]
+    for change, word in expected:
+        assert forest._word(row | change) == word
+    paired_rule = replace(plan, rule=replace(plan.rule, test="paired t", correction="holm"))
+    pairs = forest.data(verdict.judge(paired_rule, runs), paired_rule, runs)
+    assert pairs.loc[pairs["kind"] == "effect", "compared"].to_list() == ["6", "6", "6", "4"]
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_row_of_a_forest_is_followed_by_its_seeds_which_are_not_seen(plan, runs, narrow):
+    data = forest.data(verdict.judge(plan, runs), plan, runs)
+    root = ET.fromstring(theme.svg(forest.draw(data, narrow=narrow), "forest"))
+    found = 0
+    for parent in root.iter(f"{SVG}g"):
+        children = list(parent)
+        for row, of_row in itertools.pairwise(children):
+            if not row.get("id", "").startswith("forest-row-"):
+                continue
+            claim = int(row.get("id").rpartition("-")[2])
+            found += 1
+            assert row.get("tabindex") == "0"
+            assert row.get("role") == "img"
+            said = data[(data["claim"] == claim) & (data["kind"] == "effect")].iloc[0]
+            assert row.get("aria-label").startswith(f"{said['label']} on ")
+            assert row.get("aria-label").endswith(said["word"])
+            assert of_row.get("id") == f"forest-seeds-{claim}"
+            dots = list(of_row.iter(f"{SVG}use"))
+            assert len(dots) == ((data["claim"] == claim) & (data["kind"] == "seed")).sum()
+            assert all("fill-opacity: 0; " in dot.get("style") for dot in dots), "nor in print, nor in a file"
+    assert found == 4
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_forest_is_read_in_words_of_a_size_that_can_be_read(plan, runs, narrow):
+    data = forest.data(verdict.judge(plan, runs), plan, runs)
+    data = data[(data["metric"] == schema.TEST_ACCURACY) & (data["label"] == "dropout")]
+    figure = forest.draw(data, narrow=narrow)
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    said = [text.get_text() for text in texts]
+    assert {"Dropout", "In the full recipe", "On its own"} <= set(said)
+    for row in data[data["kind"] == "effect"].to_dict("records"):
+        unit = "" if narrow else " pp"
+        numbers = f"{row['effect']:+.1f}{unit} [{row['low']:.1f}, {row['high']:.1f}]".replace("-", "−")
+        beside = {f"{row['word']}, {row['compared']}"} if narrow else {row["word"], row["compared"]}
+        assert {numbers} | beside <= set(said)
+    assert figure.get_size_inches()[0] == (forest.NARROW if narrow else theme.WIDTH)
+    at_least = (
+        294 / forest.NARROW if narrow else 1020 / theme.WIDTH
+    )  # px of an inch, on a phone 360 px wide and on a laptop
+    assert min(text.get_fontsize() for text in texts) / 72 * at_least >= 11.9
 
 
 def test_forest_limits_do_not_follow_one_huge_interval():
@@ -41,6 +116,10 @@ def test_forest_limits_do_not_follow_one_huge_interval():
     left, right = forest._limits(rows)
     assert -5 < left < -0.5
     assert 3 < right < 8
+    seeds = pd.DataFrame({"effect": [-1.5, 3.2], "low": np.nan, "high": np.nan, "margin": 0.5})
+    left, right = forest._limits(pd.concat([rows.iloc[:2], seeds]))
+    assert left < -1.5, "a seed is seen"
+    assert right > 3.2
     left, right = forest._limits(pd.DataFrame({"effect": [2.0], "low": [np.nan], "high": [np.nan], "margin": 0.5}))
     assert left < -0.5
     assert right > 2
@@ -94,44 +173,6 @@ def test_paired_data(plan, runs):
     assert ledger["label"].iloc[0] == "without dropout → full recipe"
 
 
-def test_cost_data(plan, runs):
-    runs[schema.SECONDS] = np.arange(len(runs), dtype=float)
-    data = cost.data(runs, plan)
-    by_arm = runs[runs["converged"]].groupby("arm", sort=False)
-    np.testing.assert_allclose(data["cost"], by_arm[schema.SECONDS].mean())
-    np.testing.assert_allclose(data["value"], 100 * by_arm[schema.TEST_ACCURACY].mean())
-    assert set(data["unit"]) == {"seconds"}
-    assert data["named"].all()
-    values = 100 * runs.loc[runs["arm"] == "full recipe", schema.TEST_ACCURACY]
-    assert data["low"].iloc[0] == pytest.approx(values.mean() - stats.t.ppf(0.975, 5) * values.sem())
-
-
-def test_cost_counts_images_where_an_arm_has_no_time(plan, runs):
-    runs.loc[runs["arm"] == "bare recipe", schema.SECONDS] = np.nan
-    assert cost.data(runs, plan)["arm"].to_list() == [a.name for a in plan.arms if a.name != "bare recipe"]
-    knobs = {"budget.train_images": 4_000, "data_size.share": 0.5}
-    data = cost.data(runs, replace(plan, arms=tuple(replace(arm, knobs=knobs) for arm in plan.arms)))
-    assert set(data["unit"]) == {"images"}
-    assert data["cost"].to_list() == [6.0] * 5, "three epochs of two thousand"
-    assert "full recipe: 70" in cost.describe(data)
-    assert "thousand images" in cost.describe(data)
-
-
-def test_of_many_arms_the_unbeaten_bear_names(plan, runs, monkeypatch):
-    monkeypatch.setattr(cost, "MOST_NAMES", 4)
-    frame = pd.DataFrame({"cost": [5.0, 1, 2, 2, 3], "value": [50.0, 40, 45, 44, 52]})
-    assert cost._named(frame).tolist() == [True, True, True, False, True]
-
-
-def test_names_are_spread_until_none_overlaps():
-    for places in ([0.5] * 6, [0.0, 0.1, 0.11, 0.12, 1.0, 1.0], [0.9, 0.95, 0.99, 1.0]):
-        spread = cost.spread(places, 0.15)
-        assert np.diff(spread).min() >= 0.15 - 1e-9
-        assert spread[0] >= -1e-9
-        assert spread[-1] <= 1
-    assert cost.spread([0.1, 0.5], 0.15) == [0.1, 0.5]
-
-
 def test_learning_curves_data(plan, curves):
     data = learning_curves.data(curves, plan)
     row = data[(data["panel"] == "dropout") & (data["where"] == "on its own") & (data["role"] == "with")]
@@ -156,10 +197,9 @@ def test_learning_curves_without_validation_or_claims(plan, curves):
 def drawn(plan, runs, curves):
     explained = replace(plan, claims=tuple(replace(c, mechanism=(schema.TRAIN_ACCURACY,)) for c in plan.claims))
     return [
-        (forest, forest.data(verdict.judge(plan, runs), plan.titles)),
+        (forest, forest.data(verdict.judge(plan, runs), plan, runs)),
         (seeds, seeds.data(runs, plan)),
         (paired, paired.data(runs, plan)),
-        (cost, cost.data(runs, plan)),
         (learning_curves, learning_curves.data(curves, plan)),
         (mechanism, mechanism.data(runs, explained)),
     ]

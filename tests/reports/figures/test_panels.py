@@ -24,7 +24,7 @@ def test_a_grid_has_its_panels_row_by_row() -> None:
     places = [ax.get_position() for ax in axes]
     assert places[0].x0 < places[1].x0 < places[2].x0
     assert places[0].y0 > places[3].y0
-    assert figure.get_size_inches().tolist() == pytest.approx([panels.WIDTH, 2 * 1.5 + 0.3])
+    assert figure.get_size_inches().tolist() == pytest.approx([theme.WIDTH, 2 * 1.5 + 0.3])
 
 
 def test_lines_bands_and_marks_are_where_the_numbers_are() -> None:

@@ -54,3 +54,21 @@ def test_ids_begin_with_the_figures_name_and_nothing_reaches_out_of_it() -> None
     assert all(name.startswith("one-") for name in ids)
     assert "<style" not in text
     assert "<metadata" not in text
+
+
+def test_shades_are_of_one_colour_on_each_side_and_leave_a_number_to_be_read() -> None:
+    shade = theme.shades(theme.SECOND, theme.ACCENT)
+    for value, colour, strength in ((0.0, theme.ACCENT, 0.5), (0.25, theme.ACCENT, 0.25), (1.0, theme.SECOND, 0.5)):
+        assert mpl.colors.to_hex(shade(value)) == colour
+        assert shade(value)[3] == pytest.approx(strength, abs=0.01)
+    assert shade(0.5)[3] == pytest.approx(0, abs=0.01)
+    assert theme.shades(theme.ACCENT)(0.0)[3] == 0
+
+
+def test_names_are_listed_from_the_top_down() -> None:
+    with theme.styled():
+        axes = theme.new_figure(4, 2).add_subplot()
+        theme.listed(axes, ["the first", "second"])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["First", "Second"]
+    assert axes.get_yticks().tolist() == [0, 1]
+    assert axes.yaxis_inverted()

@@ -89,7 +89,7 @@ def test_a_page_of_it(split_up, its_runs, tmp_path):
     assert "the variance of the difference between 'bare recipe' and 'full recipe' (ρ = " in parsed.text
     assert any(i.startswith("variance-") for i in parsed.ids), "the figure"
     files = {Path(a["href"]).name for a in parsed.all("a") if a.get("href", "").startswith("variance-")}
-    assert files == {file.name for file in path.parent.iterdir()} - {path.name}
+    assert files == {file.name for file in path.parent.iterdir()} - {path.name, "how-to-read.html"}
     table = pd.read_csv(path.with_name(f"{path.stem}-variance.csv"))
     assert table["purpose"].to_list() == [EVERYTHING, *PURPOSES_HERE, variance.TOGETHER, variance.IMAGES]
     assert pd.read_csv(path.with_name(f"{path.stem}-pairing.csv"))["arm"].to_list() == ["bare recipe"]

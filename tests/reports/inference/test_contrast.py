@@ -87,6 +87,21 @@ def test_by_image_its_mean_is_the_difference_in_accuracy() -> None:
     assert contrast.by_image(BEYOND, runs, pd.Index([0, 1]), answers) is None, "an answer is missing"
 
 
+@pytest.mark.parametrize(
+    "weights", [(0.5, 0.5, -0.5, -0.5), (1, -1, -1, 1), (1 / 3, 0.2, -1 / 3, -0.2), (1e-9, 1, -1, -1e-9)]
+)
+def test_by_image_arms_that_are_counted_together_give_the_bits_of_a_sum_arm_by_arm(weights) -> None:
+    rng = np.random.default_rng(1)
+    answers = {run_id: rng.random(300) < 0.6 for run_id in RUNS["run_id"]}
+    claim = replace(TWO, over=tuple(zip(VALUES, weights, strict=True)))
+    found = contrast.by_image(claim, RUNS, pd.Index([1, 0]), answers)
+    expected = np.zeros((2, 300), dtype=np.float32)
+    for row, seed in enumerate([1, 0]):
+        for arm, weight in zip(VALUES, weights, strict=True):
+            expected[row] += weight * answers[f"{arm} {seed}"]
+    assert found.tobytes() == expected.tobytes()
+
+
 def test_a_side_counts_its_runs_and_those_that_have_the_metric() -> None:
     lost = RUNS["run_id"] == "one 1"
     runs = RUNS.assign(converged=~lost, **{ACCURACY: RUNS[ACCURACY].mask(lost)})

@@ -243,7 +243,6 @@ def test_page_and_terminal_say_it_under_the_answer(unlearned, tmp_path):
     ]
     text = Parsed(path.read_text(encoding="utf-8")).text
     assert text.index("Holds for:") < text.index(line) < text.index("The chance that any of these verdicts is wrong")
-    assert "52.00 ± 0.00 not learned" in text
     arms = pd.read_csv(path.with_name(path.stem + "-arms.csv"))
     assert set(arms["fit"]) == {health.UNFIT}
 

@@ -154,7 +154,7 @@ def test_the_page_sets_claims_beside_what_was_seen(plan, runs, kept, tmp_path):
     (path,) = plan_page.write_reports(writer.uri, tmp_path / "pages")
     parsed = Parsed(path.read_text(encoding="utf-8"))
     assert "Because of <noise> Author & Author 2014." in " ".join(parsed.text.split())
-    panels = [a for a in parsed.all("article") if a.get("class") == "mechanism"]
+    panels = [a for a in parsed.all("details") if a.get("class") == "mechanism"]
     assert len(panels) == 2
     shown = list(parsed.all("image"))
     assert len(shown) == 2, "an image per pipeline that changes anything"
@@ -170,4 +170,4 @@ def test_the_page_says_why_there_are_no_pictures(plan, tmp_path):
     writer = Writer(tmp_path)
     writer.invoke(writer.experiment("first"), plan, gallery=GalleryRecord(error=f"ValueError: {HOSTILE}"))
     (path,) = plan_page.write_reports(writer.uri, tmp_path / "pages")
-    assert f"Could not be drawn: ValueError: {HOSTILE}" in Parsed(path.read_text(encoding="utf-8")).text
+    assert f"could not be drawn: ValueError: {HOSTILE}" in Parsed(path.read_text(encoding="utf-8")).text

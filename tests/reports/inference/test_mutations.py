@@ -225,7 +225,7 @@ MUTATIONS = {
         "before = told.different & False",
         "simulation",
     ),
-    "the least of the settings": ("simulation", "= max(", "= min(", "simulation"),
+    "the least of the settings": ("simulation", "lambda: max(", "lambda: min(", "simulation"),
     "power of each claim by itself": ("power", "max(1.0, share)", "1", "power"),
     "power at twice the level": (
         "power",

@@ -149,7 +149,7 @@ def test_the_kinds_of_comparison_of_a_plan() -> None:
         return power.designs(plan.record(size, DataRecord("cifar10", "aa")))
 
     ((of_two, words, n),) = designs("techniques")
-    assert (of_two.squares, of_two.fourths, of_two.claims, words, n) == (2.0, 2.0, 18, "two arms", 18)
+    assert (of_two.squares, of_two.fourths, of_two.claims, words, n) == (2.0, 2.0, 19, "two arms", 19)
     ((of_means, words, n),) = designs("factorial")
     assert (of_means.squares, words, n) == (4 / 64, "means over 64 arms", 9)
     assert [(words, n) for _, words, n in designs("data-size")] == [("two differences", 6)]

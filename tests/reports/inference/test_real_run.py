@@ -6,6 +6,7 @@ computed from the same trainings by another program, written before this one, an
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from cifar_ablations.ablations import catalog, profiles, schema
+from cifar_ablations.ablations.designs import ALL
 from cifar_ablations.ablations.record import DataRecord
 from cifar_ablations.reports.inference import arms, divergence, verdict
 
@@ -41,7 +43,9 @@ EXPECTED = [
 def plan():
     profile = profiles.profile("quick")
     asked = catalog.make_plan("techniques", profile.apply(catalog.notebook_recipe()), profile, tuple(range(5)))
-    return asked.record(profile, DataRecord("cifar10", "0" * 16))
+    # Those figures are of a page without the claim about all techniques together.
+    claims = tuple(claim for claim in asked.claims if claim.technique != ALL)
+    return replace(asked, claims=claims).record(profile, DataRecord("cifar10", "0" * 16))
 
 
 @pytest.fixture(scope="module")

@@ -553,7 +553,7 @@ def test_looks_that_confirm_are_no_glances(plan):
     stopped = verdict.judge(many, decided)
     assert (stopped["verdict"] == "supported").all()
     assert stopped["exploratory"].all(), "fewer than the 10 that confirm"
-    said = answer.strength(many, stopped, 0.04)[0]
+    said = answer.standing(many, stopped)
     asked = "the 10 that this plan asks for before an answer counts as confirmed"
     assert said == f"Exploratory: 5 seeds so far, fewer than {asked}."
     few = looking(plan, looks=(5, 8))

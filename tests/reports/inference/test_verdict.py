@@ -14,7 +14,7 @@ from statsmodels.stats.power import TTestPower
 from cifar_ablations.ablations import schema
 from cifar_ablations.reports.inference import mechanisms, verdict
 from cifar_ablations.reports.inference.arms import arm_table, placements
-from cifar_ablations.reports.wording import answer, phrases
+from cifar_ablations.reports.wording import answer, headlines, phrases
 
 
 def frame(plan, values):
@@ -95,7 +95,7 @@ def judged(plan, effect, spread=1.0, sign=1, n=12):
 def test_verdicts(plan, effect, spread, sign, expected):
     row = judged(plan, effect, spread, sign)
     assert (row["verdict"], row["n"], row["exploratory"]) == (expected, 12, False)
-    assert row["sentence"].startswith(expected.upper())
+    assert row["sentence"].startswith(phrases.sentence_case(phrases.LABELS[expected]))
     assert "negligible" not in row["sentence"]
     treatment, control = arms_of(effect, spread)
     assert row["p"] == pytest.approx(welch_p(treatment, control))
@@ -107,12 +107,12 @@ def test_verdicts(plan, effect, spread, sign, expected):
 def test_wording(plan):
     row = judged(plan, 0.05)
     assert row["sentence"] == (
-        f"SUPPORTED: +5.00 pp [{100 * row['low']:.2f}, {100 * row['high']:.2f}], 12 against 12 runs, page p < .001; "
+        f"Supported: +5.00 pp [{100 * row['low']:.2f}, {100 * row['high']:.2f}], 12 against 12 runs, page p < .001; "
         "in 3 epochs on 5,000 images."
     )
     same = judged(plan, 0.0001)
     numbers = f"+0.01 pp [−{-100 * same['low']:.2f}, {100 * same['high']:.2f}], 12 against 12 runs, page p < .001"
-    assert f"EQUIVALENT within ±0.5 pp (not 'no effect'): {numbers}; in 3 epochs" in same["sentence"]
+    assert f"Equivalent within ±0.5 pp (not 'no effect'): {numbers}; in 3 epochs" in same["sentence"]
     unclear = judged(plan, 0.01, 20)
     assert f"detectable at this n: {100 * unclear['detectable']:.2f} pp" in unclear["sentence"]
     assert f"about {int(unclear['seeds_needed'])} seeds needed for 0.5 pp" in unclear["sentence"]
@@ -188,7 +188,7 @@ def test_a_missing_run_holds_its_claim_back_and_a_diverged_one_does_not(plan, ru
     last = worded(plan, runs).iloc[3]
     assert (last["reason"], last["exploratory"]) == (verdict.UNFINISHED, True)
     assert (last["treatment_ended"], last["control_ended"], last["planned"]) == (5, 6, 6)
-    assert last["sentence"] == "INCONCLUSIVE: runs are missing (5 against 6 have ended)."
+    assert last["sentence"] == "Open: runs are missing (5 against 6 have ended)."
     whole = verdict.judge(replace(plan, seeds=tuple(range(5))), runs).iloc[3]
     assert (whole["n"], whole["planned"], whole["reason"]) == (4, 5, "")
     assert (whole["treatment_diverged"], whole["control_diverged"]) == (0, 1)
@@ -208,10 +208,8 @@ def test_before_all_runs_have_ended_there_is_no_verdict(plan, n):
     found = worded(one_claim(plan), runs)
     assert found.iloc[0]["reason"] == verdict.UNFINISHED
     ended = "2 against 1" if n else "0 against 0"
-    assert found.iloc[0]["sentence"] == f"INCONCLUSIVE: runs are missing ({ended} have ended)."
-    assert answer.headlines(plan, found) == [
-        "In the full recipe, no technique has a resolved effect on test accuracy (1 claim)."
-    ]
+    assert found.iloc[0]["sentence"] == f"Open: runs are missing ({ended} have ended)."
+    assert headlines.sentences(plan, found) == ["Open: 1 of 1 claim waits for runs."]
 
 
 def test_a_large_effect_is_not_called_before_its_runs_have_ended(plan):
@@ -230,7 +228,7 @@ def test_few_seeds_are_too_few_for_verdicts(plan):
     assert verdict.error_rate(verdict.shape_of(asked)) > 0.05 >= verdict.error_rate(verdict.shape_of(plan))
     row = worded(asked, runs).iloc[0]
     assert (row["verdict"], row["reason"]) == ("inconclusive", verdict.TOO_FEW)
-    assert row["sentence"] == "INCONCLUSIVE: too few seeds for verdicts (2)."
+    assert row["sentence"] == "Open: too few seeds for verdicts (2)."
     interval = stats.ttest_ind(arms["full recipe"], arms["without dropout"], equal_var=False).confidence_interval(0.95)
     assert (row["low"], row["high"]) == pytest.approx(tuple(interval))
 
@@ -240,7 +238,7 @@ def test_no_spread_is_no_verdict(plan):
     row = worded(one_claim(plan, 6), runs).iloc[0]
     assert row["reason"] == verdict.NO_SPREAD
     assert row["sentence"] == (
-        "INCONCLUSIVE: the difference is +10.00 pp and nothing varies over 6 against 6 runs, so no test applies."
+        "Open: the difference is +10.00 pp and nothing varies over 6 against 6 runs, so no test applies."
     )
     assert row[["low", "high", "p", "detectable", "seeds_needed"]].isna().all()
     shifted = frame(plan, {"full recipe": 0.1 + WOBBLE[:6], "without dropout": WOBBLE[:6]})
@@ -264,7 +262,7 @@ def test_where_all_runs_diverged_there_is_nothing_to_compare(plan):
     runs = diverge(runs, ("full recipe", range(6)), ("without dropout", range(6)))
     row = worded(one_claim(plan, 6), runs).iloc[0]
     assert (row["verdict"], row["reason"]) == ("inconclusive", verdict.NOTHING_LEFT)
-    assert row["sentence"] == "INCONCLUSIVE: no runs to compare: 6 of 6 runs diverged, against 6 of 6."
+    assert row["sentence"] == "Open: no runs to compare: 6 of 6 runs diverged, against 6 of 6."
 
 
 def test_an_arm_that_never_converged_is_refuted_by_its_runs(plan):
@@ -275,9 +273,10 @@ def test_an_arm_that_never_converged_is_refuted_by_its_runs(plan):
     assert (row["verdict"], row["reason"], row["counted"]) == ("refuted", "", True)
     assert row["p"] == pytest.approx(stats.fisher_exact([[6, 0], [0, 6]]).pvalue)
     assert row["sentence"] == (
-        "REFUTED (the claim says +): 6 of 6 runs diverged, against 0 of 6, page p = .004; in 3 epochs on 5,000 images."
+        "Opposite found (the claim says +): 6 of 6 runs diverged, against 0 of 6, page p = .004; in 3 epochs on 5,000 "
+        "images."
     )
-    assert phrases.finding(row).startswith("in the full recipe it makes more runs diverge: 6 of 6 runs diverged")
+    assert phrases.outcome(row) == "more diverge"
 
 
 def test_a_gap_that_nobody_saw_is_not_lowered(plan):
@@ -386,33 +385,30 @@ def test_arm_table_in_plain_pandas(plan, runs):
     assert arm_table(plan, runs.iloc[:0])["n"].to_list() == [0] * 5
 
 
-def test_headline_and_strength(plan, runs):
+def test_standing_and_strength(plan, runs):
     verdicts = worded(plan, runs)
-    headlines = answer.headlines(plan, verdicts)
-    assert headlines[0].startswith("In the full recipe, dropout raises test accuracy; ")
-    assert headlines[1] == "On its own, no technique has a resolved effect on test accuracy (1 claim)."
+    assert answer.standing(plan, verdicts) == "Preliminary: 1 of 4 claims wait for runs; 6 seeds are planned."
     strength = answer.strength(plan, verdicts, 0.03)
-    assert strength[0] == "Preliminary: 1 of 4 claims wait for runs; 6 seeds are planned."
-    assert strength[1] == (
+    assert strength[0] == (
         "The chance that any of these verdicts is wrong is at most 5 %, by simulation of such pages (3.0 % at worst, "
         "for normal and heavy-tailed noise and spreads up to fourfold apart; skewed noise errs more often); all 4 "
         "claims share it."
     )
-    complete = answer.strength(plan, verdicts.assign(reason=""), 0.03)
-    assert complete[0].startswith("Exploratory: 6 seeds, fewer than the 10 that this plan asks for")
+    assert answer.standing(plan, verdicts.assign(reason="")).startswith(
+        "Exploratory: 6 seeds, fewer than the 10 that this plan asks for"
+    )
     enough = replace(plan, rule=replace(plan.rule, confirmatory_seeds=6))
-    confirmed = answer.strength(enough, verdicts.assign(reason="", exploratory=False), 0.03)
-    assert confirmed[0] == "6 seeds, at least the 6 that this plan asks for."
+    confirmed = answer.standing(enough, verdicts.assign(reason="", exploratory=False))
+    assert confirmed == "6 seeds, at least the 6 that this plan asks for."
     few = answer.strength(plan, verdicts.assign(reason=""), 0.084)
-    assert few[1:] == [
+    assert few == [
         "No verdicts: by simulation, 8.4 % of pages like this one would say something false with so few seeds. The "
         "intervals stand."
     ]
     assert answer.strength(plan, verdicts.iloc[:0], 0.0) == []
-    found = answer.by_technique(plan, verdicts)[0]
-    assert found["title"] == "Dropout"
-    first = verdicts.iloc[0]
-    assert found["findings"][0]["clause"] == f"In the full recipe it raises test accuracy: {phrases.effect(first)}"
+    assert answer.standing(plan, verdicts.iloc[:0]) == ""
+    assert answer.in_brief(verdicts, "dropout") == "helps in the full recipe, open on its own"
+    assert answer.in_brief(verdicts.iloc[:0], "dropout") == ""
 
 
 def test_reference_falls_inside_or_outside(plan, runs):
@@ -449,7 +445,7 @@ def test_a_claim_about_a_norm_is_judged_in_its_own_unit_and_has_no_margin(plan):
     assert row["p"] == pytest.approx(welch_p(treatment, control))
     interval = stats.ttest_ind(treatment, control, equal_var=False).confidence_interval()
     assert f"−3.00 [−{-interval.low:.2f}, −{-interval.high:.2f}], 12 against 12 runs" in row["sentence"]
-    assert "pp" not in row["sentence"]
+    assert " pp" not in row["sentence"]
 
 
 def test_a_difference_of_differences(plan):
@@ -481,7 +477,7 @@ def test_a_claim_that_nothing_is_lost_allows_the_margin(plan, loss, expected):
     row = worded(of_claims(plan, claim), runs).iloc[0]
     assert row["p"] == pytest.approx(welch_p(treatment, control, allowed=0.005))
     assert row["verdict"] == expected
-    assert "negligible" not in row["sentence"] + phrases.finding(row)
+    assert "negligible" not in row["sentence"] + phrases.outcome(row)
     if expected == "supported":
         assert "no loss of more than 0.5 pp" in row["sentence"]
 
@@ -492,15 +488,6 @@ def test_mechanisms_stand_beside_in_their_units(plan):
     row = {"mechanism": (schema.WEIGHT_NORM, schema.TEST_ACCURACY, "unknown"), "treatment": "full recipe"}
     clauses = answer.mechanism(mechanisms.means(row | {"control": "without dropout"}, runs))
     assert clauses == ["the weight norm 40.0 → 15.0", "test accuracy 50.00 → 65.00"]
-
-
-def test_a_ledger_is_counted_and_names_what_went_the_other_way(plan):
-    verdicts = verdict.judge(plan, frame(plan, {"full recipe": [0.6, 0.7], "without dropout": [0.5, 0.5]}))
-    verdicts["verdict"] = ["supported", "refuted", "supported", "inconclusive"]
-    said = answer.of_ledger(plan, verdicts)
-    assert said[0].startswith("Of the notebook's 4 statements, in 3 epochs on 5,000 images, 2 are supported")
-    assert "2 are supported, 1 is refuted, none is equivalent and 1 is inconclusive" in said[0]
-    assert verdicts["statement"][1] in said[1]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.record import DataRecord, PlanRecord, ProfileRecord, RuleRecord
-from cifar_ablations.reports.pages import rendering
+from cifar_ablations.ablations.schema import UI_PORT_FILE
+from cifar_ablations.reports.pages import plan_page, rendering
 from cifar_ablations.reports.reading.load import Logged
+from tests.reports.conftest import Writer, planted_runs, small_plan
 
 
 @given(st.text())
@@ -80,7 +82,8 @@ def test_the_script_is_named_by_the_hash_of_what_stands_in_the_page() -> None:
 @pytest.mark.parametrize(
     ("store", "asked", "found"),
     [
-        ("sqlite:///out/mlflow.db", None, rendering.UI_ADDRESS),
+        ("sqlite:///out/mlflow.db", None, "http://127.0.0.1:5000"),
+        ("postgresql://me@runs.example/mlflow", None, "http://127.0.0.1:5000"),
         ("https://me:secret@runs.example/", None, "https://runs.example"),
         ("sqlite:///out/mlflow.db", "http://ui.example/sub/", "http://ui.example/sub"),
     ],
@@ -89,6 +92,12 @@ def test_an_address_is_the_one_asked_for_or_a_servers_without_its_password(
     store: str, asked: str | None, found: str
 ) -> None:
     assert rendering.address_of(store, asked) == found
+
+
+@pytest.mark.parametrize(("kept", "port"), [("5001\n", 5001), ("5001 # mine", 5000), ("é", 5000), ("", 5000)])
+def test_a_store_of_this_machine_answers_where_its_ui_last_did(tmp_path: Path, kept: str, port: int) -> None:
+    (tmp_path / UI_PORT_FILE).write_text(kept, encoding="utf-8")
+    assert rendering.address_of(f"sqlite:///{tmp_path}/mlflow.db", None) == f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("asked", ["javascript:alert(1)", "ftp://ui.example", "ui.example"])
@@ -153,3 +162,64 @@ def _collect(on: bool) -> None:
         gc.enable()
     else:
         gc.disable()
+
+
+def test_equal_things_have_one_fingerprint_and_others_another() -> None:
+    def thing(value: float) -> list[object]:
+        return [pd.DataFrame({"a": [1.0, value], "b": ["x", "y"]}), {"answers": np.arange(3)}, "stem"]
+
+    assert rendering.fingerprint(*thing(2.0)) == rendering.fingerprint(*thing(2.0))
+    others = {rendering.fingerprint(*thing(np.nextafter(2.0, 3.0))), rendering.fingerprint(*thing(2.0), "address")}
+    assert len({*others, rendering.fingerprint(*thing(2.0))}) == 3
+
+
+def test_other_code_and_other_libraries_make_another_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = rendering.fingerprint("a")
+    monkeypatch.setattr(rendering, "version", lambda library: "99")
+    libraries = rendering.fingerprint("a")
+    (tmp_path / "more.css").write_text("body { color: red }")
+    monkeypatch.setattr(rendering, "ROOMS", (*rendering.ROOMS, tmp_path))
+    assert len({before, libraries, rendering.fingerprint("a")}) == 3
+
+
+def test_a_page_is_made_of_what_it_says_while_all_its_files_are_there(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert not rendering.is_made_of(page, "abc")
+    text = '<a href="table&amp;1.csv"> <a href="#top"> <a href="guide.html#p"> <a href="https://example.org/x.csv">'
+    rendering.write_html(page, text, "abc")
+    assert not rendering.is_made_of(page, "abc"), "it links to files that are not there"
+    (tmp_path / "table&1.csv").touch()
+    (tmp_path / "guide.html").touch()
+    assert rendering.is_made_of(page, "abc")
+    assert not rendering.is_made_of(page, "abcd")
+    rendering.write_html(page, text)
+    assert not rendering.is_made_of(page, "abc")
+
+
+def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
+    """Nearly half of the time of a command that had nothing to train went into drawing the same figures again."""
+    writer, plan = Writer(tmp_path), small_plan()
+    experiment = writer.experiment("first")
+    parent = writer.invoke(experiment, plan)
+    rows = planted_runs(plan).to_dict("records")
+    for row in rows[:4]:
+        writer.train(experiment, parent, plan, row)
+
+    def written(**asked: bool) -> bool:
+        """Whether a page was drawn again, and not only left."""
+        before = path.stat().st_ino if path.exists() else 0
+        assert plan_page.write_reports(writer.uri, tmp_path / "pages", **asked) == [path]
+        return path.stat().st_ino != before
+
+    path = tmp_path / "pages" / "techniques-cifar10-quick.html"
+    assert written(anew=False)
+    assert not written(anew=False)
+    assert written(), "where it is asked for"
+    assert not written(anew=False)
+    next(path.parent.glob("*-runs.csv")).unlink()
+    assert written(anew=False)
+    writer.train(experiment, parent, plan, rows[4])
+    assert written(anew=False)
+    assert not written(anew=False)
+    (tmp_path / UI_PORT_FILE).write_text("5001")
+    assert written(anew=False)

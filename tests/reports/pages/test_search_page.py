@@ -369,7 +369,7 @@ def test_the_test_of_the_best_recipe_is_told(pages):
         "Plan tuned ( 7e57 ) compares on test images, with seeds 0, 1 and 2, none of which the search has used" in text
     )
     assert "None of its arms has the digest" not in text
-    assert "The tuned recipe is better. SUPPORTED : +10.10 pp [9.85, 10.35], 3 against 3 runs" in text
+    assert "The tuned recipe is better. supported +10.10 pp [9.85, 10.35], 3 against 3 runs" in text
 
 
 def test_mid_run_page(pages):

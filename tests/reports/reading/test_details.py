@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.reports.figures import confusion, depth, theme
-from cifar_ablations.reports.reading import details, load
+from cifar_ablations.reports.reading import details
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def kept(runs, tmp_path):
 
 
 def read(frame, i):
-    folder = load.urlparse(frame.loc[i, "artifacts"]).path
-    return np.load(f"{load.unquote(folder)}/{schema.DETAILS_FILE}")
+    folder = urlparse(frame.loc[i, "artifacts"]).path
+    return np.load(f"{unquote(folder)}/{schema.DETAILS_FILE}")
 
 
 def test_each_run_has_what_the_page_shows_of_it(deep, kept):

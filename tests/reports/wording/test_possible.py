@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.record import ArmRecord
-from cifar_ablations.reports.figures import cost, forest, seeds, waterfall
+from cifar_ablations.reports.figures import forest, seeds, waterfall
 from cifar_ablations.reports.inference import contrast, verdict
 from cifar_ablations.reports.inference.arms import arm_table, placements
-from cifar_ablations.reports.wording import answer, phrases, tables
+from cifar_ablations.reports.wording import answer, headlines, phrases, tables
 from tests.reports.conftest import small_plan
 from tests.reports.inference.test_verdict import frame
 
@@ -54,18 +54,25 @@ def test_nothing_impossible_is_printed_whatever_the_runs(pairs):
     shown = phrases.detectable(row)
     assert shown in ("–", phrases.NOTHING_FINDABLE) or number(shown) <= most + 0.005
     strength = " ".join(answer.strength(plan, verdicts, verdict.error_rate(verdict.shape_of(plan))))
-    texts = [row["sentence"], phrases.finding(row), strength, tables.as_markdown(tables.short_verdicts(verdicts))]
+    texts = [
+        row["sentence"],
+        *headlines.sentences(plan, verdicts),
+        strength,
+        tables.as_markdown(tables.short_verdicts(verdicts)),
+    ]
     arms = arm_table(plan, runs).to_dict("records")
     texts += [
         phrases.share_interval(a["low"], a["high"]) + phrases.std_interval(a["std_low"], a["std_high"]) for a in arms
     ]
     texts += answer.of_references(plan, placements(plan, runs))
-    texts += [forest.describe(forest.data(verdicts, {})), phrases.limits(row["metric"], -9.0, 9.0, row["reach"])]
+    texts += [
+        forest.describe(forest.data(verdicts, plan, runs)),
+        phrases.limits(row["metric"], -9.0, 9.0, row["reach"]),
+    ]
     assert max([x for text in texts for x in printed(text)], default=0) <= 100
     for limits in (
-        forest.data(verdicts, {}),
+        forest.data(verdicts, plan, runs),
         seeds.data(runs, plan),
-        cost.data(runs.assign(**{schema.EPOCHS: 1.0}), plan),
     ):
         assert limits[["low", "high"]].abs().max().fillna(0).max() <= 100
     for text in (row["sentence"], strength):

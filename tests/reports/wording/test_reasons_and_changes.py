@@ -65,8 +65,7 @@ def test_a_reason_is_worded(plan, runs, changes, shape, reason, words):
     assert judged["reason"].iloc[0] == reason
     assert not {"sentence", "scope", "obstacle"} & set(judged), "inference words nothing"
     row = phrases.with_sentences(asked, judged).iloc[0].to_dict()
-    assert row["sentence"] == f"INCONCLUSIVE: {words}."
-    assert phrases.finding(row) == f"in the full recipe it has no answer on test accuracy: {words}"
+    assert row["sentence"] == f"Open: {words}."
 
 
 def test_a_reason_of_unequal_divergence_is_worded(plan, runs):
@@ -108,7 +107,7 @@ def test_an_answer_has_no_obstacle(plan, runs):
     missing = "runs are missing (5 against 6 have ended)"
     assert rows["obstacle"].to_list() == ["", "", "", missing]
     assert set(rows["scope"]) == {"in 3 epochs on 5,000 images"}
-    assert rows["sentence"].str.startswith("SUPPORTED: ").iloc[0]
+    assert rows["sentence"].str.startswith("Supported: ").iloc[0]
     assert phrases.with_sentences(replace(plan, claims=()), rows.iloc[:0]).empty
 
 
@@ -149,9 +148,16 @@ def test_every_part_of_a_rule_has_a_name():
 
 def test_sources_are_named_where_they_differ():
     sources = {"commit": Counter({"a" * 50: 2, "b": 1}), "device": Counter({"cpu": 3}), "torch": Counter(["1", "2"])}
+    rounding = "rounding differs between them, which can move a run as far as another seed does"
     assert answer.of_sources(sources) == [
-        f"The runs come from 2 commits: {'a' * 40} (2 runs) and b (1 runs).",
-        "The runs come from 2 versions of torch: 1 (1 runs) and 2 (1 runs).",
+        f"The runs come from 2 commits: {'a' * 40} (2 runs) and b (1 run); what changed between them may be part of a "
+        "difference.",
+        f"The runs come from 2 versions of torch: 1 (1 run) and 2 (1 run); {rounding}.",
+    ]
+    mixed = {"threads": Counter({"1": 3, "2": 1}), "instructions": Counter({"AVX2": 2, "AVX512": 2})}
+    assert answer.of_sources(mixed) == [
+        f"The runs come from 2 numbers of threads: 1 (3 runs) and 2 (1 run); {rounding}.",
+        f"The runs come from 2 sets of instructions: AVX2 (2 runs) and AVX512 (2 runs); {rounding}.",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,9 @@ from cifar_ablations.reports.wording.tables import (
     VERDICT_COLUMNS,
     as_latex,
     as_markdown,
+    for_spreadsheets,
+    latex,
+    markdown,
     short_verdicts,
     verdict_table,
 )
@@ -30,9 +34,49 @@ def _table(rows: list[tuple[str, str]]) -> pd.DataFrame:
 
 @given(ROWS)
 def test_a_row_of_markdown_has_as_many_cells_as_the_table(rows: list[tuple[str, str]]) -> None:
-    lines = as_markdown(_table([(a.replace("\\", ""), b.replace("\\", "")) for a, b in rows])).splitlines()
+    lines = as_markdown(_table(rows)).splitlines()
     assert len(lines) == len(rows) + 2
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in lines)
+    assert all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == 3 for line in lines)
+
+
+@given(st.text(st.sampled_from("ab\\`*_|$~<>&#![]():/ \n\r"), max_size=12))
+def test_markdown_shows_what_it_is_given(text: str) -> None:
+    escaped = markdown(text)
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped) == re.sub("[\n\r]", " ", text)
+    bare = re.sub(r"\\[!-/:-@\[-`{-~]", " ", escaped)
+    assert re.search(r"[`*_|$~]|<[A-Za-z/!?]|&[#A-Za-z]", bare) is None
+    assert "](" not in bare
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+ dropout", "'+ dropout"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("＝1", "'＝1"),
+        ("− dropout", "− dropout"),
+        ("without dropout", "without dropout"),
+        ("", ""),
+    ],
+)
+def test_no_text_is_a_formula(text: str, kept: str) -> None:
+    table = pd.DataFrame({"arm": [text, "plain"], "effect": [-0.5, 0.5], "n": [1, -2], "decided": [True, False]})
+    table["level"] = [-0.25, text]
+    safe = for_spreadsheets(table)
+    assert safe["arm"].to_list() == [kept, "plain"]
+    assert safe["level"].to_list() == [-0.25, kept], "a number is none"
+    pd.testing.assert_frame_equal(safe[["effect", "n", "decided"]], table[["effect", "n", "decided"]])
+    assert for_spreadsheets(pd.DataFrame({text: ["a"]})).columns.to_list() == [kept]
+
+
+def test_a_table_without_formulas_is_as_it_was() -> None:
+    table = pd.DataFrame({"arm": ["a", None], "mixed": pd.Series([0.1, 0.2], dtype=object), "kind": ["x", "−"]})
+    pd.testing.assert_frame_equal(
+        for_spreadsheets(table.astype({"kind": "category"})), table.astype({"kind": "category"})
+    )
 
 
 @given(ROWS)
@@ -48,6 +92,18 @@ def test_a_row_of_latex_has_one_ampersand_and_no_comment(rows: list[tuple[str, s
 def test_every_sign_has_its_own_latex() -> None:
     assert len(set(LATEX.values())) == len(LATEX)
     assert r"a $-$1\% \& b$_{10}$" in as_latex(_table([("a −1% & b₁₀", "2")]))
+
+
+def test_latex_takes_no_cell_for_an_option_of_the_row_above() -> None:
+    assert latex("[0.3] x") == "{[}0.3] x"
+    assert latex(" * x") == " {*} x"
+    assert latex("[−0.3, 0.2]") == "{[}$-$0.3, 0.2]"
+    assert latex("a [b]") == "a [b]"
+
+
+def test_latex_names_a_letter_that_it_cannot_print() -> None:
+    assert latex("é 初") == "é U+521D"
+    assert latex("a\r\nb\0") == "a  b "
 
 
 def test_a_note_stands_above_markdown_and_in_latex_in_a_row_of_its_own() -> None:

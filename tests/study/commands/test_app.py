@@ -20,11 +20,13 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.study.commands import app, arguments
+from cifar_ablations.study.commands import app, arguments, execute
 from cifar_ablations.study.data import synthetic
+from cifar_ablations.study.execution.fleets import TRAININGS, Progress
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.official_like import NOWHERE
+from tests.study.commands.test_progress import Pace
 
 ROOT = Path(__file__).parents[3]
 
@@ -142,28 +144,24 @@ def test_an_error_of_ours_is_not_taken_for_the_users(home: Home, monkeypatch: py
         _ablate("run")
 
 
-DEFAULTS = [
-    ("run", "(default: full with a GPU, else quick)"),
-    ("run", "(default: the profile's)"),
-    ("run", "(default: the notebook's)"),
-    ("run", "(default: CIFAR-10, cached or downloaded, else a rehearsal on drawn images)"),
-    ("run", "(default: cuda where there is one)"),
-    ("run", "(default: one per core; one on cuda)"),
-    ("tune", "(default: the search's)"),
-    ("tune", "(default: a journal file)"),
-    ("adopt", "(default: the search's name)"),
-    ("data", "(default: downloaded)"),
-    ("report", "(default: all, and all searches)"),
-    ("watch", "(default: all)"),
-]
+COMMANDS = get_command(app.app).commands  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", sorted({command for command, _ in DEFAULTS}))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_every_default(command: str) -> None:
-    shown = CliRunner(env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"}).invoke(app.app, [command, "--help"]).output
-    for of, default in DEFAULTS:
-        if of == command:
+    shown = CliRunner(env={"COLUMNS": "400", "TERMINAL_WIDTH": "400"}).invoke(app.app, [command, "--help"]).output
+    for parameter in COMMANDS[command].params:
+        for default in re.findall(r"\(default: .*\)", parameter.help or ""):
             assert default in shown
+        if parameter.default not in (None, False) and parameter.name != "help":
+            assert f"[default: {parameter.default}]" in shown
+        elif parameter.nargs == 1 and not parameter.required and parameter.default is None:
+            told = f"{parameter.opts[-1]}: say in its help what it is without it"
+            assert "default" in parameter.help or "Repeatable" in parameter.help or parameter.name in NOTHING, told
+
+
+NOTHING = {"lock"}
+"""Options without which nothing is done in their place."""
 
 
 def test_no_help_is_lost_to_markup() -> None:
@@ -191,6 +189,9 @@ def test_run_report_and_run_again(home: Home) -> None:
     assert first.stdout.startswith("Data: tiny, ")
     assert "rehearsal" not in first.stdout
     assert "1 trainings in" in first.output or "1 training in" in first.output
+    assert "  starting 1 worker\n" in first.output
+    assert "1 run (highest" not in first.output
+    assert re.search(r"\n(.+ %  .*)\nReport: .+\nNext: ablate run techniques --data ", first.output)
     (shown,) = re.findall(r"^Report: (.+)$", first.output, re.MULTILINE)
     page = Path(shown).resolve()
     assert page.parent == home.reports
@@ -223,6 +224,33 @@ def test_a_training_that_cannot_be_read_is_said_and_trained_again(used_home: Hom
         said = _ablate(command, *words).stdout
         assert f"Left out: run {training.info.run_id}: the tag seed " in said
         assert "0 already done" in said
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_first_page_is_written_once_when_a_seed_is_complete_and_much_is_left(
+    fails: bool, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(uri: str, folder: Path, plan: str, digest: str) -> list[Path]:
+        written.append(folder / f"{plan}.html")
+        if fails:
+            raise OSError("the disk is full")
+        return written
+
+    monkeypatch.setattr("cifar_ablations.reports.pages.plan_page.write_reports", write)
+    monkeypatch.setattr("cifar_ablations.reports.pages.index_page.write_index", lambda uri, folder: None)
+    said: list[str] = []
+    first = execute._FirstPage(home, home.tracking_uri, "ladder", "aa", said.append)
+    for seeds_done, done, left in ((0, 7, 600.0), (1, 14, None), (1, 14, 60.0), (1, 84, 600.0)):
+        first.see(Progress(TRAININGS, 84, done, seeds_done=seeds_done, pace=Pace(left)))  # type: ignore[arg-type]
+    first.wait()
+    assert written == []
+    for _ in range(3):
+        first.see(Progress(TRAININGS, 84, 14, seeds_done=1, pace=Pace(600.0)))  # type: ignore[arg-type]
+    first.wait()
+    assert written == [home.reports / "ladder.html"]
+    assert said == ([] if fails else [f"First results: {home.shown(written[0])}"])
 
 
 LONG = ["notebook", "--seeds=8", *TINY, "--workers=1", "--set=budget.epochs=400"]
@@ -373,14 +401,14 @@ def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> Non
     assert tuned.exit_code == 0, tuned.stderr
     assert tuned.stdout.startswith("Data: tiny, ")
     data = f" --data {os.environ['ABLATE_DATA']}\n"
-    assert f"Take it up: ablate adopt regularization{data}" in tuned.stdout
+    assert tuned.stdout.endswith(f"Next: ablate adopt regularization{data}")
     assert re.search(r"2 trials in [\d.]+ (s|min): \d pruned, 0 diverged, 0 failed\.", tuned.stdout)
     assert "Best: trial" in tuned.stdout
     assert "Report: " in tuned.stdout
     assert "Nothing left to try" in _ablate("tune", "regularization", *SEARCH).stdout
     adopted = _ablate("adopt", "regularization", "--as", "mine")
     assert adopted.exit_code == 0, adopted.stderr
-    assert adopted.stdout.endswith(f"--baseline mine{data}")
+    assert adopted.stdout.endswith(f"Next: ablate run tuned --profile quick --baseline mine{data}")
     text = (home.recipes / "mine.toml").read_text()
     assert "seeds = [100000]" in text
     run = ["run", "tuned", "--baseline", "mine", "--seeds", "1", *TINY]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typer
 from typer.core import TyperGroup
+from typer.testing import CliRunner
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.study.commands import app
 from cifar_ablations.study.commands.arguments import PlanRequest, Request, SearchRequest, _seeds
+from cifar_ablations.study.data.typed import typed_source
+from tests.image_sets import as_folder, encoded, picture, small_set
 
 CHANGED = ("dropout.p=0.3", "mixup=on")
 
@@ -28,12 +32,19 @@ def _typed(command: str) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "request_", [PlanRequest("techniques"), PlanRequest("tuned", first_seed=7, baseline="mine", settings=CHANGED)]
+    "request_",
+    [
+        PlanRequest("techniques"),
+        PlanRequest("tuned", first_seed=7, baseline="mine", settings=CHANGED),
+        PlanRequest("techniques", retune=True),
+        PlanRequest("techniques", retune=True, trials=4, settings=CHANGED),
+    ],
 )
 def test_a_plans_command_asks_for_the_same_when_it_is_typed(request_: PlanRequest) -> None:
     name, given = _typed(request_.command("smoke", "3"))
     assert (name, given["plan"], given["profile"], given["seeds"]) == ("run", request_.plan, "smoke", "3")
     assert (given["first_seed"], given["baseline"]) == (request_.first_seed, request_.baseline)
+    assert (given["retune"], given["trials"]) == (request_.retune, request_.trials)
     assert tuple(given["settings"] or ()) == request_.settings
 
 
@@ -95,3 +106,44 @@ def test_a_place_that_is_not_there_is_refused(device: str, workers: int | None, 
     with pytest.raises(AblateError) as refused:
         Request(device=device, workers=workers).place()
     assert str(refused.value).startswith(said)
+
+
+def test_what_no_plan_records_of_the_place_is_said_again() -> None:
+    assert PlanRequest("techniques").where() == ""
+    asked = PlanRequest("techniques", data="my images", device="cpu", workers=3, backend="torch")
+    assert asked.where() == " --data 'my images' --device cpu --workers 3 --backend torch"
+    name, given = _typed(f"{asked.command('smoke', '3')}{asked.where()}")
+    assert (name, given["data"], given["workers"], given["backend"]) == ("run", "my images", 3, "torch")
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "tune joint", "adopt joint"])
+def test_the_size_of_images_can_be_given_with_the_data(command: str) -> None:
+    _, given = _typed(f"ablate {command} --data x --image-size 32")
+    assert (given["data"], given["image_size"]) == ("x", 32)
+
+
+def test_the_size_of_images_is_typed_again_with_the_data() -> None:
+    where = Request(data=typed_source("my x", 32), workers=2).where()
+    assert where == " --data 'my x' --image-size 32 --workers 2"
+
+
+def test_images_of_several_sizes_are_taken_by_a_command_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "out"))
+    monkeypatch.delenv("ABLATE_DATA", raising=False)
+    files = small_set(train=20, test=5) | {"test/cat/0.png": encoded(picture(0, side=40))}
+    budget = ("epochs=1", "train_images=20", "validation_images=10", "test_images=10")
+    words = ["plan", "levels/dropout", *(f"--set=budget.{setting}" for setting in budget)]
+    given = ["--data", str(as_folder(files, tmp_path / "images"))]
+
+    def said(*more: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app.app, [*words, *more], catch_exceptions=False)
+        return done.exit_code, done.output
+
+    code, text = said(*given)
+    assert (code, "--image-size 32" in text) == (2, True)
+    code, text = said(*given, "--image-size", "32")
+    assert (code, "Data: images, 60 training and 15 test images" in text) == (0, True)
+    code, text = said("--image-size", "32")
+    assert (code, text.strip()) == (2, "ablate: --image-size resizes the images of --data PATH; give both")

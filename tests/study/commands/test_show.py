@@ -1,13 +1,13 @@
-"""What the command line says: how far a plan or a search has come, and what a plan could tell before it is run."""
+"""What the command line says of a plan before it is run: its arms, and what it could tell."""
 
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,39 +21,10 @@ from cifar_ablations.ablations.record import DataRecord, PlanRecord, RuleRecord
 from cifar_ablations.reports.inference import decision, simulation, verdict
 from cifar_ablations.reports.inference.power import Design
 from cifar_ablations.reports.pages.preview import Pilot
-from cifar_ablations.reports.wording import answer
 from cifar_ablations.study.commands import show
-from cifar_ablations.study.execution.fleets import Progress
 from tests.reports.inference.test_power import SHARED, found_on_pages
 from tests.reports.inference.test_simulation import shape
-
-
-@pytest.mark.parametrize(
-    ("progress", "line"),
-    [
-        (Progress("trainings", total=14), "  trainings 0/14 done, 0.0 s so far"),
-        (
-            Progress("trainings", total=14, done=3, epochs_total=28, epochs_done=7, diverged=1),
-            "  trainings 3/14 done, 0.0 s so far, about 0.0 s left, 1 diverged",
-        ),
-        (
-            Progress("trials", 10, 4, 40, 20, pruned=2, best=0.5, failed={"a": "b"}, stalled=["c"]),
-            "  trials 4/10 done, 0.0 s so far, about 0.0 s left, best 50.00 %, 2 pruned, 1 stalled, 1 FAILED",
-        ),
-    ],
-)
-def test_progress_without_a_terminal_is_a_line(
-    progress: Progress, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(show, "LINE_EVERY_SECONDS", 0)
-    with show.progress_shown() as shown:
-        shown(progress)
-    assert capsys.readouterr().out == f"{line}\n"
-
-
-def test_the_time_left_follows_the_epochs() -> None:
-    assert ", about 90 s left" in show._in_words(Progress("trials", 4, 0, 40, 10), elapsed=30)
-
+from tests.study.commands.test_terminal import Screen
 
 WELCH = RuleRecord(margin=0.005, test="welch t", correction="weighted holm")
 
@@ -170,7 +141,7 @@ def test_pilots_give_percentage_points_but_none_that_cannot_happen(rate: dict[in
 
 
 def test_whether_equivalence_is_on_offer(rate: dict[int, float]) -> None:
-    below = 100 * Design(WELCH, 18).equivalent_below(5)
+    below = 100 * Design(WELCH, 19).equivalent_below(5)
     start = f"With 5 seeds a claim can be called equivalent (within 0.5 pp) only where the sd is below {below:.2f} pp"
     plan = asked("techniques", 5)
     assert f"{start}." in said(replace(plan, rule=WELCH))[0]
@@ -209,38 +180,57 @@ def test_help_does_not_wait_for_the_simulation() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-LINES = [
-    answer.Line("In the full recipe", "augmentation", "51.8 %", "46.8 %", "-5.01 pp [-6.44, -3.58]", "lowers it"),
-    answer.Line(
-        "In the full recipe", "the learning-rate schedule", "44.1 %", "46.8 %", "+2.70 pp [1.2, 4.2]", "raises it"
-    ),
-    answer.Line("Alone", "weight decay", "48.6 %", "48.9 %", "+0.31 pp [-1.2, 1.8]", "open"),
-]
+class Shown:
+    """An invocation as far as a plan is shown of it."""
+
+    def __init__(self, name: str, *settings: str):
+        size = profile("quick")
+        recipe = size.apply(catalog.notebook_recipe())
+        for setting in settings:
+            recipe = recipe.set(setting)
+        self.plan: Plan = catalog.make_plan(name, recipe, size, (0, 1))
+        self.profile, self.device, self.workers = size, "cpu", 2
+        self.data = DataRecord("cifar10", "aa")
+
+    def missing(self, done: object) -> dict[object, str]:
+        return self.members()
+
+    def members(self) -> dict[object, str]:
+        return dict.fromkeys(range(len(self.plan.arms) * 2), "")
+
+    def record(self) -> PlanRecord:
+        return self.plan.record(self.profile, self.data)
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 200])
-def test_the_answer_stands_in_the_terminal_whatever_its_width(
-    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def plan_shown(invocation: Shown, width: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a terminal shows."""
+    monkeypatch.setenv("TERM", "dumb")
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(answer, "lines", lambda plan, verdicts: LINES)
-    show.show_answer(SimpleNamespace(plan=None, verdicts=None))  # type: ignore[arg-type]
-    said = capsys.readouterr().out
-    assert all(len(line) <= width for line in said.splitlines())
-    assert "\x1b" not in said
-    assert said.index("In the full recipe") < said.index("augmentation") < said.index("Alone") < said.index("weight")
-    for word in ("-5.01 pp [-6.44, -3.58]", "lowers it", "raises it", "open"):
-        assert word in said
-    assert ("51.8 %" in said) == ("46.8 %" in said) == (width >= show.WIDE)
-    if width >= 80:
-        assert "  augmentation" in said
-        assert len(said.splitlines()) == 1 + 2 + len(LINES)
+    show.show_plan(invocation, set(), 600.0, {})  # type: ignore[arg-type]
+    return screen.getvalue()
 
 
-def test_an_answer_too_long_for_a_table_is_told_in_the_pages_sentences(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("width", [60, 120])
+def test_a_plans_matrix_has_the_techniques_that_are_on_somewhere(
+    width: int, rate: dict[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer, "lines", lambda plan, verdicts: LINES * 10)
-    monkeypatch.setattr(answer, "headlines", lambda plan, verdicts: ["augmentation lowers test accuracy."])
-    show.show_answer(SimpleNamespace(plan=SimpleNamespace(layout="table"), verdicts=None))  # type: ignore[arg-type]
-    assert capsys.readouterr().out == "augmentation lowers test accuracy.\n"
+    invocation = Shown("techniques")
+    said = plan_shown(invocation, width, monkeypatch)
+    rows = said.split("arm", 1)[1].splitlines()
+    marks = [re.findall("[●·◆]", row) for row in rows if re.search("[●·◆] [●·◆]", row)]
+    assert len(marks) == len(invocation.plan.arms) == 14
+    assert {len(row) for row in marks} == {6}
+    assert "·" not in marks[0], "the full recipe has all of them"
+    assert all("●" in column or "◆" in column for column in zip(*marks, strict=True))
+    assert "weight decay" in " ".join(said.split())
+    assert "mixup" not in said
+    assert all(len(line.rstrip()) <= width for line in said.splitlines())
+
+
+def test_numbers_of_two_digits_stand_above_their_marks(rate: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    invocation = Shown("techniques", "mixup=on", "cutmix=on", "label_smoothing=on", "gradient_clipping=on")
+    said = plan_shown(invocation, 160, monkeypatch)
+    head, full = (line for line in said.splitlines() if line.startswith(("arm ", "full recipe ")))
+    assert head.index(" 10") + 2 == max(full.rindex(mark) for mark in "●◆" if mark in full)

@@ -127,3 +127,7 @@ def test_the_output_folder_is_held_meanwhile(home: Home, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(take_data, "take_in", take_in)
     assert _data().exit_code == 0
+
+
+def test_the_home_folder_of_nobody_is_a_sentence(home: Home) -> None:
+    assert "begins with the home folder of a user that there is not" in _refused("--from", "~nosuchuser/x")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.study.commands.ui import _free_port, serve
+from cifar_ablations.reports.pages import rendering
+from cifar_ablations.study.commands.ui import DEFAULT_PORT, _free_port, _record, serve
 from cifar_ablations.study.store.home import Home
 
 
@@ -27,6 +28,25 @@ def test_a_port_in_use_is_passed_over_and_named() -> None:
         found = _free_port(port, said.append)
     assert port < found < port + 50
     assert said == [f"Port {port} is in use; taking {found}."]
+
+
+def test_pages_lead_to_the_port_that_was_taken_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They said 5000, also when the server had moved."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home, said = Home(tmp_path), []
+    _record(home, DEFAULT_PORT, said.append)
+    assert rendering.address_of(home.tracking_uri, None) == f"http://127.0.0.1:{DEFAULT_PORT}"
+    _record(home, 5003, said.append)
+    assert rendering.address_of(home.tracking_uri, None) == "http://127.0.0.1:5003"
+    assert said == [], "there are no pages that lead elsewhere"
+    home.reports.mkdir()
+    (home.reports / "index.html").touch()
+    _record(home, 5003, said.append)
+    assert said == []
+    _record(home, 5001, said.append)
+    (sentence,) = said
+    assert "lead to port 5003" in sentence
+    assert "`ablate report`" in sentence
 
 
 def test_a_free_port_is_taken_without_a_word() -> None:

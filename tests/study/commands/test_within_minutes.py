@@ -57,7 +57,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 def untrained(monkeypatch: pytest.MonkeyPatch) -> list[Invocation]:
     """What `ablate run` would train, for tests of what that is."""
     asked: list[Invocation] = []
-    monkeypatch.setattr(execute, "run_plan", lambda home, invocation, say: asked.append(invocation))
+    monkeypatch.setattr(execute, "run_plan", lambda home, invocation, request, say: asked.append(invocation))
     return asked
 
 

@@ -1,11 +1,11 @@
 """Data sets: whatever holds the images, the tensors are the same; whatever is wrong with them, one sentence says so."""
 
 import io
+import json
 import os
 import pickle
 import shutil
 import tarfile
-import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cifar_ablations.study.data import dataset as data
-from cifar_ablations.study.data import image_archive, official_files, synthetic
+from cifar_ablations.study.data import decoding, image_archive, image_tree, official_files, synthetic
 from cifar_ablations.study.data.dataset import DataError, load, open_cached
 from tests.official_like import NOWHERE, put_official, serving
 
@@ -129,7 +129,7 @@ def test_tensors_have_the_promised_layout(tmp_path):
 def test_any_prefix_is_as_balanced_as_the_counts_allow(counts, data):
     black = bytes(32 * 32 * 3)
     classes = {f"c{k}": {f"{i}.png": black for i in range(count)} for k, count in enumerate(counts)}
-    _, labels = image_archive._interleaved(classes)
+    _, labels = image_tree.interleaved(classes)
     assert np.bincount(labels).tolist() == counts
     length = data.draw(st.integers(1, len(labels)))
     seen = np.bincount(labels[:length], minlength=len(counts))
@@ -152,7 +152,9 @@ def test_other_pixel_formats_become_rgb(tmp_path):
     images = dataset.train_images.permute(0, 2, 3, 1).numpy()
     assert np.array_equal(images[0], np.asarray(grey.convert("RGB")))
     assert np.array_equal(images[1], np.asarray(palette.convert("RGB")))
-    assert np.array_equal(images[2], np.asarray(palette.convert("RGB")))
+    seen = transparent.convert("RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    assert np.array_equal(images[2], np.asarray(expected))
 
 
 def test_what_desktops_leave_behind_and_what_stands_elsewhere_is_passed_over(tmp_path):
@@ -191,6 +193,10 @@ def test_mean_and_std_are_those_of_the_training_images(tmp_path):
 
 def test_a_missing_path_is_named(tmp_path):
     assert "nowhere.tar does not exist" in refusal(tmp_path / "nowhere.tar", tmp_path)
+
+
+def test_the_home_folder_of_nobody_is_named(tmp_path):
+    assert "begins with the home folder of a user that there is not" in refusal("~nosuchuser/images", tmp_path)
 
 
 def test_a_file_that_is_no_archive_is_named(tmp_path):
@@ -252,11 +258,11 @@ def test_an_empty_class_is_named(tmp_path):
     folder = as_folder(small_set(), tmp_path / "images")
     for split in ("train", "test"):
         (folder / split / "fish").mkdir()
-    assert "train/fish in images holds no image" in refusal(folder, tmp_path)
+    assert "train/fish, test/fish in images hold no image" in refusal(folder, tmp_path)
     archive = tmp_path / "images.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(folder, "images")
-    assert "train/fish in images.tar holds no image" in refusal(archive, tmp_path)
+    assert "train/fish, test/fish in images.tar hold no image" in refusal(archive, tmp_path)
 
 
 def test_one_class_is_too_few(tmp_path):
@@ -321,7 +327,7 @@ def test_a_link_in_an_archive_is_named(tmp_path):
         link = tarfile.TarInfo("train/cat/9.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         archive.addfile(link)
-    assert "train/cat/9.png in the archive is a link or a device" in refusal(path, tmp_path)
+    assert "train/cat/9.png in a.tar is a link or a device" in refusal(path, tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
@@ -340,7 +346,7 @@ def no_decoding(monkeypatch):
     def fail(*args):
         raise AssertionError("decoded again")
 
-    return lambda: monkeypatch.setattr(image_archive, "_decode", fail)
+    return lambda: monkeypatch.setattr(decoding.Decoder, "decode", fail)
 
 
 @pytest.mark.parametrize("make", [as_zip, as_folder])
@@ -357,7 +363,6 @@ def test_a_changed_source_is_read_again(tmp_path):
     first = read(folder, tmp_path)
     image = folder / "train/cat/0.png"
     image.write_bytes(encode(pixels(99)))
-    os.utime(image, ns=(0, time.time_ns() + 10**9))
     assert read(folder, tmp_path).digest != first.digest
 
 
@@ -570,15 +575,15 @@ def test_two_downloads_at_once_are_one(tmp_path, no_network, monkeypatch):
     assert host.asked == [None]
 
 
-def test_another_version_of_the_official_files_is_named(tmp_path):
-    folder = tmp_path / "cifar-10-batches-bin"
+def test_the_matlab_version_is_named(tmp_path):
+    folder = tmp_path / "cifar-10-batches-mat"
     folder.mkdir()
-    (folder / "data_batch_1.bin").write_bytes(bytes(3073))
-    said = "is the binary version of CIFAR-10; give the Python version, cifar-10-python.tar.gz"
+    (folder / "data_batch_1.mat").write_bytes(bytes(3073))
+    said = "is the Matlab version of CIFAR-10; give the Python version, cifar-10-python.tar.gz"
     assert said in refusal(folder, tmp_path)
-    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
+    with tarfile.open(tmp_path / "cifar-10-matlab.tar.gz", "w:gz") as tar:
         tar.add(folder, folder.name)
-    assert said in refusal(tmp_path / "cifar-10-binary.tar.gz", tmp_path)
+    assert said in refusal(tmp_path / "cifar-10-matlab.tar.gz", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -597,6 +602,15 @@ def test_the_advice_calls_the_program_as_the_person_did(tmp_path, no_network, mo
     monkeypatch.setenv("PATH", str(tmp_path / path) if path else "")
     monkeypatch.setattr("sys.argv", [called, "run"])
     assert f"For CIFAR-10: {typed} data cifar10 --from PATH" in data.closing(read("synthetic", tmp_path))
+
+
+def test_an_entry_of_an_earlier_version_is_opened(tmp_path):
+    dataset = read(as_zip(small_set(), tmp_path / "a.zip"), tmp_path)
+    meta = json.loads((dataset.folder / "meta.json").read_text())
+    assert meta.pop("notes") == []
+    (dataset.folder / "meta.json").write_text(json.dumps(meta))
+    assert_same_content(open_cached(dataset.folder), dataset)
+    assert open_cached(dataset.folder).notes == ()
 
 
 @pytest.mark.parametrize("module", [data, image_archive, official_files, synthetic])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import socket
 import tarfile
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cifar_ablations.study.data import official_files
-from cifar_ablations.study.data.dataset import DataError
+from cifar_ablations.study.data.dataset import DataError, load
 from cifar_ablations.study.data.official_files import DownloadError, download, located
 from tests.official_like import NOWHERE, Host, put_official, serving
 
@@ -217,9 +218,17 @@ def test_the_other_data_set_is_named(archive: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("folder", "said"),
     [
-        ("cifar-10-batches-bin", "is the binary version of CIFAR-10; give the Python version, cifar-10-python.tar.gz"),
+        (
+            "cifar-10-batches-bin",
+            "is the binary version of CIFAR-10; give the Python version, cifar-10-python.tar.gz, or train "
+            "on this one with --data PATH",
+        ),
         ("cifar-10-batches-mat", "is the Matlab version of CIFAR-10; give the Python version, cifar-10-python.tar.gz"),
-        ("cifar-100-binary", "is the binary version of CIFAR-100; give the Python version, cifar-100-python.tar.gz"),
+        (
+            "cifar-100-binary",
+            "is the binary version of CIFAR-100; give the Python version, cifar-100-python.tar.gz, or train "
+            "on this one with --data PATH",
+        ),
         ("cifar-100-matlab", "is the Matlab version of CIFAR-100; give the Python version, cifar-100-python.tar.gz"),
     ],
 )
@@ -239,3 +248,36 @@ def test_anything_else_is_sent_to_data(archive: Path, tmp_path: Path) -> None:
     for source in (tmp_path / "notes.txt", tmp_path / "empty"):
         assert f"{source.name} is not the official CIFAR-10" in said_of(source)
         assert "other images are given with --data PATH" in said_of(source)
+
+
+@pytest.mark.parametrize("name", ["cifar-10-batches-py", "my data"])
+def test_a_link_to_the_official_folder_and_a_folder_renamed_are_that_folder(
+    archive: Path, tmp_path: Path, name: str
+) -> None:
+    folder = archive.parent / "cifar-10-batches-py"
+    expected = load(folder, tmp_path / "cache")
+    moved = folder.rename(tmp_path / "elsewhere")
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / name
+    link.symlink_to(moved)
+    for source in (link, moved, *([link.parent] if name == "cifar-10-batches-py" else [])):
+        dataset = load(source, tmp_path / "cache")
+        assert (dataset.name, dataset.digest) == ("cifar10", expected.digest)
+        assert dataset.source.startswith("The official CIFAR-10 files in ")
+        assert located("cifar10", source).resolve() == moved
+
+
+def test_a_link_to_the_official_archive_is_that_archive(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(archive)
+    assert load(tmp_path / "link", tmp_path / "cache").name == "cifar10"
+
+
+def test_official_files_that_were_changed_in_place_are_not_taken_from_the_cache(archive: Path, tmp_path: Path) -> None:
+    folder = archive.parent / "cifar-10-batches-py"
+    load(folder, tmp_path / "cache")
+    file = folder / "data_batch_1"
+    kept = file.stat()
+    file.write_bytes(file.read_bytes()[:-2] + b"x.")
+    os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    with pytest.raises(DataError, match="data_batch_1 is missing or not the official file"):
+        load(folder, tmp_path / "cache")

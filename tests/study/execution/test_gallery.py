@@ -108,6 +108,6 @@ def test_an_order_may_leave_an_image_out(tiny_data, recipe, monkeypatch):
 
 def test_a_pipeline_names_what_is_changed(recipe):
     assert gallery.pipeline(recipe) == "augmentation"
-    assert gallery.pipeline(recipe.set("augmentation.padding=2")) == "augmentation (padding 2, flip 0.5)"
+    assert gallery.pipeline(recipe.set("augmentation.padding=2")) == "augmentation (padding 2)"
     assert gallery.pipeline(at(recipe, augmentation="off", mixup="on", label_smoothing="on")) == "mixup"
     assert gallery.pipeline(at(recipe, augmentation="off")) == ""

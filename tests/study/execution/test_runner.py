@@ -36,7 +36,7 @@ from cifar_ablations.ablations.training_key import TrainingKey
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import runner
 from cifar_ablations.study.execution.fleets import Progress
-from cifar_ablations.study.execution.runner import Invocation, run
+from cifar_ablations.study.execution.runner import Invocation, _Standing, run
 from cifar_ablations.study.execution.sizing import pack
 from cifar_ablations.study.execution.workers import Failed, Started, WorkerPool, train_fleets
 from cifar_ablations.study.store import tracking
@@ -79,6 +79,41 @@ def finished(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data
     shown: list[tuple[int, int]] = []
     progress = run(invocation, open_store(home), FACTS, lambda p: shown.append((p.epochs_done, p.done)))
     return home, invocation, progress, shown
+
+
+def test_the_first_seed_says_which_arm_leads(finished) -> None:
+    home, _, progress, _ = finished
+    means = {r.data.tags[schema.ARM]: r.data.metrics[schema.TEST_ACCURACY] for r in _runs(home)}
+    assert progress.seeds_done == 1
+    arm, accuracy, seeds = progress.leading
+    assert (means[arm], seeds) == (max(means.values()), 1)
+    assert accuracy == max(means.values())
+
+
+def test_arms_are_compared_over_seeds_that_a_call_has_trained_whole(recipe: Recipe, tiny_data: Dataset) -> None:
+    invocation = _invocation(recipe, tiny_data, seeds=3)
+    of_seed = [[m for m in invocation.members() if m.seed == seed] for seed in range(3)]
+    standing = _Standing(invocation)
+    standing.expect([*of_seed[0][1:], *of_seed[1]])  # one of the first seed has a result from before
+
+    def end(member: Member, accuracy: float | None) -> None:
+        metrics = {} if accuracy is None else {schema.TEST_ACCURACY: accuracy}
+        outcome = schema.DIVERGED if accuracy is None else schema.FINISHED
+        standing.add(Outcome(member, outcome, 1, metrics))
+
+    for member in of_seed[0][1:]:
+        assert standing.seeds_done == 0
+        end(member, 0.9)
+    assert (standing.seeds_done, standing.leading) == (1, None)
+    for i, member in enumerate(of_seed[1]):
+        assert standing.leading is None
+        end(member, None if i == 13 else 0.1 + i / 100)
+    names = [arm.name for arm in invocation.plan.arms]
+    assert (standing.seeds_done, standing.leading) == (2, (names[12], pytest.approx(0.22), 1))
+    standing.expect(of_seed[2])  # of the next look
+    for i, member in enumerate(of_seed[2]):
+        end(member, 0.5 - i / 50)
+    assert (standing.seeds_done, standing.leading) == (3, (names[0], pytest.approx(0.3), 2))
 
 
 def test_every_training_is_in_the_store(finished) -> None:

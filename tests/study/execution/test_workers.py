@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from multiprocessing import active_children
@@ -16,8 +20,10 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.workers import Done, Event, Failed, Patience, Stalled, Started, Watch, WorkerPool
+from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.kernels import build
 from tests.standing_still import IMPATIENT, put_stuck_network, send_workers
 
 TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
@@ -160,3 +166,55 @@ def test_a_stopped_worker_is_ended_with_the_iterator_and_with_its_pool(recipe: R
     pool.close()
     assert not active_children()
     assert time.monotonic() - began < 5
+
+
+SAME_BITS = """
+import json, os, sys
+from pathlib import Path
+
+def main():
+    folder, workers, cores = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
+    from dataclasses import replace
+    from cifar_ablations.ablations import catalog, schema
+    from cifar_ablations.ablations.budget import Budget, Network
+    from cifar_ablations.study.execution.workers import WorkerPool
+    from cifar_ablations.study.training.engine import Outcome
+    from cifar_ablations.study.training.fleet import Member
+
+    TIMES = (schema.SECONDS, schema.IMAGES_PER_SECOND)
+    recipe = replace(catalog.notebook_recipe(), model=Network("notebook", 0.5), budget=Budget(2, 64, 128, 40, 60))
+    found = {}
+    for backend in sys.argv[4:]:
+        with WorkerPool(folder, "cpu", workers, backend=backend) as pool:
+            for event in pool.train([[Member(recipe, 0)], [Member(recipe, 1)]]):
+                if isinstance(event, Outcome):
+                    numbers = {name: float(value).hex() for name, value in event.metrics.items() if name not in TIMES}
+                    found[f"{backend} {event.member.seed}"] = numbers
+    print(json.dumps(found, sort_keys=True))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def _trained(data: Dataset, tmp_path: Path, workers: int, cores: int = 0, **variables: str) -> dict[str, object]:
+    """What two trainings come to by each backend there is, in processes of their own with these variables."""
+    (tmp_path / "same_bits.py").write_text(SAME_BITS)
+    try:
+        build.library()
+        backends = [TORCH, KERNELS]
+    except build.UnavailableError:
+        backends = [TORCH]
+    words = [sys.executable, str(tmp_path / "same_bits.py"), str(data.folder), str(workers), str(cores), *backends]
+    done = subprocess.run(words, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
+    found: dict[str, object] = json.loads(done.stdout)
+    assert len(found) == 2 * len(backends)
+    return found
+
+
+def test_no_bit_depends_on_workers_threads_or_cores(tiny_data: Dataset, tmp_path: Path) -> None:
+    usual = _trained(tiny_data, tmp_path, 2, OMP_NUM_THREADS="1")
+    assert _trained(tiny_data, tmp_path, 1, OMP_NUM_THREADS="4", MKL_NUM_THREADS="4") == usual
+    assert _trained(tiny_data, tmp_path, 4, cores=1, OMP_NUM_THREADS="3", MKL_DYNAMIC="FALSE") == usual

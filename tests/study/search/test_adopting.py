@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from cifar_ablations.ablations import adopted
-from cifar_ablations.ablations.record import AdoptionRecord, ProvenanceRecord, RecipeRecord, SearchOutcomeRecord
+from cifar_ablations.ablations import adopted, schema
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.record import (
+    AdoptionRecord,
+    BestRecord,
+    ProvenanceRecord,
+    RecipeRecord,
+    SearchOutcomeRecord,
+    StudyRecord,
+    WinnerRecord,
+)
 from cifar_ablations.study.commands import arguments, tune
 from cifar_ablations.study.commands.arguments import SearchRequest, search_invocation
 from cifar_ablations.study.commands.tune import adopt
@@ -95,3 +104,96 @@ def test_the_command_asks_for_the_same(home: Home) -> None:
         "ablate tune joint --profile quick --trials 12 --sampler random --pruner wilcoxon --seed 3 --seeds-per-trial 4 "
         "--pareto --baseline mine --set dropout=off --set mixup=on"
     )
+
+
+def _end(home: Home, invocation: SearchInvocation, rate: float = 0.01, outcome: str = schema.FINISHED) -> None:
+    """A search that has ended with one trial, whose recipe has this rate."""
+    log, asked = SearchLog(open_store(home)), invocation.record()
+    recipe = invocation.baseline.set(f"optimizer.rate={rate}")
+    best = BestRecord(0, 0.5, {"optimizer.rate": rate})
+    study = StudyRecord("regularization", "s", {}, (), "tpe", 0, (), best)
+    winner = WinnerRecord("regularization", 0, 0.5, recipe.digest(), recipe.knobs(), ())
+    parent = log.open(log.experiment(asked.name, invocation.data), asked, ProvenanceRecord())
+    log.end_trial(log.start_trial(parent, "regularization", 0, best.sampled, recipe), outcome, {}, "")
+    log.close(parent, SearchOutcomeRecord(asked.digest, (study,), winner), failures=False)
+
+
+def _adopt(home: Home, **more: bool) -> str:
+    """The text of the file that is adopted."""
+    adopt(home, "regularization", "mine", None, print, **more)
+    return (home.recipes / "mine.toml").read_text()
+
+
+def test_what_the_same_search_has_found_since_is_written_over_it(home: Home) -> None:
+    invocation = _invocation(home, None)
+    _end(home, invocation)
+    assert "rate = 0.01" in _adopt(home)
+    _adopt(home)
+    _end(home, replace(invocation, trials=invocation.trials + 3), rate=0.02)
+    assert "rate = 0.02" in _adopt(home)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("rate = 0.01", "rate = 0.017"),
+        lambda text: f"{text}# my notes\n",
+        lambda text: f"# my notes\n{text}",
+        lambda text: text.replace("# as written: ", "# as written: 0"),
+        lambda text: text.replace('search = "regularization"', 'search = ""'),
+        lambda text: "rate = ",
+        lambda text: "\x00",
+    ],
+)
+def test_a_file_that_was_edited_stays_as_it_is_unless_it_is_to_be_replaced(edit, home: Home) -> None:
+    _end(home, _invocation(home, None))
+    path, written = home.recipes / "mine.toml", _adopt(home)
+    path.write_text(edit(written))
+    with pytest.raises(AblateError, match=r"mine\.toml .*left as it is\. .*--replace"):
+        _adopt(home)
+    assert path.read_text() == edit(written)
+    assert "rate = 0.01\n" in _adopt(home, replace_file=True)
+
+
+def test_the_recipe_of_another_search_stays_too(home: Home) -> None:
+    invocation = _invocation(home, None)
+    _end(home, invocation)
+    _adopt(home)
+    _end(home, replace(invocation, seed=1), rate=0.02)
+    with pytest.raises(AblateError, match="is the recipe of that search as invoked otherwise"):
+        _adopt(home)
+    assert "rate = 0.02" in _adopt(home, replace_file=True)
+    _written(home.recipes)
+    with pytest.raises(AblateError, match="may have been edited"):
+        _adopt(home)
+
+
+def test_a_file_of_a_version_before_is_written_anew_where_it_says_the_same(home: Home) -> None:
+    _end(home, _invocation(home, None))
+    text = _adopt(home)
+    path = home.recipes / "mine.toml"
+    path.write_text(text[: text.index(adopted.MARK)])
+    assert adopted.MARK in _adopt(home)
+
+
+def test_a_trial_that_diverged_is_not_adopted(home: Home) -> None:
+    invocation = _invocation(home, None)
+    _end(home, invocation, outcome=schema.DIVERGED)
+    with pytest.raises(AblateError, match=r"nothing is adopted .*the one trial that came to an end diverged"):
+        _adopt(home)
+    assert not (home.recipes / "mine.toml").exists()
+
+
+def test_where_a_version_before_chose_one_that_diverged_the_others_are_asked_for(home: Home) -> None:
+    log, asked = SearchLog(open_store(home)), _invocation(home, None).record()
+    _end(home, _invocation(home, None), outcome=schema.DIVERGED)
+    ended = log.newest_ended("regularization", _invocation(home, None).data)
+    assert ended is not None
+    (study,) = ended.outcome.studies
+    two = replace(ended.outcome, studies=(study, replace(study, name="other", best=BestRecord(3, 0.1, {}))))
+    parent = log.open(log.experiment(asked.name, _invocation(home, None).data), asked, ProvenanceRecord())
+    log.close(parent, two, failures=False)
+    with pytest.raises(
+        AblateError, match=r"its best trial diverged\. `ablate tune regularization .*best of the others"
+    ):
+        _adopt(home)

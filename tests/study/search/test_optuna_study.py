@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -10,7 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from cifar_ablations.ablations import catalog, schema
-from cifar_ablations.ablations.search import Study, around
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.search import Parameter, Study, around
 from cifar_ablations.study.search import optuna_study
 from cifar_ablations.study.search.optuna_study import OptunaStudy, Settings, storage_at
 
@@ -117,7 +119,7 @@ def test_the_baselines_own_value_is_tried_first_and_ranges_may_grow(tmp_path: Pa
     study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", first, _settings())
     _carry_out(study)
     assert _sampled(study)[0] == 0.003
-    wider = Study("s", first.recipe, (around("optimizer.rate", 0.003, 3.0),), 20, first.first)
+    wider = Study("s", first.recipe, (around("optimizer.rate", 0.003, 3.0),), 20, first.first, widened=1)
     grown = OptunaStudy(storage_at(None, tmp_path / "one"), "s", wider, _settings())
     _carry_out(grown)
     assert len(_sampled(grown)) == 20
@@ -146,6 +148,27 @@ def test_two_objectives_have_a_front(tmp_path: Path) -> None:
         study.complete(study.ask(ME), accuracy, seconds)
     assert [(t.value, t.seconds) for t in study.front()] == [(0.5, 1.0), (0.6, 3.0), (0.7, 9.0)]
     assert study.best().value == 0.7  # type: ignore[union-attr]
+
+
+def test_a_readable_name_changes_no_draw_and_a_study_of_before_goes_on_under_its_own(tmp_path: Path) -> None:
+    title = "optimizer: RMSProp · quick · cifar10-images · 3f2a91b0"
+
+    def opened(journal: str, trials: int, title: str = "") -> OptunaStudy:
+        return OptunaStudy(
+            storage_at(None, tmp_path / journal), "optimizer/rmsprop/feed", _study(trials), _settings(), title
+        )
+
+    before, now = opened("before", 10), opened("now", 10, title)
+    assert (before.name, now.name) == ("optimizer/rmsprop/feed", title)
+    _carry_out(before)
+    _carry_out(now)
+    assert _sampled(now) == _sampled(before)
+    for journal, name in (("before", before.name), ("now", title)):
+        again = opened(journal, 14, title)
+        assert (again.name, again.missing()) == (name, 4)
+        _carry_out(again)
+        assert optuna.get_all_study_names(storage_at(None, tmp_path / journal)) == [name]
+    assert _sampled(opened("now", 14, title)) == _sampled(opened("before", 14, title))
 
 
 def test_a_database_serves_as_well(tmp_path: Path) -> None:
@@ -181,3 +204,179 @@ def test_what_a_reported_trial_ended_as_is_kept(tmp_path: Path) -> None:
         (schema.FINISHED, 0.5),
         (schema.DIVERGED, 0.1),
     ]
+
+
+def test_a_diverged_trial_is_never_best(tmp_path: Path) -> None:
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(3), _settings(pareto=True))
+    study.complete(study.ask(ME), 0.9, 1.0, schema.DIVERGED)
+    assert study.best() is None
+    assert study.front() == ()
+    study.complete(study.ask(ME), 0.2, 2.0)
+    assert (study.best().trial, study.best_of_round().trial, study.diverged()) == (1, 1, 1)  # type: ignore[union-attr]
+
+
+QUEUED = [
+    ({"optimizer.rate": 1e9}, "and 0.0003 to 3 is searched"),
+    ({"optimizer.rate": -1.0}, "and 0.0003 to 3 is searched"),
+    ({"optimizer.rate": math.nan}, "and 0.0003 to 3 is searched"),
+    ({"optimizer.rate": "fast"}, "'fast', which is no number"),
+    ({"optimizer.rate": "0.01"}, "'0.01', which is no number"),
+    ({"optimizer.rate": True}, "True, which is no number"),
+    ({"optimizer.rate": None}, "None, which is no number"),
+    ({"optimizer.rate": [0.01]}, "[0.01], which is no number"),
+    ({"optimizer.rat": 0.01}, "'optimizer.rat', which is not searched; did you mean optimizer.rate"),
+    ({"augmentation.padding": 2.5}, "and whole numbers are searched"),
+    ({"schedule.shape": "zigzag"}, "'zigzag', which is not among constant, cosine"),
+    ({"schedule.shape": 3}, "3, which is not among constant, cosine"),
+]
+
+
+@pytest.mark.parametrize(("queued", "why"), QUEUED, ids=[str(queued) for queued, _ in QUEUED])
+def test_what_is_queued_by_hand_and_cannot_be_tried_fails_alone_and_once(
+    queued: dict, why: str, tmp_path: Path
+) -> None:
+    parameters = (
+        around("optimizer.rate", 0.03, 4.0),
+        Parameter("augmentation.padding", 0, 8, integer=True),
+        Parameter("schedule.shape", choices=("constant", "cosine")),
+    )
+    definition = Study("quadratic", catalog.notebook_recipe(), parameters, 4)
+
+    def opened(name: str) -> OptunaStudy:
+        return OptunaStudy(storage_at(None, tmp_path / name), "s", definition, _settings())
+
+    untouched = opened("untouched")
+    _carry_out(untouched)
+    opened("one")
+    by_hand = optuna.load_study(study_name="s", storage=storage_at(None, tmp_path / "one"))
+    by_hand.enqueue_trial(queued)
+    by_hand.enqueue_trial({"optimizer.rate": 0.5})
+    study = opened("one")
+    _carry_out(study)
+    assert list(study.refused) == [0]
+    assert why in study.refused[0]
+    assert study.trials()[0].state == TrialState.FAIL
+    assert study.trials()[1].params["optimizer.rate"] == 0.5
+    assert study.counted() == 4, "what was not tried is none of the trials"
+    assert _sampled(study)[1:] == _sampled(untouched)[1:], "and changes no draw"
+    again = opened("one")
+    assert again.recover(lambda coordinator: True) == []
+    assert (again.missing(), again.refused) == (0, {})
+
+
+def test_a_trial_that_a_version_before_left_unasked_is_not_queued_for_ever(tmp_path: Path) -> None:
+    storage = storage_at(None, tmp_path / "one")
+    by_hand = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    by_hand.enqueue_trial({"optimizer.rate": "fast"})
+    by_hand.ask().set_user_attr(optuna_study.COORDINATOR, ME)
+    for _ in range(3):
+        study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(2), _settings())
+        study.recover(lambda coordinator: True)
+        _carry_out(study)
+    assert [t.state for t in study.trials()] == [TrialState.FAIL, TrialState.FAIL, *[TrialState.COMPLETE] * 2]
+
+
+def test_the_baselines_own_value_is_tried_also_where_a_trial_was_queued_first(tmp_path: Path) -> None:
+    own = {"optimizer.rate": 0.003}
+    first = Study("s", catalog.notebook_recipe(), (around("optimizer.rate", 0.003, 1.0),), 4, (own,))
+    optuna.create_study(storage=storage_at(None, tmp_path / "one"), study_name="s", direction="maximize").enqueue_trial(
+        {"optimizer.rate": 0.004}
+    )
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", first, _settings())
+    _carry_out(study)
+    assert _sampled(study)[:2] == [0.004, 0.003]
+    assert _sampled(study).count(0.003) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ({"direction": "minimize"}, "looks for the lowest value"),
+        ({"directions": ["maximize", "minimize"]}, "has 2 objectives, and this search has 1"),
+    ],
+)
+def test_a_study_of_another_direction_is_not_gone_on_with(before: dict, said: str, tmp_path: Path) -> None:
+    optuna.create_study(storage=storage_at(None, tmp_path / "one"), study_name="s", **before)
+    with pytest.raises(AblateError, match=f"the study 's' .* {said}.*--seed"):
+        OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(4), _settings())
+
+
+def test_a_study_of_another_space_or_sampler_is_not_gone_on_with(tmp_path: Path) -> None:
+    rate = around("optimizer.rate", 0.03, 4.0)
+
+    def opened(*parameters: Parameter, sampler: str = "random", widened: int = 0) -> OptunaStudy:
+        definition = Study("s", catalog.notebook_recipe(), parameters, 3, sampler=sampler, widened=widened)
+        return OptunaStudy(storage_at(None, tmp_path / "one"), "s", definition, _settings())
+
+    _carry_out(opened(rate))
+    for other, said in (
+        (
+            (around("optimizer.rate", 0.3, 4.0),),
+            r"searched optimizer\.rate \(0\.0003.* looks for optimizer\.rate \(0\.003",
+        ),
+        ((rate, Parameter("dropout.p", 0.0, 0.5)), r"searched no more, and this search looks for dropout\.p"),
+        ((Parameter("dropout.p", 0.0, 0.5),), r"searched optimizer\.rate"),
+        ((Parameter("optimizer.rate", rate.low, rate.high),), r"logarithm"),
+    ):
+        with pytest.raises(AblateError, match=said):
+            opened(*other)
+    with pytest.raises(AblateError, match="was sampled by random, and this search samples by tpe"):
+        opened(rate, sampler="tpe")
+    assert opened(rate).missing() == 0
+    assert opened(around("optimizer.rate", 0.03, 5.0), widened=1).missing() == 0, "ranges may grow"
+
+
+def test_a_study_of_before_is_known_by_what_its_trials_sampled(tmp_path: Path) -> None:
+    by_hand = optuna.create_study(storage=storage_at(None, tmp_path / "one"), study_name="s", direction="maximize")
+    by_hand.add_trial(
+        optuna.trial.create_trial(
+            value=0.5,
+            params={"optimizer.rate": 0.01},
+            distributions={"optimizer.rate": optuna.distributions.FloatDistribution(0.001, 0.1)},
+        )
+    )
+    with pytest.raises(AblateError, match=r"searched optimizer\.rate in FloatDistribution"):
+        OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(4), _settings())
+
+
+def test_a_larger_grid_tries_the_points_that_are_new(tmp_path: Path) -> None:
+    def grid(*rates: float) -> OptunaStudy:
+        parameters = (around("optimizer.rate", 0.03, 4.0),)
+        definition = Study("s", catalog.notebook_recipe(), parameters, len(rates), sampler="grid")
+        definition = replace(definition, grid={"optimizer.rate": rates})
+        return OptunaStudy(storage_at(None, tmp_path / "one"), "s", definition, _settings())
+
+    _carry_out(grid(0.001, 0.1))
+    more = grid(0.001, 0.01, 0.1)
+    assert more.missing() == 1
+    _carry_out(more)
+    assert _sampled(more) == [0.001, 0.1, 0.01]
+    assert more.best().sampled["optimizer.rate"] == 0.01  # type: ignore[union-attr]
+    assert grid(0.001, 0.1).best_of_round().sampled["optimizer.rate"] != 0.01  # type: ignore[union-attr]
+
+
+def test_a_round_is_judged_by_its_own_trials_when_more_have_followed(tmp_path: Path) -> None:
+    def opened(trials: int) -> OptunaStudy:
+        return OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(trials), _settings("random"))
+
+    study = opened(4)
+    _carry_out(study)
+    best = study.best()
+    more = opened(40)
+    _carry_out(more)
+    assert more.best() != best
+    assert opened(4).best_of_round().trial == best.trial  # type: ignore[union-attr]
+    assert opened(4).best().trial == more.best().trial  # type: ignore[union-attr]
+
+
+def test_a_trial_that_is_forgotten_is_tried_again_once(tmp_path: Path) -> None:
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(3), _settings())
+    _carry_out(study)
+    rate = _sampled(study)[1]
+    for _ in range(2):
+        again = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(3), _settings())
+        again.forget([1])
+        _carry_out(again)
+        assert (len(again.trials()), again.counted()) == (4, 3)
+        assert again.trials()[3].params["optimizer.rate"] == rate
+        assert 1 not in [trial.number for trial, _, _ in again.reported()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +17,13 @@ from optuna.trial import TrialState
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.record import ProvenanceRecord
+from cifar_ablations.ablations.record import BestRecord, ProvenanceRecord, WinnerRecord
+from cifar_ablations.reports.pages import search_page
+from cifar_ablations.reports.reading import searches
+from cifar_ablations.study.commands.tune import nothing_to_adopt
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.fleets import Progress
+from cifar_ablations.study.search import search as module
 from cifar_ablations.study.search.invocation import FIRST_TUNING_SEED, SearchInvocation
 from cifar_ablations.study.search.optuna_study import COUNTED, storage_at
 from cifar_ablations.study.search.search import carry_out
@@ -113,6 +119,15 @@ def test_every_trial_is_a_run_with_its_knobs_its_number_and_its_state(carried_ou
     (parent,) = _runs(home, schema.KIND_SEARCH)
     assert parent.info.status == "FINISHED"
     assert {r.data.tags["mlflow.parentRunId"] for r in runs.values()} == {parent.info.run_id}
+
+
+def test_the_study_has_a_name_that_a_person_can_read(carried_out) -> None:
+    home, invocation, outcome, _ = carried_out
+    (name,) = _studies(home)
+    *words, digest = name.split(" · ")
+    assert words == ["regularization", "tiny", invocation.data.name]
+    assert re.fullmatch("[0-9a-f]{8}", digest)
+    assert [study.storage_name for study in outcome.studies] == [name]
 
 
 def test_epochs_that_a_pruned_trial_no_longer_needs_count_as_done(carried_out) -> None:
@@ -280,7 +295,10 @@ def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
     assert progress.diverged == len(diverged) > 0
     assert {r.data.metrics[schema.OBJECTIVE] for r in diverged} == {0.1}
     assert {r.info.status for r in diverged} == {"FINISHED"}
-    assert min(study.best.value for study in outcome.studies) == 0.1
+    assert progress.best is None or progress.best > 0.1
+    for study in outcome.studies:
+        assert (study.best is None, study.diverged) in ((True, 1), (False, 0))
+    assert not all(study.name in outcome.retuned for study in outcome.studies)
 
 
 @pytest.mark.slow
@@ -290,3 +308,173 @@ def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_da
     (study,) = outcome.studies
     assert 1 <= len(study.front) <= 3
     assert max(t.value for t in study.front) == outcome.winner.value
+
+
+def _told(home: Home, invocation: SearchInvocation):
+    """What a search came to, what was done, and what was said of the two storages."""
+    said: list[str] = []
+    storage, store = storage_at(None, home.journal, said.append), open_store(home)
+    outcome, progress = carry_out(invocation, storage, store, FACTS, lambda progress: None, say=said.append)
+    return outcome, progress, said
+
+
+def _reached(home: Home) -> dict:
+    """What every trial that ended came to, by its number."""
+    ended = [r for r in _runs(home) if r.data.tags.get(schema.OUTCOME) in (*schema.RESULTS, schema.PRUNED)]
+    assert len({r.data.tags[schema.TRIAL] for r in ended}) == len(ended), "each once"
+    return {
+        int(r.data.tags[schema.TRIAL]): (
+            r.data.tags[schema.OUTCOME],
+            r.data.metrics[schema.OBJECTIVE],
+            r.data.metrics.get(schema.RUNG),
+            r.data.tags[schema.SAMPLED],
+            r.data.tags[schema.DIGEST],
+        )
+        for r in ended
+    }
+
+
+@pytest.fixture
+def copied(carried_out, tmp_path: Path):
+    """An output folder of its own with all that the search has found."""
+    home, invocation, outcome, _ = carried_out
+    shutil.copytree(home.folder, tmp_path / "copied")
+    return Home(tmp_path / "copied"), invocation, outcome
+
+
+def test_trials_of_another_output_folder_are_told_on_the_page_too(carried_out, tmp_path: Path) -> None:
+    home, invocation, outcome, _ = carried_out
+    other = Home(put_fresh_store(tmp_path))
+    shutil.copy(home.journal, other.journal)
+    again, progress, said = _told(other, invocation)
+    assert (again, progress.done) == (outcome, 0)
+    (sentence,) = said
+    assert sentence.startswith("10 trials in Optuna's storage had no run in this MLflow store")
+    assert _reached(other) == _reached(home)
+    assert {r.data.tags[schema.ORIGIN] for r in _runs(other)} == {schema.FROM_OPTUNA}
+    assert _told(other, invocation)[2] == []
+    (search,) = searches.searches(other.tracking_uri)
+    trials = searches.trials_of(mlflow.MlflowClient(other.tracking_uri), search)
+    best = searches.best_of(trials)
+    assert best is not None
+    assert (best["trial"], best["value"]) == (again.winner.trial, again.winner.value)
+    page = " ".join(search_page.answer(search, searches.studies_of(search, trials), trials))
+    assert "Of 10 trials the result was taken from Optuna's storage, which has no curves" in page
+
+
+def test_a_lost_journal_is_written_anew_from_the_store(copied) -> None:
+    home, invocation, outcome = copied
+    (before,) = _studies(home).values()
+    reached = _reached(home)
+    home.journal.unlink()
+    again, progress, said = _told(home, invocation)
+    assert (again.winner, progress.done, len(said)) == (outcome.winner, 0, 1)
+    assert "10 trials had ended in the MLflow store, and Optuna's storage did not know" in said[0]
+    (after,) = _studies(home).values()
+    for old, new in zip(before, after, strict=True):
+        assert (old.number, old.state, old.params, old.intermediate_values) == (
+            new.number,
+            new.state,
+            new.params,
+            new.intermediate_values,
+        )
+        assert old.state == TrialState.PRUNED or old.value == new.value
+    assert _reached(home) == reached
+    assert _told(home, invocation)[2] == []
+
+
+@pytest.mark.parametrize("lines", [1, 40])
+def test_what_a_torn_journal_has_lost_is_not_trained_again(copied, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, invocation, outcome = copied
+    monkeypatch.setattr(module, "is_gone", lambda coordinator: True)  # it was this very process
+    whole = home.journal.read_bytes()
+    home.journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:-lines]) + b'{"op_code":6,"wor')
+    reached = _reached(home)
+    again, progress, said = _told(home, invocation)
+    assert (again.winner, progress.done) == (outcome.winner, 0)
+    assert said[0].startswith("optuna.journal ended in a line that cannot be read")
+    assert _reached(home) == reached
+
+
+def test_a_trial_whose_run_a_person_deleted_is_tried_again_and_counts_no_more(copied) -> None:
+    home, invocation, outcome = copied
+    reached, winner = _reached(home), outcome.winner.trial
+    client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
+    (best,) = (r for r in _runs(home) if int(r.data.tags[schema.TRIAL]) == winner)
+    client.delete_run(best.info.run_id)
+    again, progress, said = _told(home, invocation)
+    assert progress.done == 1
+    assert said == [
+        "1 trial had a run that was deleted in MLflow, which counts no longer; the same values were tried again."
+    ]
+    assert client.get_run(best.info.run_id).info.lifecycle_stage == "deleted"
+    assert (again.winner.trial, again.winner.value) == (10, outcome.winner.value)
+    assert _reached(home) == {**{n: v for n, v in reached.items() if n != winner}, 10: reached[winner]}
+    _, progress, said = _told(home, invocation)
+    assert (progress.done, said) == (0, [])
+
+
+def test_more_trials_go_on_with_what_is_done(copied) -> None:
+    home, invocation, outcome = copied
+    reached = _reached(home)
+    more, progress = _tune(home, replace(invocation, trials=12))
+    assert (progress.done, progress.total) == (2, 2)
+    assert {n: v for n, v in _reached(home).items() if n < 10} == reached
+    assert len(_reached(home)) == 12
+    assert more.search_digest == outcome.search_digest
+    assert more.winner.value >= outcome.winner.value
+    newest, *_ = searches.searches(home.tracking_uri)
+    assert (newest.plan.trials, newest.outcome) == (12, more)
+    fewer, progress = _tune(home, invocation)
+    assert (fewer, progress.done) == (more, 0)
+
+
+def test_a_search_that_was_begun_by_a_version_before_goes_on(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, invocation = Home(put_fresh_store(tmp_path)), _invocation(recipe, tiny_data, trials=1, pruner="none")
+    of_before = {n: invocation.digest(n) for n in range(1, 1_001)}
+    assert len({invocation.digest(), *of_before.values()}) == 1_001
+    with monkeypatch.context() as before:
+        before.setattr(SearchInvocation, "digest", lambda self, trials=None: of_before[trials or self.trials])
+        before.setattr(module, "_digest_of_before", lambda *given: None)
+        for trials in (2, 1):
+            _tune(home, replace(invocation, trials=trials))
+    assert {r.data.tags[schema.SEARCH_DIGEST] for r in _runs(home)} == {of_before[1], of_before[2]}
+    more, progress = _tune(home, replace(invocation, trials=3))
+    assert (progress.done, more.search_digest) == (1, of_before[2]), "the one with the most trials"
+    assert len(_studies(home)) == 2
+    assert _tune(home, replace(invocation, trials=1))[1].done == 0
+
+
+def test_where_all_diverged_nothing_is_best(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
+    wild = recipe.set("optimizer=off").set("learning_rate.factor=1000000")
+    home = Home(put_fresh_store(tmp_path))
+    asked = _invocation(wild, tiny_data, trials=2, workers=1, pruner="none", overrides=("optimizer=off",))
+    outcome, progress = _tune(home, asked)
+    assert (progress.diverged, progress.best, outcome.winner) == (2, None, None)
+    assert nothing_to_adopt(outcome).startswith("all 2 trials that came to an end diverged")
+    (search,) = searches.searches(home.tracking_uri)
+    trials = searches.trials_of(mlflow.MlflowClient(home.tracking_uri), search)
+    (sentence,) = search_page.answer(search, searches.studies_of(search, trials), trials)
+    assert sentence == "No recipe is best: all 2 trials that came to an end diverged, and nothing can be adopted."
+    (study,) = outcome.studies
+    chosen = WinnerRecord(study.name, 0, 0.1, "feed", {}, ())
+    of_before = replace(outcome, winner=chosen, studies=(replace(study, best=BestRecord(0, 0.1, {})),))
+    found = searches.without_diverged(replace(search, outcome=of_before), trials)
+    assert found.winner is None
+    assert [one.best for one in found.outcome.studies] == [None]
+
+
+def test_what_was_queued_by_hand_and_cannot_be_tried_is_named(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    home = Home(put_fresh_store(tmp_path))
+    asked = _invocation(recipe, tiny_data, trials=1, pruner="none")
+    _tune(home, asked)
+    (name,) = _studies(home)
+    optuna.load_study(study_name=name, storage=storage_at(None, home.journal)).enqueue_trial({"dropout.p": 7})
+    _, progress = _tune(home, replace(asked, trials=2))
+    assert progress.failed == {"regularization, trial 1": "it was queued with dropout.p = 7, and 0 to 0.7 is searched"}
+    assert progress.done == 1
+    assert _tune(home, replace(asked, trials=2))[1].failed == {}

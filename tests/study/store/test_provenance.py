@@ -38,10 +38,25 @@ def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_environment_is_of_the_process_that_trains() -> None:
-    facts = environment(CPU, 2, "kernels")
+    facts = environment(CPU, 2, "torch")
     assert (facts.threads, facts.torch) == (2, torch.__version__)
     assert facts.instructions == torch.backends.cpu.get_cpu_capability()
-    assert facts.backend == "kernels"
+    assert (facts.backend, facts.kernels) == ("torch", "")
+
+
+def test_an_environment_says_which_build_of_the_kernels_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for build in ("00ff", "11ff"):
+        monkeypatch.setattr(module.build, "library_path", lambda build=build: Path(f"/cache/kernels-{build}.so"))
+        assert environment(CPU, 1, "kernels").kernels == build
+
+
+def test_an_environment_says_what_holds_libraries_to_other_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = environment(CPU, 1, "torch")
+    for name in module.HOLDS_LIBRARIES:
+        with monkeypatch.context() as held:
+            held.setenv(name, "AVX2")
+            assert environment(CPU, 1, "torch") != plain
+            assert environment(CPU, 1, "torch").instructions.endswith(f", {name}=AVX2")
 
 
 def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

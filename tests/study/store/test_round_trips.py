@@ -30,7 +30,7 @@ from cifar_ablations.ablations.record import (
     TrialRecord,
     from_tags,
 )
-from cifar_ablations.reports.reading import load, searches
+from cifar_ablations.reports.reading import load, searches, stored
 from tests.reports.conftest import Unmade, Writer, planted_runs, small_plan
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
@@ -105,9 +105,9 @@ def test_a_training(writer: Writer, about: RunRecord, outcome: str) -> None:
     asked = {"arm": about.arm, "digest": about.digest, "seed": about.seed, "outcome": outcome}
     row = planted_runs(small_plan()).iloc[0].to_dict() | asked
     run = writer.train(writer.experiment("trainings"), about.parent, plan, row)
-    stored = load.search(writer.client, f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'")
+    written = stored.find(writer.client, {schema.KIND: schema.KIND_TRAINING})
     unreadable: list[str] = []
-    found = {one.info.run_id: said for one, said in load.tagged(RunRecord, stored, unreadable)}
+    found = {one.run_id: said for one, said in load.tagged(RunRecord, written, unreadable)}
     assert unreadable == []
     assert found[run] == replace(about, outcome=outcome)
 
@@ -136,8 +136,8 @@ def test_a_search_and_a_trial(
     log.close(parent, outcome, failures=False)
     unreadable: list[str] = []
     found = {one.run_id: one for one in searches.searches(writer.uri, unreadable)}[parent.run_id]
-    stored = load.search(writer.client, f"tags.{schema.KIND} = '{schema.KIND_TRIAL}'")
-    trials = {one.info.run_id: said for one, said in load.tagged(TrialRecord, stored, unreadable)}
+    written = stored.find(writer.client, {schema.KIND: schema.KIND_TRIAL})
+    trials = {one.run_id: said for one, said in load.tagged(TrialRecord, written, unreadable)}
     assert unreadable == []
     assert (found.plan, found.provenance, found.outcome) == (asked, facts, outcome)
     of_search = {"search": asked.name, "search_digest": asked.digest, "parent": parent.run_id, **_parent(asked)}

@@ -1,0 +1,188 @@
+"""Runs as a store keeps them, with tags, last metrics, histories and files: many at once, from any kind of store.
+
+A database is asked a few questions for all runs together, in MLflow's own tables: its interface makes objects of all
+that a run has, a millisecond each, and cannot be asked for less. A tracking server is asked through that interface.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import pandas as pd
+
+from cifar_ablations.ablations import paging
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+    from sqlalchemy import Engine
+
+AT_ONCE = 5_000
+"""Run ids named in one question; databases have a limit."""
+HISTORY_COLUMNS = ["run", "metric", "epoch", "timestamp", "value"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run. Times are in milliseconds since 1970; `artifacts` says where its files lie."""
+
+    run_id: str
+    experiment_id: str
+    status: str
+    started: int
+    ended: int | None
+    artifacts: str
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The last value of each."""
+
+
+def find(client: MlflowClient, tags: Mapping[str, str]) -> list[Stored]:
+    """The runs that have all of these tags, in any experiment, neither deleted; the newest first."""
+    engine = _database(client)
+    return _in_database(engine, tags) if engine is not None else _on_server(client, tags)
+
+
+def _database(client: MlflowClient) -> Engine | None:
+    """What a store keeps its runs in, if that is a database and all in it may be seen."""
+    store = client._tracking_client.store
+    engine: Engine | None = getattr(store, "engine", None)
+    if engine is None:
+        return None
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    return engine if type(store) is SqlAlchemyStore else None  # others divide their tables among workspaces
+
+
+def _in_database(engine: Engine, tags: Mapping[str, str]) -> list[Stored]:
+    from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLatestMetric, SqlRun, SqlTag
+    from sqlalchemy import select
+
+    wanted = select(SqlRun.run_uuid).join(SqlExperiment, SqlRun.experiment_id == SqlExperiment.experiment_id)
+    wanted = wanted.where(SqlRun.lifecycle_stage == "active", SqlExperiment.lifecycle_stage == "active")
+    for key, value in tags.items():
+        tagged = select(SqlTag.run_uuid).where(SqlTag.key == key, SqlTag.value == value)
+        wanted = wanted.where(SqlRun.run_uuid.in_(tagged))
+    about = select(
+        SqlRun.run_uuid, SqlRun.experiment_id, SqlRun.status, SqlRun.start_time, SqlRun.end_time, SqlRun.artifact_uri
+    )
+    about = about.where(SqlRun.run_uuid.in_(wanted)).order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)
+    said = select(SqlTag.run_uuid, SqlTag.key, SqlTag.value).where(SqlTag.run_uuid.in_(wanted))
+    measured = select(SqlLatestMetric.run_uuid, SqlLatestMetric.key, SqlLatestMetric.value, SqlLatestMetric.is_nan)
+    measured = measured.where(SqlLatestMetric.run_uuid.in_(wanted))
+    # While trainings go on, a run that says that it has ended must have its metrics: tags are read before them.
+    with engine.connect() as connection:
+        found = {
+            run_id: Stored(run_id, str(experiment), status, started, ended, place)
+            for run_id, experiment, status, started, ended, place in connection.execute(about)
+        }
+        for run_id, key, text in connection.execute(said):
+            if run_id in found:
+                found[run_id].tags[key] = text
+        for run_id, key, number, unknown in connection.execute(measured):
+            if run_id in found:
+                found[run_id].metrics[key] = math.nan if unknown else number
+    return list(found.values())
+
+
+def _on_server(client: MlflowClient, tags: Mapping[str, str]) -> list[Stored]:
+    # What is asked narrows the search, and must not break out of its quotes; the answer is compared anyway.
+    asked = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items() if value.isalnum())
+    experiments = [e.experiment_id for e in paging.entries(lambda token: client.search_experiments(page_token=token))]
+    if not experiments:
+        return []
+    runs: Iterator[Run] = paging.entries(
+        lambda token: client.search_runs(experiments, asked, max_results=2_000, page_token=token)
+    )
+    return [
+        Stored(
+            run.info.run_id,
+            run.info.experiment_id,
+            run.info.status,
+            run.info.start_time,
+            run.info.end_time,
+            run.info.artifact_uri,
+            run.data.tags,
+            run.data.metrics,
+        )
+        for run in runs
+        if tags.items() <= run.data.tags.items()
+    ]
+
+
+def histories(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Every value that was logged of some metrics of some runs, columns HISTORY_COLUMNS.
+
+    `run` and `metric` are places in what is asked for. Of an epoch that was logged twice, as of a resumed run, the
+    later value stands. Sorted by run, metric and epoch.
+    """
+    engine = _database(client)
+    found = _logged(engine, run_ids, metrics) if engine is not None else _told(client, run_ids, metrics)
+    columns = [np.asarray(column) for column in zip(*found, strict=True)] or [np.empty(0)] * 5
+    run, metric, epoch, timestamp = (column.astype(np.int64) for column in columns[:4])
+    value = columns[4].astype(float)
+    order = np.lexsort((value, timestamp, epoch, metric, run))
+    places = np.stack([run, metric, epoch])[:, order]
+    last = np.append((places[:, 1:] != places[:, :-1]).any(axis=0), True) if len(order) else np.empty(0, dtype=bool)
+    kept = order[last]
+    return pd.DataFrame(
+        {"run": run[kept], "metric": metric[kept], "epoch": epoch[kept], "timestamp": timestamp[kept]}
+        | {"value": value[kept]}
+    )
+
+
+Logged = tuple[int, int, int, int, float]
+"""A value: run, metric, epoch, timestamp, and the number."""
+
+
+def _logged(engine: Engine, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Logged]:
+    from mlflow.store.tracking.dbmodels.models import SqlMetric
+    from sqlalchemy import select
+
+    runs, names = ({name: i for i, name in enumerate(asked)} for asked in (run_ids, metrics))
+    question = select(
+        SqlMetric.run_uuid, SqlMetric.key, SqlMetric.step, SqlMetric.timestamp, SqlMetric.value, SqlMetric.is_nan
+    )
+    found: list[Logged] = []
+    with engine.connect() as connection:
+        for start in range(0, len(run_ids), AT_ONCE):
+            chosen = question.where(
+                SqlMetric.run_uuid.in_(run_ids[start : start + AT_ONCE]), SqlMetric.key.in_(metrics)
+            )
+            found += [
+                (runs[run_id], names[key], step, timestamp, math.nan if unknown else value)
+                for run_id, key, step, timestamp, value, unknown in connection.execute(chosen)
+            ]
+    return found
+
+
+def _told(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Logged]:
+    return [
+        (run, metric, point.step, point.timestamp, point.value)
+        for run, run_id in enumerate(run_ids)
+        for metric, name in enumerate(metrics)
+        for point in client.get_metric_history(run_id, name)
+    ]
+
+
+def content(client: MlflowClient, run_id: str, place: str, name: str) -> bytes | None:
+    """What is in a file of a run; None where there is no such file. place: where the run's files lie, "" if unknown."""
+    if place.startswith("file://"):
+        try:
+            return (Path(unquote(urlparse(place).path)) / name).read_bytes()
+        except OSError:
+            return None
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+        except (MlflowException, OSError):
+            return None
