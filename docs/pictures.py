@@ -19,21 +19,20 @@ COLOURS = 256
 A4 = (794, 1123)
 """Pixels at 96 to the inch."""
 
-# Name: width, height, colour scheme, medium, and the heading at the top (the page's own, where there is none).
+# Name: width, height, colour scheme, medium, and what is unfolded and stands at the top (where nothing, the head).
 VIEWS = {
-    "light": (1100, 1180, "light", "screen", ""),
-    "dark": (1100, 1180, "dark", "screen", ""),
+    "light": (1280, 860, "light", "screen", ""),
+    "dark": (1280, 860, "dark", "screen", ""),
     "phone": (390, 1123, "light", "screen", ""),
     "print": (*A4, "light", "print", ""),
-    "effects": (1100, 690, "light", "screen", "effects"),
-    "mechanism": (1100, 900, "light", "screen", "mechanism"),
-    "gallery": (1100, 520, "light", "screen", "gallery"),
+    "mechanism": (1100, 700, "light", "screen", "details.mechanism >> nth=0"),
+    "gallery": (1100, 520, "light", "screen", "details:has(summary:has-text('Images as the networks saw them'))"),
 }
 
 
 def take(browser: Browser, page: Path, name: str) -> Path:
     """Write the picture of that name; returns its path."""
-    width, height, scheme, medium, heading = VIEWS[name]
+    width, height, scheme, medium, folded = VIEWS[name]
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, offline=True)
     opened = context.new_page()
     opened.emulate_media(media=medium, color_scheme=scheme)
@@ -41,9 +40,10 @@ def take(browser: Browser, page: Path, name: str) -> Path:
     if medium == "print":  # a sheet's margins, which only a printer adds
         opened.add_style_tag(content="body { padding: 1.5cm; }")
     top = 0.0
-    if heading:
-        box = opened.locator(f"#{heading}").bounding_box()
-        assert box is not None, heading
+    if folded:
+        opened.locator(folded).locator("summary").click()
+        box = opened.locator(folded).bounding_box()
+        assert box is not None, folded
         top = box["y"] - 16
     path = DOCS / f"report-{name}.png"
     clip = {"x": 0, "y": top, "width": width, "height": height}

@@ -243,6 +243,7 @@ def test_runs_have_the_same_metrics(old: OldStore) -> None:
 def test_a_search_is_adopted_as_it_was(old: OldStore) -> None:
     _ablate("adopt", "regularization", "--as", "again")
     before, after = ((old.home / "recipes" / f"{name}.toml").read_text().splitlines() for name in ("found", "again"))
+    assert after.pop().startswith("# as written: "), "by which an edited file is known"
     changed = [line for line, now in zip(before, after, strict=True) if line != now]
     assert [line.split(" = ")[0] for line in changed[1:]] == ["adopted"], changed
     assert changed[0].startswith("# found: ")

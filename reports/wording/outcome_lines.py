@@ -68,8 +68,7 @@ def of_techniques(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
         else:
             limits = phrases.interval(row["low"], row["high"], least=-row["reach"], most=row["reach"])
             effect = f"{phrases.points(row['difference'])} {limits}".rstrip()
-        overall = row["where"].startswith(headlines.OVERALL)
-        what = f"{row['treatment']}, not {row['control']}" if overall else phrases.subject(plan, row)
+        what = phrases.subject(plan, row)
         lines.append(_line(row, phrases.sentence_case(phrases.place(row)), what, effect))
     places = list(dict.fromkeys(line.place for line in lines))
     places.sort(key=lambda place: not place.startswith(phrases.sentence_case(headlines.OVERALL)))

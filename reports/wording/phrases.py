@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.designs import ALL
 from cifar_ablations.ablations.discovery import setting_title
 from cifar_ablations.ablations.durations import duration as duration
 from cifar_ablations.ablations.metrics import metric
@@ -76,6 +77,8 @@ ONE_FOR_ALL = {"optimizer": "Adam", "initialisation": "Kaiming initialisation"}
 
 def technique_title(plan: PlanRecord, technique: str) -> str:
     """What a technique is called as a plan has it set, for the middle of a sentence, such as 'dropout (p = 0.37)'."""
+    if technique == ALL:
+        return "everything together"
     title = plan.titles.get(technique, technique.replace("_", " "))
     first = plan.arms[0]
     if title != ONE_FOR_ALL.get(technique) or first.levels.get(technique, "on") in ("on", "off"):
@@ -273,6 +276,8 @@ def subject(plan: PlanRecord, row: Row) -> str:
     """What a claim is about, for the middle of a sentence: a technique, or one of its levels among others."""
     if row["where"].startswith("at level "):
         return str(row["treatment"])
+    if row["technique"] == ALL:
+        return f"{row['treatment']} against {row['control']}"
     return technique_title(plan, row["technique"])
 
 

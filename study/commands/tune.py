@@ -53,8 +53,8 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say, *, rep
     """Write a search's best recipe as a file, and return the data.
 
     A file of that name is written anew only where this very search wrote it and nobody has edited it since; with
-    `replace_file` any is, and what was there is kept beside it. Raises AblateError where there is another one, where the
-    search has not ended, and where it has no best recipe.
+    `replace_file` any is, and what was there is kept beside it. Raises AblateError where there is another one, where
+    the search has not ended, and where it has no best recipe.
     """
     from cifar_ablations.study.store.search_log import SearchLog
     from cifar_ablations.study.store.tracking import open_store

@@ -79,7 +79,7 @@ def test_the_whole_comes_first_and_is_told_by_its_arms(plan: PlanRecord, runs: p
     )
     asked = replace(plan, claims=(*plan.claims, whole))
     lines = outcome_lines.of_techniques(asked, judged(asked, runs))
-    assert (lines[0].place, lines[0].what) == ("Overall", "full recipe, not bare recipe")
+    assert (lines[0].place, lines[0].what) == ("Overall", "full recipe against bare recipe")
     assert [line.place for line in lines[1:]] == ["In the full recipe", "In the full recipe", "On its own"]
 
 

@@ -83,7 +83,7 @@ def test_both_answers_to_the_whole_come_first_and_places_are_compared_once() -> 
     assert said[1].startswith("full recipe at its best rate 64.0 %, bare recipe at its best rate 65.0 %: −1.0 pp")
     first, second, third, *_ = outcome_lines.of_techniques(plan, verdicts)
     assert (first.place, second.place) == ("Overall", "Overall, each at its best rate")
-    assert second.what == "full recipe at its best rate, not bare recipe at its best rate"
+    assert second.what == "full recipe at its best rate against bare recipe at its best rate"
     assert third.place == "In the full recipe"
     places = surroundings(plan, runs)
     assert len(places) == len(surroundings(replace(plain, seeds=plan.seeds), runs)) == 6

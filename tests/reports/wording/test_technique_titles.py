@@ -39,7 +39,7 @@ def _old(*settings: str) -> PlanRecord:
         (("optimizer.rate=0.0021",), "optimizer", "Adam (rate 0.0021)"),
         (("initialisation=orthogonal",), "initialisation", "orthogonal initialisation"),
         (("mixup=off",), "mixup", "mixup"),
-        ((), "everything", "everything"),
+        ((), "everything", "everything together"),
     ],
 )
 def test_what_was_trained_is_called_by_its_name(settings: tuple[str, ...], technique: str, title: str) -> None:

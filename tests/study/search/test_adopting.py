@@ -153,6 +153,7 @@ def test_a_file_that_was_edited_stays_as_it_is_unless_it_is_to_be_replaced(edit,
         _adopt(home)
     assert path.read_text() == edit(written)
     assert "rate = 0.01\n" in _adopt(home, replace_file=True)
+    assert path.with_name("mine.toml.old").read_text() == edit(written), "what was there is kept"
 
 
 def test_the_recipe_of_another_search_stays_too(home: Home) -> None:

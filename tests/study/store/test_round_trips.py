@@ -131,7 +131,8 @@ def test_a_search_and_a_trial(
 
     log, asked = SearchLog(writer.store), replace(asked, digest=f"{next(numbers):016x}")
     parent = log.open(writer.experiment("searches"), asked, facts)
-    run = log.start_trial(parent, trial.study, trial.trial, trial.sampled, Unmade(trial.digest))  # type: ignore[arg-type]
+    recipe = Unmade(trial.digest)
+    run = log.start_trial(parent, trial.study, trial.trial, trial.sampled, recipe, trial.origin)  # type: ignore[arg-type]
     log.end_trial(run, schema.FINISHED, {}, "")
     log.close(parent, outcome, failures=False)
     unreadable: list[str] = []
