@@ -123,8 +123,8 @@ def _answer(results: Findings) -> dict[str, Any]:
             *answer.of_references(plan, arms.placements(plan, results.runs)),
         ],
         "standing": answer.standing(plan, verdicts),
+        "learned": answer.of_health(plan, results.learned),
         "caveats": [
-            *answer.of_health(plan, results.learned),
             *filter(None, [answer.of_divergence(results.arms), answer.of_odd_runs(arms.odd_runs(plan, results.runs))]),
             *filter(None, [plan.note]),
         ],

@@ -124,23 +124,31 @@ def _open(plan: PlanRecord, rows: Sequence[Any], of: int) -> str:
         return f"{len(rows)} of {phrases.count(of, 'claim')} {'waits' if len(rows) == 1 else 'wait'} for runs"
     if len(reasons) == 1 and (reason := reasons.pop()):
         return f"{len(rows)} of {phrases.count(of, 'claim')}: {reason}"
-    needed = [row["seeds_needed"] for row in rows if not row["obstacle"] and not pd.isna(row["margin"])]
-    return "; ".join(filter(None, [_listed(plan, rows, 3), _settling(plan, needed)]))
+    undecided = [row for row in rows if not row["obstacle"] and not row["counted"]]
+    return "; ".join(filter(None, [_listed(plan, rows, 3), _settling(plan, undecided)]))
 
 
-def _settling(plan: PlanRecord, needed: Sequence[float]) -> str:
-    """With how many seeds a difference of the size of the margin would be found; needed: per open claim, NaN for more
-    than 10,000."""
+def _settling(plan: PlanRecord, rows: Sequence[Any]) -> str:
+    """The claim that the fewest seeds would decide, and how many."""
+    needed = [(seeds, i) for i, row in enumerate(rows) if (seeds := seeds_to_settle(row)) is not None]
     if not needed:
         return ""
-    known = [int(n) for n in needed if not math.isnan(n)]
-    size = f"{100 * plan.rule.margin:g} pp"
-    if not known:
-        return f"more than 10,000 seeds would find {size}"
-    low, high = min(known), max(known)
-    seeds = f"{low:,}" if low == high and len(known) == len(needed) else f"{low:,} to {high:,}"
-    seeds = seeds if len(known) == len(needed) else f"{low:,} or more"
-    return f"{seeds} seeds would find {size}"
+    seeds, closest = min(needed)
+    about = f"{phrases.subject(plan, rows[closest])} {phrases.place(rows[closest])}".rstrip()
+    return f"about {seeds:,} seeds would settle {about}, if its effect is as large as it looks"
+
+
+def seeds_to_settle(row: phrases.Row) -> int | None:
+    """About how many seeds would decide an open claim, four times out of five; None where that cannot be said.
+
+    Those that find its effect, if that is as large as it looks: the effect that is found shrinks with the root of the
+    number of seeds. Or those that find one of the size of the margin, where they are fewer.
+    """
+    ways = [] if math.isnan(row["seeds_needed"]) else [int(row["seeds_needed"])]
+    size = abs(row["difference"])
+    if size > 0 and math.isfinite(row["detectable"]):
+        ways.append(math.ceil(row["seeds"] * (row["detectable"] / size) ** 2))
+    return min(ways, default=None)
 
 
 def _of_statements(plan: PlanRecord, rows: Sequence[Any]) -> list[Line]:

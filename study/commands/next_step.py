@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
@@ -143,7 +142,7 @@ def _missing() -> tuple[str, ...]:
 def _more_seeds(plan: PlanRecord, verdicts: pd.DataFrame) -> tuple[int, str] | None:
     """How many seeds to ask for, and why; None where nothing is open that seeds would settle."""
     from cifar_ablations.reports.inference import verdict
-    from cifar_ablations.reports.wording import phrases
+    from cifar_ablations.reports.wording import headlines, phrases
     from cifar_ablations.study.commands.show import enough_seeds
 
     if verdicts.empty:
@@ -154,7 +153,7 @@ def _more_seeds(plan: PlanRecord, verdicts: pd.DataFrame) -> tuple[int, str] | N
     still_open = (verdicts["verdict"] == verdict.INCONCLUSIVE) & (verdicts["reason"] == "")
     of_accuracy = still_open & (verdicts["metric"] == schema.TEST_ACCURACY)
     rows = verdicts[of_accuracy if of_accuracy.any() else still_open].to_dict("records")
-    needed = [(seeds, row) for row in rows if (seeds := _seeds_to_settle(row)) is not None]
+    needed = [(seeds, row) for row in rows if (seeds := headlines.seeds_to_settle(row)) is not None]
     if not needed:
         return None
     seeds, closest = min(needed, key=lambda one: one[0])
@@ -167,20 +166,3 @@ def _more_seeds(plan: PlanRecord, verdicts: pd.DataFrame) -> tuple[int, str] | N
     if seeds > most:
         return most, f"narrower intervals; the closest open claim, {about}, needs about {seeds:,} seeds"
     return max(seeds, now + 1), f"about so many seeds settle {about}, if its effect is as large as it looks"
-
-
-def _seeds_to_settle(row: dict[Any, Any]) -> int | None:
-    """About how many seeds would decide an open claim, four times out of five; None where that cannot be said.
-
-    Those that find its effect, if that is as large as it looks: the effect that is found shrinks with the root of the
-    number of seeds. Or those that find one of the size of the margin, where they are fewer.
-    """
-    return min(_ways(row), default=None)
-
-
-def _ways(row: dict[Any, Any]) -> Iterator[int]:
-    size = abs(row["difference"])
-    if size > 0 and math.isfinite(row["detectable"]):
-        yield math.ceil(row["seeds"] * (row["detectable"] / size) ** 2)
-    if not math.isnan(row["seeds_needed"]):
-        yield int(row["seeds_needed"])

@@ -186,7 +186,7 @@ def test_page_says_it(written, techniques):
     assert "What is each technique worth, & is 1 < 2?" in text
     assert "Mid-run: 29 of 30 runs done, 1 in training" in text
     row = phrases.with_sentences(written.plan, verdict.judge(written.plan, written.runs)).iloc[0]
-    assert f"Helps dropout {100 * row['difference']:+.1f} pp in the full recipe." in text
+    assert f"Helps Dropout {100 * row['difference']:+.1f} pp in the full recipe." in text
     assert (
         "Exploratory: these seeds were seen before 4 of 4 claims were fixed (of one claim 12 of 12 runs). Fresh "
         "seeds confirm."

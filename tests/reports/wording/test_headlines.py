@@ -43,19 +43,29 @@ def test_the_largest_come_first_and_the_rest_is_counted(plan):
 
 
 @pytest.mark.parametrize(
-    ("needed", "said"),
+    ("detectable", "margins", "said"),
     [
-        ([23, 61], "23 to 61 seeds would find 0.5 pp"),
-        ([23, 23], "23 seeds would find 0.5 pp"),
-        ([23, math.nan], "23 or more seeds would find 0.5 pp"),
-        ([math.nan, math.nan], "more than 10,000 seeds would find 0.5 pp"),
+        (
+            [0.03, 0.04],
+            math.nan,
+            "; about 24 seeds would settle dropout on its own, if its effect is as large as it looks",
+        ),
+        (
+            [0.03, 0.04],
+            20.0,
+            "; about 20 seeds would settle dropout in the full recipe, if its effect is as large as it",
+        ),
+        ([math.nan, math.nan], math.nan, "dropout +2.0 pp on its own"),
     ],
 )
-def test_what_is_open_says_what_would_settle_it(plan, needed, said):
+def test_what_is_open_says_what_would_settle_it(plan, detectable, margins, said):
+    """The effect that is found shrinks with the root of the seeds: of 6 that find 4 pp, 24 find 2 pp."""
     two = replace(plan, claims=(plan.claims[0], plan.claims[3]))
-    verdicts = judged(two, verdict="inconclusive", reason="", obstacle="", seeds_needed=needed)
+    numbers = {"difference": [0.01, 0.02], "detectable": detectable, "seeds_needed": margins, "seeds": 6}
+    verdicts = judged(two, verdict="inconclusive", reason="", obstacle="", **numbers)
     (line,) = headlines.of_plan(two, verdicts)
-    assert line.text.endswith(f"; {said}")
+    assert said in line.text
+    assert line.text.startswith("dropout +1.0 pp in the full recipe; dropout +2.0 pp on its own")
 
 
 def test_one_reason_for_all_is_said_once(plan):
