@@ -55,6 +55,50 @@ def test_every_page_opens_offline_without_a_complaint_and_fits(browser, home: Pa
         page.context.close()
 
 
+MOST_PIXELS, MOST_WORDS = 5_600, 1_800
+"""Of the default plan's page at 1280 px, before anything is unfolded; it had 16,570 px and 6,500 words."""
+
+
+def test_the_first_screen_has_the_question_the_answer_and_the_picture(browser, home: Path) -> None:
+    (path,) = (home / "reports").glob("techniques-*.html")
+    page, _ = _open(browser, path, 1280)
+    for part in ("h1", ".answer", ".forest .wide"):
+        box = page.locator(part).bounding_box()
+        assert box is not None, part
+        assert box["y"] + (0 if "forest" in part else box["height"]) < 800, part
+    assert page.evaluate("document.documentElement.scrollHeight") <= MOST_PIXELS
+    assert len(page.locator("body").inner_text().split()) <= MOST_WORDS
+    page.context.close()
+
+
+def test_on_a_phone_every_verdict_shows_its_effect(browser, home: Path) -> None:
+    (path,) = (home / "reports").glob("techniques-*.html")
+    page, _ = _open(browser, path, WIDTHS["phone"])
+    rows = page.locator("#verdicts ~ .scroll table tbody tr").all()
+    assert len(rows) >= 19
+    for row in rows:
+        for cell in (row.locator("td").nth(0), row.locator(".chip")):
+            box = cell.bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= WIDTHS["phone"]
+    assert page.locator(".forest .narrow").is_visible()
+    assert not page.locator(".forest .wide").is_visible()
+    page.context.close()
+
+
+def test_the_seeds_of_an_interval_appear_where_it_is_pointed_at(browser, home: Path) -> None:
+    (path,) = (home / "reports").glob("techniques-*.html")
+    page, _ = _open(browser, path, 1280)
+    seeds = page.locator(".wide g[id*='-seeds-'] use").first
+    opacity = "element => getComputedStyle(element).fillOpacity"
+    assert float(seeds.evaluate(opacity)) == 0
+    page.locator(".wide g[id*='-row-']").first.hover()
+    assert float(seeds.evaluate(opacity)) > 0.5
+    page.emulate_media(media="print")
+    assert float(seeds.evaluate(opacity)) == 0
+    page.context.close()
+
+
 def test_the_index_leads_to_every_page(browser, home: Path) -> None:
     page, _ = _open(browser, home / "reports" / "index.html")
     hrefs = [a.get_attribute("href") for a in page.query_selector_all("main a")]
