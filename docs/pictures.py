@@ -41,10 +41,8 @@ def take(browser: Browser, page: Path, name: str) -> Path:
         opened.add_style_tag(content="body { padding: 1.5cm; }")
     top = 0.0
     if folded:
-        opened.locator(folded).locator("summary").click()
-        box = opened.locator(folded).bounding_box()
-        assert box is not None, folded
-        top = box["y"] - 16
+        opened.locator(folded).evaluate("element => { element.open = true }")
+        top = opened.locator(folded).evaluate("element => element.getBoundingClientRect().y + scrollY") - 16
     path = DOCS / f"report-{name}.png"
     clip = {"x": 0, "y": top, "width": width, "height": height}
     opened.screenshot(path=path, full_page=True, clip=clip)
