@@ -49,7 +49,8 @@ def plan_retuned(home: Home, request: PlanRequest, say: Say, *, training: bool) 
 
         failed = run_search(home, search, os.environ.get("ABLATE_STORAGE"), request.data, say, goes_on=True)
         best = _known(home, search)
-        assert best is not None, search
+        if best is None:
+            raise AblateError("the search for the best rates has not come to its end; the same command goes on with it")
         say("")
     else:
         say(f"The best rate of each arm is known, from {best.trials} trials each.")

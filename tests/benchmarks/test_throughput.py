@@ -55,6 +55,7 @@ def with_kernels() -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_it_runs_to_the_end_where_only_torch_is_installed(pictures: Path, tmp_path: Path) -> None:
     bare = environment_with("torch", "torchvision", "numpy", "pillow", folder=tmp_path)
     check = subprocess.run([sys.executable, "-c", "import mlflow"], capture_output=True, text=True, env=bare)

@@ -363,6 +363,7 @@ def test_no_name_breaks_out_of_a_cell(names: list[str], style: str) -> None:
         assert all(sign.isascii() or sign in tables.PLAIN for sign in line)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_it_compiles_whatever_names_it_holds(tmp_path: Path) -> None:
     plans = [made("techniques"), replace(made("factorial"), claims=()), renamed(HOSTILE)]

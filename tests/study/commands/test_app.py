@@ -389,6 +389,7 @@ def test_what_was_given_once_is_not_taken_again_unasked(no_data: Home, tiny_fold
 SEARCH = ["--trials", "2", "--workers", "1", "--sampler", "random", *TINY, "--set=optimizer.rate=0.002"]
 
 
+@pytest.mark.slow
 def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> None:
     home = used_home
     dry = _ablate("tune", "regularization", "--dry-run", *SEARCH)

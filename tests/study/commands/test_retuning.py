@@ -124,6 +124,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return asked
 
 
+@pytest.mark.slow
 def test_from_the_search_to_both_verdicts_and_a_second_call_does_nothing(home: Home, evaluated: list[bool]) -> None:
     _said("run", "techniques", *FEW)
     usual = {run.info.run_id for run in _runs(home, schema.KIND_TRAINING)}
@@ -193,7 +194,7 @@ def test_an_arm_without_a_good_trial_has_no_best_rate(home: Home, monkeypatch: p
     def without_dropout(self: SearchLog, search: str, data: Dataset, digest: str = "") -> Ended:
         (study, *_) = next(catalog.search_module("arms").search(catalog.notebook_recipe(), 1))
         found = SearchOutcomeRecord(digest, (), None, {study.name: {"optimizer.rate": 0.001}})
-        return Ended(SimpleNamespace(trials=1, seeds=(1,), digest=digest), found, "", "")  # type: ignore[arg-type]
+        return Ended(SimpleNamespace(trials=99, seeds=(1,), digest=digest), found, "", "")  # type: ignore[arg-type]
 
     monkeypatch.setattr(SearchLog, "newest_ended", without_dropout)
     result = _ablate(*RUN)

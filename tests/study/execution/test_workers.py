@@ -214,6 +214,7 @@ def _trained(data: Dataset, tmp_path: Path, workers: int, cores: int = 0, **vari
     return found
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_workers_threads_or_cores(tiny_data: Dataset, tmp_path: Path) -> None:
     usual = _trained(tiny_data, tmp_path, 2, OMP_NUM_THREADS="1")
     assert _trained(tiny_data, tmp_path, 1, OMP_NUM_THREADS="4", MKL_NUM_THREADS="4") == usual
