@@ -24,6 +24,8 @@ from cifar_ablations.study.data.images import Images
 from cifar_ablations.study.execution import workers
 from cifar_ablations.study.execution.starting import start_method
 
+os.environ.pop("MAKELEVEL", None)  # `make test` sets it, and by it commands know what to advise
+
 TINY = Budget(epochs=2, batch_size=32, train_images=80, validation_images=40, test_images=60)
 
 
