@@ -117,7 +117,8 @@ def shades(high: str, low: str = "") -> Colormap:
 
     stops = [(0.0, to_rgba(high, 0)), (1.0, to_rgba(high, 0.5))]
     if low:
-        stops = [(0.0, to_rgba(low, 0.5)), (0.5, to_rgba(low, 0)), (0.5, to_rgba(high, 0)), (1.0, to_rgba(high, 0.5))]
+        below = 0.5 - 1e-6  # matplotlib 3.11.0 wants each place beyond the one before
+        stops = [(0.0, to_rgba(low, 0.5)), (below, to_rgba(low, 0)), (0.5, to_rgba(high, 0)), (1.0, to_rgba(high, 0.5))]
     return LinearSegmentedColormap.from_list("shades", stops)
 
 
