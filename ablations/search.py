@@ -192,6 +192,17 @@ def widened(studies: list[Study], bests: list[Best | None], more: int, decades: 
     ]
 
 
+def until_inside(studies: list[Study], trials: int, widenings: int) -> Rounds:
+    """Rounds of studies until none is best at an edge of its range, or all have been widened so often; each round has
+    half as many trials more."""
+    for _ in range(widenings + 1):
+        bests = yield studies
+        wider = widened(studies, bests, more=max(1, trials // 2))
+        if wider is None or wider[0].widened > widenings:
+            return
+        studies = wider
+
+
 def _wider(p: Parameter, decades: float) -> Parameter:
     if not p.log or p.low is None or p.high is None:
         return p

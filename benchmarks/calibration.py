@@ -571,7 +571,8 @@ def report(draws: int, seed: int, each: Each = map) -> Iterator[str]:
         "at or beyond the margin, or unequal divergence where there is none. `sd` is that of a typical arm's runs, "
         "`sd_d` that of a claim's difference between two runs.\n"
     )
-    yield "## A page of `techniques`, 5 seeds: 18 claims on 14 arms\n"
+    techniques = plan_of("techniques", 5)
+    yield f"## A page of `techniques`, 5 seeds: {len(techniques.claims)} claims on {len(techniques.arms)} arms\n"
     yield (
         f"{error(2 * draws)}. False pages: the worst of no claim true, every second comparison true by 5 sd or by "
         f"exactly a margin of {MARGIN:g} sd, and all at that margin. Found: of the true claims, where every second "

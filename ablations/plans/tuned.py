@@ -62,7 +62,7 @@ def plan(asked: PlanRequest) -> Plan:
         seeds=asked.seeds,
         rule=asked.rule,
         claims=tuple(replace(claim, control=renamed.get(claim.control, claim.control)) for claim in claims),
-        note="What a rung of the roadmap adds depends on the order: it holds for the rungs below it alone.",
+        note="What one change adds depends on the order: it holds on top of the changes before it alone.",
     )
 
 

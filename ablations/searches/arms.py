@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cifar_ablations.ablations.designs import RATE, by_recipe, one_at_a_time
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.search import Rounds, Study, around, widened
+from cifar_ablations.ablations.search import Rounds, Study, around, until_inside
 
 QUESTION = "Which learning rate suits each arm of the plan techniques?"
 
@@ -23,9 +23,4 @@ def search(baseline: Recipe, trials: int) -> Rounds:
     for recipe, name in by_recipe(one_at_a_time(baseline)).items():
         rate = recipe.update_rule().rate
         studies.append(Study(name, recipe, (around(RATE, rate, DECADES),), trials, ({RATE: rate},)))
-    for _ in range(WIDENINGS + 1):
-        bests = yield studies
-        wider = widened(studies, bests, more=max(1, trials // 2))
-        if wider is None or wider[0].widened > WIDENINGS:
-            return
-        studies = wider
+    yield from until_inside(studies, trials, WIDENINGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.search import Rounds, Study, around, widened
+from cifar_ablations.ablations.search import Rounds, Study, around, until_inside
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 
 QUESTION = "Which learning rate suits which optimizer, and which of them is then best?"
@@ -26,9 +26,4 @@ def search(baseline: Recipe, trials: int) -> Rounds:
         recipe = baseline.with_technique(optimizer)
         spread, title = around(RATE, optimizer.rate, DECADES), optimizer.kind_title
         studies.append(Study(optimizer.kind, recipe, (spread,), trials, ({RATE: optimizer.rate},), title=title))
-    for _ in range(WIDENINGS + 1):
-        bests = yield studies
-        wider = widened(studies, bests, more=max(1, trials // 2))
-        if wider is None or wider[0].widened > WIDENINGS:
-            return
-        studies = wider
+    yield from until_inside(studies, trials, WIDENINGS)

@@ -11,15 +11,13 @@ from typing import Any
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.designs import OVERALL
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import verdict
 from cifar_ablations.reports.wording import phrases
 
 MOST = 4
 """Findings that a line names in one place; the others are counted."""
-
-OVERALL = "overall"
-"""The place of a claim about all that a plan changes together: its answer comes first."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.designs import OVERALL
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import verdict
-from cifar_ablations.reports.wording import headlines, phrases
+from cifar_ablations.reports.wording import phrases
 
 WHY_OPEN = {
     verdict.TOO_FEW: "too few seeds",
@@ -71,7 +72,7 @@ def of_techniques(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
         what = phrases.subject(plan, row)
         lines.append(_line(row, phrases.sentence_case(phrases.place(row)), what, effect))
     places = list(dict.fromkeys(line.place for line in lines))
-    places.sort(key=lambda place: not place.startswith(phrases.sentence_case(headlines.OVERALL)))
+    places.sort(key=lambda place: not place.startswith(phrases.sentence_case(OVERALL)))
     return sorted(lines, key=lambda line: places.index(line.place))
 
 

@@ -273,6 +273,7 @@ class _FirstPage:
 
             (page,) = write_reports(self._uri, self._home.reports, plan=self._plan, digest=self._digest)
             write_index(self._uri, self._home.reports)
-        except Exception:
+        except Exception as error:
+            self._say(f"No first page: {type(error).__name__}: {error}. Training goes on, and the page is tried again.")
             return
         self._say(f"First results: {self._home.shown(page)}")

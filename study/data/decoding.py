@@ -97,7 +97,7 @@ class Decoder:
         if turned:
             with contextlib.suppress(Exception):
                 image = ImageOps.exif_transpose(image)
-            self._turned += 1
+                self._turned += 1
         return image
 
     def _check_size(self, size: tuple[int, int]) -> None:

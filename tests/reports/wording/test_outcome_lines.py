@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.designs import OVERALL
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import verdict
 from cifar_ablations.reports.inference.arms import arm_table
-from cifar_ablations.reports.wording import headlines, outcome_lines, phrases
+from cifar_ablations.reports.wording import outcome_lines, phrases
 from cifar_ablations.reports.wording.outcome_lines import Line
 
 
@@ -75,7 +76,7 @@ def test_the_whole_comes_first_and_is_told_by_its_arms(plan: PlanRecord, runs: p
         technique="everything",
         treatment="full recipe",
         control="bare recipe",
-        family=f"test accuracy {headlines.OVERALL}",
+        family=f"test accuracy {OVERALL}",
     )
     asked = replace(plan, claims=(*plan.claims, whole))
     lines = outcome_lines.of_techniques(asked, judged(asked, runs))

@@ -250,7 +250,8 @@ def test_a_first_page_is_written_once_when_a_seed_is_complete_and_much_is_left(
         first.see(Progress(TRAININGS, 84, 14, seeds_done=1, pace=Pace(600.0)))  # type: ignore[arg-type]
     first.wait()
     assert written == [home.reports / "ladder.html"]
-    assert said == ([] if fails else [f"First results: {home.shown(written[0])}"])
+    failed = "No first page: OSError: the disk is full. Training goes on, and the page is tried again."
+    assert said == [failed if fails else f"First results: {home.shown(written[0])}"]
 
 
 LONG = ["notebook", "--seeds=8", *TINY, "--workers=1", "--set=budget.epochs=400"]

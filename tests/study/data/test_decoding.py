@@ -64,6 +64,16 @@ def test_damaged_exif_data_are_ignored_as_viewers_do() -> None:
         assert np.array_equal(_decoded(encoded(picture(0), exif=exif)), np.asarray(picture(0)))
 
 
+def test_an_image_that_could_not_be_turned_is_not_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(image: Image.Image) -> Image.Image:
+        raise ValueError("damaged EXIF data")
+
+    decoder, turned = Decoder(), _with_orientation(picture(0), 3, "PNG")
+    monkeypatch.setattr(ImageOps, "exif_transpose", damaged)
+    assert np.array_equal(_decoded(turned, decoder), np.asarray(picture(0)))
+    assert decoder.notes() == ()
+
+
 def test_upright_and_turned_photographs_of_a_camera_have_the_size_that_is_seen() -> None:
     decoder = Decoder()
     decoder.decode(encoded(picture(0).resize((64, 48))))
