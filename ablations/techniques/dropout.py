@@ -27,7 +27,7 @@ class Dropout(Technique):
     title: ClassVar[str] = "dropout"
     source: ClassVar[str] = "Srivastava et al. 2014; notebook, 'Dropout'"
     reason: ClassVar[str] = (
-        "Noise in training leaves no unit that others can rely on: what is accurate all the same generalises better."
+        "Noise in training keeps units from relying on one another, and what is learned despite it generalises better."
     )
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
