@@ -10,7 +10,7 @@ import pandas as pd
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import theme
-from cifar_ablations.reports.inference import decision, statistics
+from cifar_ablations.reports.inference import contrast, decision, statistics
 from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
@@ -27,25 +27,23 @@ def data(runs: pd.DataFrame, plan: PlanRecord) -> pd.DataFrame:
     `seed` is -1 but for runs; `low` and `high` bound the t interval of a mean and end at 0 and 100;
     `label` is a reference's source.
     """
-    rows: list[dict[str, Any]] = []
-    blank = {"seed": -1, "low": float("nan"), "high": float("nan"), "label": ""}
-    for arm in plan.arms:
-        of_arm = runs[runs["arm"] == arm.name]
-        for run in of_arm.to_dict("records"):
-            kind, value = ("seed" if run["converged"] else "diverged"), 100 * run[schema.TEST_ACCURACY]
-            rows.append(blank | {"arm": arm.name, "kind": kind, "seed": run["seed"], "value": value})
-        of_arm = of_arm[of_arm[schema.TEST_ACCURACY].notna()]
-        if not of_arm.empty:
-            accuracy = 100 * of_arm[schema.TEST_ACCURACY].to_numpy()
-            mean = statistics.mean_interval(accuracy, decision.confidence(plan.rule))
+    names = [arm.name for arm in plan.arms]
+    planned = runs.loc[runs["arm"].isin(names), ["arm", "seed", "converged", schema.TEST_ACCURACY]]
+    kinds = np.where(planned["converged"].astype(bool), "seed", "diverged")
+    seeds = planned[["arm", "seed"]].assign(kind=kinds, value=100 * planned[schema.TEST_ACCURACY].astype(float))
+    means: list[dict[str, Any]] = []
+    for name, of_arm in zip(names, contrast.by_arm(seeds, names, ["value"]), strict=True):
+        mean = statistics.mean_interval(of_arm["value"].dropna().to_numpy(), decision.confidence(plan.rule))
+        if mean.n:
             low, high = np.clip([mean.low, mean.high], 0, 100)
-            limits = {"value": mean.mean, "low": low, "high": high}
-            rows.append(blank | {"arm": arm.name, "kind": "mean"} | limits)
-    for reference in plan.references:
-        if reference.metric == schema.TEST_ACCURACY:
-            value = {"value": 100 * reference.value, "label": reference.source}
-            rows.append(blank | {"arm": reference.arm, "kind": "reference"} | value)
-    return pd.DataFrame(rows, columns=COLUMNS)
+            means.append({"arm": name, "kind": "mean", "value": mean.mean, "low": low, "high": high})
+    references = [
+        {"arm": reference.arm, "kind": "reference", "value": 100 * reference.value, "label": reference.source}
+        for reference in plan.references
+        if reference.metric == schema.TEST_ACCURACY
+    ]
+    data = pd.concat([seeds, pd.DataFrame(means), pd.DataFrame(references)], ignore_index=True).reindex(columns=COLUMNS)
+    return data.astype({"label": object}).fillna({"seed": -1, "label": ""}).astype({"seed": int})
 
 
 def draw(data: pd.DataFrame) -> Figure:

@@ -105,11 +105,11 @@ def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = 
     """
     chance, entries = load.chance(plan), []
     ends = _ends(curves) if curves is not None else pd.DataFrame(columns=["fall", "rate_left"], index=NO_RUNS)
-    columns = ["seed", "outcome", "converged", schema.TRAIN_ACCURACY]
+    columns = ["outcome", "converged", schema.TRAIN_ACCURACY, *ends.columns]
+    runs = runs.join(ends.astype(float), on=["arm", "seed"])
     for arm, of_arm in zip(plan.arms, contrast.by_arm(runs, (arm.name for arm in plan.arms), columns), strict=True):
         converged = of_arm[of_arm["converged"].astype(bool)]
         accuracy = converged[schema.TRAIN_ACCURACY].dropna() if schema.TRAIN_ACCURACY in converged else pd.Series()
-        mine = ends.reindex(pd.MultiIndex.from_product([[arm.name], converged["seed"]]))
         entries.append(
             Health(
                 arm=arm.name,
@@ -120,8 +120,8 @@ def of_plan(plan: PlanRecord, runs: pd.DataFrame, curves: pd.DataFrame | None = 
                 accuracy=float(accuracy.mean()),
                 std=float(accuracy.std()),
                 chance=chance,
-                fall=float(mine["fall"].mean()),
-                rate_left=float(mine["rate_left"].mean()),
+                fall=float(converged["fall"].mean()),
+                rate_left=float(converged["rate_left"].mean()),
                 soft=any(arm.levels.get(name, "off") != "off" for name in SOFT_LABELS),
             )
         )
