@@ -8,16 +8,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools-ready
 INSTALL := requirements/install.py
-IMAGES := $(if $(DATA),--data "$(DATA)") $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE))
-OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES)) \
-	$(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BACKEND),--backend $(BACKEND)) \
-	$(IMAGES) $(foreach setting,$(SET),--set $(setting))
+# What a person gives reaches the shell through the environment, as it is: no space, quote, dollar or newline ends it.
+GIVEN := PLAN PROFILE SEEDS MINUTES FIRST_SEED DEVICE WORKERS BACKEND TRIALS DATA IMAGE_SIZE TO OUTPUT STYLE SPREAD WIDTH \
+	ABLATE_HOME ABLATE_DATA
+$(if $(filter-out 1,$(words $(VENV))),$(error VENV=$(VENV): make cannot take a path with spaces here; name another))
+$(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+settings = $(foreach setting,$(SET),--set '$(subst ','\'',$(setting))')
 
-TUNING := $(if $(PROFILE),--profile $(PROFILE)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(DEVICE),--device $(DEVICE)) \
-	$(if $(WORKERS),--workers $(WORKERS)) $(if $(BACKEND),--backend $(BACKEND)) \
-	$(IMAGES) $(foreach setting,$(SET),--set $(setting))
-RETUNING := $(if $(RETUNE),--retune $(if $(TRIALS),--trials $(TRIALS)))
+IMAGES := $(if $(DATA),--data "$$DATA") $(if $(IMAGE_SIZE),--image-size "$$IMAGE_SIZE")
+COMPUTING := $(if $(PROFILE),--profile "$$PROFILE") $(if $(DEVICE),--device "$$DEVICE") $(if $(WORKERS),--workers "$$WORKERS") \
+	$(if $(BACKEND),--backend "$$BACKEND") $(IMAGES) $(settings)
+OPTIONS := $(if $(SEEDS),--seeds "$$SEEDS") $(if $(MINUTES),--minutes "$$MINUTES") $(if $(FIRST_SEED),--first-seed "$$FIRST_SEED") $(COMPUTING)
+TUNING := $(if $(TRIALS),--trials "$$TRIALS") $(COMPUTING)
+RETUNING := $(if $(RETUNE),--retune $(if $(TRIALS),--trials "$$TRIALS"))
 ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
@@ -36,7 +39,7 @@ help: ## show this list
 	@echo "Of the installation: TORCH=auto|cpu|cuda (auto: CUDA where there is an NVIDIA driver)  PYTHON=python3.12  VENV=.venv"
 
 ablate: $(READY) ## run a plan's missing trainings and write its report
-	@$(BIN)/ablate run $(PLAN) $(RETUNING) $(OPTIONS)
+	@$(BIN)/ablate run "$$PLAN" $(RETUNING) $(OPTIONS)
 
 tune: $(READY) ## search learning rates, then regularisation at the best one, on validation images
 	@$(BIN)/ablate tune learning-rate $(TUNING)
@@ -53,14 +56,14 @@ foundations: $(READY) ## the small experiments behind the techniques, each check
 	@$(BIN)/ablate foundations
 
 plan: $(READY) ## show what a plan would train, for how long, and what it could tell
-	@$(BIN)/ablate plan $(PLAN) $(RETUNING) $(OPTIONS)
+	@$(BIN)/ablate plan "$$PLAN" $(RETUNING) $(OPTIONS)
 
 report: $(READY) ## write the reports again from what is in the store
 	@$(BIN)/ablate report
 
 export: $(READY) ## a plan's table or figure for a paper (TO=latex, or see below)
-	@$(BIN)/ablate export $(PLAN) $(if $(TO),--to $(TO)) $(if $(OUTPUT),--output "$(OUTPUT)") \
-		$(if $(STYLE),--style $(STYLE)) $(if $(SPREAD),--spread $(SPREAD)) $(if $(WIDTH),--width $(WIDTH))
+	@$(BIN)/ablate export "$$PLAN" $(if $(TO),--to "$$TO") $(if $(OUTPUT),--output "$$OUTPUT") $(if $(STYLE),--style "$$STYLE") \
+		$(if $(SPREAD),--spread "$$SPREAD") $(if $(WIDTH),--width "$$WIDTH")
 
 ui: $(READY) ## browse every run in MLflow on 127.0.0.1
 	@$(BIN)/ablate ui
@@ -94,8 +97,8 @@ bench: ## images per second beside the notebook's own loop (MINUTES=n; on a GPU 
 		if $(PYTHON) -c "import torch, torchvision" 2> /dev/null; then python=$(PYTHON); \
 		else $(MAKE) --no-print-directory $(READY); fi; \
 	fi; \
-	$$python -m benchmarks.throughput $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) \
-		$(if $(DATA),--data "$(DATA)") $(if $(MINUTES),--minutes $(MINUTES))
+	$$python -m benchmarks.throughput $(if $(DEVICE),--device "$$DEVICE") $(if $(WORKERS),--workers "$$WORKERS") \
+		$(if $(DATA),--data "$$DATA") $(if $(MINUTES),--minutes "$$MINUTES")
 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration

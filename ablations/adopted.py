@@ -16,6 +16,7 @@ Techniques that are not named are off. Network and budget are not part of it: th
 from __future__ import annotations
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -119,8 +120,8 @@ def find(name: str, folder: Path) -> Path:
 
     Raises AblateError if there is none.
     """
-    path = Path(name)
-    if path.suffix == SUFFIX or path.exists():
+    path = Path(os.path.expanduser(name))
+    if path.suffix == SUFFIX or os.path.exists(path):  # where a name is too long to be a file's, there is none
         return path
     known = sorted(p.stem for p in folder.glob(f"*{SUFFIX}"))
     if name in known:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.naming import EXACT, check_range, did_you_mean
 
 PRECISIONS = ("fp32", "bf16", "auto")
 """The number formats of convolutions and matrix products; `auto` is decided for the device before a plan is made."""
+MOST_STEPS = 100_000_000
+"""Of one training; the notebook's full one takes 3,520."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,12 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "train_images", "test_images"):
-            if getattr(self, name) < 1:
-                raise AblateError(f"budget.{name} must be at least 1, not {getattr(self, name)!r}")
-        if self.validation_images < 0:
-            raise AblateError(f"budget.validation_images must be at least 0, not {self.validation_images!r}")
+            check_range(f"budget.{name}", getattr(self, name), 1, EXACT)
+        check_range("budget.validation_images", self.validation_images, 0, EXACT)
+        if (steps := self.epochs * self.steps_per_epoch) > MOST_STEPS:
+            raise AblateError(
+                f"budget.epochs {self.epochs} are {steps:.3g} steps of batch {self.batch_size}; at most {MOST_STEPS:,}"
+            )
         if self.precision not in PRECISIONS:
             raise AblateError(
                 f"budget.precision cannot be {self.precision!r}{did_you_mean(self.precision, PRECISIONS)}"

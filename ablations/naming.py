@@ -5,6 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from cifar_ablations.ablations.errors import AblateError
+
+EXACT = 2**53
+"""Up to here a whole number stays what it is in JSON, in a table and in a spreadsheet."""
+SHOWN = 60
+"""Signs of a value that a sentence shows."""
+
+
+def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Raise AblateError unless a whole number of that name lies between the two, which are allowed."""
+    if value < low:
+        raise AblateError(f"{name} must be at least {low}, not {shown(value)}")
+    if value > high:
+        raise AblateError(f"{name} must be at most {high}, not {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value as a sentence shows it, text in quotes: its first signs where it is long."""
+    if isinstance(value, int) and abs(value) > EXACT:
+        return f"{value:.3e}" if abs(value) < 10**300 else "a number of over 300 digits"
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} signs)"
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The tail of an error message: the nearest known names first, then all of them."""

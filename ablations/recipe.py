@@ -10,7 +10,7 @@ from typing import Any
 
 from cifar_ablations.ablations.budget import Budget, Network, Sized
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.naming import did_you_mean, shown
 from cifar_ablations.ablations.record import ReasonRecord, Value
 from cifar_ablations.ablations.technique import Technique
 from cifar_ablations.ablations.update_rule import UpdateRule
@@ -156,5 +156,5 @@ def _replaced(value: Any, owner: str, name: str, text: str) -> Any:
             parsed = float(text)
     except ValueError:
         kind = "a whole number" if isinstance(present, int) else "a number"
-        raise AblateError(f"{owner}.{name} must be {kind}, not {text!r}") from None
+        raise AblateError(f"{owner}.{name} must be {kind}, not {shown(text)}") from None
     return replace(value, **{name: parsed})

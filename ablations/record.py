@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of everything that is encoded here; files of 0.1.0 have none, and count as 1."""
 
+MOST = 2**63
+"""Below it, and above its negative, lie the whole numbers that tables hold."""
+
 TAG, JSON = "tag", "json"
 """Keys of a field's metadata: what its tag is called, where not as the field is, and that its tag is JSON."""
 
@@ -455,6 +458,8 @@ class ParentRecord:
     stand_in: bool = False
     note: str = field(default="", metadata={TAG: "mlflow.note.content"})
     """Markdown that MLflow's UI shows."""
+    number: int = field(default=0, metadata={TAG: schema.NUMBER})
+    """One more than the highest before it in the store; 0 from versions that had none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -606,7 +611,8 @@ def _as_tag(value: Any) -> str:
 def from_tags(kind: type[Record], tags: Mapping[str, str], prefix: str, where: str) -> Record:
     """A record from a run's tags; where: the run, for the message. Other tags are ignored.
 
-    Raises RecordError for a tag that is missing or does not have its field's type.
+    Raises RecordError for a tag that is missing or does not have its field's type, for a whole number beyond 64 bits,
+    and for an outcome that there is not.
     """
     from pydantic import ValidationError
 
@@ -617,9 +623,15 @@ def from_tags(kind: type[Record], tags: Mapping[str, str], prefix: str, where: s
             own[name] = json.loads(own[name])
     try:
         record: Record = _adapter(kind).validate_python(own)
-        return record
     except ValidationError as error:
         raise RecordError(f"{where}: the tag {_first_of(error, names)}") from None
+    for name, value in vars(record).items():
+        if isinstance(value, int) and abs(value) >= MOST:
+            raise RecordError(f"{where}: the tag {names[name]} is beyond 64 bits, {str(value)[:80]}")
+        if name == "outcome" and value not in ("", *schema.OUTCOMES):
+            known = ", ".join(schema.OUTCOMES)
+            raise RecordError(f"{where}: the tag {names[name]} is {value[:80]!r}, and outcomes are {known}")
+    return record
 
 
 ADAPTERS: dict[type[Any], Any] = {}

@@ -7,13 +7,29 @@ training of one arm with one seed. A parent run of `kind=search` is one invocati
 parent run of `kind=foundations` is one run of all demonstrations; its child runs (`kind=foundation`) are one each, with
 `demonstration.json` and a CSV file per frame in `frames/`. The metrics of trainings are names
 of the store too; each is declared in one entry of `metrics.py`.
+
+Others may keep runs in the same store, with tags of the same names: only what `is_ours` is read, changed or ended.
 """
 
 # mypy: implicit-reexport
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cifar_ablations.ablations.metrics import *  # noqa: F403
+
+MARK = "cifar_ablations"
+"""Tag of every run and experiment that is made here."""
+MARKED = {MARK: "true"}
+COORDINATOR = "coordinator"
+"""Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
+
+
+def is_ours(tags: Mapping[str, str]) -> bool:
+    """Whether a run with these tags was made here; earlier versions had no mark of their own."""
+    return MARK in tags or tags.get(COORDINATOR, "").count("/") == 3
+
 
 KIND = "kind"
 KIND_PLAN = "plan"
@@ -24,6 +40,9 @@ KIND_TRIAL = "trial"
 KIND_FOUNDATIONS = "foundations"
 KIND_FOUNDATION = "foundation"
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: by it a child run is found under its parent
+
+# Tag of a parent run: one more than the highest before it, which tells their order whatever a clock said.
+NUMBER = "invocation"
 
 # Tags of a parent run and, where they apply, of its children.
 PLAN = "plan"
@@ -65,6 +84,7 @@ PRUNED = "pruned"  # a trial that its study's pruner ended
 INTERRUPTED = "interrupted"
 CONVERGED = (FINISHED, STOPPED)
 RESULTS = (*CONVERGED, DIVERGED)
+OUTCOMES = (*RESULTS, FAILED, PRUNED, INTERRUPTED)
 
 # Beside a SQLite store: the port on which MLflow's UI was last served for it.
 UI_PORT_FILE = "mlflow-ui.port"

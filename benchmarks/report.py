@@ -121,7 +121,7 @@ def _rows(planted: Planted, number: int, arm: ArmRecord, seed: int) -> tuple[lis
         "deleted_time": None,
     }
     tags = training_tags(planted.plan, planted.parent, arm.name, arm.digest, seed + arm.seed_offset)
-    tags |= to_tags(ENVIRONMENT, schema.ENVIRONMENT) | {schema.OUTCOME: schema.FINISHED}
+    tags |= schema.MARKED | to_tags(ENVIRONMENT, schema.ENVIRONMENT) | {schema.OUTCOME: schema.FINISHED}
     ends = {name: float(rng.uniform(0, 1)) for name in (*schema.ENDINGS, *schema.STATES)}
     ends |= {schema.TEST_ACCURACY: accuracy, schema.EPOCHS: float(EPOCHS), schema.SECONDS: rng.uniform(20, 40)}
     curves = {name: accuracy * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 4)) for name in schema.CURVES}

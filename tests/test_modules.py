@@ -31,12 +31,14 @@ DISCOVERED = {
 
 ELSEWHERE = {
     "ablations/adopted.py": ("ablations/test_search_spaces.py", "its files hold what a search found"),
+    "ablations/comparison.py": ("test_interface.py", "the plan behind what Python compares"),
     "ablations/errors.py": ("study/commands/test_app.py", "the command line tells it from other errors"),
     "ablations/search.py": ("ablations/test_search_spaces.py", "tested on the searches made of it"),
     "ablations/technique.py": ("contracts/test_every_technique.py", "tested on every technique"),
     "ablations/update_rule.py": ("study/training/test_optimizer.py", "numbers alone; what they mean is tested"),
     "reports/pages/findings.py": ("reports/pages/test_plan_page.py", "gathers what a page says"),
     "reports/pages/index_page.py": ("reports/reading/test_load.py", "an index of what is read from a store"),
+    "reports/pages/result.py": ("test_interface.py", "what Python gets"),
     "reports/reading/searches.py": ("reports/pages/test_search_page.py", "reads what the page shows"),
     "reports/wording/answer.py": ("reports/inference/test_verdict.py", "answers are worded from verdicts"),
     "study/commands/demonstrate.py": ("study/foundations/test_foundations.py", "runs all demonstrations"),

@@ -92,7 +92,7 @@ def draw(data: pd.DataFrame) -> Figure:
             cuts = range(0, len(panels), PANELS_PER_ROW)
             rows += [(str(place) if at == 0 else "", panels[at : at + PANELS_PER_ROW]) for at in cuts]
         columns = max(len(panels) for _, panels in rows)
-        figure = theme.new_figure(theme.WIDTH, 1.3 * len(rows) + 0.45)
+        figure = theme.new_figure(theme.WIDTH, max(1.3 * len(rows) + 0.45, 2.6))  # or the title at its left is cut
         layout: list[Any] = [
             [f"{row} {column}" if column < len(panels) else "." for column in range(columns)]
             for row, (_, panels) in enumerate(rows)

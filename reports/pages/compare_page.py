@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import addresses, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.identity import identity_of
 from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.stores import without_password
 from cifar_ablations.reports.inference import registration, statistics, verdict
 from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.reading import load
@@ -52,7 +53,7 @@ def side(asked: str, default_uri: str) -> Side:
         chosen = [one for one in invocations if one.run_id.startswith(name)]
     if not chosen:
         names = sorted({one.name for one in invocations})
-        where = place or "this store"
+        where = without_password(place) or "this store"
         near = did_you_mean(name, names) if names else ": no plan has been invoked there."
         left_out = rendering.left_out(unreadable)
         raise AblateError(f"--compare: no plan and no parent run {name!r} in {where}{near}{left_out}")
@@ -61,7 +62,7 @@ def side(asked: str, default_uri: str) -> Side:
     runs = load.with_epochs_to_target(client, load.runs_of(client, plan, unreadable=unreadable), plan)
     verdicts = registration.with_exploratory(verdict.judge(plan, runs), chosen[0], runs, invocations)
     worded = phrases.with_sentences(plan, verdicts)
-    return Side(asked, uri, tuple(invocations), chosen[0], runs, worded, tuple(unreadable))
+    return Side(without_password(asked), uri, tuple(invocations), chosen[0], runs, worded, tuple(unreadable))
 
 
 def _aware(one: Side, other: Side) -> Side:
@@ -78,7 +79,7 @@ def _aware(one: Side, other: Side) -> Side:
 
 def _uri(place: str) -> str:
     """The tracking URI of an output folder, or the URI itself."""
-    return place if "://" in place else f"sqlite:///{(Path(place) / 'mlflow.db').resolve()}"
+    return place if "://" in place else addresses.sqlite_address((Path(place) / "mlflow.db").resolve())
 
 
 def write_comparison(one: Side, other: Side, folder: Path, tell: Callable[[str], None] | None = None) -> Path:

@@ -35,6 +35,7 @@ def files(results: Findings, drawn: Mapping[str, pd.DataFrame]) -> dict[str, byt
     drawn: what the page's figures show, by their names, of `drawings.frames`.
     """
     labelled = {name: tables.labelled(frame, results.plan) for name, frame in _frames(results).items()}
+    labelled["runs"] = tables.typed(labelled["runs"])
     made = {}
     for name, frame in labelled.items():
         made[f"{name}.csv"] = rendering.csv(frame)

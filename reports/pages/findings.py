@@ -23,7 +23,8 @@ from cifar_ablations.reports.inference import (
 )
 from cifar_ablations.reports.inference.health import Health
 from cifar_ablations.reports.inference.registration import Deviation, Lock
-from cifar_ablations.reports.reading import details, load
+from cifar_ablations.reports.reading import consulted, details, load, order
+from cifar_ablations.reports.reading.consulted import Consulted
 from cifar_ablations.reports.reading.load import Invocation
 from cifar_ablations.reports.wording import phrases
 
@@ -50,6 +51,12 @@ class Findings:
     """Those with a result: of `load.runs_of`, with epochs to target where a claim asks for them."""
     curves: pd.DataFrame
     arrays: details.Arrays
+    lost: Sequence[str]
+    """The ids of the runs whose file of arrays is missing or damaged."""
+    left_out: Sequence[str]
+    """Why runs of the plan cannot be read, a sentence each without its full stop."""
+    clock: str
+    """A sentence where runs are dated ahead of now; "" where none is."""
     gallery: GalleryRecord
     verdicts: pd.DataFrame
     """Of `verdict.judge`, with `late` and sentences; empty where nothing is claimed."""
@@ -73,6 +80,8 @@ class Findings:
     """The lock that the plan was held to, if any."""
     ended_before: int
     """How many of the runs had ended before the question was first asked."""
+    consulted: Consulted
+    """How often the test images of its data were consulted in the store."""
     sources: Mapping[str, Counter[str]]
     """By what it is, such as a commit, how many of the runs each value of it made."""
 
@@ -90,9 +99,13 @@ def of_invocation(
     known: all invocations of the store; unreadable: as of `load.matching_runs`.
     """
     plan = invocation.plan
-    attempts = load.matching_runs(client, plan, unreadable=unreadable)
+    left_out: list[str] = []
+    attempts = load.matching_runs(client, plan, unreadable=left_out)
+    if unreadable is not None:
+        unreadable += left_out
     runs = load.with_epochs_to_target(client, load.results_among(attempts), plan)
-    arrays = details.arrays_of(client, runs, plan)
+    lost: list[str] = []
+    arrays = details.arrays_of(client, runs, plan, lost)
     curves = load.curves_of(client, runs, [schema.VALIDATION_ACCURACY, *health.CURVES])
     verdicts = verdict.judge(plan, runs, details.answers(arrays) if plan.claims else None)
     verdicts = registration.with_exploratory(verdicts, invocation, runs, known)
@@ -103,6 +116,9 @@ def of_invocation(
         runs=runs,
         curves=curves,
         arrays=arrays,
+        lost=lost,
+        left_out=left_out,
+        clock=order.ahead([invocation.dated, *attempts["dated"]]),
         gallery=load.gallery_of(client, invocation),
         verdicts=phrases.with_sentences(plan, verdicts),
         error_rate=verdict.error_rate(verdict.shape_of(plan)) if plan.claims else 0.0,
@@ -118,6 +134,7 @@ def of_invocation(
         deviations=registration.deviations(invocation, known),
         lock=registration.lock(invocation, runs, known),
         ended_before=registration.runs_before(invocation, runs, known),
+        consulted=consulted.of_data(client, invocation.data_digest, known),
         sources=_sources(runs, known),
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
 import pkgutil
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +25,7 @@ from cifar_ablations.ablations.record import (
     to_tags,
 )
 from cifar_ablations.reports.pages import rendering
-from cifar_ablations.reports.reading import load
+from cifar_ablations.reports.reading import load, order, stored
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -80,6 +80,7 @@ def write_foundations_report(tracking_uri: str, folder: Path, *, ui_address: str
     html = environment.get_template("foundations.html.j2").render(
         chapters=[_rendered(chapter) for chapter in chapters],
         unreadable=course.unreadable,
+        clock=order.ahead([parent.info.start_time]),
         seed=parent.data.tags.get(schema.SEED, "0"),
         experiment=parent.info.experiment_id,
         run_id=parent.info.run_id,
@@ -103,8 +104,8 @@ def _newest(client: MlflowClient) -> Course | None:
     children: dict[str, list[Run]] = {}
     for run in load.search(client, f"tags.{schema.KIND} = '{schema.KIND_FOUNDATION}'"):
         children.setdefault(run.data.tags.get(schema.PARENT, ""), []).append(run)
-    order = sorted(parents, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), reverse=True)
-    for parent in order:
+    parents.sort(key=lambda run: (order.number(run.data.tags), run.info.start_time), reverse=True)
+    for parent in sorted(parents, key=lambda run: run.info.status != "FINISHED"):
         course = _course(client, parent, children.get(parent.info.run_id, []))
         if course.chapters or course.unreadable:
             return course
@@ -128,28 +129,36 @@ def _chapter(client: MlflowClient, run: Run) -> Chapter | None:
 
     Raises RecordError for one that was written and cannot be read.
     """
-    from mlflow.exceptions import MlflowException
-
     name = run.data.tags.get(schema.DEMONSTRATION, "?")
     where = f"{schema.DEMONSTRATION_FILE} of “{name}” (run {run.info.run_id})"
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = Path(client.download_artifacts(run.info.run_id, schema.DEMONSTRATION_FILE, folder))
-            record = from_json(DemonstrationRecord, path.read_bytes(), where)
-            frames = Path(client.download_artifacts(run.info.run_id, schema.FRAMES_FOLDER, folder))
-            tables = {frame: _frame(frames / f"{frame}.csv", record.name) for frame in record.frames}
-        except (MlflowException, OSError) as error:
-            if run.info.status != "FINISHED":
-                return None
-            raise RecordError(f"the files of “{name}” (run {run.info.run_id}) are missing ({error})") from error
+
+    def kept(file: str) -> bytes:
+        content = stored.content(client, run.info.run_id, run.info.artifact_uri, file)
+        if content is None:
+            raise FileNotFoundError(file)
+        return content
+
+    try:
+        record = from_json(DemonstrationRecord, kept(schema.DEMONSTRATION_FILE), where)
+        files = {frame: f"{frame}.csv" for frame in record.frames}
+        tables = {
+            frame: _frame(kept(f"{schema.FRAMES_FOLDER}/{file}"), file, record.name) for frame, file in files.items()
+        }
+    except FileNotFoundError as error:
+        if run.info.status != "FINISHED":
+            return None
+        raise RecordError(
+            f"the files of “{name}” (run {run.info.run_id}) are missing ({error}); "
+            "`ablate foundations` makes them again"
+        ) from None
     return Chapter(run.info.run_id, run.data.metrics.get(schema.SECONDS, math.nan), record, tables)
 
 
-def _frame(path: Path, demonstration: str) -> pd.DataFrame:
+def _frame(content: bytes, file: str, demonstration: str) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(io.BytesIO(content))
     except ValueError as error:  # what pandas raises for a file that is no table
-        raise RecordError(f"{path.name} of “{demonstration}” is not a table ({error})") from error
+        raise RecordError(f"{file} of “{demonstration}” is not a table ({error})") from error
 
 
 def figure_modules() -> dict[str, ModuleType]:

@@ -30,7 +30,7 @@ def write_index(tracking_uri: str, folder: Path) -> Path:
         _entry("search", f"search-{stem}", one, folder) | {"size": f"{one.plan.trials} trials of each study"}
         for stem, one in rendering.newest(asked).items()
     ]
-    entries.sort(key=lambda entry: entry["started"], reverse=True)
+    entries.sort(key=lambda entry: entry["order"], reverse=True)
     linked = {entry["page"] for entry in entries} | {INDEX}
     others = sorted(path.name for path in folder.glob("*.html") if path.name not in linked)
     template = rendering.environment().get_template("index.html.j2")
@@ -49,6 +49,7 @@ def _entry(kind: str, stem: str, one: Invocation | Search, folder: Path) -> dict
         "profile": one.profile,
         "data": one.data_name,
         "stand_in": one.stand_in,
+        "order": one.order,
         "started": one.started,
         "state": "under way" if one.running else "ended",
         "page": name if (folder / name).is_file() else "",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -16,12 +16,10 @@ from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import arms, decision, mechanisms, registration, statistics, verdict
 from cifar_ablations.reports.pages import downloads, drawings, findings, guide, rendering
+from cifar_ablations.reports.pages.drawings import Drawing
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.reading import load
 from cifar_ablations.reports.wording import answer, headlines, origins, phrases, rates
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 
 def write_reports(
@@ -51,53 +49,91 @@ def write_reports(
     if plan is not None and plan not in names:
         near = did_you_mean(plan, names) if names else ": no plan has been invoked in this store yet."
         raise AblateError(f"no runs of a plan {plan!r}{near}{rendering.left_out(unreadable)}")
-    client, template = load.connect(tracking_uri), rendering.environment().get_template("page.html.j2")
+    client = load.connect(tracking_uri)
     folder.mkdir(parents=True, exist_ok=True)
     guide.write_guide(folder)
     asked = {registration.question(invocation) for invocation in known if digest in (None, invocation.digest)}
-    pages = []
+    pages, failed = list[Path](), list[str]()
     for stem, invocation in rendering.newest(known).items():
         if plan in (None, invocation.name) and registration.question(invocation) in asked:
-            with rendering.uncollected():
+            before, what = len(pages), f"plan {invocation.name!r} (run {invocation.run_id})"
+            with rendering.uncollected(), rendering.kept_apart(what, failed):
                 results = findings.of_invocation(client, invocation, known, unreadable)
                 path, made_of = folder / f"{stem}.html", rendering.fingerprint(results, stem, address)
                 if anew or not rendering.is_made_of(path, made_of):
-                    _write(folder, stem, results, template, address, made_of)
+                    write_page(results, folder, stem, address, made_of)
                 pages.append(path)
+            if len(pages) == before:
+                continue
             if found is not None:
                 found(results)
             if tell is not None:
-                for sentence in _learned(results):
+                for sentence in [*_learned(results), *filter(None, [results.clock])]:
                     tell(sentence)
+    if failed and not pages:
+        raise AblateError("; ".join(failed))
     if tell is not None:
-        for sentence in dict.fromkeys(unreadable):  # plans may share runs
+        for sentence in dict.fromkeys([*unreadable, *failed]):  # plans may share runs
             tell(f"Left out: {sentence}.")
     return pages
 
 
-def _write(folder: Path, stem: str, results: Findings, template: Template, address: str, made_of: str) -> None:
-    """Write a page and the files beside it; address: where MLflow's UI answers; made_of: of `rendering.fingerprint`."""
+def write_page(results: Findings, folder: Path, stem: str, address: str, made_of: str = "") -> Path:
+    """Write a page and the files beside it, whose names begin with `stem`; returns the page's path.
+
+    address: where MLflow's UI answers; made_of: of `rendering.fingerprint`.
+    """
     figures = drawings.of_plan(results)
     beside = downloads.files(results, drawings.frames(figures))
     for name, content in beside.items():
         write_atomically(folder / f"{stem}-{name}", content)
-    html = template.render(
-        **_heading(results),
-        **_answer(results),
-        **_arms(results),
-        **_factorial(results),
-        **_provenance(results),
-        variance=results.variance.to_dict("records"),
-        mechanisms=_mechanisms(results, figures),
-        figures={
-            name: rendering.drawn(name, room.draw(data), room.describe(data)) for name, (room, data) in figures.items()
-        },
-        stem=stem,
-        guide=guide.GUIDE,
-        address=address,
-        downloads=downloads.listed(stem, beside),
+    html = html_of(results, address, stem, downloads.listed(stem, beside), figures)
+    return rendering.write_html(folder / f"{stem}.html", html, made_of)
+
+
+FIRST = ("forest", "forest_narrow")
+"""The figures that a page begins with."""
+
+
+def html_of(
+    results: Findings,
+    address: str,
+    stem: str = "",
+    beside: Sequence[Mapping[str, str]] = (),
+    figures: Mapping[str, Drawing] | None = None,
+    *,
+    answer_alone: bool = False,
+) -> str:
+    """The page as text. Without a `stem` it links to no other file.
+
+    beside: the files that it lists, of `downloads.listed`; figures: of `drawings.of_plan`, where they are there
+    already; answer_alone: whether it ends after the answer.
+    """
+    figures = figures or drawings.of_plan(results)
+    if answer_alone:
+        figures = {name: figures[name] for name in FIRST if name in figures}
+    return (
+        rendering.environment()
+        .get_template("page.html.j2")
+        .render(
+            **_heading(results),
+            **_answer(results),
+            **_arms(results),
+            **_factorial(results),
+            **_provenance(results),
+            variance=results.variance.to_dict("records"),
+            mechanisms=_mechanisms(results, figures),
+            figures={
+                name: rendering.drawn(name, room.draw(data), room.describe(data))
+                for name, (room, data) in figures.items()
+            },
+            answer_alone=answer_alone,
+            stem=stem,
+            guide=guide.GUIDE if stem else "",
+            address=address,
+            downloads=beside,
+        )
     )
-    rendering.write_html(folder / f"{stem}.html", html, made_of)
 
 
 def _heading(results: Findings) -> dict[str, Any]:
@@ -124,9 +160,11 @@ def _answer(results: Findings) -> dict[str, Any]:
         ],
         "standing": answer.standing(plan, verdicts),
         "learned": answer.of_health(plan, results.learned),
+        "consulted": answer.of_test_images(plan.data.name, results.consulted),
         "caveats": [
             *filter(None, [answer.of_divergence(results.arms), answer.of_odd_runs(arms.odd_runs(plan, results.runs))]),
-            *filter(None, [plan.note]),
+            *filter(None, [plan.note, results.clock, *(f"Left out: {sentence}." for sentence in results.left_out)]),
+            *filter(None, [answer.of_lost_files(len(results.lost), results.runs["run_id"].nunique())]),
         ],
         "divergence": bool(results.arms["diverged"].any()),
         "strength": [
@@ -183,6 +221,7 @@ def _provenance(results: Findings) -> dict[str, Any]:
         "lock": results.lock,
         "before": results.ended_before,
         "mixture": answer.of_sources(results.sources),
+        "measured": results.consulted,
         "runs_total": len(results.runs),
         "runs": _matrix(results.plan, results.runs),
         "grouped_view": schema.GROUPED_VIEW,

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
+from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.schema import REHEARSAL, UI_PORT_FILE
 from cifar_ablations.reports.inference import registration
-from cifar_ablations.reports.reading.load import Logged, database_file
+from cifar_ablations.reports.reading.load import Logged
 from cifar_ablations.reports.wording import answer, phrases, tables
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def address_of(tracking_uri: str, asked: str | None) -> str:
 
 
 def _on_this_machine(tracking_uri: str) -> str:
-    file, port = database_file(tracking_uri), UI_PORT
+    file, port = addresses.sqlite_file(tracking_uri), UI_PORT
     if file is not None:
         with suppress(OSError, ValueError):  # no UI has been started, or the file was changed by hand
             port = int((file.parent / UI_PORT_FILE).read_text(encoding="ascii"))
@@ -160,28 +161,48 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-") or "unnamed"
 
 
-def newest(logged: Sequence[Asked]) -> dict[str, Asked]:
-    """The newest invocation of each question by file stem; the newer of two with one name keeps the plain one.
+LONGEST = 120
+"""Signs of a page's name; beside it lie files that have more."""
 
-    logged: newest first.
+
+def newest(logged: Sequence[Asked]) -> dict[str, Asked]:
+    """The newest invocation of each question by file stem, newest first.
+
+    logged: newest first. A stem is that of the question's first invocation, and of two questions with one stem the one
+    that was asked first keeps it, so that a link leads to the same data for good.
     """
-    by_question: dict[Hashable, Asked] = {}
+    last: dict[Hashable, Asked] = {}
+    first: dict[Hashable, Asked] = {}
     for invocation in logged:
-        by_question.setdefault(registration.question(invocation), invocation)
-    stems: dict[str, Asked] = {}
-    for invocation in by_question.values():
+        last.setdefault(registration.question(invocation), invocation)
+    for invocation in reversed(logged):
+        first.setdefault(registration.question(invocation), invocation)
+    stems: dict[str, Hashable] = {}
+    for question, invocation in first.items():
         stem = slug(f"{invocation.name}-{invocation.data_name}-{invocation.profile}")
         if invocation.overrides:
-            stem += "-" + hashlib.sha256("\n".join(sorted(invocation.overrides)).encode()).hexdigest()[:6]
-        if stem in stems:
-            stem += "-" + slug(invocation.data_digest)[:8]
-        stems.setdefault(stem, invocation)
-    return stems
+            stem += "-" + _hashed("\n".join(sorted(invocation.overrides)))
+        if len(stem) > LONGEST:
+            stem = f"{stem[:LONGEST]}-{_hashed(stem)}"
+        for more in ("", slug(invocation.data_digest)[:8], _hashed(repr(question))):
+            stem += f"-{more}" if more else ""
+            if stem not in stems:
+                break
+        stems[stem] = question
+    named = {question: stem for stem, question in stems.items()}
+    return {named[question]: invocation for question, invocation in last.items()}
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A frame as a CSV file, in which no text is a formula."""
-    return tables.for_spreadsheets(frame).to_csv(index=False, lineterminator="\n", float_format="%.8g").encode()
+    """A frame as a CSV file that a spreadsheet opens as it is: UTF-8 by its first bytes, no text a formula."""
+    text = tables.for_spreadsheets(frame).to_csv(
+        index=False, lineterminator="\n", float_format="%.8g", date_format="%Y-%m-%dT%H:%M:%SZ"
+    )
+    return text.encode("utf-8-sig")
 
 
 def write_html(path: Path, text: str, made_of: str = "") -> Path:
@@ -232,6 +253,19 @@ def is_made_of(page: Path, made_of: str) -> bool:
         return False
     links = (html.unescape(link) for link in re.findall(r'href="([^":#]+)["#]', text))
     return text.endswith(MADE_OF.format(made_of) + "\n") and all((page.parent / link).is_file() for link in links)
+
+
+@contextmanager
+def kept_apart(what: str, failed: list[str]) -> Iterator[None]:
+    """What goes wrong with one page does not stop the others: a sentence that names it is appended to `failed`.
+
+    Of what a person may have changed in a store not all can be foreseen.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
+        failed.append(f"no page can be made of {what} as it is stored ({reason})")
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.reports.inference import registration, verdict
 from cifar_ablations.reports.pages import rendering
-from cifar_ablations.reports.reading import load, searches
+from cifar_ablations.reports.reading import load, order, searches
 from cifar_ablations.reports.reading.load import Invocation
 from cifar_ablations.reports.reading.searches import Parameter, Search, Study
-from cifar_ablations.reports.wording import phrases
+from cifar_ablations.reports.wording import phrases, tables
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -63,19 +63,24 @@ def write_search_reports(
     invoked = load.invocations(tracking_uri)
     folder.mkdir(parents=True, exist_ok=True)
     asked = {registration.question(one) for one in logged if digest in (None, one.digest)}
-    pages, unread = [], list[str]()
+    pages, unread, clocks, failed = list[Path](), list[str](), list[str](), list[str]()
     for stem, one in rendering.newest(logged).items():
         if search in (None, one.name) and registration.question(one) in asked:
-            with rendering.uncollected():
+            with rendering.uncollected(), rendering.kept_apart(f"search {one.name!r} (run {one.run_id})", failed):
                 shown, table = _content(client, one, invoked, unread)
+                clocks += filter(None, [shown["clock"]])
                 name = f"search-{stem}"
                 csv = f"{name}-trials.csv"
-                write_atomically(folder / csv, rendering.csv(table))
+                write_atomically(folder / csv, rendering.csv(tables.typed(table)))
                 html = template.render(**shown, address=address, csv=csv)
                 pages.append(rendering.write_html(folder / f"{name}.html", html))
+    if failed and not pages:
+        raise AblateError("; ".join(failed))
     if tell is not None:
-        for sentence in dict.fromkeys(unread):  # two searches may have been tested by one plan
+        for sentence in dict.fromkeys([*unread, *failed]):  # two searches may have been tested by one plan
             tell(f"Left out: {sentence}.")
+        for sentence in dict.fromkeys(clocks):
+            tell(sentence)
     return pages
 
 
@@ -95,7 +100,10 @@ def _content(
     """
     from cifar_ablations.reports.figures import search_budget, search_importance, search_parallel, search_rungs
 
-    trials = searches.trials_of(client, search, unreadable)
+    left_out: list[str] = []
+    trials = searches.trials_of(client, search, left_out)
+    unreadable += left_out
+    clock = order.ahead([search.dated, *trials["dated"].dropna()])
     search = searches.without_diverged(search, trials)
     studies = searches.studies_of(search, trials)
     trials = searches.by_study(trials, studies)
@@ -108,6 +116,8 @@ def _content(
         "status": _status(search, trials, table),
         "latest": rendering.when(trials["ended"].max()),
         "answer": answer(search, studies, trials),
+        "clock": clock,
+        "left_out": left_out,
         "found": searches.best_of(trials) is not None,
         "changes": _changes(search, studies),
         "tested": _tested(client, search, table, invoked, unreadable),

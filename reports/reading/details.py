@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
@@ -28,8 +30,10 @@ DEEP = {"initialisation", "activation"}
 """Techniques that are about what happens to a signal on its way through the layers."""
 
 
-def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord) -> Arrays:
+def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord, lost: list[str] | None = None) -> Arrays:
     """What a plan's page shows of its runs' details, each file opened once; what is not there is left out.
+
+    The id of a run whose file is missing or damaged is appended to `lost`.
 
     Which images were answered rightly, of every run where the plan claims anything or varies one purpose of its draws
     alone; the confusion matrix, of the first arm; variances by depth, of the arms of `deep_claims`.
@@ -43,14 +47,23 @@ def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord) -> Arr
         names = [CORRECT] if judged else []
         names += [CONFUSION] if plan.arms[0].name in arms else []
         names += VARIANCES if arms & deep else []
-        found[run_id] = _read(client, run_id, place, names) if names else {}
+        try:
+            found[run_id] = _read(client, run_id, place, names) if names else {}
+        except UNREADABLE:
+            found[run_id] = {}
+            if lost is not None:
+                lost.append(run_id)
     return found
+
+
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
+"""What is raised for a file of arrays that is missing or damaged."""
 
 
 def _read(client: MlflowClient, run_id: str, place: str, names: Collection[str]) -> dict[str, np.ndarray]:
     kept = stored.content(client, run_id, place, schema.DETAILS_FILE)
     if kept is None:
-        return {}
+        raise FileNotFoundError(schema.DETAILS_FILE)
     with zipfile.ZipFile(io.BytesIO(kept)) as archive:
         files = set(archive.namelist())
         return {name: _array(archive.read(f"{name}.npy")) for name in names if f"{name}.npy" in files}

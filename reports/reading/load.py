@@ -7,18 +7,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import unquote
 
 import pandas as pd
 
-from cifar_ablations.ablations import paging, record, schema
+from cifar_ablations.ablations import addresses, paging, record, schema, stores
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
 from cifar_ablations.ablations.record import (
     AskedRecord,
     GalleryRecord,
+    ParentRecord,
     PlanParentRecord,
     PlanRecord,
     ProvenanceRecord,
@@ -26,7 +25,8 @@ from cifar_ablations.ablations.record import (
     RunRecord,
     TrialRecord,
 )
-from cifar_ablations.reports.reading import stored
+from cifar_ablations.reports.reading import order, stored
+from cifar_ablations.reports.reading.order import Moment
 from cifar_ablations.reports.reading.stored import Stored
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ RUN_COLUMNS = [
     "parent_run_id",
     "artifacts",
     "ended",
+    "dated",
     "converged",
     "backend",
     "threads",
@@ -85,6 +86,15 @@ class Logged(Generic[Asked]):
     plan: Asked
     artifacts: str = ""
     """Where its files lie; "" if that is not known."""
+    number: int = 0
+    """One more than the highest before it in the store; 0 from versions that had none."""
+    dated: float = 0.0
+    """When it was logged by the clock of its machine, in milliseconds since 1970; `started` is by the store's order."""
+
+    @property
+    def order(self) -> tuple[int, datetime, str]:
+        """What sorts invocations of plans and searches as they were logged."""
+        return self.number, self.started, self.run_id
 
     @property
     def name(self) -> str:
@@ -137,20 +147,17 @@ class Invocation(Logged[PlanRecord]):
     """One invocation of a plan."""
 
 
-def database_file(tracking_uri: str) -> Path | None:
-    """The file of a SQLite store; None for another kind of store."""
-    path, _, _ = tracking_uri.removeprefix("sqlite:///").partition("?")
-    return Path(unquote(path)) if tracking_uri.startswith("sqlite:///") else None
-
-
 def connect(tracking_uri: str) -> MlflowClient:
-    """A client of an existing store. Raises AblateError where a SQLite file is named that does not exist."""
-    file = database_file(tracking_uri)
+    """A client of an existing store. Raises AblateError for a SQLite file that does not exist, and where it fails."""
+    file = addresses.sqlite_file(tracking_uri)
     if file is not None and not file.is_file():
         raise AblateError(f"no runs yet: there is no store at {file}. Start with `make ablate`.")
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(tracking_uri=tracking_uri)
+    with stores.opening(tracking_uri):
+        client = MlflowClient(tracking_uri=tracking_uri)
+        client.search_experiments(max_results=1)
+    return client
 
 
 def invocations(tracking_uri: str, unreadable: list[str] | None = None) -> list[Invocation]:
@@ -160,38 +167,62 @@ def invocations(tracking_uri: str, unreadable: list[str] | None = None) -> list[
     AblateError where a SQLite store does not exist yet.
     """
     client = connect(tracking_uri)
-    found = []
-    for run in stored.find(client, {schema.KIND: schema.KIND_PLAN}):
+    found, gone = list[Invocation](), list[tuple[Stored, dict[str, Any]]]()
+    parents = stored.find(client, {schema.KIND: schema.KIND_PLAN})
+    moments = order.moments(parents)
+    for run in parents:
         try:
-            invocation = _invocation(client, run)
+            invocation = _invocation(client, run, moments[run.run_id])
+            if invocation is not None:
+                found.append(invocation)
+            elif schema.PLAN_DIGEST in run.tags:  # it was logged whole
+                gone.append((run, logged(run, moments[run.run_id])))
         except RecordError as error:
             if unreadable is not None:
                 unreadable.append(str(error))
-            continue
-        found += [invocation] if invocation is not None else []
+    # A digest names all that a plan fixes: where the file is lost, another invocation of the same plan has the same.
+    plans = {(one.digest, one.data_digest): one.plan for one in found}
+    for run, about in gone:
+        plan = plans.get((run.tags[schema.PLAN_DIGEST], run.tags.get(schema.DATA_DIGEST, "")))
+        if plan is not None:
+            found.append(Invocation(**about, plan=plan))
+        elif unreadable is not None:
+            unreadable.append(lost_file(run, schema.PLAN_FILE, schema.PLAN, "run"))
     return sorted(found, key=lambda invocation: (invocation.started, invocation.run_id), reverse=True)
 
 
-def _invocation(client: MlflowClient, run: Stored) -> Invocation | None:
+def lost_file(run: Stored, file: str, kind: str, verb: str) -> str:
+    """What is said of a plan or search whose file is gone; kind: the tag with its name; verb: of the command."""
+    name = run.tags.get(kind, "?")
+    return (
+        f"{file} of run {run.run_id} is missing, so {kind} {name!r} has no page of it; `ablate {verb} {name}`, with "
+        "the same options, writes it again and trains nothing twice"
+    )
+
+
+def _invocation(client: MlflowClient, run: Stored, moment: Moment) -> Invocation | None:
     text = stored.content(client, run.run_id, run.artifacts, schema.PLAN_FILE)
     if text is None:
         return None
     plan = record.from_json(PlanRecord, text, f"{schema.PLAN_FILE} of run {run.run_id}")
-    return Invocation(**logged(run), plan=with_kind_of_data(plan, run.tags, f"run {run.run_id}"))
+    return Invocation(**logged(run, moment), plan=with_kind_of_data(plan, run.tags, f"run {run.run_id}"))
 
 
-def logged(run: Stored) -> dict[str, Any]:
+def logged(run: Stored, moment: Moment) -> dict[str, Any]:
     """What the parent run of an invocation says of it: the fields of `Logged` but its plan.
 
-    Provenance that its tags do not say, as those of older versions, is "".
+    Provenance that its tags do not say, as those of older versions, is "". Raises RecordError where they cannot be
+    read.
     """
     return {
         "run_id": run.run_id,
         "experiment_id": run.experiment_id,
-        "started": datetime.fromtimestamp(run.started / 1000, UTC),
+        "started": datetime.fromtimestamp(moment.at / 1000, UTC),
         "running": run.status == "RUNNING",
         "provenance": record.from_tags(ProvenanceRecord, run.tags, schema.PROVENANCE, f"run {run.run_id}"),
         "artifacts": run.artifacts,
+        "number": record.from_tags(ParentRecord, run.tags, "", f"run {run.run_id}").number,
+        "dated": run.started,
     }
 
 
@@ -216,11 +247,13 @@ def data_kind(plan: AskedRecord) -> str:
 
 
 def gallery_of(client: MlflowClient, invocation: Invocation) -> GalleryRecord:
-    """What some training images looked like; no images where nothing was kept, and an error where it cannot be read."""
+    """What some training images looked like; an error where that is gone or cannot be read."""
     text = stored.content(client, invocation.run_id, invocation.artifacts, schema.GALLERY_FILE)
     try:
         where = f"{schema.GALLERY_FILE} of run {invocation.run_id}"
-        return GalleryRecord() if text is None else record.from_json(GalleryRecord, text, where)
+        if text is None:
+            raise RecordError(f"{where} is missing")
+        return record.from_json(GalleryRecord, text, where)
     except RecordError as error:
         return GalleryRecord(error=str(error))
 
@@ -232,8 +265,8 @@ def matching_runs(
 
     every_seed: of all seeds there are, planned or not. Columns RUN_COLUMNS and METRIC_COLUMNS, in the order of the
     plan; `outcome` is "" while a run is training. `seed` is the plan's: an arm with a `seed_offset` was trained with
-    that much more. A run whose tags cannot be read is left out, and a sentence that says why is appended to
-    `unreadable`.
+    that much more. `ended` is by the order of the store, and `dated` by the clock of the machine. A run whose tags
+    cannot be read is left out, and a sentence that says why is appended to `unreadable`.
     """
     data_digest, planned = plan.data.digest, set(plan.seeds)
     # Two arms may be the same recipe under two names: both get the run.
@@ -242,6 +275,7 @@ def matching_runs(
         named.setdefault(arm.digest, []).append((arm.name, arm.seed_offset))
     rows = []
     found = stored.find(client, {schema.KIND: schema.KIND_TRAINING, schema.DATA_DIGEST: data_digest})
+    moments = order.moments(stored.find(client, {schema.KIND: schema.KIND_PLAN}))
     for run, about in tagged(RunRecord, found, unreadable):
         ending = {metric: run.metrics.get(metric) for metric in METRIC_COLUMNS}
         place = {
@@ -251,7 +285,8 @@ def matching_runs(
             "experiment_id": run.experiment_id,
             "parent_run_id": about.parent,
             "artifacts": run.artifacts,
-            "ended": run.ended,
+            "ended": moments.get(about.parent, order.UNKNOWN).ended(run.ended),
+            "dated": run.ended,
             "converged": about.outcome in schema.CONVERGED,
             "backend": run.tags.get(f"{schema.ENVIRONMENT}backend", "torch"),  # runs of 0.1.0 do not say
             **{
@@ -265,9 +300,9 @@ def matching_runs(
             if (about.seed >= offset if every_seed else about.seed - offset in planned)
         ]
     frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *METRIC_COLUMNS])
-    frame = frame.astype(dict.fromkeys([*METRIC_COLUMNS, "ended"], float) | {"seed": int, "converged": bool})
-    order = {arm.name: i for i, arm in enumerate(plan.arms)}
-    frame = frame.sort_values(["arm", "seed", "ended", "run_id"], key=lambda c: c.map(order) if c.name == "arm" else c)
+    frame = frame.astype(dict.fromkeys([*METRIC_COLUMNS, "ended", "dated"], float) | {"seed": int, "converged": bool})
+    places = {arm.name: i for i, arm in enumerate(plan.arms)}
+    frame = frame.sort_values(["arm", "seed", "ended", "run_id"], key=lambda c: c.map(places) if c.name == "arm" else c)
     return frame.reset_index(drop=True)
 
 
@@ -331,13 +366,14 @@ def curves_of(
 
 
 def search(client: MlflowClient, condition: str) -> list[Run]:
-    """The runs, in any experiment, for which MLflow's filter holds."""
+    """Our runs, in any experiment, for which MLflow's filter holds."""
     experiments = [e.experiment_id for e in paging.entries(lambda token: client.search_experiments(page_token=token))]
     if not experiments:
         return []
-    return list(
-        paging.entries(lambda token: client.search_runs(experiments, condition, max_results=2_000, page_token=token))
+    found = paging.entries(
+        lambda token: client.search_runs(experiments, condition, max_results=2_000, page_token=token)
     )
+    return [run for run in found if schema.is_ours(run.data.tags)]
 
 
 def tagged(

@@ -22,7 +22,7 @@ from cifar_ablations.ablations.record import (
     WinnerRecord,
     from_json,
 )
-from cifar_ablations.reports.reading import load, stored
+from cifar_ablations.reports.reading import load, order, stored
 from cifar_ablations.reports.reading.stored import Stored
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ TRIAL_COLUMNS = [
     "run_id",
     "experiment_id",
     "ended",
+    "dated",
     "origin",
 ]
 CURVE_COLUMNS = ["study", "trial", "epoch", "value"]
@@ -115,9 +116,12 @@ def searches(tracking_uri: str, unreadable: list[str] | None = None) -> list[Sea
     has the outcome of whichever of its invocations ended it. Raises AblateError where a SQLite store does not exist.
     """
     client = load.connect(tracking_uri)
-    found = []
-    for run in stored.find(client, {schema.KIND: schema.KIND_SEARCH}):
+    found, gone = list[Search](), list[Stored]()
+    parents = stored.find(client, {schema.KIND: schema.KIND_SEARCH})
+    moments = order.moments(parents)
+    for run in parents:
         try:
+            about = load.logged(run, moments[run.run_id])
             asked = _artifact(client, run, SearchRecord, schema.SEARCH_FILE)
             outcome = _artifact(client, run, SearchOutcomeRecord, schema.OUTCOME_FILE)
         except RecordError as error:
@@ -125,7 +129,13 @@ def searches(tracking_uri: str, unreadable: list[str] | None = None) -> list[Sea
                 unreadable.append(str(error))
             continue
         if asked is not None:
-            found.append(Search(**load.logged(run), plan=asked, outcome=outcome))
+            found.append(Search(**about, plan=asked, outcome=outcome))
+        elif run.status in ("FINISHED", "FAILED"):  # it went to its end, and so had one
+            gone.append(run)
+    known = {one.digest for one in found}
+    if unreadable is not None:
+        lost = (run for run in gone if run.tags.get(schema.SEARCH_DIGEST) not in known)
+        unreadable += [load.lost_file(run, schema.SEARCH_FILE, schema.SEARCH, "tune") for run in lost]
     found.sort(key=lambda search: (search.started, search.run_id), reverse=True)
     ended = [one for one in found if one.outcome is not None]
     return [replace(one, outcome=next((o.outcome for o in ended if _ends(o, one)), None)) for one in found]
@@ -149,13 +159,14 @@ def trials_of(client: MlflowClient, search: Search, unreadable: list[str] | None
     mean validation accuracy over seeds, as a fraction, a seed that diverged counting as guessing; NaN for a trial that
     was not trained to its end. `last` is what it had when it ended, which a pruned one has too. `outcome` is "" while
     it is trained. A trial whose tags cannot be read is left out, and a sentence that says why is appended to
-    `unreadable`.
+    `unreadable`. `ended` is by the order of the store, and `dated` by the clock of the machine.
     """
     asked = {
         schema.KIND: schema.KIND_TRIAL,
         schema.SEARCH_DIGEST: search.digest,
         schema.DATA_DIGEST: search.data_digest,
     }
+    moments = order.moments(stored.find(client, {schema.KIND: schema.KIND_SEARCH}))
     rows, sampled = [], []
     for run, about in load.tagged(TrialRecord, stored.find(client, asked), unreadable):
         outcome, metrics = about.outcome, run.metrics
@@ -164,11 +175,14 @@ def trials_of(client: MlflowClient, search: Search, unreadable: list[str] | None
         value = reached if outcome in schema.RESULTS else None
         last = metrics.get(schema.VALIDATION_ACCURACY) if reached is None else reached
         costs = metrics.get(schema.SECONDS), metrics.get(schema.EPOCHS)
-        place = about.digest, run.run_id, run.experiment_id, run.ended, about.origin
+        ended = moments.get(about.parent, order.UNKNOWN).ended(run.ended)
+        place = about.digest, run.run_id, run.experiment_id, ended, run.ended, about.origin
         rows.append((about.study, about.trial, outcome, value, last, *costs, *place))
         sampled.append({name: value for name, value in about.sampled.items() if name not in TRIAL_COLUMNS})
     frame = pd.DataFrame(rows, columns=TRIAL_COLUMNS)
-    frame = frame.astype(dict.fromkeys(["value", "last", "seconds", "epochs", "ended"], float) | {"trial": int})
+    frame = frame.astype(
+        dict.fromkeys(["value", "last", "seconds", "epochs", "ended", "dated"], float) | {"trial": int}
+    )
     frame = frame.join(pd.DataFrame(sampled, index=frame.index))
     return frame.sort_values(["study", "trial", "ended", "run_id"], ignore_index=True)
 
@@ -359,7 +373,7 @@ def trial_table(search: Search, trials: pd.DataFrame, rungs: pd.DataFrame) -> pd
     counts = trials["outcome"].isin(COUNTED)
     table = trials.assign(counted=counts).join(wide, on=["study", "trial"])
     table.loc[~counts, list(wide.columns)] = math.nan
-    return table.assign(
+    return table.drop(columns="dated").assign(
         search=search.name,
         search_digest=search.digest,
         data=search.data_name,

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pandas as pd
 
-from cifar_ablations.ablations import paging
+from cifar_ablations.ablations import addresses, paging, schema
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -45,9 +45,10 @@ class Stored:
 
 
 def find(client: MlflowClient, tags: Mapping[str, str]) -> list[Stored]:
-    """The runs that have all of these tags, in any experiment, neither deleted; the newest first."""
+    """Our runs that have all of these tags, in any experiment, neither deleted; the newest first."""
     engine = _database(client)
-    return _in_database(engine, tags) if engine is not None else _on_server(client, tags)
+    found = _in_database(engine, tags) if engine is not None else _on_server(client, tags)
+    return [run for run in found if schema.is_ours(run.tags)]
 
 
 def _database(client: MlflowClient) -> Engine | None:
@@ -174,15 +175,15 @@ def _told(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[str]) 
 
 def content(client: MlflowClient, run_id: str, place: str, name: str) -> bytes | None:
     """What is in a file of a run; None where there is no such file. place: where the run's files lie, "" if unknown."""
-    if place.startswith("file://"):
-        try:
-            return (Path(unquote(urlparse(place).path)) / name).read_bytes()
-        except OSError:
-            return None
+    if here := addresses.folders(place, client.tracking_uri):
+        for folder in here:
+            with suppress(OSError):
+                return (folder / name).read_bytes()
+        return None
     from mlflow.exceptions import MlflowException
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as copy:
         try:
-            return Path(client.download_artifacts(run_id, name, folder)).read_bytes()
+            return Path(client.download_artifacts(run_id, name, copy)).read_bytes()
         except (MlflowException, OSError):
             return None

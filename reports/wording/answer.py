@@ -15,6 +15,7 @@ from cifar_ablations.reports.inference import health, registration, verdict
 from cifar_ablations.reports.inference.arms import Placement
 from cifar_ablations.reports.inference.health import Health
 from cifar_ablations.reports.inference.registration import Change
+from cifar_ablations.reports.reading.consulted import Consulted
 from cifar_ablations.reports.wording import phrases
 
 
@@ -191,6 +192,17 @@ SOURCES = {
 """What runs may come from several of, and what that can do."""
 
 
+def of_lost_files(lost: int, runs: int) -> str:
+    """A sentence where files of arrays are gone that runs had kept; "" where none is."""
+    if not lost:
+        return ""
+    return (
+        f"Of {lost} of {phrases.count(runs, 'run')} the file {schema.DETAILS_FILE} is missing or damaged: which images "
+        "they answered rightly, their mistakes and their variance by depth are left out here, and intervals for new "
+        "images. All other numbers stand."
+    )
+
+
 def of_sources(sources: Mapping[str, Counter[str]]) -> list[str]:
     """A sentence for each of SOURCES in which the runs of a page differ, with the runs per value counted.
 
@@ -256,6 +268,19 @@ def of_health(plan: PlanRecord, arms: Sequence[Health]) -> list[str]:
     if not any(arm.n for arm in arms):
         return []
     return [_learning(arms[0], phrases.scope(plan, [arms[0].arm])), *_learning_of_others(arms)]
+
+
+def of_test_images(data: str, consulted: Consulted) -> str | None:
+    """How often a data set's test images were consulted, and what that means; None where they never were."""
+    if not consulted.trainings:
+        return None
+    count = phrases.count
+    were = "was" if consulted.trainings == 1 else "were"
+    sentence = f"In this store {count(consulted.trainings, 'training')} {were} measured on the test images of {data}"
+    if consulted.claims:
+        are = "is" if consulted.claims == 1 else "are"
+        sentence += f", by which {count(consulted.claims, 'claim')} of {count(consulted.plans, 'plan')} {are} judged"
+    return f"{sentence}. What is chosen for its test accuracy looks better than it is on other images."
 
 
 def _learning(arm: Health, scope: str) -> str:

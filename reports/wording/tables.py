@@ -9,6 +9,8 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET
+from cifar_ablations.ablations.naming import EXACT
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.reading import load
 from cifar_ablations.reports.wording import phrases
@@ -89,9 +91,34 @@ def run_table(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     Accuracies and gaps are fractions; a run that diverged has none.
     """
     levels = pd.DataFrame({arm.name: arm.levels for arm in plan.arms}).T.add_prefix("level_")
-    named = runs.drop(columns="artifacts", errors="ignore").rename(columns=lambda name: name.replace("/", "_"))
+    told = runs.drop(columns=["artifacts", "dated"], errors="ignore")
+    named = told.rename(columns=lambda name: name.replace("/", "_"))
     first = [name for name in ("arm", "seed", "outcome", "converged") if name in named]
     return named[first].join(levels, on="arm").join(named.drop(columns=first))
+
+
+WHOLE = ("threads", schema.EPOCHS, EPOCHS_TO_TARGET)
+"""Columns of runs that are whole numbers, or empty."""
+
+
+def typed(runs: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs or trials with the types that a file can keep: times, whole numbers also where one is missing,
+    categories.
+
+    Text that few values are of is a category: all but what names a run.
+    """
+    changed: dict[str, pd.Series] = {}
+    if "ended" in runs:
+        changed["ended"] = pd.to_datetime(runs["ended"], unit="ms", utc=True, errors="coerce")
+    for name in WHOLE:
+        if (column := name.replace("/", "_")) in runs:
+            numbers = pd.to_numeric(runs[column], errors="coerce")
+            if (numbers.isna() | ((numbers % 1 == 0) & (numbers.abs() <= EXACT))).all():  # a person may have edited one
+                changed[column] = numbers.astype("Int64")
+    for key, values in runs.items():
+        if key not in changed and not str(key).endswith("run_id") and not is_numeric_dtype(values):
+            changed[str(key)] = values.astype("category")
+    return runs.assign(**changed)
 
 
 def short_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -118,20 +145,25 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
-    """A table in which no text is a formula: an apostrophe goes before what a spreadsheet could take for one."""
+    """A table in which no text is a formula: an apostrophe goes before what a spreadsheet could take for one.
+
+    A carriage return becomes a line feed: it would end a row, and what follows could be a formula.
+    """
 
     def guarded(text: object) -> object:
-        return f"'{text}" if is_formula(text) else text
+        if not isinstance(text, str) or not is_unsafe(text):
+            return text
+        return "'" * text.startswith(FORMULA) + text.replace("\r\n", "\n").replace("\r", "\n")
 
-    def is_formula(text: object) -> bool:
-        return isinstance(text, str) and text.startswith(FORMULA)
+    def is_unsafe(text: object) -> bool:
+        return isinstance(text, str) and (text.startswith(FORMULA) or "\r" in text)
 
     changed = {}
     for name, column in table.items():
         if not is_numeric_dtype(column):
-            formulas = column.map(is_formula).astype(bool)
-            if formulas.any():
-                changed[name] = column.astype(object).where(~formulas, column.map(guarded))
+            unsafe = column.map(is_unsafe).astype(bool)
+            if unsafe.any():
+                changed[name] = column.astype(object).where(~unsafe, column.map(guarded))
     return table.assign(**changed).rename(columns=guarded)  # type: ignore[arg-type]
 
 

@@ -6,8 +6,8 @@ Whatever is slow to import is imported by the command that needs it.
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
-import io
 import os
 import signal
 import sys
@@ -23,6 +23,8 @@ import typer
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.lock import BrokenLockError
+from cifar_ablations.ablations.naming import check_range, shown
+from cifar_ablations.study.commands import streams
 
 if TYPE_CHECKING:
     from cifar_ablations.study.commands.arguments import PlanRequest
@@ -42,7 +44,36 @@ app = typer.Typer(
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+DAY = 86_400
+OF_THE_SYSTEM = {
+    getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
+    if hasattr(errno, name)
+}
+"""Errors of files that lie with the machine and not with the suite: full, not allowed, not such a path."""
 STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
+
+
+def _whole(text: str | int) -> int:
+    """A whole number as it was typed."""
+    try:
+        return int(text)
+    except ValueError:  # also of more digits than Python reads
+        raise typer.BadParameter(f"must be a whole number, not {shown(text)}") from None
+
+
+def _number(text: str | float) -> float:
+    """A number as it was typed."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be a number, not {shown(text)}") from None
+
+
+def _path(text: str | Path) -> Path:
+    """A path as it was typed; behind an equals sign, no shell puts a home folder in place of ~."""
+    return Path(os.path.expanduser(text))
+
 
 PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `ablate list` shows them.")]
 ProfileName = Annotated[
@@ -57,7 +88,9 @@ Seeds = Annotated[
         "after every five (default: the profile's).",
     ),
 ]
-FirstSeed = Annotated[int, typer.Option("--first-seed", help="The first of them: fresh ones, to confirm a finding.")]
+FirstSeed = Annotated[
+    int, typer.Option("--first-seed", parser=_whole, help="The first of them: fresh ones, to confirm a finding.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="OBJECT.FIELD=VALUE", help="Change the baseline, e.g. dropout.p=0.3. Repeatable."),
@@ -76,6 +109,7 @@ ImageSize = Annotated[
     int | None,
     typer.Option(
         "--image-size",
+        parser=_whole,
         metavar="32",
         help="Resize the images of --data to this many pixels (default: refuse several sizes).",
     ),
@@ -90,6 +124,7 @@ LockFile = Annotated[
     typer.Option(
         "--lock",
         metavar="FILE",
+        parser=_path,
         help="plan: write to this file, with its hash, what the plan fixes; run: train nothing but what it fixes.",
     ),
 ]
@@ -97,6 +132,7 @@ Minutes = Annotated[
     float | None,
     typer.Option(
         "--minutes",
+        parser=_number,
         help="A time in place of --seeds: as many seeds as fit, counted as if none were trained yet, or where too few "
         "do, the fewest that say anything, trained less. What it buys is said first. The same again goes on with the "
         "seeds that were chosen; what is trained is never trained twice (default: no limit).",
@@ -111,7 +147,10 @@ Retune = Annotated[
     ),
 ]
 Trials = Annotated[
-    int | None, typer.Option("--trials", help="Trials of each study; of a plan, with --retune (default: the search's).")
+    int | None,
+    typer.Option(
+        "--trials", parser=_whole, help="Trials of each study; of a plan, with --retune (default: the search's)."
+    ),
 ]
 Backend = Annotated[
     str,
@@ -121,7 +160,7 @@ Backend = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Worker processes (default: one per core; one on cuda).")
+    int | None, typer.Option("--workers", parser=_whole, help="Worker processes (default: one per core; one on cuda).")
 ]
 
 
@@ -253,7 +292,7 @@ def plan_command(request: PlanRequest) -> None:
     invocation, whole, _ = _asked_for(home, request, training=False)
     done: set[tuple[str, int]] = set()
     pilots: dict[str, Pilot] = {}
-    if "MLFLOW_TRACKING_URI" in os.environ or (home.folder / "mlflow.db").exists():
+    if home.has_store:
         store = open_store(home)
         done = store.results(invocation.data, invocation.environment(), say)
         if done:
@@ -273,7 +312,9 @@ def plan_command(request: PlanRequest) -> None:
 
 @app.command("verify")
 def verify_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A lock, as `ablate plan PLAN --lock FILE` wrote it.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", parser=_path, help="A lock, as `ablate plan PLAN --lock FILE` wrote it.")
+    ],
 ) -> None:
     """Say what became of a lock: held and answered (exit code 0), not answered yet (3), edited or deviated from (1)."""
     with _errors():
@@ -290,8 +331,12 @@ def tune_command(
     trials: Trials = None,
     sampler: Annotated[str, typer.Option("--sampler", help="tpe, gp, cmaes, qmc, random or grid.")] = "tpe",
     pruner: Annotated[str, typer.Option("--pruner", help="halving, median, hyperband, wilcoxon or none.")] = "halving",
-    seed: Annotated[int, typer.Option("--seed", help="Of what is drawn; the same gives the same trials.")] = 0,
-    seeds: Annotated[int, typer.Option("--seeds-per-trial", help="Trainings whose mean a trial is judged by.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", parser=_whole, help="Of what is drawn; the same gives the same trials.")
+    ] = 0,
+    seeds: Annotated[
+        int, typer.Option("--seeds-per-trial", parser=_whole, help="Trainings whose mean a trial is judged by.")
+    ] = 1,
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Two objectives, accuracy and seconds; nothing is pruned.")
     ] = False,
@@ -394,7 +439,7 @@ def data_command(
 
 @app.command("foundations")
 def foundations_command(
-    seed: Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", parser=_whole, help="Of everything that is drawn.")] = 0,
 ) -> None:
     """Run the small demonstrations behind the techniques, check each against what is known, and write their page."""
     with _errors():
@@ -428,14 +473,15 @@ def report_command(
         from cifar_ablations.study.store.home import Home
 
         home = Home()
-        if compare is None:
-            from cifar_ablations.study.commands.reporting import report
+        from cifar_ablations.study.commands.reporting import check_writable, report
 
+        if compare is None:
             report(home, plan, say)
             return
         from cifar_ablations.reports.pages.compare_page import side, write_comparison
 
         one, other = (side(asked, home.tracking_uri) for asked in compare)
+        check_writable(home)
         say(f"Report: {home.shown(write_comparison(one, other, home.reports, say))}")
 
 
@@ -462,7 +508,7 @@ def export_command(
     spread: Annotated[
         str, typer.Option("--spread", help="Beside a mean: std over seeds, or the interval of the mean.")
     ] = "std",
-    width: Annotated[float, typer.Option("--width", help="Of the figure, in inches.")] = 3.3,
+    width: Annotated[float, typer.Option("--width", parser=_number, help="Of the figure, in inches.")] = 3.3,
 ) -> None:
     """Write a plan's table or figure for a paper, from its newest runs."""
     with _errors():
@@ -475,10 +521,12 @@ def export_command(
 @app.command("watch")
 def watch_command(
     plan: Annotated[str | None, typer.Argument(metavar="PLAN", help="Which plan (default: all).")] = None,
-    every: Annotated[float, typer.Option("--every", help="Seconds between two times.", min=1.0)] = 20.0,
+    every: Annotated[float, typer.Option("--every", parser=_number, help="Seconds between two times.")] = 20.0,
 ) -> None:
     """Write the reports again and again while runs are coming in; Ctrl-C ends it."""
     with _errors():
+        if not 1 <= every <= DAY:  # NaN neither
+            raise AblateError(f"--every must lie between 1 and {DAY} seconds, not at {every:g}")
         from cifar_ablations.study.commands.reporting import write_pages
         from cifar_ablations.study.store.home import Home
 
@@ -487,15 +535,21 @@ def watch_command(
             began = time.perf_counter()
             pages = write_pages(home, plan)
             say(f"{time.strftime('%H:%M:%S')}  {', '.join(home.shown(page) for page in pages)}")
+            if streams.lost():
+                return
             time.sleep(max(0.0, every - (time.perf_counter() - began)))
 
 
 @app.command("ui")
 def ui_command(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one is taken if it is in use.")] = 5000,
+    port: Annotated[
+        int,
+        typer.Option("--port", parser=_whole, help="Port on 127.0.0.1; the next free one is taken if it is in use."),
+    ] = 5000,
 ) -> None:
     """Serve MLflow's UI on this machine and print the address of the page to look at."""
     with _errors():
+        check_range("--port", port, 1, 65_535)
         from cifar_ablations.study.commands.ui import serve
         from cifar_ablations.study.store.home import Home
 
@@ -509,10 +563,7 @@ def main() -> None:
     # Imports make a hundred thousand objects that live to the end: the collector of cycles need not walk them again and
     # again while they are made.
     gc.set_threshold(50_000, 20, 100)
-    # A sign that a log or a terminal cannot write must not end a training.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    streams.take_over()
     try:
         app()
     except SystemExit as end:
@@ -527,11 +578,13 @@ def _leave(code: str | int | None) -> NoReturn:
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
         sys.exit(code)  # waits for them
     atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:  # who reads has gone, or the disk is full
+    sys.stdout.flush()
+    if (error := streams.lost()) is not None and not isinstance(
+        error, BrokenPipeError
+    ):  # who reads may go when he likes
+        print(f"ablate: some of the output could not be written: {error.strerror}", file=sys.stderr)
         code = code or FAILED
+    sys.stderr.flush()
     os._exit(code if isinstance(code, int) else FAILED if code else 0)
 
 
@@ -573,3 +626,15 @@ def _errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"\n{STOPPED}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        if error.errno not in OF_THE_SYSTEM:
+            raise
+        print(f"ablate: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
+        raise typer.Exit(USER_ERROR) from None
+    except Exception as error:
+        from cifar_ablations.ablations.stores import failing
+
+        if (sentence := failing(error)) is None:
+            raise
+        print(f"ablate: {sentence}", file=sys.stderr)
+        raise typer.Exit(USER_ERROR) from None

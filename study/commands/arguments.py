@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import torch
 from cifar_ablations.ablations import catalog, profiles
 from cifar_ablations.ablations.designs import BEST_RATES
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.naming import did_you_mean
-from cifar_ablations.ablations.plan import LOOKS, with_looks
+from cifar_ablations.ablations.naming import EXACT, check_range, did_you_mean, shown
+from cifar_ablations.ablations.plan import LOOKS, Plan, with_looks
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of, settings_named
@@ -28,6 +29,8 @@ from cifar_ablations.study.store.home import Home
 
 SMOKE_TRIALS = 4
 """Trials of each study in the smoke profile, which asks no more than whether everything works."""
+MOST_WORKERS, MOST_SEEDS, MOST_TRIALS = 1_024, 10_000, 100_000
+"""What may be asked for; far more than anybody has waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,7 @@ class Request:
         device = _device(self.device)
         profile = profiles.profile(self.profile or ("full" if device.type == "cuda" else "quick"))
         workers = default_workers(device) if self.workers is None else self.workers
-        if workers < 1:
-            raise AblateError(f"--workers must be at least 1, not {workers}")
+        check_range("--workers", workers, 1, MOST_WORKERS)
         check_name(self.backend)
         return device, profile, workers
 
@@ -140,10 +142,9 @@ def plan_invocation(
     """
     assert request.minutes is None, request
     catalog.plan_module(request.plan)
-    device, profile, workers = request.place()
+    device, profile, _ = request.place()
     count, looks = _seeds(request.seeds, profile.seeds)
-    if request.first_seed < 0:
-        raise AblateError(f"--first-seed must be at least 0, not {request.first_seed}")
+    check_range("--first-seed", request.first_seed, 0, EXACT)
     adopted = adopted_recipe(home, request.baseline)
     recipe = baseline_recipe(profile, adopted, request.settings, device, request.backend)
     seeds = tuple(range(request.first_seed, request.first_seed + count))
@@ -155,16 +156,37 @@ def plan_invocation(
         _check_seeds(plan.seeds, f"the recipe {adopted.name!r}", adopted.seeds)
     if best:
         _check_seeds(plan.seeds, "each arm's best rate", best.seeds)
+    overrides = (*overrides_of(adopted, request.settings), *([f"{BEST_RATES} ({best.digest[:6]})"] if best else []))
+    command = request.command(profile.name, looks or str(count))
+    return invocation_of(home, request, plan, say, data, overrides, command)
+
+
+def invocation_of(
+    home: Home,
+    request: Request,
+    plan: Plan,
+    say: Callable[[str], None],
+    data: Dataset | None = None,
+    overrides: tuple[str, ...] = (),
+    command: str = "",
+    profile: Profile | None = None,
+) -> Invocation:
+    """A plan with where it is carried out, its data loaded. Raises AblateError, in a sentence, for what cannot be.
+
+    data: those that are asked for, where they have been loaded before; overrides, command: as of `Surroundings`;
+    profile: in place of that which is asked for.
+    """
+    device, asked, workers = request.place()
     invocation = Invocation(
         plan,
-        profile=profile,
+        profile=profile or asked,
         data=data or load(request.data, home.data, say=say),
         device=device,
         workers=workers,
-        overrides=(*overrides_of(adopted, request.settings), *([f"{BEST_RATES} ({best.digest[:6]})"] if best else [])),
-        command=request.command(profile.name, looks or str(count)),
+        overrides=overrides,
+        command=command,
     )
-    with settings_named():
+    with settings_named() if command else nullcontext():  # Python has no such options
         invocation.check()
     return replace(invocation, backend=_backend(request, [arm.recipe for arm in plan.arms], invocation, say))
 
@@ -179,9 +201,10 @@ def search_invocation(
     device, profile, workers = request.place()
     module = catalog.search_module(request.search)
     check_names(request.sampler, request.pruner)
-    for name, value in (("--trials", request.trials), ("--seeds-per-trial", request.seeds_per_trial)):
-        if value is not None and value < 1:
-            raise AblateError(f"{name} must be at least 1, not {value}")
+    if request.trials is not None:
+        check_range("--trials", request.trials, 1, MOST_TRIALS)
+    check_range("--seeds-per-trial", request.seeds_per_trial, 1, MOST_SEEDS)
+    check_range("--seed", request.seed, -EXACT, EXACT)
     if request.pruner == "wilcoxon" and request.seeds_per_trial < 3 and not request.pareto:
         raise AblateError("--pruner wilcoxon compares seeds; it needs --seeds-per-trial of at least 3")
     adopted = adopted_recipe(home, request.baseline)
@@ -240,10 +263,9 @@ def _seeds(asked: str | None, default: int) -> tuple[int, str | None]:
         count = int(asked)
     except ValueError:
         raise AblateError(
-            f"--seeds must be a whole number or a way, not {asked!r}{did_you_mean(asked, LOOKS)}"
+            f"--seeds must be a whole number or a way, not {shown(asked)}{did_you_mean(asked, LOOKS)}"
         ) from None
-    if count < 1:
-        raise AblateError(f"--seeds must be at least 1, not {count}")
+    check_range("--seeds", count, 1, MOST_SEEDS)
     return count, None
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import EXACT, check_range
+from cifar_ablations.reports.wording.tables import for_spreadsheets
 from cifar_ablations.study.foundations.catalog import demonstrations
 from cifar_ablations.study.store.foundations_log import FoundationsLog
 from cifar_ablations.study.store.home import Home
@@ -28,8 +29,7 @@ def run_foundations(
     write: takes the store's address and the folder of reports, and returns the pages. Returns how many checks do not
     hold, which is a finding and no error. Raises AblateError for a negative seed. Hold the home's lock.
     """
-    if seed < 0:
-        raise AblateError(f"--seed must be at least 0, not {seed}")
+    check_range("--seed", seed, 0, EXACT)
     store = open_store(home)
     store.reconcile()
     log = FoundationsLog(store)
@@ -65,4 +65,6 @@ def run_foundations(
 
 def _write_frames(folder: Path, frames: Mapping[str, pd.DataFrame]) -> None:
     for name, frame in frames.items():
-        frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        # Every digit, since the page is drawn from them; else as a spreadsheet opens it.
+        table = for_spreadsheets(frame)
+        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n", encoding="utf-8-sig")

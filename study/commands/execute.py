@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.durations import duration
+from cifar_ablations.ablations.record import SearchOutcomeRecord
 from cifar_ablations.study.commands import answer_table, next_step
 from cifar_ablations.study.commands.next_step import say_end
 from cifar_ablations.study.commands.progress import progress_shown
@@ -47,9 +48,30 @@ WORTH_A_FIRST_PAGE = 120.0
 
 
 def run_plan(home: Home, invocation: Invocation, request: PlanRequest, say: Say) -> bool:
-    """Train what a plan still misses, write its report and end with its answer; returns whether trainings failed.
+    """Carry out a plan and end with its answer; returns whether trainings failed.
 
     request: what the invocation was made from.
+    """
+    progress, results, pages = carry_out_plan(home, invocation, say)
+    if pages:  # the newest comes first; the same may have been asked of other data
+        answer_table.show_answer(results[0])
+        command, why = next_step.after_plan(results[0], request.where())
+        if progress.failed:
+            command = next_step.typed(f"{invocation.command}{request.where()}")
+            why = f"tries the {len(progress.failed)} failed trainings again"
+        elif request.lock is not None:
+            command = f"{program()} verify {shlex.quote(str(request.lock))}"
+            why = "whether the lock was held and is answered"
+        say_end(home, pages[0], command, why, say)
+    return bool(progress.failed)
+
+
+def carry_out_plan(
+    home: Home, invocation: Invocation, say: Say, *, quiet: bool = False
+) -> tuple[Progress, list[Findings], list[Path]]:
+    """Train what a plan still misses and write its pages; returns them with what they say, the newest first.
+
+    quiet: whether how far it is is not shown. Hold the folder's lock.
     """
     prepare(invocation.device.type)
     store, plan, record = _open(home, say), invocation.plan, invocation.record()
@@ -76,7 +98,8 @@ def run_plan(home: Home, invocation: Invocation, request: PlanRequest, say: Say)
 
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
     first_page = _FirstPage(home, store.uri, plan.name, plan.digest(), say)
-    with progress_shown(invocation.workers, at_once=bool(left)) as show, _asked_to_stop() as stopped:
+    shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers, at_once=bool(left))
+    with shown as show, _asked_to_stop() as stopped:
         progress = run(invocation, store, facts, _then_prepare_reports(_also(show, first_page.see)), stopped, enough)
     first_page.wait()
     if progress.total:
@@ -97,27 +120,40 @@ def run_plan(home: Home, invocation: Invocation, request: PlanRequest, say: Say)
             write_answer(store, of.invocation.run_id, of.plan, page, note, description.effects(of))
         return pages
 
-    pages = _close(home, store, progress, write, say)
-    if pages:  # the newest comes first; the same may have been asked of other data
-        answer_table.show_answer(results[0])
-        command, why = next_step.after_plan(results[0], request.where())
-        if progress.failed:
-            command = next_step.typed(f"{record.command}{request.where()}")
-            why = f"tries the {len(progress.failed)} failed trainings again"
-        elif request.lock is not None:
-            command = f"{program()} verify {shlex.quote(str(request.lock))}"
-            why = "whether the lock was held and is answered"
-        say_end(home, pages[0], command, why, say)
-    return bool(progress.failed)
+    return progress, results, _close(home, store, progress, write, say)
+
+
+def _nothing(progress: Progress) -> None:
+    """Shows nothing."""
 
 
 def run_search(
     home: Home, invocation: SearchInvocation, storage: str | None, data: str | None, say: Say, *, goes_on: bool = False
 ) -> bool:
-    """Carry out a search, say what it found and write its report; returns whether trials failed.
+    """Carry out a search and say what it found; returns whether trials failed.
 
-    storage: the URL of an Optuna database, None for a journal file; data: what was asked for, which the next command
-    must ask for too; goes_on: whether this command goes on by itself with what was found.
+    data: what was asked for, which the next command must ask for too; goes_on: whether this command goes on by itself
+    with what was found. storage: as of `carry_out_search`.
+    """
+    progress, outcome, pages = carry_out_search(home, invocation, storage, say)
+    answer_table.show_search(outcome)
+    nothing = nothing_to_adopt(outcome)
+    if nothing:
+        say(f"No recipe is best: {nothing}.")
+    goes_on = goes_on or next_step.by_make()  # make adopts itself
+    command = "" if goes_on or nothing else next_step.after_search(invocation.name, option(data))
+    for page in pages[:1]:
+        say_end(home, page, command, "", say)
+    return bool(progress.failed)
+
+
+def carry_out_search(
+    home: Home, invocation: SearchInvocation, storage: str | None, say: Say, *, quiet: bool = False
+) -> tuple[Progress, SearchOutcomeRecord, list[Path]]:
+    """Carry out a search and write its pages; returns them with what it found, the newest first.
+
+    storage: the URL of an Optuna database, None for a journal file; quiet: whether how far it is is not shown. Hold the
+    folder's lock.
     """
     store = _open(home, say)
     say(
@@ -130,7 +166,8 @@ def run_search(
     began = time.perf_counter()
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
     opened, mended = storage_at(storage, home.journal, say), list[str]()
-    with progress_shown(invocation.workers) as show, _asked_to_stop() as stopped:
+    shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers)
+    with shown as show, _asked_to_stop() as stopped:
         outcome, progress = carry_out(invocation, opened, store, facts, show, stopped, mended.append)
     for sentence in mended:
         say(sentence)
@@ -144,16 +181,7 @@ def run_search(
     from cifar_ablations.reports.pages.search_page import write_search_reports
 
     write = partial(write_search_reports, search=invocation.name, digest=outcome.search_digest)
-    pages = _close(home, store, progress, write, say)
-    answer_table.show_search(outcome)
-    nothing = nothing_to_adopt(outcome)
-    if nothing:
-        say(f"No recipe is best: {nothing}.")
-    goes_on = goes_on or next_step.by_make()  # make adopts itself
-    command = "" if goes_on or nothing else next_step.after_search(invocation.name, option(data))
-    for page in pages[:1]:
-        say_end(home, page, command, "", say)
-    return bool(progress.failed)
+    return progress, outcome, _close(home, store, progress, write, say)
 
 
 def _then_prepare_reports(show: Callable[[Progress], None]) -> Callable[[Progress], None]:
@@ -189,8 +217,11 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Yields whether Ctrl-C or a polite kill has come; a second one is not waited for.
 
     An exception raised in the middle of whatever runs could be lost, as in a finalizer or a callback of SQLite, or
-    break a write to the store.
+    break a write to the store. Signals reach the main thread alone: in another one, nobody can ask.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     asked = False
 
     def ask(number: int, frame: Any) -> None:
@@ -227,6 +258,9 @@ def _close(
 
     for sentence in progress.stalled:
         say(f"Stalled: {sentence}.")
+    if gone := len(store.deleted):
+        runs, they = ("1 run was", "it counts") if gone == 1 else (f"{gone} runs were", "they count")
+        say(f"{runs} deleted in MLflow while in training; {they} no longer, and the same command trains again.")
     for name, why in progress.failed.items():
         say(f"Failed: {name}: {why.strip().splitlines()[-1]}")
     pages = list(write(store.uri, home.reports))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,9 +41,10 @@ def export_plan(
         say = _beside_the_output
     made = exporting.export(home.tracking_uri, plan, to, style=style, spread=spread, width=width, tell=say)
     if output == STDOUT:
-        typer.echo(made.content.decode(), nl=False)
+        # As bytes, since the encoding is the file's and not the terminal's; a program wants no mark of it in a pipe.
+        typer.echo(made.content.removeprefix(codecs.BOM_UTF8), nl=False)
         return
-    path = home.exports / made.name if output is None else Path(output)
+    path = home.exports / made.name if output is None else Path(os.path.expanduser(output))
     try:
         write_atomically(path, made.content)
     except OSError as error:

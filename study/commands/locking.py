@@ -34,7 +34,7 @@ def write_lock(path: Path, plan: PlanRecord, say: Say) -> None:
     Raises AblateError where the file locks something else, is no lock, or cannot be written.
     """
     lock = lock_of(plan, datetime.now(UTC))
-    if path.exists():
+    if os.path.exists(path):  # where the name is too long to be a file's, there is none
         there = read_lock(path)
         if lock_of(plan, there.created).sha256 != there.sha256:
             what = "; ".join(differences(there.plan, plan)) or "its command or its wording"
@@ -155,7 +155,7 @@ def verify(home: Home, path: Path, say: Say) -> int:
 
 def _known(home: Home, say: Say) -> list[Logged]:
     """All invocations in the store, oldest first; none where there is no store."""
-    if "MLFLOW_TRACKING_URI" not in os.environ and not (home.folder / "mlflow.db").exists():
+    if not home.has_store:
         return []
     unreadable: list[str] = []
     known = load.invocations(home.tracking_uri, unreadable)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.study.data.typed import image_size, option, program, typed_source
 from cifar_ablations.study.store.home import Home
@@ -49,6 +49,8 @@ def after_plan(results: Findings, ending: str = "") -> tuple[str, str]:
     Claims that are open for want of seeds ask for more of them, unless the plan looks at its claims by itself.
     """
     plan, verdicts = results.plan, results.verdicts
+    if plan.name not in catalog.plan_names():  # made in Python
+        return "", ""
     asked = plan.command or f"ablate run {plan.name}"
     if plan.data.stand_in:  # where nobody asked for it, the last line of the command says what to do
         return (f"{program()} data cifar10", "it downloads CIFAR-10") if "synthetic" in ending else ("", "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.stores import without_password
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.pages.foundations_page import write_foundations_report
 from cifar_ablations.reports.pages.index_page import write_index
@@ -30,13 +32,32 @@ def write_pages(
         from cifar_ablations.ablations import catalog
 
         catalog.plan_module(plan)
-    pages = write_reports(home.tracking_uri, home.reports, plan=plan, tell=tell, found=found)
+    if home.has_store:
+        check_writable(home)
+    told: list[str] = []
+
+    def hear(sentence: str) -> None:
+        told.append(sentence)
+        if tell is not None:
+            tell(sentence)
+
+    pages = write_reports(home.tracking_uri, home.reports, plan=plan, tell=hear, found=found)
     if plan is None:
-        pages += write_search_reports(home.tracking_uri, home.reports, tell=tell)
+        pages += write_search_reports(home.tracking_uri, home.reports, tell=hear)
         pages += write_foundations_report(home.tracking_uri, home.reports)
+    if not pages and told:
+        why = "" if tell is not None else f": {' '.join(told)}"
+        raise AblateError(f"no page was written: nothing that was asked of this store can be read{why}")
     if not pages:
         raise AblateError("no runs yet: nothing has been asked of this store. Start with `make ablate`.")
     return [*pages, write_index(home.tracking_uri, home.reports)]
+
+
+def check_writable(home: Home) -> None:
+    """Raise AblateError where pages cannot be written, with a command that writes them elsewhere."""
+    store = shlex.quote(without_password(home.tracking_uri))
+    here = f"ABLATE_HOME=FOLDER MLFLOW_TRACKING_URI={store} {program()} report"
+    home.check_writable(home.reports, f"To write the pages elsewhere: {here}")
 
 
 def report(home: Home, plan: str | None, say: Say) -> None:
@@ -44,9 +65,9 @@ def report(home: Home, plan: str | None, say: Say) -> None:
     results: list[Findings] = []
     pages = write_pages(home, plan, say, results.append)
     # Pages of plans come first, the newest of them foremost; those of searches follow in the same way.
-    newest = results[0].invocation.started if results else None
+    newest = results[0].invocation.order if results else None
     search = next(iter(searches.searches(home.tracking_uri)), None) if plan is None else None
-    if search is not None and search.outcome is not None and (newest is None or search.started > newest):
+    if search is not None and search.outcome is not None and (newest is None or search.order > newest):
         page = pages.pop(len(results))
         _say_pages(home, pages, say)
         answer_table.show_search(search.outcome)

@@ -69,7 +69,7 @@ def _check(request: PlanRequest) -> None:
 
 def _known(home: Home, search: SearchInvocation) -> BestRates | None:
     """What this very search has found; None where it has not ended. Raises AblateError where it found too little."""
-    if "MLFLOW_TRACKING_URI" not in os.environ and not (home.folder / "mlflow.db").exists():
+    if not home.has_store:
         return None
     from cifar_ablations.study.store.search_log import SearchLog
     from cifar_ablations.study.store.tracking import open_store

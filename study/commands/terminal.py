@@ -10,13 +10,10 @@ import textwrap
 
 from rich.console import Console, ConsoleDimensions
 
+from cifar_ablations.study.commands.streams import ERRORS
+
 PIPE_COLUMNS = 110
 """The width of tables where nobody says how wide a line may be, as in a pipe and in a log."""
-
-PLAIN = str.maketrans(
-    {"−": "-", "–": "-", "…": "...", "×": "x", "±": "+/-", "─": "-", "●": "o", "│": "|", "◆": "x", "·": "."}
-)
-"""What is written in place of signs that a terminal's encoding does not have."""
 
 
 def console() -> Console:
@@ -34,11 +31,7 @@ def is_live() -> bool:
 def writable(text: str) -> str:
     """The text in signs that the standard output can write."""
     encoding = sys.stdout.encoding or "ascii"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
-    return text
+    return text.encode(encoding, ERRORS).decode(encoding)
 
 
 COMMAND = re.compile(r"^Report: |: (\S*ablate|make) [a-z]")

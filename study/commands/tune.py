@@ -101,7 +101,7 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say, *, rep
         trial=winner.trial if winner else None,
         validation_accuracy=winner.value if winner else None,
     )
-    recipe = _from_knobs(winner.knobs if winner else asked.baseline.knobs)
+    recipe = from_knobs(winner.knobs if winner else asked.baseline.knobs)
     adopted = adopted_from(name, recipe, outcome.retuned, provenance)
     path = home.recipes / f"{name}{SUFFIX}"
     if reason := _keeps(path, adopted):
@@ -185,7 +185,7 @@ def _baseline_seeds(home: Home, asked: SearchRecord) -> Sequence[int]:
     return ()
 
 
-def _from_knobs(knobs: Mapping[str, Value]) -> Recipe:
+def from_knobs(knobs: Mapping[str, Value]) -> Recipe:
     """The techniques of a recipe whose knobs were logged, on any network and budget."""
     recipe = catalog.notebook_recipe()
     for name, cls in catalog.techniques().items():

@@ -6,14 +6,19 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import addresses, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.reports.pages.rendering import address_of
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.home import Home
 
@@ -23,9 +28,16 @@ DEFAULT_PORT = 5000
 
 
 def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
-    """Run the server until it is stopped. Raises AblateError if there is nothing to show."""
-    if home.tracking_uri.startswith("sqlite") and not (home.folder / "mlflow.db").exists():
-        raise AblateError(f"There are no runs in {home.shown(home.folder)} yet; `make ablate` makes some.")
+    """Run the server until it is stopped; a tracking server has its own, whose address is said.
+
+    Raises AblateError if there is nothing to show.
+    """
+    if home.tracking_uri.startswith("http"):
+        say(f"MLFLOW_TRACKING_URI names a server, which shows the runs itself: {address_of(home.tracking_uri, None)}")
+        return
+    if not home.has_store:
+        file = addresses.sqlite_file(home.tracking_uri)
+        raise AblateError(f"There are no runs in {home.shown(file or home.folder)} yet; `make ablate` makes some.")
     port = _free_port(port, say)
     # One worker and no background jobs: two processes instead of fourteen.
     environment = {
@@ -37,12 +49,10 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
     command += ["--backend-store-uri", home.tracking_uri, "--no-serve-artifacts"]
     command += ["--default-artifact-root", home.artifacts.as_uri()]
     say("Starting MLflow (about ten seconds) …")
-    _record(home, port, say)
-    log = home.folder / "mlflow-server.log"
-    with log.open("w") as output:
+    with _log(home, port, say) as output:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait_until_ready(server, port)
+            _wait_until_ready(server, port, output.name)
             say(
                 f"MLflow: {page_address(home, port)}\n"
                 "The seeds of an arm stand together; every experiment has this view under its address. Ctrl-C stops."
@@ -53,6 +63,20 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
         finally:
             server.terminate()
             server.wait()
+
+
+@contextmanager
+def _log(home: Home, port: int, say: Callable[[str], None]) -> Iterator[IO[str]]:
+    """What the server says goes to a file in the output folder; to a temporary one where that cannot be written to."""
+    try:
+        home.check_writable()
+    except AblateError:
+        with tempfile.NamedTemporaryFile("w", prefix="mlflow-server-", suffix=".log") as output:
+            yield output
+        return
+    _record(home, port, say)
+    with (home.folder / "mlflow-server.log").open("w") as output:
+        yield output
 
 
 def _record(home: Home, port: int, say: Callable[[str], None]) -> None:
@@ -71,17 +95,14 @@ def page_address(home: Home, port: int) -> str:
     """The address of the newest plan's runs (the bare one opens another view)."""
     import mlflow
 
+    from cifar_ablations.reports.reading import order, stored
+
     client = mlflow.MlflowClient(tracking_uri=home.tracking_uri)
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    newest = client.search_runs(
-        experiments,
-        f"tags.{schema.KIND} = '{schema.KIND_PLAN}'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
+    plans = stored.find(client, {schema.KIND: schema.KIND_PLAN})
     address = f"http://127.0.0.1:{port}/#/experiments"
-    if newest:
-        experiment = client.get_experiment(newest[0].info.experiment_id)
+    if plans:
+        newest = max(plans, key=lambda run: (order.number(run.tags), run.started))
+        experiment = client.get_experiment(newest.experiment_id)
         address += f"/{experiment.experiment_id}/runs?workflowType=machine_learning"
         if views.TAG in experiment.tags:
             address += f"&viewStateShareKey={schema.GROUPED_VIEW}"
@@ -89,7 +110,7 @@ def page_address(home: Home, port: int) -> str:
 
 
 def _free_port(port: int, say: Callable[[str], None]) -> int:
-    for candidate in range(port, port + 50):
+    for candidate in range(port, min(port + 50, 65_536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -102,14 +123,15 @@ def _free_port(port: int, say: Callable[[str], None]) -> int:
     raise AblateError(f"no free port from {port} to {port + 49}; choose another with --port.")
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int, log: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise AblateError("MLflow's server ended at once; mlflow-server.log in the output folder says why.")
+            last = "".join(Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:])
+            raise AblateError(f"MLflow's server ended at once; the end of {log}: {last}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise AblateError(f"MLflow's server did not answer within {START_SECONDS} s; see mlflow-server.log.")
+    raise AblateError(f"MLflow's server did not answer within {START_SECONDS} s; see {log}.")

@@ -38,7 +38,8 @@ SYNTHETIC = "synthetic"
 META_FILE = "meta.json"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1  # raise it when what is written into a cache entry changes
-READING = "2"  # raise it when the same files are read as other images than before
+OWN_ARRAYS = ("validation_images", "validation_labels")  # of data sets that bring validation images
+READING = "3"  # raise it when the same files are read as other images than before
 PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
 DOWNLOAD_LOCK = "download.lock"
 NAMES = "cifar10, cifar100 or synthetic"
@@ -55,7 +56,7 @@ class Dataset:
     name: str
     """`cifar10` for the official files, `synthetic` for the stand-in, else a slug of the folder's or archive's name."""
     digest: str
-    """16 hexadecimal digits (SHA-256) of the class names, labels and pixels."""
+    """16 hexadecimal digits (SHA-256) of the class names, labels and pixels, its own validation images included."""
     source: str
     """Its origin, as a sentence, and the notes."""
     stand_in: bool
@@ -74,10 +75,18 @@ class Dataset:
     """Whether a mirrored image is of the same class."""
     notes: tuple[str, ...] = ()
     """What was done to the images, and what a reader must know about them, a sentence each."""
+    validation_images: Tensor | None = None
+    """None where the data set has none of its own: then they are set aside from the training images."""
+    validation_labels: Tensor | None = None
+
+    @property
+    def own_validation(self) -> int:
+        """How many validation images the data set has of its own."""
+        return 0 if self.validation_labels is None else len(self.validation_labels)
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set with its tensors on a device; strides are kept."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in ARRAYS})
+        return replace(self, **{name: getattr(self, name).to(device) for name in _arrays(self)})
 
 
 def load(source: str | Path | None, cache: Path, *, say: Callable[[str], None] = print) -> Dataset:
@@ -144,7 +153,8 @@ def _cached_or_downloaded(name: str, cache: Path, say: Callable[[str], None]) ->
 def opening(dataset: Dataset, source: str | Path | None = None) -> str:
     """A line that names the data set, to stand before all else, with its notes; source: as it was asked for."""
     title = schema.REHEARSAL if dataset.stand_in else official_files.TITLES.get(dataset.name, dataset.name)
-    counts = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
+    own = f", {dataset.own_validation:,} validation" if dataset.own_validation else ""
+    counts = f"{len(dataset.train_labels):,} training{own} and {len(dataset.test_labels):,} test images"
     line = "\n  ".join((f"Data: {title}, {counts}, digest {dataset.digest}", *dataset.notes))
     if not dataset.stand_in or source == SYNTHETIC:
         return line
@@ -167,13 +177,14 @@ def open_cached(folder: Path) -> Dataset:
     """Memory-map a cache entry. Raises DataError if the folder is not a whole one."""
     try:
         meta = json.loads((folder / META_FILE).read_text("utf-8"))
+        names = (*ARRAYS, *(OWN_ARRAYS if meta.pop("own_validation", False) else ()))
         # Mode "c" is copy-on-write: torch accepts it without a warning, and the files stay as they are.
-        arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ARRAYS}
+        arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in names}
         if meta.pop("format") != FORMAT:
             raise AblateError("it was written by another version")
         for name in {"classes", "mean", "std", "notes"} & meta.keys():  # earlier entries have no notes
             meta[name] = tuple(meta[name])
-        for name in ("train_images", "test_images"):
+        for name in (name for name in names if name.endswith("_images")):
             arrays[name] = arrays[name].permute(0, 3, 1, 2)
         return Dataset(**(meta | arrays), folder=folder)
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -186,7 +197,8 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
     """Write a cache entry and open it. Processes that write the same entry at once all end with a whole one."""
     mean, std = _mean_and_std(images.train_images)
     notes = () if stand_in else (*images.notes, *repeats.notes(images))
-    meta = {
+    arrays = _arrays(images)
+    meta: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
         "digest": _digest(images),
@@ -198,9 +210,11 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
         "mirror_safe": images.mirror_safe,
         "notes": notes,
     }
+    if arrays != ARRAYS:
+        meta["own_validation"] = True
     try:
         with _partial_folder(entry.parent) as partial:
-            for array in ARRAYS:
+            for array in arrays:
                 with opened_atomically(partial / f"{array}.npy") as file:
                     np.save(file, np.ascontiguousarray(getattr(images, array)))
             write_atomically(partial / META_FILE, json.dumps(meta, indent=1).encode())
@@ -377,12 +391,17 @@ def _key(*parts: str) -> str:
 
 
 def _digest(images: Images) -> str:
-    arrays = [getattr(images, name) for name in ARRAYS]
+    arrays = [getattr(images, name) for name in _arrays(images)]
     header: list[Any] = [images.classes, [[str(a.dtype.newbyteorder("<")), a.shape] for a in arrays]]
     total = hashlib.sha256(json.dumps(header).encode())
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()[:16]
+
+
+def _arrays(images: Images | Dataset) -> tuple[str, ...]:
+    """The names of the arrays that there are."""
+    return ARRAYS if images.validation_labels is None else (*ARRAYS, *OWN_ARRAYS)
 
 
 def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

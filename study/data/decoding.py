@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 from cifar_ablations.study.data.images import LFS, SIDE, FaultError
@@ -35,12 +36,13 @@ class Decoder:
 
     def decode(self, data: bytes) -> bytes:
         """RGB bytes, 32 * 32 * 3, of an encoded image. Raises FaultError for one that cannot be used."""
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         if data.startswith(LFS):
             raise FaultError("is the place-holder of a large file", "say `git lfs pull` where it comes from")
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            # Pillow warns of damaged EXIF data, which viewers ignore too, and of sizes that it decodes all the same.
+            with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 kind, animated = opened.format, getattr(opened, "is_animated", False)
                 image = self._upright(opened)
                 self._check_size(image.size)
@@ -56,6 +58,13 @@ class Decoder:
                 return image.tobytes()
         except FaultError:
             raise
+        except Image.DecompressionBombError as error:
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise FaultError(f"has more than {most:,} pixels, which is not decoded", "make it smaller") from error
+        except UnidentifiedImageError as error:
+            raise FaultError(
+                f"cannot be read as an image (it is none of {', '.join(FORMATS)})", "replace or remove it"
+            ) from error
         except Exception as error:  # decoders raise nearly anything on broken input
             raise FaultError(f"cannot be read as an image ({type(error).__name__})", "replace or remove it") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from cifar_ablations.study.data.image_tree import ALL_NAMES, assemble, is_about
+from cifar_ablations.study.data.image_tree import ALL_NAMES, VALIDATION, assemble, is_about
 from cifar_ablations.study.data.images import (
     LAYOUT,
     SPLITS,
@@ -70,7 +70,7 @@ def image_root(folder: Path) -> Path:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """All that counts of a folder: train/ and test/ with what is in them, declarations, and other splits by name."""
+    """All that counts of a folder: train/, test/ and validation with what is in them, declarations, others by name."""
     root = image_root(folder)
     outer = root.relative_to(folder).parts
     for depth in range(len(outer) + 1):
@@ -79,7 +79,7 @@ def entries(folder: Path) -> Iterator[Entry]:
             if is_about(child.name) and not _is_folder(child):
                 yield Entry((*outer[:depth], child.name), partial(_content, child.path))
     for child in sorted(_scanned(root), key=lambda child: child.name != SPLITS[0]):  # whose first image tells the size
-        if child.name in SPLITS:
+        if child.name in SPLITS or (child.name.lower() in VALIDATION and (_is_folder(child) or child.is_symlink())):
             yield from _split(child, outer)
         elif child.name.lower() in ALL_NAMES and _is_folder(child):
             yield Entry((*outer, child.name), None)

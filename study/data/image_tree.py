@@ -1,11 +1,12 @@
-"""Puts the entries of a folder or an archive together to images: `train/<class>/…` and `test/<class>/…`."""
+"""Puts the entries of a folder or an archive together to images: `train/<class>/…`, `test/<class>/…` and, if there is
+a validation folder beside them, that one's."""
 
 from __future__ import annotations
 
 import shlex
 import tomllib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ ABOUT = "dataset.toml"
 """Beside train/ and test/ or further out, what the images do not tell: `mirror_safe = false` where a mirrored image
 would be of another class, as with digits and letters."""
 VALIDATION = ("val", "valid", "validation", "dev", "eval")
+"""What people call a validation split, in any case of the letters; of several the first is used."""
 OTHERWISE = {"train": ("train", "training"), "test": ("test", "testing", *VALIDATION)}
 """What people call the two splits; in any case of the letters."""
 ALL_NAMES = {name for names in OTHERWISE.values() for name in names}
@@ -38,7 +40,7 @@ ALL_NAMES = {name for names in OTHERWISE.values() for name in names}
 
 @dataclass
 class _Tree:
-    """The images below one pair of train/ and test/."""
+    """The images below one pair of train/ and test/, or below one validation folder."""
 
     decoded: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=lambda: {split: {} for split in SPLITS})
     """Pixels by split, class and file."""
@@ -48,26 +50,30 @@ class _Tree:
 
 
 def assemble(source: str, entries: Iterable[Entry], image_size: int | None = None, place: Path | None = None) -> Images:
-    """Decode every image below train/ and test/ and put them in order. Files elsewhere are left alone.
+    """Decode every image below train/, test/ and a validation folder and put them in order; others are left alone.
 
     Of several trees the outermost counts. place: the folder that the entries' paths begin in, for commands to type.
     Raises DataError, which names all that cannot be used, or the first ten and how many more.
     """
     decoder = Decoder(image_size)
     trees: dict[tuple[str, ...], _Tree] = {}
+    asides: dict[tuple[str, ...], _Tree] = {}
     abouts: list[tuple[tuple[str, ...], bytes]] = []
     others: dict[tuple[str, ...], set[str]] = {}
     for entry in entries:
         parts = entry.parts
-        depth = next((i for i, part in enumerate(parts) if part in SPLITS), None)
-        if depth is not None and (len(parts) > depth + 1 or entry.read is None):
+        depth = next((i for i, part in enumerate(parts) if part in SPLITS), len(parts))
+        if depth < len(parts) - (entry.read is not None):
             _take(trees.setdefault(parts[:depth], _Tree()), entry, parts[depth:], decoder)
         elif parts and is_about(parts[-1]) and entry.read is not None:
             abouts.append((parts, _read(entry, source)))
-        else:
-            at = next((i for i, part in enumerate(parts) if part.lower() in ALL_NAMES), None)
-            if at is not None and (len(parts) > at + 1 or entry.read is None):
+            continue
+        # A class of validation images may be called train, and an outer folder dev: which it is shows at the end.
+        for at in range(min(depth, len(parts) - (entry.read is not None))):
+            if parts[at].lower() in ALL_NAMES:
                 others.setdefault(parts[:at], set()).add(parts[at])
+            if parts[at].lower() in VALIDATION and (depth == len(parts) or len(parts) <= at + 3):
+                _take(asides.setdefault(parts[: at + 1], _Tree()), entry, parts[at:], decoder)
     tops = [top for top in trees if len(top) == min(map(len, trees))] or sorted(others, key=len)[:1]
     if len(tops) > 1:
         where = first_of(sorted("/".join([*map(shown, top), "train"]) for top in tops))
@@ -75,12 +81,58 @@ def assemble(source: str, entries: Iterable[Entry], image_size: int | None = Non
     top = tops[0] if tops else ()
     tree, beside = trees.get(top, _Tree()), sorted(others.get(top, ()))
     mirror_safe = _mirror_safe(source, [(parts, text) for parts, text in abouts if parts[:-1] == top[: len(parts) - 1]])
-    refuse(source, tree.faults)
+    known = tree.decoded["train"].keys()
+    named = sorted((name for name in beside if name.lower() in VALIDATION), key=lambda n: VALIDATION.index(n.lower()))
+    used = next((name for name in named if _counts(asides.get((*top, name), _Tree()), name, known)), "")
+    aside = asides[*top, used] if used else _Tree()
+    refuse(source, [*tree.faults, *aside.faults])
     classes = _classes(source, tree.decoded, _renaming(tree, beside, place and place.joinpath(*top)))
-    unused = [name for name in beside if name.lower() in VALIDATION]
-    notes = [f"{shown(name)}/ is not used: validation images are set aside from train/." for name in unused]
-    train, test = interleaved(tree.decoded["train"]), interleaved(tree.decoded["test"])
-    return Images(classes, *train, *test, mirror_safe, decoder.resized(), (*decoder.notes(), *notes))
+    validation = _validation(source, aside.decoded[used], used, classes) if used else None
+    instead = f"validation images are those of {shown(used)}" if used else "it holds images of none of the classes"
+    notes = [f"{shown(name)} is not used: {instead}." for name in named if name != used]
+    if validation:
+        notes = [*_own(validation[1], classes, shown(used)), *notes]
+    return Images(
+        classes,
+        *interleaved(tree.decoded["train"]),
+        *interleaved(tree.decoded["test"]),
+        mirror_safe,
+        decoder.resized(),
+        (*decoder.notes(), *notes),
+        *(validation or ()),
+    )
+
+
+def _counts(aside: _Tree, name: str, classes: Container[str]) -> bool:
+    """Whether a folder named as one of validation images is one: it holds images of the classes, or cannot be opened.
+
+    Another folder may be called dev, and val may be empty.
+    """
+    found = {label: files for label, files in aside.decoded.get(name, {}).items() if label in classes}
+    return any(found.values()) or any(found or "/" not in where for where, _ in aside.faults)
+
+
+def _validation(
+    source: str, decoded: dict[str, dict[str, bytes]], name: str, classes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of a validation folder with their labels. Raises DataError for classes that are not trained on."""
+    if others := sorted(decoded.keys() - set(classes)):
+        lacks = first_of([f"{shown(name)}/{shown(label)} but no train/{shown(label)}" for label in others])
+        raise DataError(f"{source} has {lacks}; rename or remove it.")
+    return interleaved({label: decoded.get(label, {}) for label in classes})
+
+
+def _own(labels: np.ndarray, classes: tuple[str, ...], name: str) -> list[str]:
+    """What a reader must know about validation images that the source brings, a sentence each."""
+    said = [
+        f"The validation images are the {len(labels):,} of {name}, and none is held out of train: each run looks at "
+        "the same ones, at most as many as budget.validation_images says."
+    ]
+    if missing := [shown(label) for i, label in enumerate(classes) if i not in labels]:
+        said.append(
+            f"{name} has no images of {'a class' if len(missing) == 1 else 'some classes'}: {first_of(missing)}."
+        )
+    return said
 
 
 def is_about(name: str) -> bool:
@@ -97,7 +149,7 @@ def _read(entry: Entry, source: str) -> bytes:
 
 
 def _take(tree: _Tree, entry: Entry, parts: tuple[str, ...], decoder: Decoder) -> None:
-    """Add an entry below train/ or test/ to its tree, or to the tree's faults."""
+    """Add an entry below a split to its tree, or to the tree's faults."""
     split, *inside = parts
     where = "/".join(map(shown, parts))
     try:
@@ -106,14 +158,15 @@ def _take(tree: _Tree, entry: Entry, parts: tuple[str, ...], decoder: Decoder) -
         if entry.read is None and len(inside) != 1:
             return
         if entry.read is not None and (len(inside) != 2 or ".." in inside):
-            raise FaultError(f"does not stand where an image should ({LAYOUT})", "move or remove it")
+            raise FaultError(f"does not stand where an image should ({split}/<class>/…)", "move or remove it")
+        classes = tree.decoded.setdefault(split, {})
         label = unicodedata.normalize("NFC", inside[0])
         if tree.spelled.setdefault((split, label), inside[0]) != inside[0]:
             raise FaultError(
                 f"is of a class that {split} has twice, in two forms of Unicode", "put the two folders together"
             )
-        known = label in tree.decoded[split]
-        images = tree.decoded[split].setdefault(label, {})
+        known = label in classes
+        images = classes.setdefault(label, {})
         if not is_text(label):
             if not known:  # once for a class
                 raise FaultError("has a name that is not UTF-8", "rename the class")

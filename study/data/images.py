@@ -18,7 +18,14 @@ NAMED = 10
 """How many faults of one source are named."""
 LFS = b"version https://git-lfs"
 """How a file begins that stands for a large one in a clone without it."""
-JUNK = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r")
+JUNK = {
+    *("__macosx", "icon\r"),  # macOS
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("@eadir", "#recycle", "lost+found"),  # network drives, and the root of a disk
+}
+"""What systems leave behind, in any case of the letters."""
+MARKED = ":zone.identifier"
+"""How a file ends in whose name Linux has what Windows keeps beside a file from the Internet."""
 
 
 class DataError(AblateError):
@@ -48,6 +55,9 @@ class Images(NamedTuple):
     """From what size to what, in words; "" where nothing was."""
     notes: tuple[str, ...] = ()
     """What was done to them, and what a reader must know about them, a sentence each."""
+    validation_images: np.ndarray | None = None
+    """None where the source has no validation images of its own."""
+    validation_labels: np.ndarray | None = None
 
 
 class Entry(NamedTuple):
@@ -79,8 +89,8 @@ def first_of(words: Sequence[str], separator: str = ", ") -> str:
 
 
 def is_junk(parts: Sequence[str]) -> bool:
-    """Hidden files and what desktops leave behind."""
-    return any((p.startswith(".") and p != "..") or p in JUNK for p in parts)
+    """Hidden files and what systems leave behind."""
+    return any((p.startswith(".") and p != "..") or p.lower() in JUNK or p.lower().endswith(MARKED) for p in parts)
 
 
 def is_text(name: str) -> bool:

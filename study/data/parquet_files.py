@@ -59,10 +59,7 @@ def read(source: Path, files: list[str], image_size: int | None = None) -> Image
             other = next((name for name in OTHERWISE[split] if name in splits), None)
             rename = f" To take {other} for it, rename its files to {split}-….parquet." if other else ""
             raise DataError(f"{shown(source.name)} holds no {split}-….parquet, which it needs.{rename}")
-    images = assemble(shown(source.name), _entries(source, files), image_size)
-    unused = sorted(split for split in splits if split in VALIDATION)
-    notes = [f"The {split} split is not used: validation images are set aside from train." for split in unused]
-    return images._replace(notes=(*images.notes, *notes))
+    return assemble(shown(source.name), _entries(source, files), image_size)
 
 
 def declarations(source: Path) -> list[str]:
@@ -75,7 +72,7 @@ def _entries(source: Path, files: list[str]) -> Iterator[Entry]:
         yield Entry((name,), (source / name).read_bytes)
     for file in files:
         split = _split(source / file)
-        if split in SPLITS:
+        if split in (*SPLITS, *VALIDATION):
             yield from _rows(source / file, file, split)
 
 

@@ -9,33 +9,47 @@ import numpy as np
 
 from cifar_ablations.study.data.images import Images
 
+Labels = dict[bytes, list[int]]
+"""The labels of all copies of each picture, by a hash of its pixels."""
+
 
 def notes(images: Images) -> tuple[str, ...]:
     """What a reader must know about images that are equal in all pixels, a sentence each; empty where none are."""
     trained, tested = _labels(images.train_images, images.train_labels), _labels(images.test_images, images.test_labels)
-    known = sum(len(labels) for picture, labels in tested.items() if picture in trained)
+    own: Labels = {}
+    if images.validation_images is not None and images.validation_labels is not None:
+        own = _labels(images.validation_images, images.validation_labels)
     again = sum(len(labels) - 1 for labels in trained.values())
     unclear = sum(
-        len({*trained.get(picture, ()), *tested.get(picture, ())}) > 1 for picture in trained.keys() | tested.keys()
+        len({label for labels in (trained, tested, own) for label in labels.get(picture, ())}) > 1
+        for picture in trained.keys() | tested.keys() | own.keys()
     )
-    said = {
-        f"{known:,} of the {len(images.test_labels):,} test images {_are(known)} among the training images too, pixel "
-        "by pixel: accuracy on such images is no measure of what was learned.": known,
-        f"{unclear:,} {'image has' if unclear == 1 else 'images have'} more than one label: no network can be right "
-        "about all copies.": unclear,
-        f"{again:,} of the {len(images.train_labels):,} training images {'repeats' if again == 1 else 'repeat'} "
-        "another one, so that validation images may be among those trained on.": again,
-    }
-    return tuple(note for note, count in said.items() if count)
+    several = f"{unclear:,} {'image has' if unclear == 1 else 'images have'}"
+    repeated = f"{again:,} of the {len(images.train_labels):,} training images {'repeats' if again == 1 else 'repeat'}"
+    so_that = "" if own else ", so that validation images may be among those trained on"
+    said = [
+        _among(tested, "test", trained, "training", "accuracy on such images is no measure of what was learned"),
+        _among(own, "validation", trained, "training", "accuracy on such images is no measure of what was learned"),
+        _among(own, "validation", tested, "test", "what is chosen by them is chosen by test images"),
+        (f"{several} more than one label: no network can be right about all copies.", unclear),
+        (f"{repeated} another one{so_that}.", again),
+    ]
+    return tuple(note for note, count in said if count)
 
 
-def _labels(images: np.ndarray, labels: np.ndarray) -> dict[bytes, list[int]]:
-    """The labels of all copies of each picture, by a hash of its pixels."""
-    found: dict[bytes, list[int]] = defaultdict(list)
+def _among(some: Labels, name: str, others: Labels, other: str, meaning: str) -> tuple[str, int]:
+    """How many of some images are among others, in a sentence and as a number."""
+    known = sum(len(labels) for picture, labels in some.items() if picture in others)
+    total = sum(map(len, some.values()))
+    are = "is" if known == 1 else "are"
+    return (
+        f"{known:,} of the {total:,} {name} images {are} among the {other} images too, pixel by pixel: {meaning}.",
+        known,
+    )
+
+
+def _labels(images: np.ndarray, labels: np.ndarray) -> Labels:
+    found: Labels = defaultdict(list)
     for image, label in zip(images, labels.tolist(), strict=True):
         found[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append(label)
     return found
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

@@ -68,7 +68,7 @@ def _mixes_images(technique: Technique) -> bool:
 def _pictures(name: str, alike: Sequence[Arm], member: Member, data: Dataset, subjects: int) -> Iterator[PictureRecord]:
     """The pictures of a pipeline, as a member of the first of its arms gets them."""
     names = tuple(arm.name for arm in alike)
-    chosen, _ = split(len(data.train_labels), member)
+    chosen, _ = split(len(data.train_labels), member, data.own_validation)
     for subject, index in enumerate(_of_many_classes(chosen[:AMONG].tolist(), data, subjects)):
         label = data.classes[int(data.train_labels[index])]
         yield PictureRecord(name, names, subject, label, 0, png(data.train_images[index]))
@@ -90,7 +90,8 @@ def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor | None
     uint8 [3, H, W], with the normalisation undone; None where the member's order leaves the image out of the epoch.
     """
     budget = member.recipe.sized.budget
-    visits = order(member, split(len(data.train_labels), member)[0], data.train_labels, epoch)
+    trained, _ = split(len(data.train_labels), member, data.own_validation)
+    visits = order(member, trained, data.train_labels, epoch)
     places = (visits == index).nonzero()
     if not len(places):
         return None

@@ -69,4 +69,4 @@ class Surroundings:
                     f"(mirror_safe = false); set {technique.name}.flip=0, or {technique.name}=off"
                 )
         model.check(recipe, len(self.data.classes))
-        split(len(self.data.train_labels), Member(recipe, 0))
+        split(len(self.data.train_labels), Member(recipe, 0), self.data.own_validation)

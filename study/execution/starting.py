@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 
 PRELOADED = "cifar_ablations.study.execution.preloaded"
 """The module that the process which workers are forked from has imported."""
@@ -18,6 +21,20 @@ def start_method(device: str) -> str:
     core. Those that drive a GPU are spawned, and so are all elsewhere: the system's libraries may not survive a fork.
     """
     return "forkserver" if sys.platform == "linux" and device == "cpu" else "spawn"
+
+
+@contextmanager
+def main_kept_out() -> Iterator[None]:
+    """Processes that are started within do not run the caller's main module again, as `multiprocessing` has them do.
+
+    Workers need nothing of it. A script that trains without asking for its `__name__` would train in each of them too.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def prepare(device: str) -> None:
@@ -34,6 +51,7 @@ def prepare(device: str) -> None:
     # Ctrl-C reaches all processes of a terminal, and is for the coordinator, which ends its workers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        forkserver.ensure_running()
+        with main_kept_out():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

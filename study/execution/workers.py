@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -20,7 +19,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_ablations.study.execution.starting import prepare, start_method
+from cifar_ablations.study.execution.cores import cores
+from cifar_ablations.study.execution.starting import main_kept_out, prepare, start_method
 from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
@@ -124,13 +124,7 @@ class Watch:
 
 def default_workers(device: torch.device) -> int:
     """One process per core that this process may use, with one thread each; a GPU is driven by one."""
-    return 1 if device.type == "cuda" else _cores()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return 1 if device.type == "cuda" else cores()
 
 
 THREADS = 1
@@ -157,7 +151,7 @@ class WorkerPool:
     def __init__(
         self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE, backend: str = TORCH
     ):
-        self._task = _Task(data_folder, device, max(1, _cores() // workers), backend)
+        self._task = _Task(data_folder, device, max(1, cores() // workers), backend)
         self._size = workers
         self._patience = patience
         self._idle: list[_Worker] = []
@@ -323,7 +317,8 @@ def _start(task: _Task) -> _Worker:
     ours, theirs = context.Pipe()
     ticks = context.RawValue(ctypes.c_uint64)
     process = context.Process(target=_work, args=(theirs, task, ticks), daemon=True)
-    process.start()
+    with main_kept_out():
+        process.start()
     theirs.close()
     return _Worker(ours, process, ticks)
 

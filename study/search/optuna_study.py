@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import FrontRecord, Value
 from cifar_ablations.ablations.search import Best, Parameter, Study
+from cifar_ablations.ablations.stores import without_password
 from cifar_ablations.study.search import journal
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
@@ -65,10 +65,8 @@ def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda 
         return RDBStorage(url)
     except Exception as error:  # each database's driver has exceptions of its own
         reason = str(error).strip().splitlines()[0]
-        shown = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", url)  # a password is nobody's business
-        reason = reason.replace(url, shown)
         raise AblateError(
-            f"--storage {shown} cannot be opened ({reason}); it takes a URL such as "
+            f"--storage {without_password(url)} cannot be opened ({without_password(reason)}); it takes a URL such as "
             "postgresql+psycopg://user@host/database, and the database's driver"
         ) from None
 

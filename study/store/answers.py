@@ -46,7 +46,7 @@ def _write_effects(
     found = [
         run
         for run in store.client.search_runs([experiment], f"tags.{schema.KIND} = '{schema.KIND_ARM}'")
-        if run.data.tags.get(schema.PROFILE) == profile
+        if schema.is_ours(run.data.tags) and run.data.tags.get(schema.PROFILE) == profile
     ]
     known = {run.data.tags.get(schema.ARM, ""): run for run in found}
     for one in effects:

@@ -22,25 +22,15 @@ class FoundationsLog:
 
     def open(self, seed: int, facts: ProvenanceRecord) -> tuple[str, str]:
         """The ids of the demonstrations' experiment and of a new parent run for all of them with one seed."""
-        experiment = self._experiment()
+        ours = {**schema.MARKED, schema.KIND: schema.KIND_FOUNDATIONS}
+        experiment = str(self._store.experiment_of(ours, FOUNDATIONS, FOUNDATIONS).experiment_id)
         tags = {
             schema.KIND: schema.KIND_FOUNDATIONS,
             schema.SEED: str(seed),
+            schema.NUMBER: str(self._store.next_number()),
             **to_tags(facts, schema.PROVENANCE),
         }
         return experiment, self._store.create_run(experiment, f"foundations, seed {seed}", tags)
-
-    def _experiment(self) -> str:
-        found = self._store.client.get_experiment_by_name(FOUNDATIONS)
-        if found is None:
-            if not self._store.local:
-                return self._store.client.create_experiment(FOUNDATIONS)
-            self._store.home.artifacts.mkdir(parents=True, exist_ok=True)
-            location = (self._store.home.artifacts / FOUNDATIONS).as_uri()
-            return self._store.client.create_experiment(FOUNDATIONS, artifact_location=location)
-        if found.lifecycle_stage == "deleted":
-            self._store.client.restore_experiment(found.experiment_id)
-        return found.experiment_id
 
     def demonstration(
         self, experiment: str, parent: str, seed: int, record: DemonstrationRecord, files: Path, seconds: float

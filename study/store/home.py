@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +13,27 @@ from pathlib import Path
 
 import filelock
 
+from cifar_ablations.ablations import addresses
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.record import LockRecord, RecordError, from_json, to_json
 
 
 class Home:
-    """The folder named by `ABLATE_HOME`, else `out` in the current folder; created when first used."""
+    """The folder named by `ABLATE_HOME`, else `out` in the current folder; created when first used.
+
+    Raises AblateError for a path that cannot be one.
+    """
 
     def __init__(self, folder: Path | None = None):
-        self.folder = (folder or Path(os.environ.get("ABLATE_HOME") or "out")).resolve()
+        typed = os.environ.get("ABLATE_HOME") or "out"
+        asked = folder or Path(typed)
+        try:
+            # "./~" is a folder of that name.
+            self.folder = (asked.expanduser() if folder is None and typed.startswith("~") else asked).resolve()
+            str(self.folder).encode()  # MLflow keeps addresses of files as text
+        except (OSError, RuntimeError, UnicodeError) as error:  # no such user; links in a circle; a folder that is gone
+            why = "its path is not UTF-8" if isinstance(error, UnicodeError) else str(error).rstrip(".")
+            raise AblateError(f"ABLATE_HOME={str(asked)!a} cannot be used: {why}. Name another folder.") from None
 
     @property
     def data(self) -> Path:
@@ -53,19 +67,48 @@ class Home:
 
     @property
     def pending(self) -> Path:
-        """Epochs that have been reported and are about to be written to the MLflow store at `tracking_uri`."""
-        store = hashlib.sha256(self.tracking_uri.encode()).hexdigest()[:8]
+        """Epochs that have been reported and are about to be written to the MLflow store at `tracking_uri`.
+
+        The folder's own store has the same file wherever the folder is moved.
+        """
+        address = self.tracking_uri
+        store = "own" if address == self._own else hashlib.sha256(address.encode()).hexdigest()[:8]
         return self.folder / f"pending-{store}.jsonl"
 
     @property
     def artifacts(self) -> Path:
         """Files that belong to MLflow runs."""
-        return self.folder / "artifacts"
+        return self.folder / addresses.ARTIFACTS
 
     @property
     def tracking_uri(self) -> str:
         """`MLFLOW_TRACKING_URI`, else an SQLite file in this folder."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / 'mlflow.db'}"
+        return os.environ.get("MLFLOW_TRACKING_URI") or self._own
+
+    @property
+    def _own(self) -> str:
+        return addresses.sqlite_address(self.folder / "mlflow.db")
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the store is there: of a server or a database nobody knows, and it is taken to be."""
+        file = addresses.sqlite_file(self.tracking_uri)
+        return file is None or file.is_file()
+
+    def check_writable(self, folder: Path | None = None, instead: str = "") -> None:
+        """Make this folder, or one in it. Raises AblateError where that, or writing to it, is not possible.
+
+        instead: the end of the sentence: what can be done then.
+        """
+        folder = folder or self.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            why = "a file is in its way" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+            instead = instead or "Name another output folder: ABLATE_HOME=FOLDER."
+            raise AblateError(f"{self.shown(folder)} cannot be written to: {why}. {instead}") from None
 
     def shown(self, path: Path) -> str:
         """A path as a person would type it from here."""
@@ -75,9 +118,10 @@ class Home:
     def locked(self, doing: str, say: Callable[[str], None]) -> Iterator[None]:
         """Hold this folder for one command at a time; wait, saying for whom, while another one holds it.
 
-        The operating system releases the lock when its holder dies, however it dies.
+        The operating system releases the lock when its holder dies, however it dies. Raises AblateError where the
+        folder cannot be written to.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.check_writable()
         lock = filelock.FileLock(self.folder / "ablate.lock")
         note = self.folder / "ablate.lock.json"
         try:

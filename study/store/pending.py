@@ -49,7 +49,7 @@ class Pending:
     def recover(self) -> None:
         """Take up what a process left behind that has ended. The caller has made sure that there is no other."""
         with suppress(FileNotFoundError):
-            for line in self._path.read_text(encoding="utf-8").splitlines():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, TypeError):  # the last line, of a process that ended in the middle of it
                     run_id, metrics, params = json.loads(line)
                     self._take(run_id, [Metric(*values) for values in metrics], [Param(*values) for values in params])

@@ -12,7 +12,7 @@ from typing import Any
 from mlflow.entities import Param, ViewType
 from mlflow.exceptions import MlflowException
 
-from cifar_ablations.ablations import paging, schema
+from cifar_ablations.ablations import addresses, paging, schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import (
     ProvenanceRecord,
@@ -83,6 +83,7 @@ class SearchLog:
             data_digest=record.data.digest,
             stand_in=record.data.stand_in,
             note=f"**{record.question}**\n\n{record.model}; {record.budget}.",
+            number=self._store.next_number(),
         )
         tags = {schema.KIND: schema.KIND_SEARCH, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
         run_id = self._store.create_run(experiment, f"{record.name} ({record.profile.name})", tags)
@@ -112,12 +113,14 @@ class SearchLog:
         run_id = self._store.create_run(parent.experiment, f"{study}, trial {number}", tags)
         params = [Param(name, str(value)) for name, value in recipe.knobs().items()]
         seeds = ", ".join(map(str, asked.seeds))
-        self._store.client.log_batch(run_id, params=[*params, Param("seeds", seeds)])
+        with self._store.unless_deleted(run_id):
+            self._store.client.log_batch(run_id, params=[*params, Param("seeds", seeds)])
         return run_id
 
     def rung(self, run_id: str, step: int, value: float) -> None:
         """Write where a trial stood when the pruner was asked."""
-        self._store.client.log_batch(run_id, metrics=metrics_at({schema.RUNG: value}, step))
+        with self._store.unless_deleted(run_id):
+            self._store.client.log_batch(run_id, metrics=metrics_at({schema.RUNG: value}, step))
 
     def end_trial(self, run_id: str, outcome: str, metrics: Mapping[str, float], why: str) -> None:
         """Write what a trial ended as: finished, killed by its pruner, or failed, as MLflow calls it."""
@@ -126,7 +129,7 @@ class SearchLog:
     def close(self, parent: Parent, outcome: SearchOutcomeRecord, failures: bool) -> None:
         """Write what a search found and end its parent run."""
         self._store.client.log_dict(parent.run_id, to_json(outcome), schema.OUTCOME_FILE)
-        self._store.client.set_terminated(parent.run_id, "FAILED" if failures else "FINISHED")
+        self._store.close_invocation(parent.run_id, int(failures))
 
     def outcome(self, search_digest: str) -> SearchOutcomeRecord | None:
         """What the newest ended call of this very search came to; None where there is none, or it cannot be read."""
@@ -134,14 +137,15 @@ class SearchLog:
             if run.info.status not in ("FINISHED", "FAILED"):
                 continue
             try:
-                if logged := self._artifact(run.info.run_id, schema.OUTCOME_FILE):
+                logged = self._artifact(run, schema.OUTCOME_FILE)
+                if logged and self._artifact(run, schema.SEARCH_FILE):  # no page has one without the other
                     return from_json(SearchOutcomeRecord, logged, f"{schema.OUTCOME_FILE} of run {run.info.run_id}")
             except RecordError:
                 return None
         return None
 
     def trials(self, search_digest: str) -> list[LoggedTrial]:
-        """Every run of a trial of a search that can be read, those too that a person deleted."""
+        """Every run of ours of a trial of a search that can be read, those too that a person deleted."""
         ask, client = self._store.client.search_experiments, self._store.client
         everywhere = [e.experiment_id for e in paging.entries(lambda t: ask(view_type=ViewType.ALL, page_token=t))]
         if not everywhere:
@@ -152,6 +156,8 @@ class SearchLog:
             lambda token: client.search_runs(everywhere, wanted, ViewType.ALL, max_results=1_000, page_token=token)
         ):
             run_id = run.info.run_id
+            if not schema.is_ours(run.data.tags):
+                continue
             with suppress(RecordError):
                 about = from_tags(TrialRecord, run.data.tags, "", f"run {run_id}")
                 found.append(LoggedTrial(run_id, run.info.lifecycle_stage != "active", about, run.data.metrics))
@@ -164,13 +170,16 @@ class SearchLog:
     def _newest(self, wanted: str) -> list[Any]:
         """The parent runs of searches for which MLflow's filter holds, the newest first."""
         runs = self._store.search_runs(f"tags.{schema.KIND} = '{schema.KIND_SEARCH}' and {wanted}")
-        return sorted(runs, key=lambda run: run.info.start_time, reverse=True)
+        return sorted(runs, key=_order, reverse=True)
 
-    def _artifact(self, run_id: str, name: str) -> bytes | None:
+    def _artifact(self, run: Any, name: str) -> bytes | None:
         """A file of a run; None where it has none."""
-        with tempfile.TemporaryDirectory() as folder:
+        for folder in addresses.folders(run.info.artifact_uri, self._store.uri):
+            with suppress(OSError):
+                return (folder / name).read_bytes()
+        with tempfile.TemporaryDirectory() as copy:
             try:
-                return Path(self._store.client.download_artifacts(run_id, name, folder)).read_bytes()
+                return Path(self._store.client.download_artifacts(run.info.run_id, name, copy)).read_bytes()
             except (MlflowException, OSError):
                 return None
 
@@ -183,7 +192,7 @@ class SearchLog:
         wanted = f"tags.{schema.SEARCH} = '{search}' and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         for run in self._newest(wanted + very):
             run_id = run.info.run_id
-            asked, outcome = (self._artifact(run_id, name) for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE))
+            asked, outcome = (self._artifact(run, name) for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE))
             if asked is None or outcome is None:
                 continue  # was stopped before it had an outcome
             return Ended(
@@ -193,3 +202,10 @@ class SearchLog:
                 from_tags(ProvenanceRecord, run.data.tags, schema.PROVENANCE, f"run {run_id}").commit or "unknown",
             )
         return None
+
+
+def _order(run: Any) -> tuple[int, int]:
+    """What sorts parent runs as they were logged: their number, and of versions without, when they began."""
+    with suppress(RecordError):
+        return from_tags(SearchParentRecord, run.data.tags, "", "").number, run.info.start_time
+    return 0, run.info.start_time

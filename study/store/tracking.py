@@ -13,11 +13,11 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
-
-from cifar_ablations.ablations.errors import AblateError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -28,13 +28,15 @@ import psutil
 from mlflow.entities import Dataset as TrackedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from cifar_ablations.ablations import paging, schema
+from cifar_ablations.ablations import addresses, paging, schema, stores
 from cifar_ablations.ablations.record import (
     DataRecord,
     EnvironmentRecord,
     GalleryRecord,
+    ParentRecord,
     PlanParentRecord,
     PlanRecord,
     ProvenanceRecord,
@@ -44,28 +46,15 @@ from cifar_ablations.ablations.record import (
     to_json,
     to_tags,
 )
+from cifar_ablations.ablations.stores import StoreError
 from cifar_ablations.ablations.training_key import TrainingKey, same_training
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.store import views
+from cifar_ablations.study.store import moved, views
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.pending import Pending
 from cifar_ablations.study.store.provenance import user
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
-
-COORDINATOR = "coordinator"
-"""Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
-
-
-KINDS = (
-    schema.KIND_PLAN,
-    schema.KIND_TRAINING,
-    schema.KIND_ARM,
-    schema.KIND_SEARCH,
-    schema.KIND_TRIAL,
-    schema.KIND_FOUNDATIONS,
-    schema.KIND_FOUNDATION,
-)
 
 STATUSES = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED", schema.INTERRUPTED: "KILLED"}
 """What MLflow calls a run's outcome; FINISHED, where it is not here."""
@@ -83,10 +72,15 @@ class Store:
             logging.getLogger(name).setLevel(logging.WARNING)
         self.home = home
         self.uri = home.tracking_uri
-        self.local = self.uri.startswith("sqlite")
+        self.local = self.uri.startswith(tuple(DATABASE_ENGINES))
+        """Whether files of runs are kept in the output folder; a server decides by itself where they are."""
+        self._in_home = (file := addresses.sqlite_file(self.uri)) is not None and file.parent.resolve() == home.folder
+        """Whether the store is a file in the output folder, whose lock guards it then."""
         self.client = mlflow.MlflowClient(tracking_uri=self.uri)
         self._me = this_process()
         self._pending = Pending(home.pending)
+        self.deleted: list[str] = []
+        """The ids of the runs that a person deleted while they were in training here."""
         self._places: dict[str, str] = {}
         """Where the files of runs lie that were begun here, as MLflow names it."""
 
@@ -95,21 +89,39 @@ class Store:
 
         view: of them; a plan's has its arms in it, and comes with its invocation.
         """
-        name = f"{plan} on {data.name} ({data.digest[:8]})"
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-            if view and found.tags.get(views.TAG) != view:
-                self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
-            return found.experiment_id
         tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest}
-        tags |= {views.TAG: view} if view else {}
+        folder = f"{plan}-{data.name[:40]}-{data.digest[:8]}".replace("/", "-")
+        found = self.experiment_of(tags, f"{plan} on {data.name} ({data.digest[:8]})", folder)
+        if view and found.tags.get(views.TAG) != view:
+            self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
+        return str(found.experiment_id)
+
+    def experiment_of(self, tags: Mapping[str, str], name: str, folder: str) -> Any:
+        """Our experiment with these tags, whatever it is called by now, the newest; a new one where there is none.
+
+        name, folder: of a new one, and of its files. One that a person deleted stays deleted, and MLflow keeps its name
+        for it; neither is another's experiment of that name used: a new one then has the next free name.
+        """
+        ask = self.client.search_experiments
+        known = [e for e in paging.entries(lambda token: ask(page_token=token)) if tags.items() <= e.tags.items()]
+        if known:
+            return max(known, key=lambda one: (one.creation_time or 0, one.experiment_id))
+        for number in count(1):
+            again = f" ({number})" if number > 1 else ""
+            found = self.client.get_experiment_by_name(name + again)
+            if found is None:
+                break
+            if found.lifecycle_stage == "active" and self._has_ours(found.experiment_id):
+                return found  # of an earlier version, which gave it no tags
         location = None
         if self.local:
             self.home.artifacts.mkdir(parents=True, exist_ok=True)
-            location = (self.home.artifacts / f"{plan.replace('/', '-')}-{data.name}-{data.digest[:8]}").as_uri()
-        return self.client.create_experiment(name, artifact_location=location, tags=tags)
+            location = (self.home.artifacts / (folder + again)).as_uri()
+        made = self.client.create_experiment(name + again, artifact_location=location, tags={**schema.MARKED, **tags})
+        return self.client.get_experiment(made)
+
+    def _has_ours(self, experiment: str) -> bool:
+        return any(schema.is_ours(run.data.tags) for run in self.client.search_runs([experiment], max_results=1))
 
     def results(
         self, data: Dataset, environment: EnvironmentRecord, say: Callable[[str], None] | None = None
@@ -137,43 +149,69 @@ class Store:
         return found
 
     def invoked(self, plan_digest: str, data: Dataset) -> bool:
-        """Whether this very plan has been logged for this data set before."""
-        return bool(
-            self.search_runs(
-                f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{plan_digest}' "
-                f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
-            )
+        """Whether this very plan has been logged for this data set before, and its file is still there."""
+        logged = self.search_runs(
+            f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{plan_digest}' "
+            f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         )
+        kept = (file.path for run in logged for file in self.client.list_artifacts(run.info.run_id))
+        return schema.PLAN_FILE in kept
+
+    def next_number(self) -> int:
+        """What an invocation is numbered with that begins now: one more than the highest in the store."""
+        highest = 0
+        for run in self.search_runs(f"tags.{schema.NUMBER} LIKE '%'"):
+            with suppress(RecordError):
+                highest = max(highest, from_tags(ParentRecord, run.data.tags, "", "").number)
+        return highest + 1
 
     def reconcile(self) -> int:
-        """End the runs that are marked RUNNING though nobody trains them any more; returns how many trainings.
+        """End our runs that are marked RUNNING though nobody trains them any more; returns how many trainings.
 
-        With a local store the caller's lock says that nobody else is at work. On a server, others' runs are left
-        alone unless they were started on this machine by a process that is gone.
+        Those that a process of this machine began are nobody's once it is gone. Of those whose process cannot be looked
+        for, as of another machine, only a store in the caller's own folder tells: there its lock says that nobody else
+        is at work. Another output folder may write to any store, and its runs go on.
         """
+        if self._in_home:
+            moved.bring_home(self.client._tracking_client.store.engine, self.home.artifacts)
         self._pending.recover()
         ended = 0
         for run in self.search_runs("attributes.status = 'RUNNING'"):
-            tags = run.data.tags
-            if tags.get(schema.KIND) not in KINDS:
-                continue
-            if not self.local and not is_gone(tags.get(COORDINATOR, "")):
-                continue
-            self.interrupt(run.info.run_id)
-            ended += tags[schema.KIND] in (schema.KIND_TRAINING, schema.KIND_TRIAL)
+            coordinator = run.data.tags.get(schema.COORDINATOR, "")
+            here = is_running(coordinator)
+            if here is False or (self._in_home and (here is None or coordinator == self._me)):
+                self.interrupt(run.info.run_id)
+                ended += run.data.tags.get(schema.KIND) in (schema.KIND_TRAINING, schema.KIND_TRIAL)
         for run_id in self._pending.runs():
             if not self._is_running(run_id):
                 self._pending.drop(run_id)
         return ended
 
     def _is_running(self, run_id: str) -> bool:
-        """Whether a run is in flight; one that the store has lost is not."""
+        """Whether a run is in flight; one that was deleted, or that the store has lost, is not."""
+        info = self._info(run_id)
+        return info is not None and (info.lifecycle_stage, info.status) == ("active", "RUNNING")
+
+    def _info(self, run_id: str) -> Any | None:
+        """What MLflow says of a run; None of one that the store has lost."""
         try:
-            return bool(self.client.get_run(run_id).info.status == "RUNNING")
+            return self.client.get_run(run_id).info
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return False
+            return None
+
+    @contextmanager
+    def unless_deleted(self, run_id: str) -> Iterator[None]:
+        """Let go what is to be written to a run that a person deleted meanwhile: it counts no longer."""
+        try:
+            yield
+        except MlflowException:
+            info = self._info(run_id)
+            if info is not None and info.lifecycle_stage == "active":
+                raise
+            self._pending.drop(run_id)
+            self.deleted += [run_id] if run_id not in self.deleted else []
 
     def open_invocation(
         self, experiment: str, plan: PlanRecord, facts: ProvenanceRecord, gallery: GalleryRecord
@@ -189,6 +227,7 @@ class Store:
             data_digest=plan.data.digest,
             stand_in=plan.data.stand_in,
             note=_note(plan),
+            number=self.next_number(),
         )
         tags = {schema.KIND: schema.KIND_PLAN, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
         self.client.set_experiment_tag(experiment, views.TAG, views.of_plan(plan))
@@ -218,7 +257,8 @@ class Store:
         tracked = TrackedDataset(
             name=data.name, digest=data.digest, source_type="local", source=json.dumps({"source": data.source})
         )
-        self.client.log_inputs(run_id, [DatasetInput(tracked, [InputTag("mlflow.data.context", "training")])])
+        with self.unless_deleted(run_id):
+            self.client.log_inputs(run_id, [DatasetInput(tracked, [InputTag("mlflow.data.context", "training")])])
         return run_id
 
     def epoch(self, run_id: str, event: Epoch) -> None:
@@ -229,7 +269,8 @@ class Store:
         """
         self._pending.add(run_id, metrics_at(event.metrics, event.epoch))
         for waiting in self._pending.due():
-            self._write(waiting)
+            with self.unless_deleted(waiting):
+                self._write(waiting)
 
     def end(self, run_id: str, outcome: Outcome) -> None:
         """Write what a training ended as."""
@@ -253,7 +294,8 @@ class Store:
 
     def stall(self, run_id: str, why: str) -> None:
         """Note that the worker of a run made no progress and was ended."""
-        self.client.set_tag(run_id, schema.STALLED, why)
+        with self.unless_deleted(run_id):
+            self.client.set_tag(run_id, schema.STALLED, why)
 
     def interrupt(self, run_id: str) -> None:
         """Mark a run that was stopped from outside; it has no result and will be trained again."""
@@ -262,8 +304,9 @@ class Store:
     def close(self, run_id: str, outcome: str, why: str = "", metrics: Sequence[Metric] = ()) -> None:
         """Write what a training or trial ended as, with the end of the traceback where one was raised."""
         tags = [RunTag(schema.OUTCOME, outcome), *([RunTag(schema.ERROR, why[-5_000:])] if why else [])]
-        self._write(run_id, metrics, tags)
-        self.client.set_terminated(run_id, STATUSES.get(outcome, "FINISHED"))
+        with self.unless_deleted(run_id):
+            self._write(run_id, metrics, tags)
+            self.client.set_terminated(run_id, STATUSES.get(outcome, "FINISHED"))
 
     def _write(self, run_id: str, metrics: Sequence[Metric] = (), tags: Sequence[RunTag] = ()) -> None:
         """Write what waits of a run, and more, in as few batches as MLflow takes; tags with the last of them."""
@@ -277,12 +320,14 @@ class Store:
 
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
-        self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
+        with self.unless_deleted(run_id):
+            self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
 
     def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new run, with its tags and what every run says of itself."""
         everyone = {
-            COORDINATOR: self._me,
+            **schema.MARKED,
+            schema.COORDINATOR: self._me,
             "mlflow.user": user(),
             "mlflow.source.name": "ablate",
             "mlflow.source.type": "LOCAL",
@@ -290,37 +335,36 @@ class Store:
         commit = tags.get(schema.PROVENANCE + "commit", "unknown")
         if commit != "unknown":
             everyone["mlflow.source.git.commit"] = commit
-        info = self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info
+        try:
+            info = self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info
+        except MlflowException:
+            about = self.client.get_experiment(experiment)
+            if about.lifecycle_stage == "active":
+                raise
+            raise StoreError(
+                f"The experiment {about.name!r} was deleted in MLflow while it was written to. Its runs count no "
+                "longer: the same command trains them again, in a new experiment. To keep them, restore it first."
+            ) from None
         self._places[info.run_id] = info.artifact_uri
         return str(info.run_id)
 
     def search_runs(self, filter_string: str) -> list[Any]:
-        """Every run, in any experiment, for which MLflow's filter holds."""
+        """Every run of ours, in any experiment, for which MLflow's filter holds; none that was deleted."""
         ask = self.client.search_experiments
         experiments = [e.experiment_id for e in paging.entries(lambda token: ask(page_token=token))]
         if not experiments:
             return []
-        return list(
-            paging.entries(
-                lambda token: self.client.search_runs(experiments, filter_string, max_results=1_000, page_token=token)
-            )
+        found = paging.entries(
+            lambda token: self.client.search_runs(experiments, filter_string, max_results=1_000, page_token=token)
         )
-
-
-class StoreError(AblateError):
-    """The MLflow store cannot be reached or read; the message says which and what to do."""
+        return [run for run in found if schema.is_ours(run.data.tags)]
 
 
 def open_store(home: Home) -> Store:
-    """The store, or StoreError in a sentence."""
-    try:
+    """The store. Raises StoreError, in a sentence, where it cannot be opened."""
+    with stores.opening(home.tracking_uri):
         store = Store(home)
         store.client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise StoreError(
-            f"The MLflow store {home.tracking_uri} cannot be opened ({reason}). Set MLFLOW_TRACKING_URI or ABLATE_HOME."
-        ) from error
     return store
 
 
@@ -375,18 +419,18 @@ def this_process() -> str:
 
 
 def is_gone(coordinator: str | None) -> bool:
-    """Whether the process of that tag ran on this machine and does so no more."""
-    if coordinator is None:
-        return True
+    """Whether the process of that tag ran on this machine and does so no more; of one that says nothing, it is."""
+    return coordinator is None or is_running(coordinator) is False
+
+
+def is_running(coordinator: str) -> bool | None:
+    """Whether the process of that tag still runs on this machine; None where it cannot be looked for."""
     try:
         host, boot, pid, started = coordinator.split("/")
-    except ValueError:
-        return False
-    if host != socket.gethostname():
-        return False
-    if boot != _boot():
-        return True
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
+        if host != socket.gethostname():
+            return None
+        return boot == _boot() and f"{psutil.Process(int(pid)).create_time():.2f}" == started
     except psutil.NoSuchProcess:
-        return True
+        return False
+    except (ValueError, OverflowError, psutil.Error):  # edited by hand, or of a user whose processes are hidden
+        return None

@@ -83,8 +83,8 @@ def scores(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Score]:
 class Evaluator:
     """Looks at the members of a fleet, by row, on the images of their budget.
 
-    data: on the fleet's device; splits: by seed, indices of training and validation images, int64 on the CPU; scales:
-    as `step.scales` has them; tick: as in `predict`.
+    data: on the fleet's device; splits: by seed, indices of training and validation images, as `lockstep.split` has
+    them; scales: as `step.scales` has them; tick: as in `predict`.
     """
 
     fleet: Fleet
@@ -97,15 +97,19 @@ class Evaluator:
     def on_validation_images(self) -> list[Score]:
         """Of every member."""
         chosen = {seed: validation for seed, (_, validation) in self.splits.items()}
-        return self._on_training_set(range(len(self.fleet.members)), chosen)
+        images, labels = self.data.validation_images, self.data.validation_labels
+        if images is None or labels is None:
+            images, labels = self.data.train_images, self.data.train_labels
+        return self._scores(range(len(self.fleet.members)), images, labels, chosen)
 
     def on_known_images(self, rows: Sequence[int]) -> list[Score]:
         """On training images, KNOWN_IMAGES of them at most."""
-        return self._on_training_set(rows, {seed: train[:KNOWN_IMAGES] for seed, (train, _) in self.splits.items()})
+        chosen = {seed: train[:KNOWN_IMAGES] for seed, (train, _) in self.splits.items()}
+        return self._scores(rows, self.data.train_images, self.data.train_labels, chosen)
 
-    def _on_training_set(self, rows: Sequence[int], chosen: Mapping[int, Tensor]) -> list[Score]:
-        logits = predict(self.fleet, self.backend, rows, self.data.train_images, chosen, self.scales, self.tick)
-        labels = self.data.train_labels
+    def _scores(self, rows: Sequence[int], images: Tensor, labels: Tensor, chosen: Mapping[int, Tensor]) -> list[Score]:
+        """On chosen images of a set: uint8 [M, 3, H, W] and their labels, int64 [M]."""
+        logits = predict(self.fleet, self.backend, rows, images, chosen, self.scales, self.tick)
         return scores(
             logits, [labels[chosen[self.fleet.members[row].seed_of(SPLIT)].to(labels.device)] for row in rows]
         )

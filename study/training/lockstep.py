@@ -68,7 +68,7 @@ class Training:
         self.optimizer = FleetOptimizer(self.fleet.weights, rules, rates)
         self._backend_name = backend
         self._stepper = self._new_stepper()
-        self._splits = {m.seed_of(SPLIT): split(len(data.train_labels), m) for m in members}
+        self._splits = {m.seed_of(SPLIT): split(len(data.train_labels), m, data.own_validation) for m in members}
         stepper = self._stepper
         self.evaluator = Evaluator(self.fleet, stepper.backend, self.data, self._splits, stepper.scales, tick)
         self._progress = {m: outcomes.Progress(self.evaluator.probe(row)) for row, m in enumerate(members)}
@@ -225,13 +225,23 @@ class Training:
         return {seed: train for seed, (train, _) in self._splits.items()}
 
 
-def split(size: int, member: Member) -> tuple[Tensor, Tensor]:
+def split(size: int, member: Member, own: int = 0) -> tuple[Tensor, Tensor]:
     """Indices of a member's training and validation images, int64 on the CPU: the same for all arms of a seed.
 
-    Both are taken from one permutation, training images from its front and validation images from its back, so that a
-    smaller budget's images are a subset of a larger one's. Raises AblateError if the data set is too small for both.
+    size: of the training set; own: how many validation images the data set brings, of which the same are looked at
+    whatever the seed, at most as many as the budget has. Where it brings none, both are taken from one permutation,
+    training images from its front and validation images from its back, so that a smaller budget's images are a subset
+    of a larger one's. Raises AblateError if the data set is too small.
     """
     budget = member.recipe.sized.budget
+    if own:
+        if budget.train_images > size:
+            raise AblateError(
+                f"budget.train_images ({budget.train_images:,}) exceeds the {size:,} training images of this data set; "
+                "lower it."
+            )
+        looked_at = permutation(own, "validation images")[: budget.validation_images].sort().values
+        return permutation(size, member.seed_of(SPLIT), "split")[: budget.train_images], looked_at
     if budget.train_images + budget.validation_images > size:
         raise AblateError(
             f"budget.train_images ({budget.train_images:,}) and budget.validation_images "

@@ -108,7 +108,7 @@ ABOUT = {"profile": "quick", "data": "cifar10", "data_digest": "aa11"}
 def test_the_tags_of_parents_have_these_names(
     record: PlanParentRecord | SearchParentRecord, own: dict[str, str]
 ) -> None:
-    tags = {**ABOUT, "stand_in": "false", **own}
+    tags = {**ABOUT, "stand_in": "false", "invocation": "0", **own}
     assert to_tags(record) == tags
     assert from_tags(type(record), {**tags, "kind": "of another", "outcome": "interrupted"}, "", "run 7") == record
 

@@ -87,6 +87,7 @@ def trial_row(study, trial, outcome, value, sampled):
         "run_id": f"{study}{trial}",
         "experiment_id": "1",
         "ended": 1_000.0 * (trial + 1),
+        "dated": 1_000.0 * (trial + 1),
         "origin": "",
         **sampled,
     }

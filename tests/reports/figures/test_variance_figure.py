@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ from cifar_ablations.reports.pages import plan_page
 from cifar_ablations.reports.reading import details
 
 PURPOSES_HERE = PURPOSES[:3]
+
+CLIENT = SimpleNamespace(tracking_uri="http://nowhere")
 
 
 @pytest.fixture
@@ -68,9 +71,9 @@ def test_it_is_drawn_also_where_little_is_known(split_up, its_runs):
 def test_right_answers_are_read_where_a_purpose_is_varied(split_up, its_runs, tmp_path):
     np.savez_compressed(tmp_path / schema.DETAILS_FILE, correct=np.array([True, False]))
     kept = its_runs.assign(artifacts=tmp_path.as_uri())
-    assert set(details.answers(details.arrays_of(None, kept, split_up))) == set(kept["run_id"])
+    assert set(details.answers(details.arrays_of(CLIENT, kept, split_up))) == set(kept["run_id"])
     plain = replace(split_up, arms=tuple(replace(arm, levels={}) for arm in split_up.arms))
-    assert details.answers(details.arrays_of(None, kept, plain)) == {}
+    assert details.answers(details.arrays_of(CLIENT, kept, plain)) == {}
 
 
 def test_a_page_of_it(split_up, its_runs, tmp_path):

@@ -45,7 +45,7 @@ def test_what_a_spreadsheet_would_calculate_stands_there_as_text(tmp_path) -> No
     assert "seeds.csv" in files
     for name, content in files.items():
         if name.endswith(".csv"):
-            cells = list(csv.reader(io.StringIO(content.decode())))
+            cells = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
             assert any(f"'{FORMULA}" in row for row in cells), name
             texts = [cell for row in cells for cell in row if not re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", cell)]
             assert not [cell for cell in texts if cell.startswith(("=", "+", "-", "@", "\t"))]

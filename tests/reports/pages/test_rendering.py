@@ -6,7 +6,9 @@ import base64
 import gc
 import hashlib
 import io
+import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from cifar_ablations.ablations.record import DataRecord, PlanRecord, ProfileReco
 from cifar_ablations.ablations.schema import UI_PORT_FILE
 from cifar_ablations.reports.pages import plan_page, rendering
 from cifar_ablations.reports.reading.load import Logged
+from cifar_ablations.reports.wording import tables
 from tests.reports.conftest import Writer, planted_runs, small_plan
 
 
@@ -135,6 +138,45 @@ def test_the_newest_of_each_question_has_the_plain_name() -> None:
         f"{plain}-{changed}": "changed",
         f"{plain}-d2": "other images of that name",
     }
+
+
+def test_a_link_leads_to_the_same_data_whatever_is_asked_later() -> None:
+    first = _invocation("first")
+    plain = next(iter(rendering.newest([first])))
+    other = _invocation("other images of that name", data_digest="d2")
+    again = _invocation("again")
+    for logged in ([other, first], [again, other, first], [other, again, first]):
+        stems = {one.data_digest: stem for stem, one in rendering.newest(logged).items()}
+        assert stems == {first.data_digest: plain, "d2": f"{plain}-d2"}
+        assert next(iter(rendering.newest(logged).values())).run_id == logged[0].run_id, "newest first"
+
+
+def test_a_name_of_any_length_and_kind_is_a_file(tmp_path: Path) -> None:
+    names = ["x" * 300, "数据" * 150, "y" * 300, "con", "a b", "a/b", "..", "ünïcode"]
+    plan = _invocation("id").plan
+    asked = [
+        replace(_invocation(str(i)), plan=replace(plan, data=replace(plan.data, name=name, digest=f"d{i}")))
+        for i, name in enumerate(names)
+    ]
+    stems = rendering.newest(asked)
+    assert len(stems) == len(names)
+    for stem in stems:
+        (tmp_path / f"search-{stem}-surroundings.csv").touch()
+        assert re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", stem)
+
+
+def test_a_spreadsheet_knows_a_csv_file_as_utf_8_with_times_and_whole_numbers() -> None:
+    frame = pd.DataFrame({"arm": ["×4", "off"], "ended": [1_795_750_758_123.0, math.nan], "epochs": [30.0, math.nan]})
+    content = rendering.csv(tables.typed(frame))
+    assert content == "\ufeffarm,ended,epochs\n×4,2026-11-27T03:39:18Z,30\noff,,\n".encode()
+
+
+def test_numbers_that_were_edited_by_hand_stay_what_they_are() -> None:
+    edited = pd.DataFrame({"ended": [1e300, math.inf], "epochs": [0.5, 3.0], "threads": ["none", "1"]})
+    table = tables.typed(edited)
+    assert table["ended"].isna().all()
+    assert table["epochs"].to_list() == [0.5, 3.0]
+    assert table["threads"].isna().to_list() == [True, False]
 
 
 def test_a_page_ends_in_one_line_break_and_begins_with_its_markup(tmp_path: Path) -> None:

@@ -296,6 +296,7 @@ def test_pages_and_their_files(searched, pages):
     expected = searches.by_study(planted_rates(), RATES)
     assert csv["trial"].to_list() == expected["trial"].to_list()
     np.testing.assert_allclose(csv[RATE], expected[RATE], rtol=1e-7)
+    assert csv["ended"].dropna().str.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").all()
     assert csv["counted"].sum() == 16
     curves = planted_curves(expected).set_index(["study", "trial", "epoch"])["value"]
     last = csv[csv["study"] == "sgd"].set_index("trial")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from cifar_ablations.ablations import schema
 from cifar_ablations.reports.figures import confusion, depth, theme
 from cifar_ablations.reports.reading import details
+
+CLIENT = SimpleNamespace(tracking_uri="http://nowhere")
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def read(frame, i):
 
 
 def test_each_run_has_what_the_page_shows_of_it(deep, kept):
-    arrays = details.arrays_of(None, kept, deep)
+    arrays = details.arrays_of(CLIENT, kept, deep)
     names = {arm: set(found) for arm, found in zip(kept["arm"], (arrays[i] for i in kept["run_id"]), strict=True)}
     assert names["full recipe"] == {"correct", "confusion", *details.VARIANCES}
     assert names["without dropout"] == {"correct", *details.VARIANCES}
@@ -54,7 +57,7 @@ def test_each_run_has_what_the_page_shows_of_it(deep, kept):
     answers = details.answers(arrays)
     assert list(answers) == [run_id for run_id in kept["run_id"] if run_id not in ("run 1", "run 2")]
     np.testing.assert_array_equal(answers["run 3"], read(kept, 3)["correct"])
-    assert details.answers(details.arrays_of(None, kept, replace(deep, claims=()))) == {}
+    assert details.answers(details.arrays_of(CLIENT, kept, replace(deep, claims=()))) == {}
 
 
 def test_only_claims_about_depth_are_looked_into(plan, deep):
@@ -65,7 +68,7 @@ def test_only_claims_about_depth_are_looked_into(plan, deep):
 
 
 def test_depth_data(deep, kept):
-    data = depth.data(details.arrays_of(None, kept, deep), kept, deep)
+    data = depth.data(details.arrays_of(CLIENT, kept, deep), kept, deep)
     rows = data[(data["when"] == "before training") & (data["role"] == "without")]
     ids = kept.index[kept["arm"] == "without dropout"]
     values = pd.DataFrame([read(kept, i)["initial/variance"] for i in ids]).astype(float)
@@ -79,7 +82,7 @@ def test_depth_data(deep, kept):
 
 
 def test_confusion_data(deep, kept):
-    data = confusion.data(details.arrays_of(None, kept, deep), kept, deep)
+    data = confusion.data(details.arrays_of(CLIENT, kept, deep), kept, deep)
     ids = [i for i in kept.index[kept["arm"] == "full recipe"] if i not in (1, 2)]
     total = sum(read(kept, i)["confusion"] for i in ids)
     table = data.pivot(index="truth", columns="answer", values="count")
@@ -89,12 +92,12 @@ def test_confusion_data(deep, kept):
     assert data["truth"].unique().tolist() == list(deep.data.classes)
     assert "over 4 runs" in confusion.describe(data)
     one = replace(deep, data=replace(deep.data, classes=("only one",)))
-    unnamed = confusion.data(details.arrays_of(None, kept, one), kept, one)
+    unnamed = confusion.data(details.arrays_of(CLIENT, kept, one), kept, one)
     assert unnamed["answer"].iloc[-1] == "class 9"
 
 
 def test_figures_of_details(deep, kept):
-    arrays = details.arrays_of(None, kept, deep)
+    arrays = details.arrays_of(CLIENT, kept, deep)
     for figure, data in (
         (depth, depth.data(arrays, kept, deep)),
         (confusion, confusion.data(arrays, kept, deep)),

@@ -71,15 +71,16 @@ def test_what_was_deleted_is_left_out_and_quotes_break_nothing(writer, asked, re
     if asked == "server":
         request.getfixturevalue("server")
     first, second = writer.experiment("first"), writer.experiment("second")
-    kept, gone, _ = (writer.client.create_run(e, tags={"word": "it's"}).info.run_id for e in (first, first, second))
-    writer.client.create_run(first, tags={"word": "another"})
+    tags, places = {"word": "it's", **schema.MARKED}, (first, first, second)
+    kept, gone, _ = (writer.client.create_run(place, tags=tags).info.run_id for place in places)
+    writer.client.create_run(first, tags={"word": "another", **schema.MARKED})
     writer.client.delete_run(gone)
     writer.client.delete_experiment(second)
     assert [run.run_id for run in stored.find(writer.client, {"word": "it's"})] == [kept]
 
 
 def test_a_number_that_is_none_is_read_as_none(writer):
-    run = writer.client.create_run(writer.experiment("first"), tags={"a": "b"}).info.run_id
+    run = writer.client.create_run(writer.experiment("first"), tags={"a": "b", **schema.MARKED}).info.run_id
     writer.client.log_metric(run, "loss", math.nan)
     (found,) = stored.find(writer.client, {"a": "b"})
     assert math.isnan(found.metrics["loss"])

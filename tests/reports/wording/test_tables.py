@@ -57,6 +57,8 @@ def test_markdown_shows_what_it_is_given(text: str) -> None:
         ("@SUM(A1)", "'@SUM(A1)"),
         ("\t=1", "'\t=1"),
         ("＝1", "'＝1"),
+        ("\r=1", "'\n=1"),
+        ("a\r=1\r\n=2", "a\n=1\n=2"),
         ("− dropout", "− dropout"),
         ("without dropout", "without dropout"),
         ("", ""),

@@ -86,6 +86,33 @@ def _ablate(*words: str):
         ),
         (["run", "--first-seed", "-1"], "--first-seed must be at least 0, not -1"),
         (["run", "--workers", "-2"], "--workers must be at least 1, not -2"),
+        (["run", "--workers", "99999999999999999999"], "--workers must be at most 1024, not 1.000e+20"),
+        (["run", "--seeds", "99999999999999999999"], "--seeds must be at most 10000, not 1.000e+20"),
+        (["run", "--seeds", "9" * 5_000], "--seeds must be a whole number or a way, not '9999"),
+        (["run", "--first-seed", "99999999999999999999"], "--first-seed must be at most 9007199254740992, not 1.0"),
+        (["run", "--minutes", "nan"], "--minutes must be positive, not nan"),
+        (["run", "--minutes", "1e400"], "--minutes must be positive, not inf"),
+        (["run", "--image-size", "99999999999999999999"], "--image-size must be 32"),
+        (["tune", "joint", "--trials", "99999999999999999999"], "--trials must be at most 100000, not 1.000e+20"),
+        (
+            ["tune", "joint", "--seeds-per-trial", "4294967296"],
+            "--seeds-per-trial must be at most 10000, not 4294967296",
+        ),
+        (["tune", "joint", "--seed", "99999999999999999999"], "--seed must be at most 9007199254740992"),
+        (["foundations", "--seed", "99999999999999999999"], "--seed must be at most 9007199254740992"),
+        (["export", "--width", "nan"], "the width must lie between 3 and 20 inches, not at nan"),
+        (["watch", "--every", "inf"], "--every must lie between 1 and 86400 seconds, not at inf"),
+        (["watch", "--every", "0"], "--every must lie between 1 and 86400 seconds, not at 0"),
+        (["ui", "--port", "65536"], "--port must be at most 65535, not 65536"),
+        (["ui", "--port", "0"], "--port must be at least 1, not 0"),
+        (["run", "--baseline", "x" * 300], "no recipe 'xxx"),
+        (["run", "--baseline", "~nosuchuser/x"], "no recipe '~nosuchuser/x'"),
+        (["plan", "--profile", "smoke", *TINY, "--lock", "x" * 300], "cannot be written (File name too long)"),
+        (["run", "--set", "budget.epochs=99999999999999999999"], "budget.epochs must be at most 9007199254740992"),
+        (["run", "--set", "budget.epochs=1000000000"], "steps of batch 32; at most 100,000,000"),
+        (["run", "--set", "dropout.p=nan"], "dropout.p must be a number, not nan"),
+        (["run", "--set", "dropout.p=-1e400"], "dropout.p must be a number, not -inf"),
+        (["run", "--set", f"augmentation.padding={'9' * 5_000}"], "must be a whole number, not '9999"),
         (["run", "--device", "gpu"], "no device 'gpu'. Known: cpu, cuda"),
         (["run", "--device", "cuda:99"], "--device cuda:99: this machine has"),
         (["run", "--set", "dropout"], "--set dropout: 'dropout' is not of the form object.field=value"),
@@ -109,6 +136,19 @@ def test_a_mistake_is_one_sentence_and_code_2(home: Home, words: list[str], said
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (home.folder / "mlflow.db").exists(), "nothing is stored for a command that cannot run"
+
+
+@pytest.mark.parametrize("value", ["", " ", "abc", "1e5", "0x10", "1,5", "9" * 5_000, "½", "None"])
+@pytest.mark.parametrize("option", ["--first-seed", "--workers", "--trials", "--image-size", "--minutes"])
+def test_what_is_no_number_is_named_with_its_option_and_what_is_allowed(option: str, value: str) -> None:
+    if option == "--minutes" and value in ("1e5", "9" * 5_000):
+        pytest.skip("a number")
+    result = _ablate("plan", f"{option}={value}")
+    assert result.exit_code == 2
+    said = " ".join(line.strip("│ ") for line in result.stderr.splitlines())
+    assert f"Invalid value for '{option}': must be a" in said
+    assert f"number, not {value[:9]!r}"[:-1] in said
+    assert len(said) < 600
 
 
 def test_only_commands_name_their_options() -> None:

@@ -25,12 +25,12 @@ def at(day: int) -> datetime:
 def findings(day: int, **of_plan: object) -> Any:
     command = "ablate run techniques --profile quick --seeds 6"
     asked = plan(**{"command": command} | of_plan)
-    return SimpleNamespace(invocation=SimpleNamespace(started=at(day)), plan=asked, verdicts=pd.DataFrame())
+    return SimpleNamespace(invocation=SimpleNamespace(order=at(day)), plan=asked, verdicts=pd.DataFrame())
 
 
 def search(day: int, *, ended: bool = True) -> Any:
     outcome = SearchOutcomeRecord("", (study("adam", 0.51, rate=0.003),), None) if ended else None
-    return SimpleNamespace(started=at(day), name="joint", outcome=outcome)
+    return SimpleNamespace(order=at(day), name="joint", outcome=outcome)
 
 
 @pytest.fixture

@@ -68,11 +68,11 @@ def test_lines_are_written_over_only_where_that_works(
 
 
 def test_signs_that_cannot_be_written_become_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "−5.0 [−6.4, −3.6] ─●─│ … 3 ± 1 ×"
+    text = "−5.0 [−6.4, −3.6] ─●─│ … 3 ± 1 × ÷ →"
     assert terminal.writable(text) == text
     monkeypatch.setattr(sys, "stdout", Screen("ascii"))
-    assert terminal.writable(text) == "-5.0 [-6.4, -3.6] -o-| ... 3 +/- 1 x"
-    assert terminal.writable("café") == "caf?"
+    assert terminal.writable(text) == "-5.0 [-6.4, -3.6] -o-| ... 3 +/- 1 x / ->"
+    assert terminal.writable("café") == "caf\\xe9", "a file's name stays one that can be told from others"
     monkeypatch.setattr(sys, "stdout", Screen("cp1252"))
     assert terminal.writable("café") == "café"
 

@@ -159,7 +159,7 @@ def test_other_pixel_formats_become_rgb(tmp_path):
 
 def test_what_desktops_leave_behind_and_what_stands_elsewhere_is_passed_over(tmp_path):
     junk = ["._train", "train/.DS_Store", "train/cat/._0.png", "__MACOSX/train/cat/._0.png", "test/dog/Thumbs.db"]
-    files = small_set() | dict.fromkeys([*junk, "README.md", "valid/cat/0.png"], b"not an image")
+    files = small_set() | dict.fromkeys([*junk, "README.md", "extra/cat/0.png"], b"not an image")
     sources = [
         as_folder(files, tmp_path / "f"),
         as_zip(files, tmp_path / "a.zip"),

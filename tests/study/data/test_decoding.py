@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +196,53 @@ def test_what_was_done_is_said_on_the_terminal_and_stands_in_the_source(tmp_path
     assert dataset.source == " ".join(["Images in a.zip.", *dataset.notes])
     assert np.array_equal(trained(dataset)[0], np.asarray(picture(0))[::-1, ::-1])
     assert (trained(dataset)[1] == 255).all()
+
+
+def test_images_of_one_pixel_and_of_very_many_become_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    dot, large = Image.new("RGB", (1, 1), (3, 200, 90)), Image.new("L", (3_000, 2_000), 80)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000_000)  # from which on Pillow warns
+    decoder = Decoder(32)
+    for image in (dot, large):
+        expected = image.convert("RGB").getpixel((0, 0))
+        assert np.array_equal(_decoded(encoded(image), decoder), np.broadcast_to(np.array(expected), (32, 32, 3)))
+    assert decoder.resized().startswith("resized from 2 sizes (1 to 3000 pixels wide, 1 to 2000 high)")
+
+
+def test_more_pixels_than_are_safe_are_refused_before_they_are_decoded() -> None:
+    one_row = encoded(Image.new("1", (20_000, 1)))
+    start = one_row.index(b"IHDR")
+    header = one_row[start : start + 8] + (20_000).to_bytes(4) + one_row[start + 12 : start + 17]
+    data = one_row[:start] + header + zlib.crc32(header).to_bytes(4) + one_row[start + 21 :]
+    with pytest.raises(FaultError, match=r"has more than 178,956,970 pixels, which is not decoded") as caught:
+        Decoder(32).decode(data)
+    assert caught.value.advice == "make it smaller"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0\0\0\x18ftypheic" + bytes(90), b"<svg/>", b"%PDF-1.7"])
+def test_what_is_no_image_of_a_kind_that_is_read_is_told_which_are(content: bytes) -> None:
+    with pytest.raises(FaultError, match=r"it is none of PNG, JPEG, BMP, GIF, PPM, TIFF, WEBP"):
+        Decoder().decode(content)
+
+
+def test_what_pillow_warns_of_is_not_printed() -> None:
+    damaged = encoded(picture(0), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(20))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Decoder().decode(damaged)
+    assert not caught
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"])
+def test_every_mode_of_eight_bits_or_fewer_is_what_pillow_shows(mode: str) -> None:
+    image = picture(0).convert("P").convert("PA") if mode == "PA" else picture(0).convert(mode)
+    kind = "TIFF" if mode in ("CMYK", "YCbCr", "LAB", "PA") else "PNG"
+    data = encoded(image, kind)
+    shown = Image.open(io.BytesIO(data))
+    assert np.array_equal(_decoded(data), np.asarray(shown.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_grey_of_more_than_eight_bits_is_refused(kind: type[np.generic]) -> None:
+    image = Image.fromarray((np.arange(32 * 32).reshape(32, 32) * 3).astype(kind))
+    with pytest.raises(FaultError, match="has pixels of more than 8 bits"):
+        Decoder().decode(encoded(image, "TIFF"))

@@ -6,16 +6,17 @@ import shlex
 import shutil
 import subprocess
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cifar_ablations.study.data.dataset import load
 from cifar_ablations.study.data.images import DataError
-from tests.image_sets import as_folder, as_tar, as_zip, encoded, picture, read, small_set, trained
+from tests.image_sets import CLASSES, as_folder, as_tar, as_zip, encoded, picture, read, small_set, trained
 
 MAKERS = [as_folder, as_tar, as_zip]
 Maker = Callable[[Mapping[str, bytes], Path], Path]
@@ -146,18 +147,125 @@ def test_both_splits_may_be_called_otherwise(tmp_path: Path) -> None:
     assert "It has training/: to take that, mv " in _refusal(as_folder(files, tmp_path / "images"), tmp_path)
 
 
+# Validation images
+
+
+def _with(name: str, classes: Sequence[str] = CLASSES, count: int = 2) -> dict[str, bytes]:
+    """The small set, with so many images of each class in a folder beside."""
+    paths = [f"{name}/{label}/{i}.png" for label in classes for i in range(count)]
+    return small_set() | {path: encoded(picture(100 + seed)) for seed, path in enumerate(paths)}
+
+
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_a_validation_folder_beside_the_two_is_said_not_to_be_used(make: Maker, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["val", "Valid", "validation", "dev", "eval"])
+@pytest.mark.parametrize("top", ["", "dev/"])
+def test_a_validation_folder_is_the_validation_split(make: Maker, name: str, top: str, tmp_path: Path) -> None:
     plain = read(make(small_set(), tmp_path / "plain"), tmp_path)
-    with_more = make(small_set() | {f"{name}/cat/0.png": encoded(picture(50))}, tmp_path / "more")
+    source = make({top + path: content for path, content in _with(name).items()}, tmp_path / "more")
     lines: list[str] = []
-    found = load(with_more, tmp_path / "cache", say=lines.append)
-    note = f"{name}/ is not used: validation images are set aside from train/."
-    assert found.notes == (note,)
-    assert note in lines[-1]
-    assert found.source.endswith(note)
+    found = load(source, tmp_path / "cache", say=lines.append)
+    assert lines[-1].startswith("Data: more, 6 training, 6 validation and 3 test images, digest ")
+    assert found.notes[0].startswith(f"The validation images are the 6 of {name}, and none is held out of train: ")
+    assert len(found.notes) == 1
+    assert found.notes[0] in lines[-1]
+    assert found.source.endswith(found.notes[0])
+    assert torch.equal(found.train_images, plain.train_images)
+    assert (found.mean, found.std) == (plain.mean, plain.std)
+    assert found.validation_labels is not None
+    assert found.validation_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert found.validation_images is not None
+    for row, seed in enumerate((100, 102, 104, 101, 103, 105)):
+        assert np.array_equal(found.validation_images[row].permute(1, 2, 0).numpy(), np.asarray(picture(seed)))
+    assert found.digest != plain.digest
+    again = read(source, tmp_path)
+    assert again.folder == found.folder
+    assert torch.equal(again.validation_images, found.validation_images)
+    assert not plain.own_validation
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_digest_is_also_of_the_validation_images(make: Maker, tmp_path: Path) -> None:
+    files = _with("val")
+    moved = {path.replace("val/", "valid/"): content for path, content in files.items()}
+    changed = files | {"val/cat/0.png": encoded(picture(7))}
+    relabelled = files | {"val/cat/0.png": files["val/dog/0.png"], "val/dog/0.png": files["val/cat/0.png"]}
+    first, same, *others = (
+        read(make(some, tmp_path / f"{i}"), tmp_path).digest
+        for i, some in enumerate((files, moved, changed, relabelled, small_set()))
+    )
+    assert first == same
+    assert len({first, *others}) == 4
+
+
+def test_an_image_that_is_added_to_the_validation_folder_is_noticed(tmp_path: Path) -> None:
+    folder = as_folder(_with("val"), tmp_path / "images")
+    before = read(folder, tmp_path)
+    (folder / "val/cat/9.png").write_bytes(encoded(picture(9)))
+    assert read(folder, tmp_path).own_validation == before.own_validation + 1
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_classes_may_be_missing_among_validation_images_but_not_be_new(make: Maker, tmp_path: Path) -> None:
+    found = read(make(_with("val", ("ship",)), tmp_path / "one"), tmp_path)
+    assert found.notes[1] == "val has no images of some classes: cat, dog."
+    assert found.validation_labels is not None
+    assert found.validation_labels.tolist() == [2, 2]
+    said = _refusal(make(_with("val", ("cat", "cow", "ant")), tmp_path / "two"), tmp_path)
+    assert said == "two has val/ant but no train/ant, val/cow but no train/cow; rename or remove it."
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_class_of_validation_images_may_be_called_as_a_split_is(make: Maker, tmp_path: Path) -> None:
+    files = {path.replace("cat", "train").replace("dog", "val"): content for path, content in _with("val").items()}
+    found = read(make(files, tmp_path / "images"), tmp_path)
+    assert found.classes == ("ship", "train", "val")
+    assert found.validation_labels is not None
+    assert found.validation_labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_is_wrong_with_validation_images_is_named(make: Maker, tmp_path: Path) -> None:
+    wrong = {
+        "val/cat/broken.png": b"no image",
+        "val/notes.txt": b"hello",
+        "val/dog/more/0.png": encoded(picture(0)),
+        "train/cat/broken.png": b"",
+    }
+    said = _refusal(make(_with("val") | wrong, tmp_path / "images"), tmp_path)
+    assert said.startswith("4 files or folders in images cannot be used: ")
+    for path in ("val/cat/broken.png", "val/notes.txt", "val/dog/more", "train/cat/broken.png"):
+        assert path in said
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("stray", ["dev/notes.txt", "dev/scripts/run.sh", "dev/old/cat/0.png", "dev/train/cat/0.png"])
+def test_a_folder_of_such_a_name_without_the_classes_is_left_alone(make: Maker, stray: str, tmp_path: Path) -> None:
+    plain = read(make(small_set(), tmp_path / "plain"), tmp_path)
+    found = read(make(small_set() | {stray: b"hello"}, tmp_path / "more"), tmp_path)
+    assert found.notes == ("dev is not used: it holds images of none of the classes.",)
     assert found.digest == plain.digest
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_of_several_validation_folders_one_is_used(make: Maker, tmp_path: Path) -> None:
+    files = _with("val") | {path: content for path, content in _with("dev", count=1).items() if "dev" in path}
+    found = read(make(files, tmp_path / "images"), tmp_path)
+    assert found.notes[1:2] == ("dev is not used: validation images are those of val.",)
+    assert found.digest == read(make(_with("val"), tmp_path / "plain"), tmp_path).digest
+
+
+def test_a_validation_folder_that_cannot_be_followed_is_named(tmp_path: Path) -> None:
+    folder = as_folder(small_set(), tmp_path / "images")
+    (folder / "val").symlink_to(tmp_path / "nowhere")
+    said = _refusal(folder, tmp_path)
+    assert said.startswith("val in images is no folder, or a link that leads nowhere")
+    (folder / "val").unlink()
+    (folder / "val").mkdir()
+    assert read(folder, tmp_path).notes == ("val is not used: it holds images of none of the classes.",)
+    (folder / "val").rmdir()
+    as_folder({"val/cat/0.png": encoded(picture(50))}, tmp_path / "elsewhere")
+    (folder / "val").symlink_to(tmp_path / "elsewhere" / "val")
+    assert read(folder, tmp_path).own_validation == 1
 
 
 # Declarations
@@ -222,6 +330,51 @@ def test_the_outermost_pair_counts(make: Maker, tmp_path: Path) -> None:
 def test_a_class_may_be_called_as_a_split_is(make: Maker, tmp_path: Path) -> None:
     files = {path.replace("cat", "test").replace("dog", "val"): content for path, content in small_set().items()}
     assert read(make(files, tmp_path / "images"), tmp_path).classes == ("ship", "test", "val")
+
+
+# Odd names
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_odd_names_are_names_like_any_other(make: Maker, tmp_path: Path) -> None:
+    files = {
+        path.replace("cat", "c\na\tt").replace("dog", "d" * 200).replace("0.png", f"{'x' * 240}\n.PNG"): content
+        for path, content in small_set().items()
+    }
+    found = read(make(files, tmp_path / "images"), tmp_path)
+    assert found.classes == ("c\na\tt", "d" * 200, "ship")
+    assert sorted(map(bytes, trained(found))) == sorted(map(bytes, trained(read(_plain(tmp_path), tmp_path))))
+
+
+def _plain(folder: Path) -> Path:
+    return as_folder(small_set(), folder / "plain")
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_hidden_folders_and_what_systems_leave_behind_are_passed_over(make: Maker, tmp_path: Path) -> None:
+    stray = ["train/.ipynb_checkpoints/0.png", "train/cat/.ipynb_checkpoints/0.png", "val/.DS_Store", "test/THUMBS.DB"]
+    stray += ["train/cat/thumbs.db", "test/cat/Desktop.ini", "train/cat/0.png:Zone.Identifier", "val/Desktop.ini"]
+    files = small_set() | dict.fromkeys(stray, b"no image")
+    found = read(make(files, tmp_path / "images"), tmp_path)
+    assert found.digest == read(_plain(tmp_path), tmp_path).digest
+
+
+def test_a_split_or_a_class_may_be_a_link(tmp_path: Path) -> None:
+    plain, linked = _plain(tmp_path), tmp_path / "linked"
+    (linked / "test").mkdir(parents=True)
+    (linked / "train").symlink_to(plain / "train")
+    for name in CLASSES:
+        (linked / "test" / name).symlink_to(plain / "test" / name)
+    assert read(linked, tmp_path).digest == read(plain, tmp_path).digest
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_of_thousands_of_classes_each_may_have_one_image(make: Maker, tmp_path: Path) -> None:
+    small = encoded(Image.new("RGB", (32, 32), 80))
+    files = {f"{split}/{k:04}/0.png": small for split in ("train", "test") for k in range(1200)}
+    found = read(make(files, tmp_path / "images"), tmp_path)
+    assert len(found.classes) == len(found.train_labels) == 1200
+    assert found.train_labels.tolist() == list(range(1200))
 
 
 # Sizes

@@ -48,6 +48,18 @@ def test_junk_is_known_by_any_part_of_a_path() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        *("Thumbs.db", "thumbs.db", "THUMBS.DB", "Desktop.ini", "ehthumbs_vista.db", "0.png:Zone.Identifier", "Icon\r"),
+        *("System Volume Information", "lost+found", "#recycle", ".ipynb_checkpoints", ".DS_Store", ".@__thumb"),
+    ],
+)
+def test_what_systems_leave_behind_is_junk_in_any_case_of_the_letters(name: str) -> None:
+    assert is_junk(("train", "cat", name))
+    assert is_junk(("train", name, "0.png"))
+
+
+@pytest.mark.parametrize(
     ("error", "said"),
     [
         (FileNotFoundError(2, "No such file or directory", "x"), "No such file or directory"),

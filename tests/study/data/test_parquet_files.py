@@ -94,13 +94,20 @@ def test_a_changed_file_is_read_anew_and_a_declaration_counts(tmp_path: Path) ->
     assert not read(source, tmp_path).mirror_safe
 
 
-def test_a_validation_split_is_said_not_to_be_used_and_offered_where_there_is_no_test(tmp_path: Path) -> None:
-    source = _hub(tmp_path / "hub")
-    _put({HUB.format("validation"): _table(small_set(), "test")}, source)
+@pytest.mark.parametrize("name", [HUB, "{}.parquet", "default/{}/0000.parquet"])
+def test_a_validation_split_is_used_and_offered_where_there_is_no_test(name: str, tmp_path: Path) -> None:
+    source = _hub(tmp_path / "hub", name)
+    plain = read(source, tmp_path).digest
+    more = {path.replace("train", "validation"): image for path, image in small_set(train=3).items() if "train" in path}
+    _put({name.format("validation"): _table(more, "validation")}, source)
     lines: list[str] = []
-    assert load(source, tmp_path / "cache", say=lines.append).notes
-    assert "The validation split is not used: validation images are set aside from train." in lines[-1]
-    (source / HUB.format("test")).unlink()
+    found = load(source, tmp_path / "cache", say=lines.append)
+    assert found.notes[0].startswith("The validation images are the 9 of validation, and none is held out of train")
+    assert found.notes[0] in lines[-1]
+    assert found.digest != plain
+    assert found.digest == read(as_folder(small_set() | more, tmp_path / "plain"), tmp_path).digest
+    assert read(source, tmp_path).folder == found.folder
+    (source / name.format("test")).unlink()
     said = _refusal(source, tmp_path)
     assert "hub holds no test-….parquet, which it needs. To take validation for it, rename its files to test-…" in said
 

@@ -13,13 +13,16 @@ from cifar_ablations.study.data.repeats import notes
 from tests.image_sets import as_zip, small_set
 
 
-def _images(train: list[tuple[int, int]], test: list[tuple[int, int]]) -> Images:
+def _images(
+    train: list[tuple[int, int]], test: list[tuple[int, int]], validation: list[tuple[int, int]] | None = None
+) -> Images:
     """Images of one colour each, as (colour, label)."""
     splits = []
-    for rows in (train, test):
+    for rows in filter(None, (train, test, validation)):
         splits.append(np.stack([np.full((32, 32, 3), colour, np.uint8) for colour, _ in rows]))
         splits.append(np.array([label for _, label in rows]))
-    return Images(("a", "b"), *splits)
+    own = {"validation_images": splits[4], "validation_labels": splits[5]} if validation else {}
+    return Images(("a", "b"), *splits[:4], **own)
 
 
 def test_a_set_without_repeats_has_no_notes() -> None:
@@ -71,3 +74,15 @@ def test_they_are_said_at_every_load_and_stand_in_the_source(tmp_path: Path) -> 
 def test_a_repeated_training_image_is_counted_once_for_each_copy_beyond_the_first(copies: int) -> None:
     (said,) = notes(_images([(1, 0)] * copies + [(2, 1)], [(3, 0)]))
     assert said.startswith(f"{copies - 1} of the {copies + 1} training images")
+
+
+def test_the_sets_own_validation_images_are_looked_for_in_both_other_splits() -> None:
+    said = notes(_images([(1, 0), (1, 0), (2, 1)], [(3, 0), (4, 1)], [(1, 0), (3, 1), (3, 1), (9, 0)]))
+    assert [line.partition(":")[0] for line in said] == [
+        "1 of the 4 validation images is among the training images too, pixel by pixel",
+        "2 of the 4 validation images are among the test images too, pixel by pixel",
+        "1 image has more than one label",
+        "1 of the 3 training images repeats another one.",
+    ]
+    assert said[1].endswith(": what is chosen by them is chosen by test images.")
+    assert notes(_images([(1, 0)], [(2, 1)], [(3, 0)])) == ()

@@ -32,6 +32,7 @@ from cifar_ablations.ablations.record import (
     from_json,
     from_tags,
 )
+from cifar_ablations.ablations.stores import StoreError
 from cifar_ablations.ablations.training_key import TrainingKey
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import runner
@@ -41,7 +42,7 @@ from cifar_ablations.study.execution.sizing import pack
 from cifar_ablations.study.execution.workers import Failed, Started, WorkerPool, train_fleets
 from cifar_ablations.study.store import tracking
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.tracking import StoreError, open_store
+from cifar_ablations.study.store.tracking import open_store
 from cifar_ablations.study.training.engine import Outcome
 from cifar_ablations.study.training.fleet import Member
 from tests.fresh_store import put_fresh_store
@@ -219,8 +220,8 @@ def test_runs_left_running_are_closed(finished) -> None:
     home, *_ = finished
     client = _client(home)
     experiment = _runs(home)[0].info.experiment_id
-    left = client.create_run(experiment, tags={schema.KIND: schema.KIND_TRAINING})
-    foreign = client.create_run(experiment)
+    left = client.create_run(experiment, tags={schema.KIND: schema.KIND_TRAINING, **schema.MARKED})
+    foreign = client.create_run(experiment, tags={schema.KIND: schema.KIND_TRAINING})
     assert open_store(home).reconcile() == 1
     closed = client.get_run(left.info.run_id)
     assert closed.info.status == "KILLED"

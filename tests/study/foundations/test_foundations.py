@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -320,6 +322,7 @@ def test_runs_are_logged_with_checks_and_frames(home: Home, monkeypatch: pytest.
         assert run.data.metrics["check/1"] == holds
         assert run.data.params == {"seed": "7"}
         file = client.download_artifacts(run.info.run_id, "frames/numbers.csv", str(tmp_path))
+        assert Path(file).read_bytes().startswith(codecs.BOM_UTF8), "a spreadsheet sees that it is UTF-8"
         pd.testing.assert_frame_equal(pd.read_csv(file), made[name].run(7).frames["numbers"])
 
     with pytest.raises(ValueError, match="--seed must be at least 0, not -1"):

@@ -130,7 +130,7 @@ def test_what_waits_of_a_run_that_has_ended_or_is_lost_is_dropped_and_the_rest_s
         _epoch(writer.store, run, 1)
     writer.client.set_terminated(ended)
     store = Store(Home(writer.folder))
-    store.local = False  # as on a server, where the run of a process that is there is left alone
+    store._in_home = False  # as on a server, where the run of a process that is there is left alone
     store.reconcile()
     assert store._pending.runs() == [training]
     assert _losses(writer, ended) == []

@@ -1,0 +1,114 @@
+"""Opening an MLflow store: whatever is wrong with it becomes a sentence, and no sentence shows a password.
+
+Each database's driver has exceptions of its own, and none of them is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from cifar_ablations.ablations import addresses
+from cifar_ablations.ablations.errors import AblateError
+
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""How long a server is asked whether it is there, where the environment says nothing: seconds, and not minutes."""
+IN_MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
+ADVICE = {
+    "maintenance mode": "MLflow keeps runs in folders no more: name a file, as sqlite:///mlflow.db; "
+    "`mlflow migrate-filestore` copies what is in a folder.",
+    "No module named|load plugin": "That is the database's driver: install it with pip.",
+    "unsupported URI|Unity|URL string": "An address begins with sqlite:///, postgresql://, mysql:// or http://.",
+    "schema|revision": "Another version of MLflow wrote it: copy it, then run `mlflow db upgrade` on it.",
+    "not a database|malformed": "The file is damaged, or is none of MLflow's: put a copy in its place.",
+    "locked": "Another program is writing to it: end that, or wait.",
+    "(?i)connect|timed out|max retries|resolve": "Does the server run, and is this its address?",
+}
+"""What to do, by what the error says."""
+
+
+class StoreError(AblateError):
+    """The MLflow store cannot be reached or read; the message says which and what to do."""
+
+
+@contextmanager
+def opening(address: str) -> Iterator[None]:
+    """Within it, a store is opened and asked something: MLflow may put off the former until the latter.
+
+    Raises StoreError, in a sentence, for whatever goes wrong.
+    """
+    if address in IN_MEMORY:
+        raise _cannot_be_opened(address, "it is in memory, and would be lost at the end")
+    if (file := addresses.sqlite_file(address)) is not None and _is_of_others(file):
+        raise _cannot_be_opened(address, "the file holds other tables, and none of MLflow's")
+    added = {name: value for name, value in PATIENCE.items() if name not in os.environ}
+    os.environ |= added
+    try:
+        yield
+    except AblateError:
+        raise
+    except Exception as error:
+        raise _cannot_be_opened(address, _reason(error)) from error
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def failing(error: Exception) -> str | None:
+    """A sentence about a store that was opened and then failed; None for an error that is none of a store's."""
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
+    lost = getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE" or str(error).startswith("API request to")
+    of_mlflow = "mlflow.exceptions.MlflowException" in kinds and lost
+    of_database = (
+        "sqlalchemy.exc.DatabaseError" in kinds
+        and not {
+            "sqlalchemy.exc.IntegrityError",
+            "sqlalchemy.exc.ProgrammingError",
+        }
+        & kinds
+    )
+    if not of_mlflow and not of_database:
+        return None
+    reason = _reason(error)
+    return f"The MLflow store failed ({reason}).{_advice(reason)} The same command goes on with what is missing."
+
+
+def without_password(text: str) -> str:
+    """An address, or a sentence with some, without the passwords and tokens in them. Pages are made to be passed on."""
+    text = re.sub(r"(?<=://)([^:/@\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)(?<=[?&])(\w*(?:password|passwd|pwd|token|secret|key)\w*)=[^&#\s)]*", r"\1=***", text)
+
+
+def _is_of_others(file: Path) -> bool:
+    """Whether a SQLite file has tables, and not MLflow's, which would add its own to them."""
+    if not file.is_file():
+        return False
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return bool(tables) and "experiments" not in tables
+    return False
+
+
+def _cannot_be_opened(address: str, reason: str) -> StoreError:
+    return StoreError(
+        f"The MLflow store {without_password(address)} cannot be opened ({reason}).{_advice(reason)} "
+        "Set MLFLOW_TRACKING_URI or ABLATE_HOME to name another."
+    )
+
+
+def _advice(reason: str) -> str:
+    return next((f" {advice}" for sign, advice in ADVICE.items() if re.search(sign, reason)), "")
+
+
+def _reason(error: BaseException) -> str:
+    """The first sentence of an error, without its class."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if cause := re.search(
+        r"""Caused by [^"']*["'](?:\w+\([^)]*\): )?(.*?)["']\)""", first
+    ):  # of a server that is not there
+        first = cause[1]
+    return without_password(re.sub(r"^\(\S+\) ", "", first).split(". ")[0].removesuffix("."))

@@ -1,0 +1,82 @@
+"""The standard streams: what they have no sign for is written plainly, and what they take no more ends no training."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import select
+import sys
+from typing import Any
+
+PLAIN = str.maketrans(
+    {
+        **{"−": "-", "–": "-", "—": "-", "·": ".", "…": "...", "×": "x", "÷": "/", "±": "+/-", "→": "->"},
+        **{"“": '"', "”": '"', "’": "'", "≤": "<=", "≥": ">=", "≈": "~", "√": "sqrt ", "∞": "inf", "²": "^2"},
+        **{"α": "alpha", "χ": "chi", "Δ": "delta", "λ": "lambda", "ρ": "rho", "‖": "|", "³": "^3", "₁": "1", "₀": "0"},
+        **{"°": " degrees", "†": "+", "─": "-", "│": "|", "●": "o", "◆": "x"},
+    }
+)
+"""What is written in place of signs that an encoding does not have; others become their number, as \\xe9."""
+ERRORS = "plain"
+"""The name under which codecs know that."""
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(PLAIN)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error(ERRORS, _plain)
+
+
+class Patient(io.RawIOBase):
+    """The file of a standard stream. What it cannot take is lost: who reads has gone, or the disk is full."""
+
+    def __init__(self, file: Any):
+        self._file = file
+        self.lost: OSError | None = None
+        """Why something was lost, if anything was."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._file.fileno())
+
+    def isatty(self) -> bool:
+        return bool(self._file.isatty())
+
+    def write(self, data: Any) -> int:
+        """Write some of the data, waiting for who reads; all of it where it is lost."""
+        try:
+            while (written := self._file.write(data)) is None:  # another process has made it one that does not wait
+                select.select([], [self._file], [])
+            return int(written)
+        except OSError as error:
+            self.lost = self.lost or error
+            return len(data)
+
+
+def take_over() -> None:
+    """Have both standard streams write plainly and patiently, also where they are closed."""
+    # A closed one's number would be given to the next file that is opened, and what is printed be written there.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            file = io.BufferedWriter(Patient(getattr(stream.buffer, "raw", stream.buffer)))
+            kept: dict[str, Any] = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+            setattr(sys, name, io.TextIOWrapper(file, encoding=stream.encoding, errors=ERRORS, **kept))
+
+
+def lost() -> OSError | None:
+    """Why something of the standard output was lost, if anything was."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.lost if isinstance(raw, Patient) else None
