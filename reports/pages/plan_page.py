@@ -28,6 +28,7 @@ def write_reports(
     *,
     plan: str | None = None,
     digest: str | None = None,
+    data: str | None = None,
     ui_address: str | None = None,
     tell: Callable[[str], None] | None = None,
     found: Callable[[Findings], None] | None = None,
@@ -35,12 +36,13 @@ def write_reports(
 ) -> list[Path]:
     """Write a page and its CSV files for the newest invocation of each question; returns the pages, newest first.
 
-    A question is a plan on a data set, in a profile, with given overrides; `plan` (a name) and `digest` (of a plan as
-    invoked) leave out all others. `ui_address` is where MLflow's UI answers (a tracking server is its own). `tell` is
-    given what each page says of whether its networks have learned, a sentence or two at a time, and which plans and
-    runs of the store cannot be read; `found` is given all that each page is written from. Files appear whole or not at
-    all. Unless they are to be made `anew`, a page stays that was made of the same, with its files. Raises AblateError
-    where the store does not exist, for a plan that was never invoked, and for a `ui_address` that is not http or https.
+    A question is a plan on a data set, in a profile, with given overrides; `plan` (a name), `digest` (of a plan as
+    invoked) and `data` (the data set's digest) leave out all others. `ui_address` is where MLflow's UI answers (a
+    tracking server is its own). `tell` is given what each page says of whether its networks have learned, a sentence or
+    two at a time, and which plans and runs of the store cannot be read; `found` is given all that each page is written
+    from. Files appear whole or not at all. Unless they are to be made `anew`, a page stays that was made of the same,
+    with its files. Raises AblateError where the store does not exist, for a plan that was never invoked, and for a
+    `ui_address` that is not http or https.
     """
     address = rendering.address_of(tracking_uri, ui_address)
     unreadable: list[str] = []
@@ -52,7 +54,11 @@ def write_reports(
     client = load.connect(tracking_uri)
     folder.mkdir(parents=True, exist_ok=True)
     guide.write_guide(folder)
-    asked = {registration.question(invocation) for invocation in known if digest in (None, invocation.digest)}
+    asked = {
+        registration.question(invocation)
+        for invocation in known
+        if digest in (None, invocation.digest) and data in (None, invocation.data_digest)
+    }
     pages, failed = list[Path](), list[str]()
     for stem, invocation in rendering.newest(known).items():
         if plan in (None, invocation.name) and registration.question(invocation) in asked:

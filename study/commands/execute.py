@@ -6,7 +6,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ def run_plan(home: Home, invocation: Invocation, request: PlanRequest, say: Say)
     request: what the invocation was made from.
     """
     progress, results, pages = carry_out_plan(home, invocation, say)
-    if pages:  # the newest comes first; the same may have been asked of other data
+    if pages:
         answer_table.show_answer(results[0])
         command, why = next_step.after_plan(results[0], request.where())
         if progress.failed:
@@ -97,7 +97,8 @@ def carry_out_plan(
         return left == 0
 
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
-    first_page = _FirstPage(home, store.uri, plan.name, plan.digest(), say)
+    asked: dict[str, Any] = {"plan": plan.name, "digest": plan.digest(), "data": invocation.data.digest}
+    first_page = _FirstPage(home, store.uri, asked, say)
     shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers, at_once=bool(left))
     with shown as show, _asked_to_stop() as stopped:
         progress = run(invocation, store, facts, _then_prepare_reports(_also(show, first_page.see)), stopped, enough)
@@ -112,9 +113,7 @@ def carry_out_plan(
         from cifar_ablations.reports.pages import description
         from cifar_ablations.reports.pages.plan_page import write_reports
 
-        pages = write_reports(
-            uri, folder, plan=plan.name, digest=plan.digest(), tell=say, found=results.append, anew=False
-        )
+        pages = write_reports(uri, folder, **asked, tell=say, found=results.append, anew=False)
         for page, of in zip(pages, results, strict=True):
             note = description.of_plan(of, page.name)
             write_answer(store, of.invocation.run_id, of.plan, page, note, description.effects(of))
@@ -282,8 +281,8 @@ class _FirstPage:
     What goes wrong with it must not stop the training: the page is written again at the end.
     """
 
-    def __init__(self, home: Home, uri: str, plan: str, digest: str, say: Say):
-        self._home, self._uri, self._plan, self._digest, self._say = home, uri, plan, digest, say
+    def __init__(self, home: Home, uri: str, asked: Mapping[str, Any], say: Say):
+        self._home, self._uri, self._asked, self._say = home, uri, asked, say
         self._thread: threading.Thread | None = None
 
     def see(self, progress: Progress) -> None:
@@ -305,7 +304,7 @@ class _FirstPage:
             from cifar_ablations.reports.pages.index_page import write_index
             from cifar_ablations.reports.pages.plan_page import write_reports
 
-            (page,) = write_reports(self._uri, self._home.reports, plan=self._plan, digest=self._digest)
+            (page,) = write_reports(self._uri, self._home.reports, **self._asked)
             write_index(self._uri, self._home.reports)
         except Exception as error:
             self._say(f"No first page: {type(error).__name__}: {error}. Training goes on, and the page is tried again.")

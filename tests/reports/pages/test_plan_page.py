@@ -319,6 +319,7 @@ def test_pages_of_one_plan_alone(written, tmp_path):
     (one,) = plan_page.write_reports(written.uri, tmp_path, digest="0123012301230123")
     assert one.name == "techniques-cifar10-quick.html", "the older plan's question"
     assert plan_page.write_reports(written.uri, tmp_path, digest="none of these") == []
+    assert plan_page.write_reports(written.uri, tmp_path, data="none of these") == []
 
 
 def test_other_address(written, tmp_path):

@@ -272,7 +272,7 @@ def test_a_first_page_is_written_once_when_a_seed_is_complete_and_much_is_left(
 ) -> None:
     written: list[Path] = []
 
-    def write(uri: str, folder: Path, plan: str, digest: str) -> list[Path]:
+    def write(uri: str, folder: Path, plan: str) -> list[Path]:
         written.append(folder / f"{plan}.html")
         if fails:
             raise OSError("the disk is full")
@@ -281,7 +281,7 @@ def test_a_first_page_is_written_once_when_a_seed_is_complete_and_much_is_left(
     monkeypatch.setattr("cifar_ablations.reports.pages.plan_page.write_reports", write)
     monkeypatch.setattr("cifar_ablations.reports.pages.index_page.write_index", lambda uri, folder: None)
     said: list[str] = []
-    first = execute._FirstPage(home, home.tracking_uri, "ladder", "aa", said.append)
+    first = execute._FirstPage(home, home.tracking_uri, {"plan": "ladder"}, said.append)
     for seeds_done, done, left in ((0, 7, 600.0), (1, 14, None), (1, 14, 60.0), (1, 84, 600.0)):
         first.see(Progress(TRAININGS, 84, done, seeds_done=seeds_done, pace=Pace(left)))  # type: ignore[arg-type]
     first.wait()
