@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from cifar_ablations.study.commands import next_step
 
 ROOT = Path(__file__).parents[1]
 MAKE = shutil.which("make")
@@ -52,6 +55,15 @@ def test_any_path_and_any_value_reaches_the_command(checkout: Path, target: str)
     asked = [f"DATA={ODD}", "MINUTES=5 5", f"SET={settings}", "PLAN=a b", f"ABLATE_HOME={ODD}"]
     words = ["--minutes", "5 5", "--data", ODD, "--set", "dropout.p=0.3", "--set", "model.name=it's:x"]
     assert given(checkout, target, *asked) == [verb, "a b", *words, ODD]
+
+
+def test_what_is_advised_reaches_the_command(checkout: Path) -> None:
+    words = "ablate run ladder --profile quick --seeds 9 --data a/b --set dropout.p=0.3 --set budget.epochs=20"
+    advised = next_step._as_make(words)
+    assert advised is not None
+    found = given(checkout, *shlex.split(advised)[1:])
+    assert found.pop() is None
+    assert sorted(map(str, found)) == sorted(words.split()[1:]), "in any order"
 
 
 def test_what_the_environment_has_is_as_it_is_too(checkout: Path) -> None:

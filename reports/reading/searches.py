@@ -373,7 +373,7 @@ def trial_table(search: Search, trials: pd.DataFrame, rungs: pd.DataFrame) -> pd
     counts = trials["outcome"].isin(COUNTED)
     table = trials.assign(counted=counts).join(wide, on=["study", "trial"])
     table.loc[~counts, list(wide.columns)] = math.nan
-    return table.drop(columns="dated").assign(
+    return table.drop(columns="dated", errors="ignore").assign(
         search=search.name,
         search_digest=search.digest,
         data=search.data_name,

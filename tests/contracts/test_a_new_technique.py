@@ -42,7 +42,8 @@ def test_the_readmes_example_is_one_new_file_and_nothing_else(tmp_path: Path) ->
     for package in ("ablations", "study", "reports", "cifar_ablations"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, tmp_path / package, symlinks=True, ignore=ignored)
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (example,) = [block for block in blocks if "(Technique)" in block]
     (tmp_path / "ablations" / "techniques" / "brightness.py").write_text(example)
     shutil.copytree(ROOT / "tests" / "contracts", tmp_path / "tests" / "contracts")
     for name in ("tests/conftest.py", "pyproject.toml"):

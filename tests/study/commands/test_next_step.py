@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,8 +13,6 @@ from cifar_ablations.ablations.record import DataRecord, PlanRecord
 from cifar_ablations.reports.inference import verdict
 from cifar_ablations.study.commands import next_step, show
 from tests.study.commands.test_answer_table import plan
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -134,19 +130,6 @@ def test_make_is_answered_with_make(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made == 'make ablate PLAN=ladder SEEDS=9 FIRST_SEED=3 DATA=a/b SET="dropout.p=0.3 budget.epochs=20"'
     for kept in ("ablate run tuned --baseline mine", "ablate run tuned --data 'my images'", "ablate tune joint"):
         assert next_step.typed(kept) == kept
-
-
-def test_what_make_is_given_reaches_the_command() -> None:
-    words = "ablate run ladder --profile quick --seeds 9 --data a/b --set dropout.p=0.3 --set budget.epochs=20"
-    said = next_step._as_make(words)
-    assert said is not None
-    dry = subprocess.run(
-        ["bash", "-c", f"{said} --dry-run -o .venv/.ready"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    (line,) = [line for line in dry.splitlines() if "ablate run" in line]
-    assert " ".join(line.split()).endswith(
-        'ablate run ladder --profile quick --seeds 9 --data "a/b" --set dropout.p=0.3 --set budget.epochs=20'
-    )
 
 
 def test_the_data_of_a_stored_plan_are_named_where_they_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
