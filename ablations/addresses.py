@@ -42,8 +42,8 @@ def moved(address: str, artifacts: Path) -> Path | None:
 
     artifacts: its folder of files now. None where they were logged elsewhere than in such a folder.
     """
-    _, found, below = folder(address).as_posix().rpartition(f"/{ARTIFACTS}/")
-    return artifacts / below if found and address.startswith("file://") else None
+    _, found, below = address.rpartition(f"/{ARTIFACTS}/")
+    return artifacts / unquote(below) if found and address.startswith("file://") else None
 
 
 def folders(address: str, store: str) -> list[Path]:
@@ -55,5 +55,5 @@ def folders(address: str, store: str) -> list[Path]:
     if not address.startswith("file://"):
         return []
     logged, file = folder(address), sqlite_file(store)
-    beside = moved(address, file.parent.resolve() / ARTIFACTS) if file is not None else None
+    beside = moved(address, Path(os.path.abspath(file)).parent / ARTIFACTS) if file is not None else None
     return list(dict.fromkeys([beside or logged, logged]))

@@ -82,12 +82,12 @@ def _in_database(engine: Engine, tags: Mapping[str, str]) -> list[Stored]:
     with engine.connect() as connection:
         found = {
             run_id: Stored(run_id, str(experiment), status, started, ended, place)
-            for run_id, experiment, status, started, ended, place in connection.execute(about)
+            for run_id, experiment, status, started, ended, place in connection.execute(about).all()
         }
-        for run_id, key, text in connection.execute(said):
+        for run_id, key, text in connection.execute(said).all():
             if run_id in found:
                 found[run_id].tags[key] = text
-        for run_id, key, number, unknown in connection.execute(measured):
+        for run_id, key, number, unknown in connection.execute(measured).all():
             if run_id in found:
                 found[run_id].metrics[key] = math.nan if unknown else number
     return list(found.values())
@@ -159,7 +159,7 @@ def _logged(engine: Engine, run_ids: Sequence[str], metrics: Sequence[str]) -> l
             )
             found += [
                 (runs[run_id], names[key], step, timestamp, math.nan if unknown else value)
-                for run_id, key, step, timestamp, value, unknown in connection.execute(chosen)
+                for run_id, key, step, timestamp, value, unknown in connection.execute(chosen).all()
             ]
     return found
 
