@@ -22,7 +22,7 @@ ADVICE = {
     "maintenance mode": "MLflow keeps runs in folders no more: name a file, as sqlite:///mlflow.db; "
     "`mlflow migrate-filestore` copies what is in a folder.",
     "No module named|load plugin": "That is the database's driver: install it with pip.",
-    "unsupported URI|Unity|URL string": "An address begins with sqlite:///, postgresql://, mysql:// or http://.",
+    "unsupported URI|Unity|SQLAlchemy URL": "An address begins with sqlite:///, postgresql://, mysql:// or http://.",
     "schema|revision": "Another version of MLflow wrote it: copy it, then run `mlflow db upgrade` on it.",
     "not a database|malformed": "The file is damaged, or is none of MLflow's: put a copy in its place.",
     "locked": "Another program is writing to it: end that, or wait.",

@@ -101,6 +101,10 @@ WHOLE = ("threads", schema.EPOCHS, EPOCHS_TO_TARGET)
 """Columns of runs that are whole numbers, or empty."""
 
 
+LAST = 9.2e12
+"""The last time that pandas holds in nanoseconds, in milliseconds since 1970: the year 2261."""
+
+
 def typed(runs: pd.DataFrame) -> pd.DataFrame:
     """A table of runs or trials with the types that a file can keep: times, whole numbers also where one is missing,
     categories.
@@ -109,7 +113,8 @@ def typed(runs: pd.DataFrame) -> pd.DataFrame:
     """
     changed: dict[str, pd.Series] = {}
     if "ended" in runs:
-        changed["ended"] = pd.to_datetime(runs["ended"], unit="ms", utc=True, errors="coerce")
+        possible = runs["ended"].abs() < LAST  # some versions of pandas raise for others, whatever is asked
+        changed["ended"] = pd.to_datetime(runs["ended"].where(possible), unit="ms", utc=True, errors="coerce")
     for name in WHOLE:
         if (column := name.replace("/", "_")) in runs:
             numbers = pd.to_numeric(runs[column], errors="coerce")

@@ -43,7 +43,7 @@ def _sentence(address: str) -> str:
     [
         ("./mlruns", "`mlflow migrate-filestore` copies"),
         ("foo://x", "unsupported URI 'foo://x' for model registry data storage). An address begins with sqlite:///"),
-        ("postgresql:/x", "Could not parse SQLAlchemy URL from given URL string). An address begins with"),
+        ("postgresql:/x", ". An address begins with"),
         ("mysql+nosuchdriver://anna:geheim@h/d", "install it with pip"),
         ("sqlite://", "it is in memory"),
         ("http://anna:geheim@127.0.0.1:9", "Connection refused). Does the server run"),
