@@ -136,12 +136,16 @@ def test_an_experiment_deleted_in_mid_training_ends_the_call_in_a_sentence(write
 
 
 @pytest.fixture
-def stranger(writer: Writer) -> Callable[..., str]:
+def stranger(writer: Writer, tmp_path: Path) -> Callable[..., str]:
     """Makes a run of somebody else's program, in an experiment of theirs or in ours."""
 
     def make(kind: str, experiment: str | None = None, **tags: str) -> str:
         found = writer.client.get_experiment_by_name("theirs")
-        place = experiment or (found.experiment_id if found else writer.client.create_experiment("theirs"))
+        place = experiment or (
+            found.experiment_id
+            if found
+            else writer.client.create_experiment("theirs", artifact_location=(tmp_path / "theirs").as_uri())
+        )
         about = {schema.KIND: kind, schema.OUTCOME: schema.FINISHED, schema.DATA_DIGEST: PLAN.data.digest, **tags}
         return str(writer.client.create_run(place, tags=about).info.run_id)
 
