@@ -13,6 +13,7 @@ from cifar_ablations.ablations import profiles, schema
 from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.comparison import NAME, comparison
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import check_range, shown
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import RuleRecord
 from cifar_ablations.reports.pages.result import Result, SearchResult, trials_in
@@ -213,7 +214,10 @@ def _say(quiet: bool) -> Say:
 
 
 def _seeds(asked: int | Sequence[int]) -> tuple[int, ...]:
-    seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(asked)
+    if isinstance(asked, int):
+        check_range("the number of seeds", asked, 1, arguments.MOST_SEEDS)
+        return tuple(range(asked))
+    seeds = tuple(asked)
     if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise AblateError(f"seeds must be a number of at least 1, or different whole numbers from 0, not {asked!r}")
+        raise AblateError(f"seeds must be a number, or different whole numbers from 0, not {shown(asked)}")
     return seeds

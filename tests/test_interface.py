@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 import cifar_ablations as ca
-from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.study.commands import app
 from tests.conftest import TINY
 from tests.fresh_store import put_fresh_store
@@ -62,7 +61,6 @@ def test_a_comparison_has_all_that_its_page_has(compared: ca.Result, home: Path,
     assert first.startswith("<iframe")
     saved = compared.save(tmp_path / "elsewhere")
     assert {file.suffix for file in saved.parent.iterdir()} >= {".html", ".csv", ".parquet", ".tex"}
-    assert "3 arms" not in repr(compared)
     assert "6 of 6 runs done" in repr(compared)
 
 
@@ -136,8 +134,9 @@ def test_in_a_thread(home: Path) -> None:
     [
         ({"arms": {}}, "a comparison needs at least two arms, not 0"),
         ({"arms": {"one": ca.notebook_recipe()}}, "a comparison needs at least two arms, not 1"),
-        ({"seeds": 0}, "seeds must be a number of at least 1, or different whole numbers from 0, not 0"),
+        ({"seeds": 0}, "the number of seeds must be at least 1, not 0"),
         ({"seeds": [1, 1]}, r"seeds must be .* not \[1, 1\]"),
+        ({"seeds": 10**12}, "the number of seeds must be at most 10000, not 1000000000000"),
         ({"seeds": [-1]}, r"seeds must be .* not \[-1\]"),
         ({"profile": "quik"}, "no profile 'quik'.*quick"),
         ({"metrics": ["test/acuracy"]}, "no metric 'test/acuracy'.*test/accuracy"),
@@ -165,4 +164,3 @@ def test_the_package_says_what_it_has() -> None:
     assert all(getattr(ca, name) is not None for name in ca.__all__)
     with pytest.raises(AttributeError, match="no attribute 'comapre'"):
         ca.comapre  # type: ignore[attr-defined]  # noqa: B018
-    assert "quick" in PROFILES

@@ -37,7 +37,7 @@ def of_data(client: MlflowClient, digest: str, known: Sequence[Invocation]) -> C
         for claim in invocation.plan.claims
         if claim.metric.startswith("test/") or claim.metric == schema.GENERALISATION_GAP
     }
-    engine = stored._database(client)
+    engine = stored.database(client)
     trainings = _counted(engine, digest) if engine is not None else _found(client, digest)
     return Consulted(trainings, len({what for _, what in claims}), len({name for name, _ in claims}))
 

@@ -46,12 +46,12 @@ class Stored:
 
 def find(client: MlflowClient, tags: Mapping[str, str]) -> list[Stored]:
     """Our runs that have all of these tags, in any experiment, neither deleted; the newest first."""
-    engine = _database(client)
+    engine = database(client)
     found = _in_database(engine, tags) if engine is not None else _on_server(client, tags)
     return [run for run in found if schema.is_ours(run.tags)]
 
 
-def _database(client: MlflowClient) -> Engine | None:
+def database(client: MlflowClient) -> Engine | None:
     """What a store keeps its runs in, if that is a database and all in it may be seen."""
     store = client._tracking_client.store
     engine: Engine | None = getattr(store, "engine", None)
@@ -124,7 +124,7 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[st
     `run` and `metric` are places in what is asked for. Of an epoch that was logged twice, as of a resumed run, the
     later value stands. Sorted by run, metric and epoch.
     """
-    engine = _database(client)
+    engine = database(client)
     found = _logged(engine, run_ids, metrics) if engine is not None else _told(client, run_ids, metrics)
     columns = [np.asarray(column) for column in zip(*found, strict=True)] or [np.empty(0)] * 5
     run, metric, epoch, timestamp = (column.astype(np.int64) for column in columns[:4])

@@ -579,9 +579,8 @@ def _leave(code: str | int | None) -> NoReturn:
         sys.exit(code)  # waits for them
     atexit._run_exitfuncs()
     sys.stdout.flush()
-    if (error := streams.lost()) is not None and not isinstance(
-        error, BrokenPipeError
-    ):  # who reads may go when he likes
+    error = streams.lost()
+    if error is not None and not isinstance(error, BrokenPipeError):  # a reader such as `head` may stop reading
         print(f"ablate: some of the output could not be written: {error.strerror}", file=sys.stderr)
         code = code or FAILED
     sys.stderr.flush()

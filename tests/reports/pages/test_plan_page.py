@@ -80,7 +80,7 @@ def test_runs_come_back(written):
 def test_curves_come_back(written, bulk, monkeypatch):
     client = load.connect(written.uri)
     if not bulk:  # as with a tracking server
-        monkeypatch.setattr(stored, "_database", lambda client: None)
+        monkeypatch.setattr(stored, "database", lambda client: None)
     runs = load.runs_of(client, load.invocations(written.uri)[0].plan)
     curves = load.curves_of(client, runs)
     assert list(curves.columns) == load.CURVE_COLUMNS

@@ -34,7 +34,7 @@ def test_every_training_with_a_test_accuracy_counts_and_nothing_else(
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client, known = load.connect(uri), load.invocations(written.uri)
     if server:
-        monkeypatch.setattr(stored, "_database", lambda client: None)
+        monkeypatch.setattr(stored, "database", lambda client: None)
     digest, run_id = written.plan.data.digest, written.run_ids["full recipe", 0]
     found = consulted.of_data(client, digest, known)
     # The planted runs that have not diverged, one trained twice, and one of a seed that the plan does not have.

@@ -20,7 +20,7 @@ TRAININGS = {schema.KIND: schema.KIND_TRAINING}
 @pytest.fixture
 def server(monkeypatch):
     """From now on every store is asked as a tracking server is."""
-    monkeypatch.setattr(stored, "_database", lambda client: None)
+    monkeypatch.setattr(stored, "database", lambda client: None)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def server(monkeypatch):
 )
 def test_a_database_says_what_mlflow_says(written, tags, request):
     client = load.connect(written.uri)
-    assert stored._database(client) is not None
+    assert stored.database(client) is not None
     found = stored.find(client, tags)
     request.getfixturevalue("server")
     assert found == stored.find(client, tags)
