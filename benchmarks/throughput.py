@@ -79,12 +79,15 @@ def comparison(profile: str, data: Dataset, device: torch.device, workers: int, 
     found.contenders.append(Contender(NOTEBOOK, "fp32", partial(notebook_rate, recipe, data, device)))
     # bf16 where a run would use it: always on a GPU, on a CPU where a trial says that it is faster.
     auto = with_precision(recipe.set("budget.precision=auto"), device).budget.precision
-    fleet = _fleet_size(fleets_recipe.set(f"budget.precision={auto}"), data, device, found.notes)
+    kernels_can = _kernels_can(recipe, device, found.notes)
     kinds = [(precision, TORCH) for precision in dict.fromkeys((auto, "fp32"))]
-    if _kernels_can(recipe, device, found.notes):
+    if kernels_can and device.type == "cuda":
+        kinds = [(auto, KERNELS), (auto, TORCH), ("fp32", KERNELS)]
+    elif kernels_can:
         kinds.insert(0, ("fp32", KERNELS))
+    fleet = _fleet_size(fleets_recipe.set(f"budget.precision={auto}"), data, device, kinds[0][1], found.notes)
     for precision, backend in kinds:
-        engine = f"engine by {backend}" if device.type == "cpu" else "engine"
+        engine = f"engine by {backend}"
         cast = recipe.set(f"budget.precision={precision}")
         rate = partial(alone_rate, cast, data, device, backend)
         found.contenders.append(Contender(f"{engine}, one run", precision, rate))
@@ -92,7 +95,7 @@ def comparison(profile: str, data: Dataset, device: torch.device, workers: int, 
         named: dict[str, list[list[Member]]] = {}
         plans = {"techniques": fleet}
         if device.type == "cuda" and precision == auto:
-            plans["factorial"] = LARGEST_FLEET
+            plans = {"factorial": LARGEST_FLEET, **plans}
         for plan, size in plans.items():
             fleets = fleets_of_plan(plan, profile, cast, workers, size)
             named[f"{engine}, fleet of {len(fleets[0])} of plan {plan}"] = fleets
@@ -132,19 +135,18 @@ def curves(profile: str, data: Dataset, device: torch.device, images: int | None
         seeds = [Member(recipe, seed) for seed in range(most)]
         backends = [KERNELS, TORCH] if _kernels_can(recipe, device, []) else [TORCH]
         return [Curve(f"{size}, fp32, seeds, by {backend}", seeds, backend) for backend in backends]
+    backend = KERNELS if _kernels_can(recipe, device, []) else TORCH
     bf16 = recipe.set("budget.precision=bf16")
     arms = fleets_of_plan("factorial", profile, bf16, 1, LARGEST_FLEET)[0]
     return [
-        Curve(f"{size}, bf16, arms of plan factorial", arms),
-        Curve(f"{size}, bf16, seeds", [Member(bf16, seed) for seed in range(most)]),
-        Curve(f"{size}, fp32, seeds", [Member(recipe, seed) for seed in range(most)]),
+        Curve(f"{size}, bf16, arms of plan factorial, by {backend}", arms, backend),
+        Curve(f"{size}, bf16, seeds, by {backend}", [Member(bf16, seed) for seed in range(most)], backend),
+        Curve(f"{size}, fp32, seeds, by {backend}", [Member(recipe, seed) for seed in range(most)], backend),
     ]
 
 
 def _kernels_can(recipe: Recipe, device: torch.device, notes: list[str]) -> bool:
-    """Whether the kernels can be measured here; where they should be and cannot, a note says why."""
-    if device.type != "cpu":
-        return False
+    """Whether the kernels can be measured here; where they cannot, a note says why."""
     try:
         choose_backend([recipe], device, 10, 1, KERNELS)
     except AblateError as error:
@@ -153,13 +155,13 @@ def _kernels_can(recipe: Recipe, device: torch.device, notes: list[str]) -> bool
     return True
 
 
-def _fleet_size(recipe: Recipe, data: Dataset, device: torch.device, notes: list[str]) -> int:
+def _fleet_size(recipe: Recipe, data: Dataset, device: torch.device, backend: str, notes: list[str]) -> int:
     """The fleet size that `ablate run` would find, or the largest where finding it fails."""
     if device.type == "cpu":
         return fleet_size(recipe, data, device)
     began = time.monotonic()
     try:
-        size = fleet_size(recipe, data, device)
+        size = fleet_size(recipe, data, device, backend)
     except Exception as error:  # as in a comparison
         notes.append(f"Finding a fleet size: {failure(error)} {LARGEST_FLEET} was taken.")
         return LARGEST_FLEET

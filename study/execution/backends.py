@@ -22,7 +22,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import opened_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.study.training import model
+from cifar_ablations.study.training import gpu, model
 from cifar_ablations.study.training.backend import KERNELS, TORCH, backend_of
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.kernels import build
@@ -57,15 +57,21 @@ def choose_backend(
 ) -> BackendChoice:
     """The backend for trainings of these recipes, whose precision is decided, in processes of so many threads.
 
-    Raises AblateError for an unknown name, or where the kernels are asked for and cannot be had.
+    On a GPU the kernels know every network. Raises AblateError for an unknown name, or where the kernels are asked for
+    and cannot be had.
     """
     check_name(asked)
     recipes = list(recipes)
+    if asked != TORCH and device.type == "cuda":
+        reason = gpu.obstacle(device)
+        if reason and asked == KERNELS:
+            raise AblateError(f"the kernels cannot be had here: {reason}; ask for the backend auto or torch")
+        return BackendChoice(TORCH, reason) if reason else BackendChoice(KERNELS)
     in_fp32 = all(recipe.sized.budget.precision == "fp32" for recipe in recipes)
-    if asked == TORCH or (asked == AUTO and not (device.type == "cpu" and in_fp32)):
+    if asked == TORCH or (asked == AUTO and not in_fp32):
         return BackendChoice(TORCH)
-    if device.type != "cpu" or not in_fp32:
-        raise AblateError("the kernels compute in fp32 on a CPU; ask for the backend auto or torch")
+    if not in_fp32:
+        raise AblateError("on a CPU the kernels compute in fp32; ask for the backend auto or torch")
     if reason := _obstacle(recipes, classes):
         if asked == KERNELS:
             raise AblateError(f"the kernels cannot train this: {reason}; ask for the backend auto or torch")

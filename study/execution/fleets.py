@@ -135,7 +135,8 @@ class Trainer:
         when `stopped` says so.
         """
         if not self._fleet_size:
-            self._fleet_size = fleet_size(members[0].recipe, self._invocation.data, self._invocation.device)
+            invocation = self._invocation
+            self._fleet_size = fleet_size(members[0].recipe, invocation.data, invocation.device, invocation.backend)
         behind = self._invocation.epochs_behind(self._folder, members)
         fleets = pack(members, self._invocation.workers, self._fleet_size, behind)
         self._pace.expect(fleets, behind, until_epoch, evaluate_test)

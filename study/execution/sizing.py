@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,6 +13,7 @@ from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.pace import ending_images, epoch_images
 from cifar_ablations.study.execution.workers import THREADS
+from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import Training, same_shape
 from cifar_ablations.study.training.fleet import Member
 
@@ -20,40 +21,32 @@ CPU_FLEET = 7
 """Members in lockstep on a CPU: more would gain nothing, and lose more when the power goes."""
 
 LARGEST_FLEET = 64
-WORTH_IT = 0.05
-"""A fleet twice as large must be faster per member by this share."""
+"""Members in lockstep on a GPU."""
+SHARE = 0.8
+"""Of a GPU's free memory that a fleet may take by what is known beforehand; one that does not fit is halved."""
 
 
-def fleet_size(recipe: Recipe, data: Dataset, device: torch.device) -> int:
-    """How many members of this network and budget to train in lockstep: as many as fit and pay."""
+def fleet_size(recipe: Recipe, data: Dataset, device: torch.device, backend: str = TORCH) -> int:
+    """How many members of this network and budget to train in lockstep: on a GPU as many as its memory holds.
+
+    More than fill a GPU cost nothing; one member is tried out to know what each of them takes, and no member takes
+    more in a fleet.
+    """
     if device.type == "cpu":
         return CPU_FLEET
     on_device = data.to(device)
-
-    def seconds(size: int) -> float:
-        try:
-            return Training([Member(recipe, seed) for seed in range(size)], on_device, device).time_steps(10)
-        finally:
-            torch.cuda.empty_cache()
-
-    return largest_that_pays(seconds, LARGEST_FLEET)
-
-
-def largest_that_pays(seconds: Callable[[int], float], limit: int) -> int:
-    """The power of two, up to the limit, from which doubling the fleet stops to pay, or stops to fit.
-
-    seconds: of one step of a fleet of that size; raises torch.OutOfMemoryError where it does not fit.
-    """
-    size, per_member = 1, seconds(1)
-    while 2 * size <= limit:
-        try:
-            doubled = seconds(2 * size) / (2 * size)
-        except torch.OutOfMemoryError:
-            break
-        if doubled > (1 - WORTH_IT) * per_member:
-            break
-        size, per_member = 2 * size, doubled
-    return size
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    try:
+        Training([Member(recipe, 0)], on_device, device, backend=backend).time_steps(1)
+        taken = torch.cuda.max_memory_allocated(device) - before
+    except torch.OutOfMemoryError:
+        return 1
+    finally:
+        torch.cuda.empty_cache()
+    return max(1, min(LARGEST_FLEET, int(SHARE * free / taken)))
 
 
 def pack(
@@ -90,7 +83,7 @@ def estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> fl
 
 def _estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:
     """The same for members that share network and budget."""
-    size = fleet_size(members[0].recipe, invocation.data, invocation.device)
+    size = fleet_size(members[0].recipe, invocation.data, invocation.device, invocation.backend)
     fleet = pack(members, invocation.workers, size)[0]
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)

@@ -51,8 +51,15 @@ def environment(device: torch.device, threads: int, backend: str) -> Environment
         threads=threads,
         torch=torch.__version__,
         backend=backend,
-        kernels=build.library_path().stem.removeprefix("kernels-") if backend == KERNELS else "",
+        kernels=_kernels(device) if backend == KERNELS else "",
     )
+
+
+def _kernels(device: torch.device) -> str:
+    """The library of a CPU's kernels by its digest, or what compiles a GPU's."""
+    if device.type == "cuda":
+        return f"triton {_version('triton')}"
+    return build.library_path().stem.removeprefix("kernels-")
 
 
 def instructions(device: torch.device) -> str:

@@ -1,7 +1,8 @@
-"""What computes the losses, gradients and logits of a fleet's members: torch, or kernels made for one network."""
+"""What computes the losses, gradients and logits of a fleet's members: torch, or kernels made for it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -29,8 +30,11 @@ class Backend(Protocol):
     def step(self, optimizer: FleetOptimizer, number: Tensor) -> Tensor:
         """Take step `number` (int64 [1], from 0) of all members; returns the norms of their gradients, [K]."""
 
-    def draws(self, halves: Tensor) -> StepDraws:
-        """The draws of a step whose key has these halves, int32 [2]."""
+    def begin(self, keys: Tensor, size: int) -> Callable[[int], StepDraws]:
+        """Get ready for a step on batches of this size; returns the draws by slot.
+
+        keys: int32 [slots, 2], the halves of the key of every slot.
+        """
 
     def logits(self, row: int, images: Tensor) -> Tensor:
         """A member's logits, float32 [B, classes], its network in evaluation mode; called without gradients."""
@@ -57,8 +61,8 @@ class TorchBackend:
         optimizer.step(number, self._fleet.weights, self._fleet.gradients)
         return norms
 
-    def draws(self, halves: Tensor) -> StepDraws:
-        return StepDraws(halves)
+    def begin(self, keys: Tensor, size: int) -> Callable[[int], StepDraws]:
+        return lambda slot: StepDraws(keys[slot])
 
     def logits(self, row: int, images: Tensor) -> Tensor:
         with autocast(self._fleet.members[row].recipe.sized.budget.precision, self._device):
@@ -68,6 +72,10 @@ class TorchBackend:
 
 def backend_of(name: str, fleet: Fleet, device: torch.device) -> Backend:
     """The backend of that name for a fleet as it stands; to be made anew when members leave."""
+    if name == KERNELS and device.type == "cuda":
+        from cifar_ablations.study.training.gpu.gpu_backend import GpuBackend  # needs Triton, which only GPUs come with
+
+        return GpuBackend(fleet, device)
     if name == KERNELS:
         return KernelBackend(fleet)
     return TorchBackend(fleet, device)

@@ -21,6 +21,7 @@ from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.events import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.lockstep import Training, same_shape, split
+from cifar_ablations.study.training.step import want_of_memory
 
 __all__ = ["Checkpoints", "Epoch", "Outcome", "Training", "same_shape", "split", "train"]
 
@@ -76,24 +77,27 @@ def train(
         work = partial(
             _train_together, fleet, data, device, report_once, checkpoints, until_epoch, evaluate_test, tick, backend
         )
-        if fleet and not _fits(work):
+        if fleet and (obstacle := _want_of_memory(work)):
             if len(fleet) == 1:
                 raise MemoryError(
-                    f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}"
+                    f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}: {obstacle}"
                 )
             waiting = [fleet[: len(fleet) // 2], fleet[len(fleet) // 2 :], *waiting]
 
 
-def _fits(work: Callable[[], None]) -> bool:
+def _want_of_memory(work: Callable[[], None]) -> str:
+    """Do the work; "" if memory suffices, or else what was said of it."""
     try:
         work()
-    except torch.OutOfMemoryError:
-        fits = False
+    except RuntimeError as error:
+        if not want_of_memory(error):
+            raise
+        said = str(error).partition("\n")[0] or type(error).__name__
     else:
-        return True
+        return ""
     # Only here has the exception let go of the frames that hold the fleet's memory.
     torch.cuda.empty_cache()
-    return fits
+    return said
 
 
 def _train_together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,7 +54,7 @@ class Fleet:
 
     def __init__(self, members: Sequence[Member], classes: int, device: torch.device):
         self.members = list(members)
-        self.networks = [initialised(member, classes) for member in members]
+        self.networks = _initialised_each(members, classes)
         first = self.networks[0]
         self._places = _layout(first.named_parameters())
         self._buffer_places = {
@@ -68,13 +69,14 @@ class Fleet:
         }
         for row, network in enumerate(self.networks):
             for name, parameter in network.named_parameters():
-                self._view(self.weights, row, name, parameter.shape).copy_(parameter.detach())
+                self.view(self.weights, row, name, parameter.shape).copy_(parameter.detach())
             for name, buffer in network.named_buffers():
                 self._buffer_view(row, name, buffer).copy_(buffer)
             network.to(device)
         self._bind()
 
-    def _view(self, matrix: Tensor, row: int, name: str, shape: torch.Size) -> Tensor:
+    def view(self, matrix: Tensor, row: int, name: str, shape: torch.Size) -> Tensor:
+        """A parameter's place in a row of a matrix [K, P], in its shape; convolution weights lie channels last."""
         start, size = self._places[name]
         flat = matrix[row, start : start + size]
         if len(shape) == 4:
@@ -87,6 +89,11 @@ class Fleet:
         start, size = self._places[name]
         return matrix[:, start : start + size]
 
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Every parameter's first column and number of columns, in the network's order."""
+        return list(self._places.values())
+
     def start_of(self, name: str) -> int:
         """The first of a parameter's columns."""
         return self._places[name][0]
@@ -97,12 +104,12 @@ class Fleet:
 
     def _bind(self) -> None:
         self.gradient_views = [
-            [self._view(self.gradients, row, name, p.shape) for name, p in network.named_parameters()]
+            [self.view(self.gradients, row, name, p.shape) for name, p in network.named_parameters()]
             for row, network in enumerate(self.networks)
         ]
         for row, network in enumerate(self.networks):
             for name, parameter in network.named_parameters():
-                parameter.data = self._view(self.weights, row, name, parameter.shape)
+                parameter.data = self.view(self.weights, row, name, parameter.shape)
             for name, buffer in list(network.named_buffers()):
                 owner, _, leaf = name.rpartition(".")
                 setattr(network.get_submodule(owner), leaf, self._buffer_view(row, name, buffer))
@@ -146,6 +153,23 @@ def initialised(member: Member, classes: int) -> nn.Module:
                 with seeded(seed, "weights", name):
                     technique.initialise(layer)
     return network
+
+
+def _initialised_each(members: Sequence[Member], classes: int) -> list[nn.Module]:
+    """`initialised` of each member; of the suite's own networks, which can be copied, each start is computed once."""
+    made: dict[tuple[object, ...], nn.Module] = {}
+    networks = []
+    for member in members:
+        recipe = member.recipe
+        shaping = tuple(t for t in recipe.techniques if overrides(t, "initialise") or overrides(t, "activation"))
+        key = (member.seed_of(WEIGHTS), recipe.sized.model, shaping)
+        if key in made:
+            networks.append(deepcopy(made[key]))
+            continue
+        networks.append(initialised(member, classes))
+        if recipe.model.name in model.NETWORKS:
+            made[key] = networks[-1]
+    return networks
 
 
 def _layout(named: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[int, int]]:

@@ -22,6 +22,16 @@ MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 """Activation functions that max-pooling may come before."""
 
 
+def block(x: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module) -> Tensor:
+    """3×3 convolution of [B, C, H, W], 2×2 max-pooling, bias and activation: [B, outputs, H / 2, W / 2].
+
+    weight: [outputs, C, 3, 3]; bias: [outputs].
+    """
+    x = F.max_pool2d(F.conv2d(x, weight, padding=1), 2)
+    found: Tensor = activation(x + bias.to(x.dtype)[:, None, None])
+    return found
+
+
 class DropoutSite(nn.Module):
     """Multiplies activations [B, *shape] by `mask`, of their shape, in training; does nothing else."""
 
@@ -53,6 +63,7 @@ class NotebookNetwork(nn.Module):
         self.activations = nn.ModuleList(nn.ReLU() for _ in channels)
         self.dropout = DropoutSite(hidden)
         self.classifier = nn.Linear(hidden, classes)
+        self.block = block  # a backend may put another in its place
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of normalised images [B, 3, 32, 32]."""
@@ -62,9 +73,8 @@ class NotebookNetwork(nn.Module):
                 x = F.max_pool2d(activation(convolution(x)), 2)
                 continue
             assert isinstance(convolution, nn.Conv2d)
-            x = F.max_pool2d(F.conv2d(x, convolution.weight, padding=1), 2)
             assert convolution.bias is not None
-            x = activation(x + convolution.bias.to(x.dtype)[:, None, None])
+            x = self.block(x, convolution.weight, convolution.bias, activation)
         x = x.flatten(1)
         logits: Tensor = self.classifier(self.dropout(last(self.hidden(x))))
         return logits

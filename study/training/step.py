@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -35,7 +36,9 @@ Slot = tuple[int | str, ...]
 """The name of a draw, to be completed by the step's number."""
 
 WARM_UPS = 3
-"""Steps taken and undone before a capture, so that libraries have chosen their kernels."""
+"""Steps taken and undone before a capture, so that libraries have chosen their kernels; one where they have before."""
+_warmed_up: set[tuple[object, ...]] = set()
+"""Networks and budgets, backends and batch sizes that this process has captured."""
 
 
 class Stepper:
@@ -60,10 +63,10 @@ class Stepper:
         self._batches = [_Batches.of(m, visits.index(_order_of(m)), self.scales[m], slots) for m in shared.values()]
         self._batch_of = [list(shared).index(_batch_of(m)) for m in members]
         self._masked = [
-            _Masked.of(member, name, site, slots)
-            for member, network in zip(members, fleet.networks, strict=True)
-            for name, site in _sites(network)
+            [_Masked.of(member, name, site, slots) for name, site in _sites(network)]
             if _overriding(member.recipe, "mask")
+            else []
+            for member, network in zip(members, fleet.networks, strict=True)
         ]
         self._one_hot = torch.eye(len(data.classes), device=device)
         self._labels = data.train_labels.cpu()
@@ -75,7 +78,7 @@ class Stepper:
         self._ramp = torch.arange(size, device=device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._capturing = device.type == "cuda"
-        self._streams = [torch.cuda.Stream(device) for _ in range(min(BRANCHES, len(members)))] if _on(device) else []
+        self._streams = _streams(device)
 
     def begin(self, epoch: int, images: Mapping[int, Tensor]) -> None:
         """Get ready for the steps of an epoch (from 0); images: per seed of a split, its training images, on the CPU.
@@ -114,28 +117,29 @@ class Stepper:
         keys = self._keys.index_select(0, self._within)[0]
         positions = self._within * self.budget.batch_size + self._ramp[:size]
         chosen = [order.index_select(0, positions) for order in self._orders]
-        batches = [self._batch(chosen[one.visit], one, keys) for one in self._batches]
-        for masked in self._masked:
-            masked.set(size, lambda slot: self.backend.draws(keys[slot]))
+        drawn = self.backend.begin(keys, size)
+        batches = []
+        for index, one in enumerate(self._batches):
+            with self._branch(index):
+                batches.append(self._batch(chosen[one.visit], one, drawn))
+        self._join(len(self._batches))
         losses = []
         for row, shared in enumerate(self._batch_of):
             with self._branch(row):
+                for masked in self._masked[row]:
+                    masked.set(size, drawn)
                 losses.append(self.backend.gradients(row, *batches[shared]))
-        self._join()
+        self._join(len(losses))
         self.losses += torch.stack(losses).double() * size
 
-    def _batch(self, chosen: Tensor, of: _Batches, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch(self, chosen: Tensor, of: _Batches, drawn: Callable[[int], StepDraws]) -> tuple[Tensor, Tensor]:
         images = take(self.data.train_images, chosen)
         targets = self._one_hot[self.data.train_labels[chosen]]
-
-        def drawn(technique: Technique) -> StepDraws:
-            return self.backend.draws(keys[of.slots[technique.name]])
-
-        return of.preparation.batch(images, targets, drawn)
+        return of.preparation.batch(images, targets, lambda technique: drawn(of.slots[technique.name]))
 
     @contextmanager
     def _branch(self, index: int) -> Iterator[None]:
-        """A member's branch of the step: one of several streams, where there are any."""
+        """One of several branches of the step, where there are streams for them; `_join` waits for their ends."""
         if not self._streams:
             yield
             return
@@ -145,8 +149,8 @@ class Stepper:
         with torch.cuda.stream(stream):
             yield
 
-    def _join(self) -> None:
-        for stream in self._streams:
+    def _join(self, branches: int) -> None:
+        for stream in self._streams[:branches]:
             torch.cuda.current_stream(self.device).wait_stream(stream)
 
     def _capture(self, size: int) -> None:
@@ -157,10 +161,11 @@ class Stepper:
             *(self._number, self._within, self.losses, self.norms),
         ]
         before = [tensor.clone() for tensor in state]
+        about = (self.fleet.members[0].recipe.sized, type(self.backend), size)
         aside = torch.cuda.Stream(self.device)
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):
-            for _ in range(WARM_UPS):
+            for _ in range(1 if about in _warmed_up else WARM_UPS):
                 self._step(size)
                 for tensor, value in zip(state, before, strict=True):
                     tensor.copy_(value)
@@ -171,9 +176,10 @@ class Stepper:
         try:
             with torch.cuda.graph(graph, pool=pool):
                 self._step(size)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            # Where memory ends within a branch, the capture cannot be ended either, and the last error says only that.
+            if want_of_memory(error):
+                raise
             # A user's own network may read something back in its forward; it trains all the same, only slower.
             warnings.warn(f"this network cannot be captured as a CUDA graph: {error}", stacklevel=2)
             torch.cuda.synchronize(self.device)
@@ -182,6 +188,23 @@ class Stepper:
                 tensor.copy_(value)
             return
         self._graphs[size] = graph
+        _warmed_up.add(about)
+
+
+def want_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, says that a GPU's memory does not suffice."""
+    while error is not None:
+        # cuDNN finds no engine where none gets the memory that it wants.
+        if isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@cache
+def _streams(device: torch.device) -> list[torch.cuda.Stream]:
+    """The branches of all fleets: torch has no more than 32 streams, which it gives out again and again."""
+    return [torch.cuda.Stream(device) for _ in range(BRANCHES)] if _on(device) else []
 
 
 def tune(device: torch.device) -> None:

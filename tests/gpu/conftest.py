@@ -14,6 +14,7 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.designs import switched_on
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
+from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.engine import Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
 
@@ -36,6 +37,11 @@ def that_looks(width, classes):
     return nn.Sequential(*factory(width, classes), Looks())
 """
 
+def backend_on(device: torch.device) -> str:
+    """What computes there by default, as far as it needs no compiler."""
+    return KERNELS if device.type == "cuda" else TORCH
+
+
 Trained = Callable[[list[Member], torch.device], dict[Member, list[Epoch | Outcome]]]
 
 
@@ -51,7 +57,13 @@ def trained(tiny_data) -> Trained:
 
     def run(members: list[Member], device: torch.device) -> dict[Member, list[Epoch | Outcome]]:
         reported: dict[Member, list[Epoch | Outcome]] = {member: [] for member in members}
-        train(members, tiny_data, device, lambda event: reported[event.member].append(event))
+        train(
+            members,
+            tiny_data,
+            device,
+            lambda event: reported[event.member].append(event),
+            backend=backend_on(device),
+        )
         return reported
 
     return run

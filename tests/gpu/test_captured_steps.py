@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -11,15 +12,17 @@ import torch
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import Epoch, Outcome, Training
 from cifar_ablations.study.training.fleet import Member
+from tests.gpu.conftest import CUDA, backend_on
 
 
 def _after_an_epoch(
-    members: list[Member], data, device: torch.device, capturing: bool
+    members: list[Member], data, device: torch.device, capturing: bool, backend: str = ""
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The weights [K, P] after an epoch, and the way that they came from the first ones."""
-    training = Training(members, data, device)
+    training = Training(members, data, device, backend=backend or backend_on(device))
     first = training.fleet.weights.clone()
     training._stepper._capturing = capturing and device.type == "cuda"
     stepper = training._stepper
@@ -37,14 +40,18 @@ def _apart(one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, to
 @pytest.mark.gpu
 def test_a_captured_step_is_the_step_itself(arms: list[Member], tiny_data) -> None:
     """Captured and uncaptured steps give the same weights: the arms of a plan, on every kind of network."""
-    weights = []
-    for capturing in (True, False):
-        training = Training(arms, tiny_data, torch.device("cuda"))
-        training._stepper._capturing = capturing
-        training.run_epoch()
-        assert bool(training._stepper._graphs) == capturing
-        weights.append(training.fleet.weights.cpu())
-    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+    eager = _after_an_epoch(arms, tiny_data, CUDA, capturing=False)
+    # A bias before a normalisation has no gradient but rounding, which Adam makes as large as any.
+    assert _apart(_after_an_epoch(arms, tiny_data, CUDA, capturing=True), eager) < 0.02
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 0.01), ("bf16", 0.1)])
+def test_the_kernels_train_what_torch_trains(precision: str, limit: float, mixed: list[Member], tiny_data) -> None:
+    """Weights after an epoch are those by torch's own operations: every technique at every level."""
+    members = [Member(m.recipe.set(f"budget.precision={precision}"), m.seed) for m in mixed]
+    by_torch = _after_an_epoch(members, tiny_data, CUDA, capturing=True, backend=TORCH)
+    assert _apart(_after_an_epoch(members, tiny_data, CUDA, capturing=True), by_torch) < limit
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 0.01), ("bf16", 0.1)])
@@ -63,8 +70,8 @@ def test_the_notebooks_network_is_captured_at_its_own_width(recipe: Recipe, tiny
     wide = recipe.set("model.width=1").set("budget.precision=bf16").set("budget.train_images=192")
     wide = wide.set("budget.batch_size=128").set("budget.validation_images=0")
     members = [Member(wide, seed) for seed in range(10)]
-    eager = _after_an_epoch(members, tiny_data, torch.device("cuda"), capturing=False)
-    assert _apart(_after_an_epoch(members, tiny_data, torch.device("cuda"), capturing=True), eager) < 0.1
+    eager = _after_an_epoch(members, tiny_data, CUDA, capturing=False)
+    assert _apart(_after_an_epoch(members, tiny_data, CUDA, capturing=True), eager) < 0.1
 
 
 def test_those_that_stay_are_captured_anew(recipe: Recipe, device: torch.device, tiny_data, trained) -> None:
@@ -83,7 +90,7 @@ def test_those_that_stay_are_captured_anew(recipe: Recipe, device: torch.device,
 
 def test_a_step_waits_for_nothing(mixed: list[Member], device: torch.device, tiny_data) -> None:
     """No step makes the host wait for the GPU, captured or not: every technique at every level."""
-    training = Training(mixed, tiny_data, device)
+    training = Training(mixed, tiny_data, device, backend=backend_on(device))
     stepper, steps = training._stepper, range(training.budget.steps_per_epoch)
     training.fleet.train(True)
     for capturing in (True, False):
@@ -123,8 +130,10 @@ def _no_waiting(device: torch.device) -> Iterator[None]:
         yield
         return
     torch.cuda.synchronize(device)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -15,10 +15,12 @@ from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size
 from cifar_ablations.study.execution.workers import Done, Started, train_fleets
 from cifar_ablations.study.training import checkpoint
+from cifar_ablations.study.training.backend import KERNELS
 from cifar_ablations.study.training.engine import Epoch, Outcome, Training
 from cifar_ablations.study.training.fleet import Member
+from tests.gpu.conftest import CUDA, backend_on
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 def _losses(events: list[Epoch | Outcome]) -> list[float]:
@@ -80,11 +82,11 @@ def test_a_run_goes_on_from_its_checkpoint(
     longer = recipe.set("budget.epochs=3")
     members = [Member(longer.with_technique(Optimizer.at(level)), 0) for level in ("on", "momentum", "off")]
     whole = trained(members, device)
-    first = Training(members, tiny_data, device)
+    first = Training(members, tiny_data, device, backend=backend_on(device))
     first.run_epoch()
-    first.save(checkpoint.path_of(tmp_path, members, tiny_data.digest))
-    second = Training(members, tiny_data, device)
-    past = second.go_on(checkpoint.find(tmp_path, tiny_data.digest, device))
+    first.save(checkpoint.path_of(tmp_path, members, tiny_data.digest, backend_on(device)))
+    second = Training(members, tiny_data, device, backend=backend_on(device))
+    past = second.go_on(checkpoint.find(tmp_path, tiny_data.digest, device, backend_on(device)))
     assert {(event.member, event.epoch) for event in past} == {(member, 1) for member in members}
     before, after = ({**t.fleet.state(), **t.optimizer.state()} for t in (first, second))
     assert all(torch.equal(after[name], matrix) for name, matrix in before.items())
@@ -98,7 +100,7 @@ def test_a_worker_trains_fleets_on_the_device(recipe: Recipe, device: torch.devi
     """A worker process trains one fleet after the other, beside a process that holds the GPU too."""
     Training([Member(recipe, 0)], tiny_data, device).run_epoch()
     fleets = [[Member(recipe, seed), Member(recipe.without("dropout"), seed)] for seed in (0, 1)]
-    events = [e for e in train_fleets(fleets, tiny_data.folder, str(device), 1) if e is not None]
+    events = [e for e in train_fleets(fleets, tiny_data.folder, str(device), 1, backend=backend_on(device)) if e is not None]
     assert [e.members for e in events if isinstance(e, Started)] == [tuple(fleet) for fleet in fleets]
     assert [e.members for e in events if isinstance(e, Done)] == [tuple(fleet) for fleet in fleets]
     outcomes = {e.member: e.outcome for e in events if isinstance(e, Outcome)}
@@ -147,5 +149,5 @@ def test_a_fleet_that_memory_cannot_hold_is_halved(
 
 @pytest.mark.gpu
 def test_a_fleet_size_is_found(recipe: Recipe, tiny_data) -> None:
-    """Trying out fleet sizes comes to an end, at a power of two."""
-    assert fleet_size(recipe, tiny_data, CUDA) in {2**k for k in range(LARGEST_FLEET.bit_length())}
+    """As many small networks as are allowed fit into a GPU."""
+    assert fleet_size(recipe, tiny_data, CUDA, KERNELS) == LARGEST_FLEET

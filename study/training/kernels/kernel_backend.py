@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -140,9 +140,9 @@ class KernelBackend:
         )
         return self._norms
 
-    def draws(self, halves: Tensor) -> StepDraws:
-        """The draws of a step whose key has these halves, int32 [2]."""
-        return _KernelDraws(halves, self._library)
+    def begin(self, keys: Tensor, size: int) -> Callable[[int], StepDraws]:
+        """The draws of a step by slot; keys: int32 [slots, 2], the halves of the key of every slot."""
+        return lambda slot: _KernelDraws(keys[slot], self._library)
 
     def logits(self, row: int, images: Tensor) -> Tensor:
         """A member's logits, float32 [B, classes], of images [B, 3, 32, 32], without dropout."""
