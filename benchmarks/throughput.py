@@ -74,14 +74,17 @@ def comparison(profile: str, data: Dataset, device: torch.device, workers: int, 
     """The contenders at a profile's network and batch size; the most important comes first."""
     recipe = timed_recipe(profile, data, images or TIMED_IMAGES[device.type])
     fleets_recipe = timed_recipe(profile, data, images or FLEET_IMAGES[device.type])
+    if device.type == "cuda":
+        # In a plan's first epoch some arms diverge, after which those that stay are captured anew.
+        fleets_recipe = fleets_recipe.set("budget.epochs=3")
     budget = PROFILES[profile].budget
     found = Comparison(size_name(recipe), budget.epochs * budget.train_images, [])
     found.contenders.append(Contender(NOTEBOOK, "fp32", partial(notebook_rate, recipe, data, device)))
     # bf16 where a run would use it: always on a GPU, on a CPU where a trial says that it is faster.
     auto = with_precision(recipe.set("budget.precision=auto"), device).budget.precision
-    kernels_can = _kernels_can(recipe, device, found.notes)
+    on_gpu, kernels_can = device.type == "cuda", _kernels_can(recipe, device, found.notes)
     kinds = [(precision, TORCH) for precision in dict.fromkeys((auto, "fp32"))]
-    if kernels_can and device.type == "cuda":
+    if kernels_can and on_gpu:
         kinds = [(auto, KERNELS), (auto, TORCH), ("fp32", KERNELS)]
     elif kernels_can:
         kinds.insert(0, ("fp32", KERNELS))
@@ -93,15 +96,17 @@ def comparison(profile: str, data: Dataset, device: torch.device, workers: int, 
         found.contenders.append(Contender(f"{engine}, one run", precision, rate))
         cast = fleets_recipe.set(f"budget.precision={precision}")
         named: dict[str, list[list[Member]]] = {}
-        plans = {"techniques": fleet}
-        if device.type == "cuda" and precision == auto:
-            plans = {"factorial": LARGEST_FLEET, **plans}
+        first = (precision, backend) == kinds[0]
+        plans = {"factorial": LARGEST_FLEET, "techniques": fleet} if on_gpu else {"techniques": fleet}
+        if on_gpu and not first:
+            del plans["techniques"]
         for plan, size in plans.items():
             fleets = fleets_of_plan(plan, profile, cast, workers, size)
             named[f"{engine}, fleet of {len(fleets[0])} of plan {plan}"] = fleets
-            if (precision, backend) == kinds[0]:
+            if first:
                 found.notes.append(f"From plan {plan}, {mix(fleets)}, packed as `ablate run` does it.")
-        named[f"{engine}, fleet of {fleet} seeds"] = fleets_of_seeds(cast, workers, fleet)
+        if first or not on_gpu:
+            named[f"{engine}, fleet of {fleet} seeds"] = fleets_of_seeds(cast, workers, fleet)
         for name, fleets in named.items():
             rate = partial(fleet_rate, fleets, data, device, backend, found.calls)
             found.contenders.append(Contender(name, precision, rate))

@@ -79,9 +79,8 @@ def train(
         )
         if fleet and (obstacle := _want_of_memory(work)):
             if len(fleet) == 1:
-                raise MemoryError(
-                    f"one training of {fleet[0].recipe.sized.model} does not fit into the memory of {device}: {obstacle}"
-                )
+                network = fleet[0].recipe.sized.model
+                raise MemoryError(f"one training of {network} does not fit into the memory of {device}: {obstacle}")
             waiting = [fleet[: len(fleet) // 2], fleet[len(fleet) // 2 :], *waiting]
 
 

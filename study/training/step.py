@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
@@ -35,10 +35,10 @@ Shared = tuple[tuple[int, ...], tuple[Technique, ...]]
 Slot = tuple[int | str, ...]
 """The name of a draw, to be completed by the step's number."""
 
-WARM_UPS = 3
-"""Steps taken and undone before a capture, so that libraries have chosen their kernels; one where they have before."""
-_warmed_up: set[tuple[object, ...]] = set()
-"""Networks and budgets, backends and batch sizes that this process has captured."""
+WARM_UPS = 2
+"""Steps taken and undone before a capture: libraries choose their kernels, and it is learnt what is drawn."""
+_captured: set[tuple[object, ...]] = set()
+"""Networks and budgets, backends and batch sizes that this process has captured before."""
 
 
 class Stepper:
@@ -162,18 +162,25 @@ class Stepper:
         ]
         before = [tensor.clone() for tensor in state]
         about = (self.fleet.members[0].recipe.sized, type(self.backend), size)
-        aside = torch.cuda.Stream(self.device)
-        aside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(aside):
-            for _ in range(1 if about in _warmed_up else WARM_UPS):
+        here, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+
+        def undone(step: AbstractContextManager[object]) -> None:
+            with step:
                 self._step(size)
-                for tensor, value in zip(state, before, strict=True):
-                    tensor.copy_(value)
-        torch.cuda.current_stream(self.device).wait_stream(aside)
-        torch.cuda.synchronize(self.device)
-        pool = next(iter(self._graphs.values())).pool() if self._graphs else None
-        graph = torch.cuda.CUDAGraph()
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
+
         try:
+            aside.wait_stream(here)
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UPS):
+                    undone(nullcontext())
+                if about not in _captured:
+                    undone(_as_in_a_capture(self.device))
+            here.wait_stream(aside)
+            torch.cuda.synchronize(self.device)
+            pool = next(iter(self._graphs.values())).pool() if self._graphs else None
+            graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
                 self._step(size)
         except RuntimeError as error:
@@ -188,7 +195,31 @@ class Stepper:
                 tensor.copy_(value)
             return
         self._graphs[size] = graph
-        _warmed_up.add(about)
+        _captured.add(about)
+
+
+@contextmanager
+def _as_in_a_capture(device: torch.device) -> Iterator[None]:
+    """Within it, what would spoil a capture is an error: waiting for the GPU, and memory that must be freed to be had.
+
+    A capture that fails leaves torch's generator and its pools of memory in disorder.
+    """
+
+    def retries() -> int:
+        return int(torch.cuda.memory_stats(device).get("num_alloc_retries", 0))
+
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    mode, before = torch.cuda.get_sync_debug_mode(), retries()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+    if retries() > before:
+        raise torch.OutOfMemoryError("a step takes nearly all memory, which is too little for a captured one")
 
 
 def want_of_memory(error: BaseException | None) -> bool:

@@ -23,6 +23,7 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.execution.sizing import pack
+from cifar_ablations.study.training import gpu
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.kernels import build
@@ -252,7 +253,8 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(throughput, "facts", lambda device, workers: GPU)
-    monkeypatch.setattr(throughput, "fleet_size", lambda recipe, data, device: 32)
+    monkeypatch.setattr(throughput, "fleet_size", lambda recipe, data, device, backend: 32)
+    monkeypatch.setattr(gpu, "obstacle", lambda device: "")
     for module in (comparison, throughput):
         monkeypatch.setattr(module, "free_memory", lambda device: None)  # which takes its time
     for name in ("notebook_rate", "alone_rate", "fleet_rate"):
@@ -269,7 +271,7 @@ def test_on_a_gpu_the_most_important_comes_first_and_sections_are_named_by_it(
     words = ["--device=cuda", "--repeats=2", f"--data={pictures}", f"--results={tmp_path / 'RESULTS.md'}"]
     monkeypatch.setattr(sys, "argv", ["throughput", *words])
     throughput.main()
-    in_turn = ["notebook_rate", "alone_rate", *["fleet_rate"] * 3, "alone_rate", *["fleet_rate"] * 2]
+    in_turn = ["notebook_rate", "alone_rate", *["fleet_rate"] * 3, *["alone_rate", "fleet_rate"] * 2]
     assert as_on_a_gpu == [*in_turn * 2, *["curve"] * 21, "kernels"]
     _, *sections = (tmp_path / "RESULTS.md").read_text().split("\n## ")
     assert [s.partition("\n")[0] for s in sections] == [
@@ -280,13 +282,14 @@ def test_on_a_gpu_the_most_important_comes_first_and_sections_are_named_by_it(
     named = [(row["contender"], row["precision"], row["n"]) for row in raw["throughput"]["rows"]]
     assert named == [
         ("notebook's loop", "fp32", 2),
-        ("engine, one run", "bf16", 2),
-        ("engine, fleet of 28 of plan techniques", "bf16", 2),
-        ("engine, fleet of 64 of plan factorial", "bf16", 2),
-        ("engine, fleet of 32 seeds", "bf16", 2),
-        ("engine, one run", "fp32", 2),
-        ("engine, fleet of 28 of plan techniques", "fp32", 2),
-        ("engine, fleet of 32 seeds", "fp32", 2),
+        ("engine by kernels, one run", "bf16", 2),
+        ("engine by kernels, fleet of 64 of plan factorial", "bf16", 2),
+        ("engine by kernels, fleet of 28 of plan techniques", "bf16", 2),
+        ("engine by kernels, fleet of 32 seeds", "bf16", 2),
+        ("engine by torch, one run", "bf16", 2),
+        ("engine by torch, fleet of 64 of plan factorial", "bf16", 2),
+        ("engine by kernels, one run", "fp32", 2),
+        ("engine by kernels, fleet of 64 of plan factorial", "fp32", 2),
     ]
 
 
@@ -307,13 +310,13 @@ def test_an_error_among_the_kernels_is_reported_below_what_was_measured(
 def test_a_fleet_size_that_cannot_be_found_is_noted_and_the_largest_taken(
     as_on_a_gpu: list[str], tiny_data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_kernel(recipe, data, device) -> int:
+    def no_kernel(recipe, data, device, backend) -> int:
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(throughput, "fleet_size", no_kernel)
     compared = throughput.comparison("full", tiny_data, torch.device("cuda"), 1, None)
     assert "Finding a fleet size: RuntimeError: no kernel image. 64 was taken." in compared.notes
-    assert "engine, fleet of 64 seeds" in [contender.name for contender in compared.contenders]
+    assert "engine by kernels, fleet of 64 seeds" in [contender.name for contender in compared.contenders]
 
 
 def test_the_notebooks_loop_has_torchs_settings_and_the_engine_its_own() -> None:

@@ -37,6 +37,7 @@ def that_looks(width, classes):
     return nn.Sequential(*factory(width, classes), Looks())
 """
 
+
 def backend_on(device: torch.device) -> str:
     """What computes there by default, as far as it needs no compiler."""
     return KERNELS if device.type == "cuda" else TORCH

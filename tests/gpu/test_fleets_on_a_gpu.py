@@ -100,7 +100,9 @@ def test_a_worker_trains_fleets_on_the_device(recipe: Recipe, device: torch.devi
     """A worker process trains one fleet after the other, beside a process that holds the GPU too."""
     Training([Member(recipe, 0)], tiny_data, device).run_epoch()
     fleets = [[Member(recipe, seed), Member(recipe.without("dropout"), seed)] for seed in (0, 1)]
-    events = [e for e in train_fleets(fleets, tiny_data.folder, str(device), 1, backend=backend_on(device)) if e is not None]
+    events = [
+        e for e in train_fleets(fleets, tiny_data.folder, str(device), 1, backend=backend_on(device)) if e is not None
+    ]
     assert [e.members for e in events if isinstance(e, Started)] == [tuple(fleet) for fleet in fleets]
     assert [e.members for e in events if isinstance(e, Done)] == [tuple(fleet) for fleet in fleets]
     outcomes = {e.member: e.outcome for e in events if isinstance(e, Outcome)}

@@ -21,12 +21,15 @@ from cifar_ablations.study.training import model
 ELEMENTS = 2_048
 """Outputs that a program of pooling writes at a time."""
 PROGRAMS = 264
-"""Programs that share a backward pass, each with a sum of its own: two for every multiprocessor of an H100."""
-POSITIONS = 64
-"""Outputs per channel that a program of the first block looks at at a time."""
+"""Programs that share a pass back through pooling, each with a sum of its own: two per multiprocessor of an H100."""
+FIRST = (64, 4)
+"""Outputs per channel that a program of the first block computes, and its warps."""
+FIRST_BACK = (32, 4, 1_056)
+"""Outputs per channel that a program of its way back looks at at a time, its warps, and at most so many programs."""
 TAPS = 27
 """Weights of a 3×3 convolution of three channels, per channel of its output."""
-COLUMNS_SUMMED = 64
+SUMMED = (128, 16)
+"""Rows and columns of sums that a program adds up at a time."""
 
 
 def block(x: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module) -> Tensor:
@@ -73,7 +76,7 @@ class _Pooled(torch.autograd.Function):
             *(gradient, choices, found, sums, positions, *choices.shape[2:], channels, rounds, rows, columns)
         )
         of_bias = torch.empty(channels, device=gradient.device)
-        _sum[(triton.cdiv(channels, COLUMNS_SUMMED),)](sums, of_bias, of_bias, programs, channels, 1, COLUMNS_SUMMED)
+        _sum[(triton.cdiv(channels, SUMMED[1]),)](sums, of_bias, of_bias, programs, channels, 1, *SUMMED)
         return found, of_bias, None
 
 
@@ -88,8 +91,11 @@ class _First(torch.autograd.Function):
         y, choices = _outputs(x, channels, weight.dtype)
         positions = choices.numel() // channels
         columns = max(16, triton.next_power_of_2(channels))
-        _convolve[(triton.cdiv(positions, POSITIONS),)](
-            *(x, weight, bias, y, choices, positions, *choices.shape[2:], channels, relu, POSITIONS, columns, _factor(x))
+        rows, warps = FIRST
+        _convolve[(triton.cdiv(positions, rows),)](
+            *(x, weight, bias, y, choices, positions, *choices.shape[2:], channels, relu, rows, columns),
+            FACTOR=_factor(x),
+            num_warps=warps,
         )
         ctx.save_for_backward(x, choices)
         ctx.weight = weight.shape, weight.dtype
@@ -104,16 +110,20 @@ class _First(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         positions = choices.numel() // channels
         columns = max(16, triton.next_power_of_2(channels))
-        rounds = triton.cdiv(positions, POSITIONS * PROGRAMS)
-        programs = triton.cdiv(positions, POSITIONS * rounds)
+        rows, warps, most = FIRST_BACK
+        rounds = triton.cdiv(positions, rows * most)
+        programs = triton.cdiv(positions, rows * rounds)
         sums = torch.empty(programs, (TAPS + 1) * channels, device=x.device)
         _correlate[(programs,)](
-            *(x, gradient, choices, sums, positions, *choices.shape[2:], channels, rounds, POSITIONS, columns, _factor(x))
+            *(x, gradient, choices, sums, positions, *choices.shape[2:], channels, rounds, rows, columns),
+            FACTOR=_factor(x),
+            num_warps=warps,
+            num_stages=1,  # there is nothing to fetch ahead but single pixels
         )
         of_weight = torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
         of_bias = torch.empty(channels, device=x.device)
-        grid = (triton.cdiv(sums.shape[1], COLUMNS_SUMMED),)
-        _sum[grid](sums, of_bias, of_weight, programs, channels, TAPS + 1, COLUMNS_SUMMED)
+        grid = (triton.cdiv(sums.shape[1], SUMMED[1]),)
+        _sum[grid](sums, of_bias, of_weight, programs, channels, TAPS + 1, *SUMMED)
         return None, of_weight, of_bias, None
 
 
@@ -302,13 +312,13 @@ def _correlate(
 
 
 @triton.jit
-def _sum(sums, of_bias, of_weight, rows, channels, TAPS: tl.constexpr, COLUMNS: tl.constexpr):
+def _sum(sums, of_bias, of_weight, rows, channels, TAPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Add up [rows, channels, TAPS]: the last of the taps is the bias, and those before it are weights."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < channels * TAPS
-    total = tl.zeros([32, COLUMNS], tl.float32)
-    for start in range(0, rows, 32):
-        row = start + tl.arange(0, 32)[:, None]
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for start in range(0, rows, ROWS):
+        row = start + tl.arange(0, ROWS)[:, None]
         total += tl.load(sums + row * channels * TAPS + column, inside & (row < rows), other=0.0)
     found = tl.sum(total, axis=0)
     channel, tap = column // TAPS, column % TAPS

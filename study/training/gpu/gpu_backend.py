@@ -11,7 +11,7 @@ from torch.func import functional_call
 from cifar_ablations.study.training.backend import TorchBackend, autocast
 from cifar_ablations.study.training.fleet import Fleet
 from cifar_ablations.study.training.gpu.blocks import block
-from cifar_ablations.study.training.gpu.draws import FleetDraws
+from cifar_ablations.study.training.gpu.fleet_draws import FleetDraws
 from cifar_ablations.study.training.gpu.gather import Gather
 from cifar_ablations.study.training.gpu.loss import cross_entropy
 from cifar_ablations.study.training.gpu.update import FleetUpdate

@@ -15,6 +15,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.activation import Activation
 from cifar_ablations.study.execution import backends
 from cifar_ablations.study.execution.backends import BackendChoice, choose_backend
+from cifar_ablations.study.training import gpu
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.kernels import build
 
@@ -73,11 +74,37 @@ def test_one_arm_that_the_kernels_do_not_know_takes_all_to_torch(recipe: Recipe)
             choose_backend([recipe, other], CPU, 10, 1, KERNELS)
 
 
-def test_a_gpu_and_bf16_are_torchs(recipe: Recipe) -> None:
+def test_bf16_is_torchs_on_a_cpu(recipe: Recipe) -> None:
     in_bf16 = replace(recipe, budget=replace(recipe.budget, precision="bf16"))
-    assert choose_backend([recipe], CUDA, 10, 1) == choose_backend([in_bf16], CPU, 10, 1) == BackendChoice(TORCH)
-    with pytest.raises(AblateError, match="fp32 on a CPU"):
-        choose_backend([recipe], CUDA, 10, 1, KERNELS)
+    assert choose_backend([in_bf16], CPU, 10, 1) == BackendChoice(TORCH)
+    with pytest.raises(AblateError, match="on a CPU the kernels compute in fp32"):
+        choose_backend([in_bf16], CPU, 10, 1, KERNELS)
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        ("", ""),
+        ("triton", "Triton, which compiles the kernels, is not installed"),
+        ("compiler", "needs a C compiler"),
+        ("capability", "need compute capability 8.0, and this GPU has 7.5"),
+    ],
+)
+def test_a_gpus_kernels_are_used_where_they_can_be_had(
+    missing: str, why: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None if missing == name else name)
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: None if missing == "compiler" else name)
+    capability = (7, 5) if missing == "capability" else (9, 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    choice = choose_backend([recipe], CUDA, 10, 1)
+    assert choice.name == (TORCH if missing else KERNELS)
+    assert why in choice.why
+    assert choose_backend([recipe], CUDA, 10, 1, TORCH) == BackendChoice(TORCH)
+    if missing:
+        with pytest.raises(AblateError, match="ask for the backend auto or torch"):
+            choose_backend([recipe], CUDA, 10, 1, KERNELS)
 
 
 def test_without_a_compiler_torch_trains_and_says_why(

@@ -7,7 +7,9 @@ import torch
 
 import cifar_ablations.study.training.engine
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import sizing
+from cifar_ablations.study.training.backend import KERNELS
 from cifar_ablations.study.training.engine import Epoch, Outcome, Training, train
 from cifar_ablations.study.training.fleet import Member
 
@@ -15,21 +17,37 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("fixed", "each", "fits", "expected"),
+    ("free", "taken", "expected"),
     [
-        (1.0, 0.0, 1000, 64),  # a step costs the same however many members: as many as allowed
-        (0.0, 1.0, 1000, 1),  # nothing is shared: one is as good
-        (1.0, 0.5, 1000, 32),  # 64 members would be 3 % faster per member than 32
-        (1.0, 0.0, 11, 8),  # memory ends before the gain
+        (80e9, 0.5e9, 64),  # as many as are allowed
+        (8e9, 0.5e9, 12),  # as many as fit into most of what is free
+        (1e9, 0.9e9, 1),
+        (1e9, None, 1),  # even one takes more than there is: training it will say so
     ],
 )
-def test_a_fleet_grows_while_it_fits_and_pays(fixed: float, each: float, fits: int, expected: int) -> None:
-    def seconds(size: int) -> float:
-        if size > fits:
-            raise torch.OutOfMemoryError
-        return fixed + each * size
+def test_a_fleet_is_as_large_as_a_gpus_memory(
+    free: float, taken: float | None, expected: int, recipe: Recipe, tiny_data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tried:
+        def __init__(self, members, data, device, backend):
+            assert (len(members), backend) == (1, KERNELS)
 
-    assert sizing.largest_that_pays(seconds, 64) == expected
+        def time_steps(self, count: int) -> float:
+            if taken is None:
+                raise torch.OutOfMemoryError
+            return 0.1
+
+    monkeypatch.setattr(sizing, "Training", Tried)
+    monkeypatch.setattr(Dataset, "to", lambda self, device: self)
+    for name, value in {
+        "empty_cache": None,
+        "mem_get_info": (int(free), 80 * 10**9),
+        "reset_peak_memory_stats": None,
+        "memory_allocated": 10**9,
+        "max_memory_allocated": int(10**9 + (taken or 0)),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *given, value=value: value)
+    assert sizing.fleet_size(recipe, tiny_data, torch.device("cuda"), KERNELS) == expected
 
 
 @pytest.mark.parametrize("at", ["the start", "an epoch's end"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cifar_ablations.study.training.gpu.draws import FleetDraws
+from cifar_ablations.study.training.gpu.fleet_draws import FleetDraws
 from cifar_ablations.study.training.randomness import StepDraws, halves
 
 CALLS = [(0, (64,)), (0, (64,)), (1, (5, 300)), (2, (1,)), (0, (7, 11))]
@@ -22,7 +22,7 @@ def test_a_step_draws_what_single_calls_would(device: torch.device) -> None:
 
 
 def test_after_a_step_the_next_draws_all_at_once(device: torch.device, monkeypatch) -> None:
-    from cifar_ablations.study.training.gpu import draws as module
+    from cifar_ablations.study.training.gpu import fleet_draws as module
 
     passes, drawn = [], module._drawn
     monkeypatch.setattr(module, "_drawn", lambda keys, table: passes.append(table.total) or drawn(keys, table))
