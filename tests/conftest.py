@@ -16,6 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which several libraries do
+
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.recipe import Recipe

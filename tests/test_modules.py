@@ -43,6 +43,7 @@ ELSEWHERE = {
     "reports/wording/answer.py": ("reports/inference/test_verdict.py", "answers are worded from verdicts"),
     "study/commands/demonstrate.py": ("study/foundations/test_foundations.py", "runs all demonstrations"),
     "study/commands/execute.py": ("study/commands/test_app.py", "what a command does once it is understood"),
+    "study/commands/options.py": ("study/commands/test_app.py", "how options are read is tested on commands"),
     "study/commands/tune.py": ("study/search/test_adopting.py", "from a search to an adopted recipe"),
     "study/execution/fleets.py": ("study/execution/test_runner.py", "what plans and searches share of running"),
     "study/execution/invocation.py": ("study/execution/test_runner.py", "what is run"),

@@ -23,8 +23,28 @@ import typer
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.lock import BrokenLockError
-from cifar_ablations.ablations.naming import check_range, shown
+from cifar_ablations.ablations.naming import check_range
 from cifar_ablations.study.commands import streams
+from cifar_ablations.study.commands.options import (
+    Backend,
+    Baseline,
+    Data,
+    Device,
+    FirstSeed,
+    ImageSize,
+    LockFile,
+    Minutes,
+    PlanName,
+    ProfileName,
+    Retune,
+    Seeds,
+    Settings,
+    Trials,
+    Workers,
+    number,
+    path,
+    whole,
+)
 
 if TYPE_CHECKING:
     from cifar_ablations.study.commands.arguments import PlanRequest
@@ -52,116 +72,6 @@ OF_THE_SYSTEM = {
 }
 """Errors of files that lie with the machine and not with the suite: full, not allowed, not such a path."""
 STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
-
-
-def _whole(text: str | int) -> int:
-    """A whole number as it was typed."""
-    try:
-        return int(text)
-    except ValueError:  # also of more digits than Python reads
-        raise typer.BadParameter(f"must be a whole number, not {shown(text)}") from None
-
-
-def _number(text: str | float) -> float:
-    """A number as it was typed."""
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"must be a number, not {shown(text)}") from None
-
-
-def _path(text: str | Path) -> Path:
-    """A path as it was typed; behind an equals sign, no shell puts a home folder in place of ~."""
-    return Path(os.path.expanduser(text))
-
-
-PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `ablate list` shows them.")]
-ProfileName = Annotated[
-    str | None, typer.Option("--profile", help="smoke, quick or full (default: full with a GPU, else quick).")
-]
-Seeds = Annotated[
-    str | None,
-    typer.Option(
-        "--seeds",
-        metavar="N|adaptive|open",
-        help="How many paired seeds; adaptive looks after 5, 10 and 15 and stops when every claim is decided, open "
-        "after every five (default: the profile's).",
-    ),
-]
-FirstSeed = Annotated[
-    int, typer.Option("--first-seed", parser=_whole, help="The first of them: fresh ones, to confirm a finding.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="OBJECT.FIELD=VALUE", help="Change the baseline, e.g. dropout.p=0.3. Repeatable."),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="PATH|NAME",
-        envvar="ABLATE_DATA",
-        help="Folder or archive of images, or cifar10, cifar100 or synthetic (default: CIFAR-10, cached or downloaded, "
-        "else a rehearsal on drawn images).",
-    ),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(
-        "--image-size",
-        parser=_whole,
-        metavar="32",
-        help="Resize the images of --data to this many pixels (default: refuse several sizes).",
-    ),
-]
-Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one).")]
-Baseline = Annotated[
-    str | None,
-    typer.Option("--baseline", metavar="RECIPE", help="An adopted recipe, by name or file (default: the notebook's)."),
-]
-LockFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--lock",
-        metavar="FILE",
-        parser=_path,
-        help="plan: write to this file, with its hash, what the plan fixes; run: train nothing but what it fixes.",
-    ),
-]
-Minutes = Annotated[
-    float | None,
-    typer.Option(
-        "--minutes",
-        parser=_number,
-        help="A time in place of --seeds: as many seeds as fit, counted as if none were trained yet, or where too few "
-        "do, the fewest that say anything, trained less. What it buys is said first. The same again goes on with the "
-        "seeds that were chosen; what is trained is never trained twice (default: no limit).",
-    ),
-]
-Retune = Annotated[
-    bool,
-    typer.Option(
-        "--retune",
-        help="Of the plan techniques: also find a learning rate for each arm, on validation images, and give each "
-        "verdict twice, as the recipe has it and with each arm at its best rate.",
-    ),
-]
-Trials = Annotated[
-    int | None,
-    typer.Option(
-        "--trials", parser=_whole, help="Trials of each study; of a plan, with --retune (default: the search's)."
-    ),
-]
-Backend = Annotated[
-    str,
-    typer.Option(
-        "--backend",
-        help="What computes on a CPU: torch, the kernels (two to four times faster, need a C++ compiler), or auto.",
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", parser=_whole, help="Worker processes (default: one per core; one on cuda).")
-]
 
 
 def _show_version(asked: bool) -> None:
@@ -313,7 +223,7 @@ def plan_command(request: PlanRequest) -> None:
 @app.command("verify")
 def verify_command(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", parser=_path, help="A lock, as `ablate plan PLAN --lock FILE` wrote it.")
+        Path, typer.Argument(metavar="FILE", parser=path, help="A lock, as `ablate plan PLAN --lock FILE` wrote it.")
     ],
 ) -> None:
     """Say what became of a lock: held and answered (exit code 0), not answered yet (3), edited or deviated from (1)."""
@@ -332,10 +242,10 @@ def tune_command(
     sampler: Annotated[str, typer.Option("--sampler", help="tpe, gp, cmaes, qmc, random or grid.")] = "tpe",
     pruner: Annotated[str, typer.Option("--pruner", help="halving, median, hyperband, wilcoxon or none.")] = "halving",
     seed: Annotated[
-        int, typer.Option("--seed", parser=_whole, help="Of what is drawn; the same gives the same trials.")
+        int, typer.Option("--seed", parser=whole, help="Of what is drawn; the same gives the same trials.")
     ] = 0,
     seeds: Annotated[
-        int, typer.Option("--seeds-per-trial", parser=_whole, help="Trainings whose mean a trial is judged by.")
+        int, typer.Option("--seeds-per-trial", parser=whole, help="Trainings whose mean a trial is judged by.")
     ] = 1,
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Two objectives, accuracy and seconds; nothing is pruned.")
@@ -439,7 +349,7 @@ def data_command(
 
 @app.command("foundations")
 def foundations_command(
-    seed: Annotated[int, typer.Option("--seed", parser=_whole, help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", parser=whole, help="Of everything that is drawn.")] = 0,
 ) -> None:
     """Run the small demonstrations behind the techniques, check each against what is known, and write their page."""
     with _errors():
@@ -508,7 +418,7 @@ def export_command(
     spread: Annotated[
         str, typer.Option("--spread", help="Beside a mean: std over seeds, or the interval of the mean.")
     ] = "std",
-    width: Annotated[float, typer.Option("--width", parser=_number, help="Of the figure, in inches.")] = 3.3,
+    width: Annotated[float, typer.Option("--width", parser=number, help="Of the figure, in inches.")] = 3.3,
 ) -> None:
     """Write a plan's table or figure for a paper, from its newest runs."""
     with _errors():
@@ -521,7 +431,7 @@ def export_command(
 @app.command("watch")
 def watch_command(
     plan: Annotated[str | None, typer.Argument(metavar="PLAN", help="Which plan (default: all).")] = None,
-    every: Annotated[float, typer.Option("--every", parser=_number, help="Seconds between two times.")] = 20.0,
+    every: Annotated[float, typer.Option("--every", parser=number, help="Seconds between two times.")] = 20.0,
 ) -> None:
     """Write the reports again and again while runs are coming in; Ctrl-C ends it."""
     with _errors():
@@ -544,7 +454,7 @@ def watch_command(
 def ui_command(
     port: Annotated[
         int,
-        typer.Option("--port", parser=_whole, help="Port on 127.0.0.1; the next free one is taken if it is in use."),
+        typer.Option("--port", parser=whole, help="Port on 127.0.0.1; the next free one is taken if it is in use."),
     ] = 5000,
 ) -> None:
     """Serve MLflow's UI on this machine and print the address of the page to look at."""
@@ -607,7 +517,7 @@ def _finish(data: Dataset, asked: str | None, failed: bool = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _interrupted(number: int, frame: Any) -> NoReturn:
+def _interrupted(signal_number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 

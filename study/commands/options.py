@@ -1,0 +1,122 @@
+"""Options that several commands share, each with its type, its help and how it is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cifar_ablations.ablations.naming import shown
+
+
+def whole(text: str | int) -> int:
+    """A whole number as it was typed."""
+    try:
+        return int(text)
+    except ValueError:  # also of more digits than Python reads
+        raise typer.BadParameter(f"must be a whole number, not {shown(text)}") from None
+
+
+def number(text: str | float) -> float:
+    """A number as it was typed."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be a number, not {shown(text)}") from None
+
+
+def path(text: str | Path) -> Path:
+    """A path as it was typed; behind an equals sign, no shell puts a home folder in place of ~."""
+    return Path(os.path.expanduser(text))
+
+
+PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `ablate list` shows them.")]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="smoke, quick or full (default: full with a GPU, else quick).")
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds",
+        metavar="N|adaptive|open",
+        help="How many paired seeds; adaptive looks after 5, 10 and 15 and stops when every claim is decided, open "
+        "after every five (default: the profile's).",
+    ),
+]
+FirstSeed = Annotated[
+    int, typer.Option("--first-seed", parser=whole, help="The first of them: fresh ones, to confirm a finding.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="OBJECT.FIELD=VALUE", help="Change the baseline, e.g. dropout.p=0.3. Repeatable."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH|NAME",
+        envvar="ABLATE_DATA",
+        help="Folder or archive of images, or cifar10, cifar100 or synthetic (default: CIFAR-10, cached or downloaded, "
+        "else a rehearsal on drawn images).",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        parser=whole,
+        metavar="32",
+        help="Resize the images of --data to this many pixels (default: refuse several sizes).",
+    ),
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one).")]
+Baseline = Annotated[
+    str | None,
+    typer.Option("--baseline", metavar="RECIPE", help="An adopted recipe, by name or file (default: the notebook's)."),
+]
+LockFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--lock",
+        metavar="FILE",
+        parser=path,
+        help="plan: write to this file, with its hash, what the plan fixes; run: train nothing but what it fixes.",
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        parser=number,
+        help="A time in place of --seeds: as many seeds as fit, counted as if none were trained yet, or where too few "
+        "do, the fewest that say anything, trained less. What it buys is said first. The same again goes on with the "
+        "seeds that were chosen; what is trained is never trained twice (default: no limit).",
+    ),
+]
+Retune = Annotated[
+    bool,
+    typer.Option(
+        "--retune",
+        help="Of the plan techniques: also find a learning rate for each arm, on validation images, and give each "
+        "verdict twice, as the recipe has it and with each arm at its best rate.",
+    ),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials", parser=whole, help="Trials of each study; of a plan, with --retune (default: the search's)."
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="What computes: torch, the kernels (two to four times faster; need a C++ compiler on a CPU, Triton and a C "
+        "compiler on a GPU), or auto.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", parser=whole, help="Worker processes (default: one per core; one on cuda).")
+]
