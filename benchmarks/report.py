@@ -10,6 +10,7 @@ most 5 MB. The machine's section of `benchmarks/RESULTS.md` is written anew.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import statistics
@@ -35,6 +36,7 @@ from cifar_ablations.ablations.record import (
     ProvenanceRecord,
     to_tags,
 )
+from cifar_ablations.study.commands.app import GC_THRESHOLD
 
 PARTS = ("mlflow", "sqlalchemy", "pandas", "matplotlib", "jinja2")
 CLASSES, TEST_IMAGES, EPOCHS, DEPTH = 10, 10_000, 20, 5
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="Markdown file whose section is written anew")
     arguments = parser.parse_args()
     rows = []
+    gc.set_threshold(*GC_THRESHOLD)  # as the command does
     with tempfile.TemporaryDirectory() as temporary:
         for runs in arguments.runs:
             found = measure(runs, arguments.repeats, (arguments.store or Path(temporary)) / f"{runs}")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,8 +67,9 @@ def _on_this_machine(tracking_uri: str) -> str:
     return UI_ADDRESS.format(port=port)
 
 
+@cache
 def environment() -> Environment:
-    """The templates, everything in them escaped, with the words that pages speak in."""
+    """The templates, compiled once, everything in them escaped, with the words that pages speak in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(

@@ -71,6 +71,9 @@ OF_THE_SYSTEM = {
     if hasattr(errno, name)
 }
 """Errors of files that lie with the machine and not with the suite: full, not allowed, not such a path."""
+GC_THRESHOLD = (50_000, 20, 100)
+"""Imports make a hundred thousand objects that live to the end: the collector of cycles need not walk them again and
+again while they are made."""
 STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
 
 
@@ -470,9 +473,7 @@ def main() -> None:
     """The console script."""
     # A polite kill ends as Ctrl-C does, so that runs in flight are marked.
     signal.signal(signal.SIGTERM, _interrupted)
-    # Imports make a hundred thousand objects that live to the end: the collector of cycles need not walk them again and
-    # again while they are made.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(*GC_THRESHOLD)
     streams.take_over()
     try:
         app()
