@@ -7,6 +7,7 @@ VERSIONS := locked
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools-ready
+WRITERS := $(VENV)/.docs-ready
 INSTALL := requirements/install.py
 # What a person gives reaches the shell through the environment, as it is: no space, quote, dollar or newline ends it.
 GIVEN := PLAN PROFILE SEEDS MINUTES FIRST_SEED DEVICE WORKERS BACKEND TRIALS DATA IMAGE_SIZE TO OUTPUT STYLE SPREAD WIDTH \
@@ -25,7 +26,7 @@ ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
 .PHONY: help ablate tune tune-ablate foundations plan report export ui test test-all test-gpu test-browser check pictures \
-	bench validate test-wheel lock clean distclean
+	bench validate docs test-wheel lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,10 @@ check: $(TOOLS) ## lint, formatting, types, and who imports whom
 	@$(BIN)/mypy
 	@PYTHONPATH=. $(BIN)/lint-imports
 
+docs: $(WRITERS) ## build the documentation, as a site in out/site that needs no network
+	@PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir "$(abspath $(or $(ABLATE_HOME),out))/site"
+	@echo "Written to $(or $(ABLATE_HOME),out)/site/index.html"
+
 pictures: $(TOOLS) ## take the README's pictures of the report that make ablate wrote (CHROMIUM=path)
 	@$(BIN)/python docs/pictures.py
 
@@ -140,4 +145,8 @@ $(READY): requirements/base.lock requirements/torch.lock requirements/installer.
 
 $(TOOLS): $(READY) requirements/developers.lock
 	@$(PYTHON) $(INSTALL) $(VENV) --developers --versions $(VERSIONS)
+	@touch $@
+
+$(WRITERS): $(TOOLS) requirements/docs.lock
+	@$(PYTHON) $(INSTALL) $(VENV) --docs
 	@touch $@

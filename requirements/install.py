@@ -5,6 +5,7 @@ What is installed stands in lock files beside this one, with hashes:
 - `base.lock`: what the suite needs, but for torch;
 - `torch.lock`: torch and torchvision from PyPI; on Linux with the CUDA libraries that this build cannot do without;
 - `developers.lock`: the tools for tests and checks;
+- `docs.lock`: what builds the documentation;
 - `installer.lock`: uv, which installs all the others;
 - `lowest.lock`: the lowest versions that pyproject.toml allows, tools included, to test that it may allow them.
 
@@ -47,10 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--torch", default="auto", help="auto (CUDA where there is an NVIDIA driver), cuda or cpu")
     parser.add_argument("--versions", choices=("locked", "lowest", "highest"), default="locked")
     parser.add_argument("--developers", action="store_true", help="add the tools for tests and checks, and no more")
+    parser.add_argument("--docs", action="store_true", help="add what builds the documentation, and no more")
     parser.add_argument("--cpu-index", default=CPU_INDEX, help="where torch's CPU builds are (%(default)s)")
     asked = parser.parse_args(arguments)
     try:
-        if asked.developers:
+        if asked.docs:
+            uv(asked.folder, *LOCKED, HERE / "docs.lock")
+        elif asked.developers:
             if asked.versions == "locked":  # the others have the tools already
                 uv(asked.folder, *LOCKED, HERE / "developers.lock")
         else:

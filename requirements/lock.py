@@ -14,18 +14,21 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "pyproject.toml"
 UV = Path(sys.executable).with_name("uv")
 OLDEST_PYTHON = "3.11"
+LOCKS = ("base", "torch", "developers", "docs", "installer")
 OF_TORCH = re.compile("(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 """torch and what only its CUDA build needs."""
 
 
 def main(upgrade: bool) -> None:
     """Write every lock; what was locked so far stays where it still fits, unless `upgrade`."""
-    known = [] if upgrade else [entry for name in ("base", "torch", "developers", "installer") for entry in read(name)]
+    known = [] if upgrade else [entry for name in LOCKS for entry in read(name)]
     users = compiled(known, PROJECT)
     both = compiled([*known, *users], PROJECT, "--extra", "dev")
     write("base", [entry for entry in users if not OF_TORCH.match(entry)])
     write("torch", [entry for entry in users if OF_TORCH.match(entry)])
     write("developers", [entry for entry in both if entry not in users])
+    writers = compiled([*known, *both], PROJECT, "--extra", "dev", "--extra", "docs")
+    write("docs", [entry for entry in writers if entry not in both])
     write("lowest", compiled([], PROJECT, "--extra", "dev", "--resolution", "lowest-direct"))
     write("installer", compiled(known, "-"))
 
