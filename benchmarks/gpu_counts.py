@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Counts:
 
 class _Operations(TorchDispatchMode):
     def __init__(self, counts: Counts):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._counts = counts
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
@@ -116,22 +116,19 @@ def counting(training: Training, counts: Counts) -> Iterator[None]:
         counts.within = False
 
     kernels = {
-        module: {name: _Launches(getattr(module, name), counts) for name in names}
-        for module, names in {
-            blocks: ("_pool", "_unpool", "_convolve", "_correlate", "_sum"),
-            fleet_draws: ("_uniform",),
-            gather: ("_copy",),
-            loss: ("_losses",),
-            update: ("_step",),
-        }.items()
+        blocks: ("_pool", "_unpool", "_convolve", "_correlate", "_sum"),
+        fleet_draws: ("_uniform",),
+        gather: ("_copy",),
+        loss: ("_losses",),
+        update: ("_step",),
     }
-    patches = [mock.patch.multiple(module, **replaced) for module, replaced in kernels.items()]
-    for patch in (*patches, mock.patch.object(stepper, "_branch", marked)):
-        patch.start()
-    try:
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(stepper, "_branch", marked))
+        for module, names in kernels.items():
+            for name in names:
+                counter = _Launches(getattr(module, name), counts)
+                patches.enter_context(mock.patch.object(module, name, counter))
         yield
-    finally:
-        mock.patch.stopall()
 
 
 def counted(members: Sequence[Member], data: Dataset, by_kernels: bool) -> Counts:
@@ -141,10 +138,8 @@ def counted(members: Sequence[Member], data: Dataset, by_kernels: bool) -> Count
     def backend(name: str, fleet: Any, device: torch.device) -> Any:
         return GpuBackend(fleet, device) if by_kernels else TorchBackend(fleet, device)
 
-    with (
-        mock.patch.object(lockstep, "backend_of", backend),
-        mock.patch.object(Evaluator, "probe", lambda self, row: {}),
-    ):
+    quick = mock.patch.object(Evaluator, "probe", return_value={})
+    with mock.patch.object(lockstep, "backend_of", backend), quick:
         training = Training(members, data, CPU)
     training.fleet.train(True)
     training._stepper.begin(0, training._images())
@@ -181,8 +176,8 @@ def main() -> None:
             )
             print(lines[-1])
     text = (
-        "Width × 1, batch 256, bf16, the first arms of plan factorial; the update of all members and all draws are among the "
-        "serial operations, the preparation of batches among those of members.\n\n" + "\n".join(lines)
+        "Width × 1, batch 256, bf16, the first arms of plan factorial; the update of all members and all draws are among "
+        "the serial operations, the preparation of batches among those of members.\n\n" + "\n".join(lines)
     )
     record(arguments.results, "What a step on a GPU launches and moves, counted on a CPU", text)
 
