@@ -176,8 +176,8 @@ def main() -> None:
             )
             print(lines[-1])
     text = (
-        "Width × 1, batch 256, bf16, the first arms of plan factorial; the update of all members and all draws are among "
-        "the serial operations, the preparation of batches among those of members.\n\n" + "\n".join(lines)
+        "Width × 1, batch 256, bf16, the first arms of plan factorial; the update of all members and all draws are "
+        "among the serial operations, the preparation of batches among those of members.\n\n" + "\n".join(lines)
     )
     record(arguments.results, "What a step on a GPU launches and moves, counted on a CPU", text)
 
