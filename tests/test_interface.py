@@ -59,6 +59,9 @@ def test_a_comparison_has_all_that_its_page_has(compared: ca.Result, home: Path,
     assert 'href="comparison' not in whole, "it stands alone"
     assert len(first) < len(whole)
     assert first.startswith("<iframe")
+    alone = compared.save(tmp_path / "mailed" / "page.html")
+    assert alone.read_text() == compared.to_html()
+    assert [file.name for file in alone.parent.iterdir()] == ["page.html"]
     saved = compared.save(tmp_path / "elsewhere")
     assert {file.suffix for file in saved.parent.iterdir()} >= {".html", ".csv", ".parquet", ".tex"}
     assert "6 of 6 runs done" in repr(compared)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.ablations.naming import did_you_mean, shown
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import Value
 from cifar_ablations.reports.pages import drawings, guide, plan_page, rendering
@@ -113,9 +114,18 @@ class Result:
         """The whole page, in one piece that needs no other file."""
         return plan_page.html_of(self._findings, self._address)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the page with its files into a folder, and return the page's path."""
-        folder = Path(folder)
+    def save(self, path: str | Path) -> Path:
+        """Write the page, alone into a file whose name ends in .html, or else with its files into a folder.
+
+        Returns the page's path.
+        """
+        folder = Path(path)
+        if folder.suffix == ".html":
+            if folder.is_dir():
+                raise AblateError(f"{shown(str(folder))} is a folder; give the page's file another name")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder, self.to_html().encode())
+            return folder
         folder.mkdir(parents=True, exist_ok=True)
         guide.write_guide(folder)
         (stem,) = rendering.newest([self._findings.invocation])
