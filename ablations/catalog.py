@@ -1,15 +1,18 @@
-"""Finds techniques, plans and searches by looking in their folders: adding a file adds one."""
+"""Finds techniques, plans and searches by looking in their folders, and in extensions: adding a file adds one."""
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from importlib import import_module
+from types import ModuleType
 from typing import Protocol, cast
 
 import cifar_ablations.ablations.plans
 import cifar_ablations.ablations.searches
+from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.discovery import techniques as techniques
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
@@ -39,14 +42,56 @@ class SearchModule(Protocol):
         """The file's studies, round by round; trials: of each study."""
 
 
-@cache
 def plan_names() -> list[str]:
-    """The names of all plans: a file's, or `file/variant` where a file makes a plan per variant."""
+    """The names of all plans: a file's, or `file/variant` where a file makes a plan per variant.
+
+    Raises AblateError for one of an extension that cannot be used, as `search_names` does.
+    """
+    return _plan_names(extensions.known())
+
+
+@lru_cache(maxsize=8)
+def _plan_names(among: tuple[extensions.Extension, ...]) -> list[str]:
     names = []
-    for info in pkgutil.iter_modules(cifar_ablations.ablations.plans.__path__):
-        name, module = info.name.replace("_", "-"), import_module(f"cifar_ablations.ablations.plans.{info.name}")
+    for file in [*_own(extensions.PLANS), *extensions.of_kind(extensions.PLANS, _own(extensions.PLANS))]:
+        name, module = _typed(file), _module(extensions.PLANS, file)
         names += [f"{name}/{variant}" for variant in module.variants()] if hasattr(module, "variants") else [name]
     return names
+
+
+FOLDERS = {
+    extensions.PLANS: cifar_ablations.ablations.plans,
+    extensions.SEARCHES: cifar_ablations.ablations.searches,
+}
+NEEDS = {extensions.PLANS: ("QUESTION", "plan"), extensions.SEARCHES: ("QUESTION", "DEFAULT_TRIALS", "search")}
+"""What a file must define."""
+
+
+@cache
+def _own(kind: str) -> tuple[str, ...]:
+    """The suite's own files of a kind."""
+    return tuple(info.name for info in pkgutil.iter_modules(FOLDERS[kind].__path__))
+
+
+def _typed(file: str) -> str:
+    """What a plan or search is called that a file defines."""
+    return file.replace("_", "-")
+
+
+def _module(kind: str, file: str) -> ModuleType:
+    """A file of the suite's or of an extension's."""
+    extension = extensions.of_kind(kind, _own(kind)).get(file)
+    if extension is None:
+        return import_module(f"{FOLDERS[kind].__name__}.{file}")
+    module = extension.module(kind, file)
+    extensions.asked_of(module, NEEDS[kind])
+    return module
+
+
+def origin(kind: str, name: str) -> str:
+    """Where what is listed under a name comes from, in words; "" for the suite."""
+    extension = extensions.of_kind(kind).get(name.partition("/")[0].replace("-", "_"))
+    return extension.origin if extension else ""
 
 
 def notebook_recipe() -> Recipe:
@@ -68,25 +113,46 @@ def make_plan(
     of the plan `techniques`, the learning rate that a search found best.
     """
     variant = name.partition("/")[2]
-    return plan_module(name).plan(PlanRequest(baseline, profile, seeds, variant, retuned or {}, best_rates or {}))
+    asked = PlanRequest(baseline, profile, seeds, variant, retuned or {}, best_rates or {})
+    return without_unused(plan_module(name).plan(asked))
+
+
+def without_unused(plan: Plan) -> Plan:
+    """The plan without those techniques of extensions that no arm has switched on.
+
+    So a plan stays the same, its digest with it, whatever extensions there are that it does not use.
+    """
+    used = {t.name for arm in plan.arms for t in arm.recipe.techniques if not t.is_off}
+    unused = {
+        t.name
+        for arm in plan.arms
+        for t in arm.recipe.techniques
+        if t.name not in used and extensions.is_extensions(type(t))
+    }
+    if not unused:
+        return plan
+    arms = []
+    for arm in plan.arms:
+        left = tuple(t for t in arm.recipe.techniques if t.name not in unused)
+        arms.append(replace(arm, recipe=replace(arm.recipe, techniques=left)))
+    return replace(plan, arms=tuple(arms))
 
 
 def plan_module(name: str) -> PlanModule:
     """The file that defines a plan. Raises AblateError, with what is near, for an unknown name."""
     if name not in plan_names():
         raise AblateError(f"no plan {name!r}{did_you_mean(name, plan_names())}")
-    module = import_module(f"cifar_ablations.ablations.plans.{name.partition('/')[0].replace('-', '_')}")
-    return cast(PlanModule, module)
+    return cast(PlanModule, _module(extensions.PLANS, name.partition("/")[0].replace("-", "_")))
 
 
-@cache
 def search_names() -> list[str]:
     """The names of all searches."""
-    return [info.name.replace("_", "-") for info in pkgutil.iter_modules(cifar_ablations.ablations.searches.__path__)]
+    own = _own(extensions.SEARCHES)
+    return [_typed(file) for file in (*own, *extensions.of_kind(extensions.SEARCHES, own))]
 
 
 def search_module(name: str) -> SearchModule:
     """The file that defines a search. Raises AblateError, with what is near, for an unknown name."""
     if name not in search_names():
         raise AblateError(f"no search {name!r}{did_you_mean(name, search_names())}")
-    return cast(SearchModule, import_module(f"cifar_ablations.ablations.searches.{name.replace('-', '_')}"))
+    return cast(SearchModule, _module(extensions.SEARCHES, name.replace("-", "_")))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.designs import sentence
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.metrics import METRICS, metric
+from cifar_ablations.ablations.metrics import known, metric
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.plan import Arm, Plan
 from cifar_ablations.ablations.recipe import Recipe
@@ -37,8 +37,8 @@ def comparison(
         if not arm.strip() or not arm.isprintable() or len(arm) > LONGEST_NAME:
             raise AblateError(f"an arm's name has 1 to {LONGEST_NAME} signs that can be printed, not {arm!r}")
     for asked in metrics:
-        if asked not in METRICS:
-            raise AblateError(f"no metric {asked!r}{did_you_mean(asked, list(METRICS))}")
+        if asked not in known():
+            raise AblateError(f"no metric {asked!r}{did_you_mean(asked, known())}")
     control, *others = recipes
     return Plan(
         name=name,

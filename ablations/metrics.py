@@ -1,7 +1,8 @@
 """The metrics of trainings, each declared once: its name in the store, its title, its unit, and how it is computed.
 
-What is declared here is logged, read and worded without being named anywhere else. Only the numbers of curves are made
-where an epoch is trained, in `study/training/lockstep.py`, which brings them all over from the device at once.
+What is declared here, or in an extension, is logged, read and worded without being named anywhere else. Only the
+numbers of curves are made where an epoch is trained, in `study/training/lockstep.py`, which brings them all over from
+the device at once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from cifar_ablations.ablations import extensions
+from cifar_ablations.ablations.errors import AblateError
 
 if TYPE_CHECKING:  # commands that only print start without it
     import numpy as np
@@ -70,18 +75,24 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
-"""By their names in the store."""
+"""The suite's own by their names in the store; `known` has those of extensions too."""
 
 
 def _declare(name: str, metric: Metric) -> str:
     """Enter a metric into METRICS, a STATE under both its prefixes; returns the name."""
     assert name not in METRICS, f"two metrics are called {name}"
-    if metric.logged == STATE:
-        METRICS[INITIAL + name] = replace(metric, title=f"{metric.title} at the start")
-        METRICS[FINAL + name] = replace(metric, title=f"{metric.title} at the end")
-    else:
-        METRICS[name] = metric
+    METRICS.update(_stored(name, metric))
     return name
+
+
+def _stored(name: str, metric: Metric) -> dict[str, Metric]:
+    """A metric by its name, or names, in the store."""
+    if metric.logged != STATE:
+        return {name: metric}
+    return {
+        INITIAL + name: replace(metric, title=f"{metric.title} at the start"),
+        FINAL + name: replace(metric, title=f"{metric.title} at the end"),
+    }
 
 
 def _entropy(end: Ended) -> float:
@@ -196,19 +207,48 @@ STATES = tuple(
 )
 
 
+def known() -> dict[str, Metric]:
+    """The suite's metrics and those of extensions, by their names in the store.
+
+    Raises AblateError for one of an extension that cannot be used.
+    """
+    return _known(extensions.known())
+
+
+@lru_cache(maxsize=8)
+def _known(among: tuple[extensions.Extension, ...]) -> dict[str, Metric]:
+    found = dict(METRICS)
+    for name, extension in extensions.of_kind(extensions.METRICS).items():
+        module = extension.module(extensions.METRICS, name)
+        extensions.asked_of(module, ("METRIC",))
+        declared, file = module.METRIC, module.__file__
+        if not isinstance(declared, Metric):
+            raise AblateError(f"{file}: METRIC must be a Metric, not {type(declared).__name__}")
+        if (declared.logged, bool(declared.of_training), bool(declared.of_network)) not in (
+            (ENDING, True, False),
+            (STATE, False, True),
+        ):
+            raise AblateError(
+                f"{file}: METRIC must be an ENDING with a function of_training, or a STATE with one of_network"
+            )
+        for stored, made in _stored(name, declared).items():
+            if stored in found:
+                raise AblateError(f"{file}: the suite has a metric {stored!r} of its own; rename the file")
+            found[stored] = made
+    return found
+
+
 def metric(name: str) -> Metric:
     """The metric of that name in the store; one that is not listed is called by it."""
-    return METRICS.get(name, Metric(name))
+    return known().get(name, Metric(name))
 
 
 def of_training(ended: Ended) -> dict[str, float]:
     """Every metric that is computed from a training's end, by name."""
-    return {name: known.of_training(ended) for name, known in METRICS.items() if known.of_training}
+    return {name: one.of_training(ended) for name, one in known().items() if one.of_training}
 
 
 def of_network(probe: Probe, when: str) -> dict[str, float]:
     """Every metric that is computed from a network's state, by name; when: INITIAL or FINAL. Finite ones alone."""
-    values = {
-        name: known.of_network(probe) for name, known in METRICS.items() if known.of_network and name.startswith(when)
-    }
+    values = {name: one.of_network(probe) for name, one in known().items() if one.of_network and name.startswith(when)}
     return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -428,7 +428,7 @@ class EnvironmentRecord:
     """Over how many threads a sum may be shared out."""
     torch: str
     extension: str = ""
-    """The digest of code of the user's own; "" for none."""
+    """The extensions that define its network and its techniques, each with the digest of its code; "" for none."""
     backend: str = "torch"
     """What computes gradients and logits: torch, or the kernels."""
     kernels: str = ""

@@ -3,6 +3,7 @@
 To add one, write a file in `ablations/techniques/` named after it, holding pure functions first and then one frozen
 dataclass derived from `Technique`. Its fields are made with `knob()`; it overrides the hooks it needs and leaves the
 others alone. Nothing else has to be touched: lists, plans and the contract tests find it by looking in the folder.
+`plain` says what it is in a program without this suite; a recipe whose technique does not say is not written as one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from cifar_ablations.ablations.budget import Budget, Network
+from cifar_ablations.ablations.budget import Budget, Network, Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.update_rule import UpdateRule
@@ -66,6 +67,52 @@ class Expectation:
     metric: str
     sign: int
     source: str
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What a technique is in the plain PyTorch program of `ablations.plain`: Python source, each piece with its place.
+
+    What the hooks `resize` and `update` do has no piece: the program is written with the network, the budget and the
+    update rule that they give. Pieces may use torch, nn, v2 (torchvision's transforms), lr_scheduler, math and copy,
+    the constants EPOCHS, BATCH_SIZE and STEPS (of the whole training), and names that are said below. They are laid
+    out as ruff does; a long call is broken into lines where it is put in.
+    """
+
+    imports: tuple[str, ...] = ()
+    """Lines that import what else the pieces use."""
+    definitions: tuple[str, ...] = ()
+    """Functions of the program, each with a docstring, to be named by other pieces."""
+    activation: str = ""
+    """A module in place of every `nn.ReLU()`."""
+    dropout: str = ""
+    """A module before the last layer."""
+    initialise: str = ""
+    """A function that is called with every layer of the new network."""
+    transforms: tuple[str, ...] = ()
+    """Transforms of a training image, uint8 [3, 32, 32], one after another."""
+    scaling: tuple[str, ...] = ()
+    """Transforms from uint8 to float32 of every image, in place of those that normalise it."""
+    arrangement: tuple[str, ...] = ()
+    """Statements that put `chosen`, the indices of the training images in `train_set`, into another order."""
+    shuffled: bool = True
+    """Whether the training images are visited in a new order in every epoch."""
+    mixing: tuple[str, ...] = ()
+    """Functions of a batch: images [B, 3, 32, 32] and class probabilities [B, classes], which they return changed."""
+    loss: tuple[str, ...] = ()
+    """Further arguments of `nn.functional.cross_entropy` in training."""
+    rate: tuple[str, ...] = ()
+    """Factors of the learning rate, the same at every step."""
+    scheduler: str = ""
+    """A scheduler of `optimizer`."""
+    per_batch: bool = False
+    """Whether the scheduler counts batches; else it counts epochs."""
+    before: tuple[str, ...] = ()
+    """Statements before the first epoch; like those below, they may use `model`."""
+    after_epoch: tuple[str, ...] = ()
+    """Statements at the end of each epoch (`epoch`, from 1), within the loop over them: `validation_loss` is known."""
+    after: tuple[str, ...] = ()
+    """Statements before the network is tested."""
 
 
 class Technique:
@@ -130,6 +177,12 @@ class Technique:
             if self == self.at(name):
                 return name
         return ", ".join(f"{name}={getattr(self, name)}" for name in self.knobs())
+
+    @property
+    def setting(self) -> str:
+        """Its name, with its level or, where that has no name, the knobs that depart from `off`: 'dropout (p=0.37)'."""
+        changed = [f"{k}={getattr(self, k)}" for k in self.knobs() if getattr(self, k) != getattr(self.at("off"), k)]
+        return f"{self.name} ({self.level if self.level in self.levels else ', '.join(changed)})"
 
     @property
     def kind_title(self) -> str:
@@ -247,6 +300,18 @@ class Technique:
         Where it is not None, the weights of the epoch with the lowest validation loss are the ones that count.
         """
         return None
+
+    def plain(self, sized: Sized) -> Plain:
+        """The technique in a plain PyTorch program, as it is set, where it is not off.
+
+        sized: the network and the budget that are trained. Raises AblateError where there is no such form; one that
+        does not say its own has none.
+        """
+        raise self.not_plain("its file does not say one")
+
+    def not_plain(self, why: str) -> AblateError:
+        """What `plain` raises where there is no plain form; why: half a sentence."""
+        return AblateError(f"{self.setting} has no plain form: {why}.")
 
 
 def overrides(technique: Technique, hook: str) -> bool:

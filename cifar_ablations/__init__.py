@@ -11,6 +11,7 @@ The packages lie beside this folder, under one importable name. What stands here
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,41 @@ if TYPE_CHECKING:
     from cifar_ablations.ablations.errors import AblateError
     from cifar_ablations.ablations.plan import Arm, Plan
     from cifar_ablations.ablations.recipe import Recipe
-    from cifar_ablations.interface import compare, load, run, tune
-    from cifar_ablations.reports.pages.result import Result
+    from cifar_ablations.interface import compare, load, run, tune, use_extension
+    from cifar_ablations.reports.pages.judged_page import Judged, judge
+    from cifar_ablations.reports.pages.result import Result, SearchResult
 
-__all__ = ["AblateError", "Arm", "Plan", "Recipe", "Result", "compare", "load", "notebook_recipe", "run", "tune"]
+__all__ = [
+    "AblateError",
+    "Arm",
+    "Judged",
+    "Plan",
+    "Recipe",
+    "Result",
+    "SearchResult",
+    "compare",
+    "judge",
+    "load",
+    "notebook_recipe",
+    "run",
+    "tune",
+    "use_extension",
+]
+
+# In a notebook, libraries that are imported later ask for a progress bar of widgets, and then show none.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _HOMES = {
     "AblateError": "ablations.errors",
     "Arm": "ablations.plan",
     "Plan": "ablations.plan",
     "Recipe": "ablations.recipe",
+    "Judged": "reports.pages.judged_page",
     "Result": "reports.pages.result",
+    "SearchResult": "reports.pages.result",
+    "judge": "reports.pages.judged_page",
     "notebook_recipe": "ablations.catalog",
-} | dict.fromkeys(["compare", "load", "run", "tune"], "interface")
+} | dict.fromkeys(["compare", "load", "run", "tune", "use_extension"], "interface")
 
 
 def __getattr__(name: str) -> Any:

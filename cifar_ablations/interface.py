@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cifar_ablations.ablations import profiles, schema
+from cifar_ablations.ablations import catalog, extensions, profiles, schema
 from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.comparison import NAME, comparison
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.metrics import known as known_metrics
 from cifar_ablations.ablations.naming import check_range, shown
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import RuleRecord
@@ -25,11 +26,28 @@ from cifar_ablations.study.execution.backends import AUTO, with_precision
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.training import model
 
 Say = Callable[[str], None]
 
+
 OWN = "custom"
 """What a plan's profile is called where every recipe has its own network and budget."""
+
+
+def use_extension(folder: str | Path) -> None:
+    """Make the techniques, plans, searches, metrics and networks of a folder known, beside the suite's own.
+
+    Here and in the processes that train, from now on: `notebook_recipe()` then has its techniques, at `off`. It is what
+    `--extensions` is to a command. Raises AblateError, and leaves all as it was, for a folder that cannot be used.
+    """
+    before = extensions.named()
+    extensions.name(*before, folder)
+    try:
+        catalog.techniques(), catalog.plan_names(), catalog.search_names(), known_metrics(), model.networks()
+    except AblateError:
+        extensions.name(*before)
+        raise
 
 
 def compare(
@@ -79,6 +97,7 @@ def compare(
     arms = {arm: with_precision(recipe, place, backend) for arm, recipe in arms.items()}
     rule = RuleRecord(margin=size.margin if margin is None else margin, test="welch t", correction="weighted holm")
     plan = comparison(arms, _seeds(seeds), rule, metrics=tuple(metrics), name=name, question=question)
+    plan = catalog.without_unused(plan)
     home = Home(None if folder is None else Path(folder))
     with home.locked(f"comparing {len(arms)} arms", say):
         return _carried_out(home, arguments.invocation_of(home, request, plan, say, profile=size), say, quiet)

@@ -34,15 +34,20 @@ PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
 EARLIER = (ROOT / "tests" / "fixtures" / "commands-0.1.0.txt").read_text()
 """The commands that README showed in version 0.1.0, one a line."""
 
-OWN_HELP = {"foundations --seed", "tune --seed", "ui --port", "watch --every"}
+OWN_HELP = {"ui --port", "watch --every"}
 """Options that nobody needs to know of before reading the command's own --help."""
 
 
 @cache
-def _commands() -> dict[str, TyperCommand]:
+def _group() -> TyperGroup:
     group = typer.main.get_command(app.app)
     assert isinstance(group, TyperGroup)
-    return {name: command for name, command in group.commands.items() if isinstance(command, TyperCommand)}
+    return group
+
+
+@cache
+def _commands() -> dict[str, TyperCommand]:
+    return {name: command for name, command in _group().commands.items() if isinstance(command, TyperCommand)}
 
 
 @cache
@@ -86,7 +91,12 @@ def test_an_earlier_line_of_ablate_can_still_be_typed(line: str) -> None:
 
 def _ablate_takes(line: str, text: str) -> None:
     """Raise where a command cannot be typed; text: where it stands, and where a baseline that it names is adopted."""
-    name, *words = shlex.split(line)[1:]
+    words = shlex.split(line)[1:]
+    while words and words[0].startswith("--"):  # options before the command
+        assert words.pop(0) in {option for p in _group().params for option in p.opts}
+    if not words:
+        return
+    name, *words = words
     command = _commands()[name]
     if not words:
         return  # the command is only named

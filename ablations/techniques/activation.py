@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 
 MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -56,3 +57,8 @@ class Activation(Technique):
         if self.function == "leaky_relu":
             return nn.LeakyReLU(self.slope)
         return MODULES[self.function]()
+
+    def plain(self, sized: Sized) -> Plain:
+        if self.function == "leaky_relu":
+            return Plain(activation=f"nn.LeakyReLU({self.slope})")
+        return Plain(activation=f"nn.{MODULES[self.function].__name__}()")

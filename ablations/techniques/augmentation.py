@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Draws, Expectation, Plain, Technique, knob
 
 GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in an image's brightness, as torchvision has them (ITU-R 601-2)."""
@@ -89,6 +90,16 @@ def erase(images: Tensor, row: Tensor, column: Tensor, side: int) -> Tensor:
     return images * ~inside[:, None]
 
 
+CUTOUT = '''
+def cutout(image):
+    """A black square of {side} by {side} pixels about a random one, cut off at the borders."""
+    row, column = (int(torch.randint(size, ())) for size in image.shape[1:])
+    top, left = max(row - {before}, 0), max(column - {before}, 0)
+    image[:, top : row + {after}, left : column + {after}] = 0
+    return image
+'''
+
+
 @dataclass(frozen=True)
 class Augmentation(Technique):
     """Crops shift the image by up to `padding` pixels either way, a flip mirrors it with probability `flip`, and so on:
@@ -156,3 +167,19 @@ class Augmentation(Technique):
     def mirrors(self) -> bool:
         """Whether images may be mirrored, which changes the label of a digit or a letter."""
         return self.flip > 0
+
+    def plain(self, sized: Sized) -> Plain:
+        transforms = []
+        if self.padding:
+            transforms.append(f"v2.RandomCrop(32, padding={self.padding})")
+        if self.flip:
+            transforms.append(f"v2.RandomHorizontalFlip({self.flip})")
+        if self.rotation:
+            transforms.append(f"v2.RandomRotation({self.rotation})")
+        if self.colour:  # one after another: a ColorJitter of all three would draw their order
+            transforms += [f"v2.ColorJitter({of}={self.colour})" for of in ("brightness", "contrast", "saturation")]
+        if not self.erased:
+            return Plain(transforms=tuple(transforms))
+        before = self.erased // 2
+        erasing = CUTOUT.format(side=self.erased, before=before, after=self.erased - before)
+        return Plain(definitions=(erasing,), transforms=(*transforms, "cutout"))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.budget import Budget, Network
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Budget, Network, Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,6 @@ class BatchSize(Technique):
     def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
         size = min(budget.train_images, max(1, round(budget.batch_size * self.factor)))
         return network, replace(budget, batch_size=size)
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain()

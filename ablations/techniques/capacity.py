@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.budget import Budget, Network
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Budget, Network, Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,6 @@ class Capacity(Technique):
 
     def resize(self, network: Network, budget: Budget) -> tuple[Network, Budget]:
         return replace(network, width=network.width * self.factor), budget
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain()

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.beta import beta
-from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Draws, Expectation, Plain, Technique, knob
 
 
 def paste(images: Tensor, targets: Tensor, share: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,6 +34,25 @@ def paste(images: Tensor, targets: Tensor, share: Tensor, row: Tensor, column: T
     kept = 1 - inside.flatten(1).sum(dim=1).to(targets.dtype)[:, None] / (height * width)
     mixed = torch.where(inside[:, None], images.roll(1, 0), images)
     return mixed, targets * kept + targets.roll(1, 0) * (1 - kept)
+
+
+CUTMIX = '''
+def cutmix(images, targets):
+    """A rectangle of each image, and its label, from the one before it in the batch."""
+    # The suite takes shares from a table of the distribution's quantiles.
+    share = torch.distributions.Beta({alpha}, {alpha}).sample((len(images), 1))
+
+    def within(size):
+        middle, reach = torch.randint(size, share.shape), 0.5 * torch.sqrt(1 - share)
+        reach, position = (reach * size).int(), torch.arange(size)
+        return (middle - reach <= position) & (position < middle + reach)
+
+    height, width = images.shape[2:]
+    inside = (within(height)[:, :, None] & within(width)[:, None, :]).to(images.device)
+    kept = 1 - inside.float().mean(dim=(1, 2))[:, None]
+    images = torch.where(inside[:, None], images.roll(1, 0), images)
+    return images, kept * targets + (1 - kept) * targets.roll(1, 0)
+'''
 
 
 @dataclass(frozen=True)
@@ -67,3 +87,6 @@ class Cutmix(Technique):
         batch, (height, width) = len(images), images.shape[2:]
         share = beta(draws.integers, self.alpha, batch, images.device)
         return paste(images, targets, share, draws.integers(height, (batch,)), draws.integers(width, (batch,)))
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain(definitions=(CUTMIX.format(alpha=self.alpha),), mixing=("cutmix",))

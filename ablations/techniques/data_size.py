@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.budget import Budget, Network
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Budget, Network, Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,6 @@ class DataSize(Technique):
         smaller = replace(budget, train_images=images, batch_size=min(budget.batch_size, images))
         steps = budget.epochs * budget.steps_per_epoch
         return network, replace(smaller, epochs=max(1, round(steps / smaller.steps_per_epoch)))
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain()

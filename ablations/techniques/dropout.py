@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Draws, Expectation, Plain, Technique, knob
 
 
 def inverted_mask(uniform: Tensor, p: float) -> Tensor:
@@ -46,3 +47,6 @@ class Dropout(Technique):
         if self.p == 0.0:
             return None
         return inverted_mask(draws.uniform(shape), self.p)
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain(dropout=f"nn.Dropout({self.p})")

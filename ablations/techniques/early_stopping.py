@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Expectation, Plain, Technique, knob
 
 
 def epochs_since_best(losses: Sequence[float]) -> int:
@@ -41,3 +42,18 @@ class EarlyStopping(Technique):
         if self.patience == 0:
             return None
         return epochs_since_best(validation_losses) >= self.patience
+
+    def plain(self, sized: Sized) -> Plain:
+        if not sized.budget.validation_images:
+            raise self.not_plain("there are no validation images (budget.validation_images)")
+        return Plain(
+            before=("lowest = math.inf",),
+            after_epoch=(
+                "if validation_loss < lowest:",
+                "    lowest, best_epoch = validation_loss, epoch",
+                "    best = copy.deepcopy(model.state_dict())",
+                f"if epoch - best_epoch >= {self.patience}:",
+                "    break",
+            ),
+            after=("model.load_state_dict(best)",),
+        )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 from cifar_ablations.ablations.update_rule import UpdateRule
 
 
@@ -35,3 +36,6 @@ class GradientClipping(Technique):
 
     def update(self, rule: UpdateRule) -> UpdateRule:
         return replace(rule, max_norm=self.max_norm)
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain()

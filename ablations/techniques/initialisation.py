@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Expectation, Plain, Technique, knob
 
 SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
     "normal_1": partial(nn.init.normal_, std=1.0),
@@ -21,6 +23,15 @@ SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
     "kaiming_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "orthogonal": nn.init.orthogonal_,
 }
+
+INITIALISE = '''
+def initialise(layer):
+    """The first weights of a layer; biases start at zero."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.{}
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+'''
 
 
 @dataclass(frozen=True)
@@ -73,3 +84,10 @@ class Initialisation(Technique):
         SCHEMES[self.scheme](layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+    def plain(self, sized: Sized) -> Plain:
+        drawn = SCHEMES[self.scheme]
+        scheme, options = (drawn.func, drawn.keywords) if isinstance(drawn, partial) else (drawn, {})
+        words = "".join(f", {name}={json.dumps(value)}" for name, value in options.items())
+        written = INITIALISE.format(f"{scheme.__name__}(layer.weight{words})")
+        return Plain(definitions=(written,), initialise="initialise")

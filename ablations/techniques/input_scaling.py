@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 
 KINDS = ("standardised", "unit", "pixels")
 
@@ -46,3 +47,11 @@ class InputScaling(Technique):
             case "pixels":
                 return torch.zeros_like(mean), torch.full_like(std, 1 / 255)
         return mean, std
+
+    def plain(self, sized: Sized) -> Plain:
+        match self.kind:
+            case "unit":
+                return Plain(scaling=("v2.ToDtype(torch.float32, scale=True)",))
+            case "pixels":
+                return Plain(scaling=("v2.ToDtype(torch.float32)",))
+        return Plain()

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Draws, Expectation, Plain, Technique, knob
 
 
 def smooth(targets: Tensor, epsilon: float) -> Tensor:
@@ -40,3 +41,6 @@ class LabelSmoothing(Technique):
 
     def mix(self, images: Tensor, targets: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         return images, targets if self.epsilon == 0.0 else smooth(targets, self.epsilon)
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain(loss=(f"label_smoothing={self.epsilon}",))

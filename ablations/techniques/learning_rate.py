@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,6 @@ class LearningRate(Technique):
         if self.factor == 1.0:
             return None
         return torch.full((epochs * steps_per_epoch,), self.factor, dtype=torch.float64)
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain(rate=(str(self.factor),))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.beta import beta
-from cifar_ablations.ablations.technique import Draws, Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Draws, Expectation, Plain, Technique, knob
 
 
 def blend(images: Tensor, targets: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,6 +25,18 @@ def blend(images: Tensor, targets: Tensor, share: Tensor) -> tuple[Tensor, Tenso
         images * s + images.roll(1, 0) * (1 - s),
         targets * share[:, None] + targets.roll(1, 0) * (1 - share[:, None]),
     )
+
+
+MIXUP = '''
+def mixup(images, targets):
+    """A share of each image and label, and the rest of those before it in the batch."""
+    # The suite takes shares from a table of the distribution's quantiles.
+    share = torch.distributions.Beta({alpha}, {alpha}).sample((len(images), 1))
+    share = share.to(images.device)
+    targets = share * targets + (1 - share) * targets.roll(1, 0)
+    share = share[:, :, None, None]
+    return share * images + (1 - share) * images.roll(1, 0), targets
+'''
 
 
 @dataclass(frozen=True)
@@ -54,3 +67,6 @@ class Mixup(Technique):
         if self.alpha == 0.0:
             return images, targets
         return blend(images, targets, beta(draws.integers, self.alpha, len(images), images.device))
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain(definitions=(MIXUP.format(alpha=self.alpha),), mixing=("mixup",))

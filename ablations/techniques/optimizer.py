@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Expectation, Plain, Technique, knob
 from cifar_ablations.ablations.update_rule import UpdateRule
 
 KINDS = ("sgd", "momentum", "averaged", "nesterov", "rmsprop", "adam", "adam_uncorrected")
@@ -85,3 +86,8 @@ class Optimizer(Technique):
 
     def update(self, rule: UpdateRule) -> UpdateRule:
         return coefficients(replace(rule, rate=self.rate), self.kind, self.momentum, self.second)
+
+    def plain(self, sized: Sized) -> Plain:
+        if self.kind == "adam_uncorrected":
+            raise self.not_plain("torch.optim has no Adam without the correction of its bias")
+        return Plain()

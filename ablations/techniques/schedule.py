@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Expectation, Plain, Technique, knob
 
 
 def multistep(epochs: int, steps_per_epoch: int, milestones: tuple[float, ...], gamma: float) -> Tensor:
@@ -62,6 +63,15 @@ def one_cycle(steps: int, rising_share: float, start: float = 1 / 25, end: float
     down = end + (1 - end) * (1 + torch.cos(math.pi * falling)) / 2
     return torch.where(step <= peak, up, down)
 
+
+WARMUP_COSINE = '''
+def warmup_cosine(step):
+    """The learning rate's factor: a line up from 0, then half a cosine down to 0."""
+    rising = int({share} * STEPS)
+    if step < rising:
+        return step / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (STEPS - rising)))
+'''
 
 SHAPES = ("constant", "step", "multistep", "exponential", "cosine", "warmup_cosine", "one_cycle")
 
@@ -128,3 +138,33 @@ class Schedule(Technique):
             case "one_cycle":
                 return one_cycle(steps, self.warmup)
         return None
+
+    def plain(self, sized: Sized) -> Plain:
+        epochs = sized.budget.epochs
+        match self.shape:
+            case "step":
+                every = max(1, round(self.every * epochs))
+                return Plain(scheduler=f"lr_scheduler.StepLR(optimizer, step_size={every}, gamma={self.gamma})")
+            case "multistep":
+                milestones = [round(share * epochs) for share in (self.first, self.second)]
+                written = f"lr_scheduler.MultiStepLR(optimizer, milestones={milestones}, gamma={self.gamma})"
+                return Plain(scheduler=written)
+            case "exponential":
+                return Plain(scheduler=f"lr_scheduler.ExponentialLR(optimizer, gamma={self.final} ** (1 / EPOCHS))")
+            case "cosine":
+                return Plain(scheduler="lr_scheduler.CosineAnnealingLR(optimizer, T_max=STEPS)", per_batch=True)
+            case "warmup_cosine":
+                return Plain(
+                    definitions=(WARMUP_COSINE.format(share=self.warmup),),
+                    scheduler="lr_scheduler.LambdaLR(optimizer, warmup_cosine)",
+                    per_batch=True,
+                )
+            case "one_cycle":
+                return self._plain_one_cycle(epochs * sized.budget.steps_per_epoch)
+        return Plain()
+
+    def _plain_one_cycle(self, steps: int) -> Plain:
+        if self.warmup * steps <= 1:
+            raise self.not_plain("torch's OneCycleLR is another where the rate rises in a single step")
+        options = f'max_lr=optimizer.defaults["lr"], total_steps=STEPS, pct_start={self.warmup}, cycle_momentum=False'
+        return Plain(scheduler=f"lr_scheduler.OneCycleLR(optimizer, {options})", per_batch=True)

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Plain, Technique, knob
 
 KINDS = ("every_epoch", "once", "sorted")
 
@@ -45,3 +46,12 @@ class Shuffling(Technique):
             case "sorted":
                 return first[labels[first].sort(stable=True).indices]
         return shuffled
+
+    def plain(self, sized: Sized) -> Plain:
+        match self.kind:
+            case "once":
+                return Plain(shuffled=False)
+            case "sorted":
+                by_class = "chosen = sorted(chosen, key=lambda index: train_set.targets[index])"
+                return Plain(arrangement=(by_class,), shuffled=False)
+        return Plain()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.technique import Expectation, Technique, knob
+from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.ablations.technique import Expectation, Plain, Technique, knob
 from cifar_ablations.ablations.update_rule import UpdateRule
 
 
@@ -48,3 +49,6 @@ class WeightDecay(Technique):
         if self.form == "coupled":
             return replace(rule, coupled_decay=self.strength)
         return replace(rule, decoupled_decay=self.strength)
+
+    def plain(self, sized: Sized) -> Plain:
+        return Plain()

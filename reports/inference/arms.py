@@ -105,13 +105,13 @@ def _ranks(plan: PlanRecord, runs: pd.DataFrame) -> pd.DataFrame:
     return accuracy[ended.notna().all(axis=1)].rank(axis=1, ascending=False, na_option="bottom")
 
 
-def seed_correlation(plan: PlanRecord, runs: pd.DataFrame) -> tuple[float, int]:
-    """The mean correlation of two arms' test accuracies over the seeds that they share, and of how many pairs it is.
+def seed_correlation(plan: PlanRecord, runs: pd.DataFrame, metric: str = schema.TEST_ACCURACY) -> tuple[float, int]:
+    """The mean correlation of a metric of two arms over the seeds that they share, and of how many pairs it is.
 
     Pearson's, of pairs with at least three seeds of converged runs in common and some spread; NaN for none.
     """
     names = [arm.name for arm in plan.arms]
-    table = runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY).reindex(columns=names)
+    table = runs.pivot(index="seed", columns="arm", values=metric).reindex(columns=names)
     values = table.corr(min_periods=3).to_numpy()[np.triu_indices(len(names), 1)]
     known = values[~np.isnan(values)]
     return (float(known.mean()) if len(known) else math.nan), len(known)

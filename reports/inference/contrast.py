@@ -11,10 +11,10 @@ import pandas as pd
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.identity import weights as weights
-from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
+from cifar_ablations.ablations.record import ClaimRecord, PlanRecord, RuleRecord
 from cifar_ablations.reports.inference import decision
 from cifar_ablations.reports.inference.decision import Claims, Sample
+from cifar_ablations.reports.reading.outside import OutsideMetric, metric
 
 OF_TEST_IMAGES = (schema.TEST_ACCURACY, schema.GENERALISATION_GAP)
 """Metrics that vary with the choice of test images by as much as test accuracy does."""
@@ -72,14 +72,24 @@ def claims_of(plan: PlanRecord) -> Claims:
     for row, claim in enumerate(plan.claims):
         for name, weight in weights(claim).items():
             table[row, place[name]] += weight
-    margin = np.array([plan.rule.margin if metric(claim.metric).share else math.nan for claim in plan.claims])
+    margin = np.array([margin_of(plan.rule, claim.metric) for claim in plan.claims])
     allowed = np.array([claim.sign * plan.rule.margin if claim.allowed else 0.0 for claim in plan.claims])
     return Claims(tuple(claim.metric for claim in plan.claims), table, allowed, margin)
 
 
+def margin_of(rule: RuleRecord, name: str) -> float:
+    """The margin of claims about a metric, in its own unit; NaN where a rule's margin is not about it."""
+    about = metric(name)
+    return rule.margin if about.share or isinstance(about, OutsideMetric) else math.nan
+
+
 def is_lost(name: str) -> bool:
-    """Whether a run without the metric is worse than any with it: a network that diverged classifies by chance."""
-    return metric(name).share and metric(name).better > 0
+    """Whether a run without the metric is worse than any with it: a network that diverged classifies by chance.
+
+    So is a run of another program without the one number that it is judged by.
+    """
+    about = metric(name)
+    return (about.share and about.better > 0) or isinstance(about, OutsideMetric)
 
 
 def samples_of(
@@ -160,6 +170,7 @@ def tally(claim: ClaimRecord, runs: pd.DataFrame, both: Sides | None = None) -> 
         parts = [{claim.treatment: 1.0, claim.control: -1.0}, {claim.beyond[0]: 1.0, claim.beyond[1]: -1.0}]
     else:
         parts = [{claim.treatment: 1.0}, {claim.control: 1.0}]
+    runs = runs[["arm", "seed", "converged", claim.metric]][runs["arm"].isin(list(weights(claim)))]
     both = both or sides(claim, runs)
     means_of = runs.groupby("arm")[claim.metric].mean()
     found = []

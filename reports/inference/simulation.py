@@ -30,7 +30,8 @@ class Shape:
     """All of a page that its error rate depends on.
 
     arms, seeds: how many. better: by metric, as in `Sample`; lost: the metrics that are. test, correction, looks: of
-    the rule; looks are numbers of seeds, the last of them `seeds`, or empty.
+    the rule; looks are numbers of seeds, the last of them `seeds`, or empty. runs: of each arm, at most `seeds`, where
+    arms have different numbers of runs; then there are no looks.
     """
 
     claims: Claims
@@ -41,6 +42,7 @@ class Shape:
     test: str
     correction: str
     looks: tuple[int, ...] = ()
+    runs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def drawn(shape: Shape, setting: Setting, draws: int, rng: np.random.Generator) 
     diverged = rng.random(size) < setting.diverging
     sds = spreads(shape, setting, draws, rng) if setting.sds is None else setting.sds
     means = np.zeros(shape.arms) if setting.means is None else setting.means
+    ended = np.broadcast_to(np.array(shape.runs or [shape.seeds] * shape.arms), size[:-1])
+    missing = np.arange(shape.seeds) >= ended[..., None]
     samples = {}
     for metric in dict.fromkeys(shape.claims.metric):
         own = noise(rng, size)
@@ -76,8 +80,7 @@ def drawn(shape: Shape, setting: Setting, draws: int, rng: np.random.Generator) 
             shared = noise(rng, (draws, 1, shape.seeds))
             own = np.sqrt(setting.correlation) * shared + np.sqrt(1 - setting.correlation) * own
         values = means[..., None] + sds[..., None] * own
-        values[diverged] = np.nan
-        ended = np.full(size[:-1], shape.seeds)
+        values[diverged | missing] = np.nan
         samples[metric] = Sample(values, ended, 0.0, shape.better[metric], metric in shape.lost)
     return samples
 
@@ -159,6 +162,7 @@ def worst(shape: Shape, settings: Sequence[Setting] = SETTINGS) -> float:
         shape.test,
         shape.correction,
         tuple(settings),
+        *([shape.runs] if shape.runs else []),
     )
     if key not in _known:
         few = 1 if len(shape.looks) <= 3 else 4

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
 from cifar_ablations.reports.inference import contrast, decision, power, shrinkage, simulation, statistics
 from cifar_ablations.reports.inference.decision import ALPHA, CORRECTIONS, TESTS, Claims, Decided
 from cifar_ablations.reports.inference.simulation import Shape
 from cifar_ablations.reports.reading import load
+from cifar_ablations.reports.reading.outside import metric
 
 SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE = "supported", "refuted", "equivalent", "inconclusive"
 VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
@@ -24,7 +24,13 @@ NOTHING_LEFT, FEW_LEFT, NO_SPREAD, LOST = "no runs to compare", "too few runs le
 """Why a claim is inconclusive whatever the size of its effect."""
 
 
-def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
+def judge(
+    plan: PlanRecord,
+    runs: pd.DataFrame,
+    answers: Mapping[str, np.ndarray] | None = None,
+    *,
+    complete: bool = False,
+) -> pd.DataFrame:
     """One row per claim of the plan, in its order, from the frame of `load.runs_of`; empty where nothing is claimed.
 
     Differences, spreads, limits and the margin are in the metric's own unit, shares as fractions; all are of the runs
@@ -44,6 +50,9 @@ def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray
     p-values of the first look that decides it (with the counts of runs, where these decided), and `look` says which
     that was; estimates and intervals are of the last complete look, and hold whenever one stops.
 
+    complete: whether these are all runs that there will be, however many each arm has, so that none is waited for.
+    A claim whose sign is 0 says that the two sides differ, in either direction.
+
     Raises AblateError for a rule that is not known.
     """
     rule = plan.rule
@@ -59,13 +68,16 @@ def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray
     floors = _image_variances(runs, answers or {})
     at = {seeds: _decide(plan, runs, claims, seeds, floors) for seeds in looks or [len(plan.seeds)]}
     seeds = max(at)
+    seen = runs[runs["seed"].isin(plan.seeds[:seeds])]
+    counts = seen["arm"].value_counts()
     frame = pd.DataFrame(
-        [
-            _described(i, plan, runs[runs["seed"].isin(plan.seeds[:seeds])], at[seeds], answers or {})
-            for i in range(len(plan.claims))
-        ]
+        [_described(i, plan, seen, counts, at[seeds], answers or {}, complete) for i in range(len(plan.claims))]
     )
-    held = np.array([_held_back(claim, plan, runs, looks, claims) for claim in plan.claims], dtype=object)
+    if complete:
+        few = error_rate(shape_of(plan, claims, counts)) > ALPHA
+        held = np.full(len(plan.claims), TOO_FEW if few else "", dtype=object)
+    else:
+        held = np.array([_held_back(claim, plan, runs, looks, claims) for claim in plan.claims], dtype=object)
     verdicts, look = np.full(len(frame), INCONCLUSIVE, dtype=object), np.full(len(frame), math.nan)
     for now, decided in at.items():
         still = verdicts == INCONCLUSIVE
@@ -90,14 +102,27 @@ def judge(plan: PlanRecord, runs: pd.DataFrame, answers: Mapping[str, np.ndarray
     )
 
 
-def shape_of(plan: PlanRecord, claims: Claims | None = None) -> Shape:
-    """All of a plan that the error rate of its page depends on."""
+MOST_SIMULATED = 30
+"""Runs of an arm beyond which no more are simulated: with more the test errs less, and they would take long to draw."""
+
+
+def shape_of(plan: PlanRecord, claims: Claims | None = None, counts: pd.Series | None = None) -> Shape:
+    """All of a plan that the error rate of its page depends on.
+
+    counts: by arm, how many runs there are, of a plan that waits for none; the first MOST_SIMULATED count.
+    """
     claims = claims or contrast.claims_of(plan)
     names = dict.fromkeys(claims.metric)
+    seeds, of_arms = len(plan.seeds), tuple[int, ...]()
+    if counts is not None:
+        seeds = min(seeds, MOST_SIMULATED)
+        runs = [min(int(counts.get(arm.name, 0)), seeds) for arm in plan.arms]
+        of_arms = tuple(runs) if min(runs) < seeds else ()
     return Shape(
         claims=claims,
         arms=len(plan.arms),
-        seeds=len(plan.seeds),
+        seeds=seeds,
+        runs=of_arms,
         better={name: metric(name).better for name in names},
         lost=frozenset(name for name in names if contrast.is_lost(name)),
         test=plan.rule.test,
@@ -113,6 +138,8 @@ def error_rate(shape: Shape) -> float:
 
 def looks_taken(plan: PlanRecord, runs: pd.DataFrame) -> list[int]:
     """The planned looks, as numbers of seeds, that the runs suffice for: every arm has all of those seeds."""
+    if not plan.rule.looks:
+        return []
     have = set(zip(runs["arm"], runs["seed"], strict=True))
     return [
         look
@@ -181,30 +208,45 @@ def _decide(plan: PlanRecord, runs: pd.DataFrame, claims: Claims, seeds: int, fl
     return decision.decide(samples, claims, rule.test, rule.correction, max(1, len(rule.looks)))
 
 
+def _as_of_equal_size(counts: pd.Series) -> int:
+    """How many runs each arm would have, had arms of one size and spread the same standard error: the harmonic mean."""
+    sizes = counts.to_numpy(dtype=float)
+    return round(len(sizes) / float((1 / sizes).sum())) if sizes.all() else 0
+
+
 def _verdict(claim: ClaimRecord, decided: Decided, i: int) -> str:
     if decided.different[i]:
-        return SUPPORTED if decided.direction[i] * claim.sign > 0 else REFUTED
+        return SUPPORTED if decided.direction[i] * claim.sign > 0 or not claim.sign else REFUTED
     return EQUIVALENT if decided.equivalent[i] else INCONCLUSIVE
 
 
 def _described(
-    i: int, plan: PlanRecord, runs: pd.DataFrame, decided: Decided, answers: Mapping[str, np.ndarray]
+    i: int,
+    plan: PlanRecord,
+    runs: pd.DataFrame,
+    counts: pd.Series,
+    decided: Decided,
+    answers: Mapping[str, np.ndarray],
+    complete: bool,
 ) -> dict[str, Any]:
-    """The numbers of a plan's claim i but its p-values, on all of the given runs."""
+    """The numbers of a plan's claim i but its p-values, on all of the given runs, of which each arm has `counts`."""
     claim = plan.claims[i]
+    runs = runs[runs["arm"].isin(list(contrast.weights(claim)))]
     rule, within = plan.rule, decision.confidence(plan.rule)
     sides = contrast.sides(claim, runs)
     pairs = statistics.paired(sides.treatment, sides.control, within)
     differences = statistics.differences(sides.treatment, sides.control)
     treatment, control = contrast.tally(claim, runs, sides)
     error, df = float(decided.error[i]), float(decided.df[i])
-    margin = rule.margin if metric(claim.metric).share else math.nan
+    margin = contrast.margin_of(rule, claim.metric)
     looks = max(1, len(rule.looks))
-    seeds = min(len(plan.seeds), int(runs["arm"].value_counts().max()) if len(runs) else 0)
+    seeds = min(len(plan.seeds), int(counts.max()) if len(counts) else 0)
     alpha = power.typical_alpha(len(plan.claims), seeds, rule.test, rule.correction, looks)
+    if complete:
+        seeds = _as_of_equal_size(counts.reindex(list(contrast.weights(claim)), fill_value=0))
     needed = power.seeds_needed(margin, error, df, seeds, len(plan.claims), rule.test, rule.correction, looks)
     improved, improved_low, improved_high = statistics.improvement(
-        claim.sign * differences.to_numpy(dtype=float), within
+        (claim.sign or 1) * differences.to_numpy(dtype=float), within
     )
     if rule.test == "paired t e-process":  # these intervals hold for a number of seeds fixed in advance
         improved_low = improved_high = math.nan

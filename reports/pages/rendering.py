@@ -86,6 +86,7 @@ def environment() -> Environment:
         phrases.mean_and_std,
         phrases.p_value,
         phrases.margin,
+        phrases.size,
         phrases.verdict_label,
         phrases.outcome,
         phrases.technique_title,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pandas as pd
 
-from cifar_ablations.ablations import addresses, paging, record, schema, stores
+from cifar_ablations.ablations import addresses, extensions, metrics, paging, record, schema, stores
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
 from cifar_ablations.ablations.record import (
@@ -53,11 +53,13 @@ RUN_COLUMNS = [
     "threads",
     "instructions",
     "kernels",
+    "extension",
 ]
 NOT_SAID = "none"
-"""Of what a run's tags do not say: those of earlier versions, and of torch which build of the kernels it was."""
+"""Of what a run's tags do not say: those of earlier versions, of torch which build of the kernels it was, and of a run
+that used no extension, which."""
 METRIC_COLUMNS = [*schema.ENDINGS, *schema.STATES, *schema.CURVES]
-"""Of a curve the last epoch's value."""
+"""The suite's own, of a curve the last epoch's value. Those of extensions stand behind them."""
 KNOWN_OF_DIVERGED = {
     schema.SECONDS,
     schema.EPOCHS,
@@ -263,21 +265,22 @@ def matching_runs(
 ) -> pd.DataFrame:
     """Every training of the plan's arms, seeds and data, whatever became of it and whichever invocation made it.
 
-    every_seed: of all seeds there are, planned or not. Columns RUN_COLUMNS and METRIC_COLUMNS, in the order of the
-    plan; `outcome` is "" while a run is training. `seed` is the plan's: an arm with a `seed_offset` was trained with
-    that much more. `ended` is by the order of the store, and `dated` by the clock of the machine. A run whose tags
-    cannot be read is left out, and a sentence that says why is appended to `unreadable`.
+    every_seed: of all seeds there are, planned or not. Columns RUN_COLUMNS and `_metrics_of` the plan, in the order of
+    the plan; `outcome` is "" while a run is training. `seed` is the plan's: an arm with a `seed_offset` was trained
+    with that much more. `ended` is by the order of the store, and `dated` by the clock of the machine. A run whose tags
+    cannot be read is left out, and a sentence that says why is appended to `unreadable`; so are runs by an earlier
+    version of an extension.
     """
     data_digest, planned = plan.data.digest, set(plan.seeds)
     # Two arms may be the same recipe under two names: both get the run.
     named: dict[str, list[tuple[str, int]]] = {}
     for arm in plan.arms:
         named.setdefault(arm.digest, []).append((arm.name, arm.seed_offset))
-    rows = []
-    found = stored.find(client, {schema.KIND: schema.KIND_TRAINING, schema.DATA_DIGEST: data_digest})
+    found = list(stored.find(client, {schema.KIND: schema.KIND_TRAINING, schema.DATA_DIGEST: data_digest}))
+    rows, measured = [], _metrics_of(plan, found)
     moments = order.moments(stored.find(client, {schema.KIND: schema.KIND_PLAN}))
     for run, about in tagged(RunRecord, found, unreadable):
-        ending = {metric: run.metrics.get(metric) for metric in METRIC_COLUMNS}
+        ending = {metric: run.metrics.get(metric) for metric in measured}
         place = {
             "digest": about.digest,
             "outcome": about.outcome,
@@ -293,17 +296,49 @@ def matching_runs(
                 name: run.tags.get(schema.ENVIRONMENT + name, NOT_SAID)
                 for name in ("threads", "instructions", "kernels")
             },
+            "extension": run.tags.get(f"{schema.ENVIRONMENT}extension", NOT_SAID),
         }
         rows += [
             {"arm": name, "seed": about.seed - offset, **place, **ending}
             for name, offset in named.get(about.digest, ())
             if (about.seed >= offset if every_seed else about.seed - offset in planned)
         ]
-    frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *METRIC_COLUMNS])
-    frame = frame.astype(dict.fromkeys([*METRIC_COLUMNS, "ended", "dated"], float) | {"seed": int, "converged": bool})
+    frame = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *measured])
+    frame = frame.astype(dict.fromkeys([*measured, "ended", "dated"], float) | {"seed": int, "converged": bool})
+    frame = _of_newest_code(frame, unreadable)
     places = {arm.name: i for i, arm in enumerate(plan.arms)}
     frame = frame.sort_values(["arm", "seed", "ended", "run_id"], key=lambda c: c.map(places) if c.name == "arm" else c)
     return frame.reset_index(drop=True)
+
+
+def _metrics_of(plan: PlanRecord, runs: Iterable[Stored]) -> list[str]:
+    """The metrics that a run of a plan may have: those that are known, and what its claims are about where a run has
+    it, as one of an extension that is not at hand."""
+    logged = [name for name, known in metrics.known().items() if known.logged]
+    others = {claim.metric for claim in plan.claims} - {*logged, EPOCHS_TO_TARGET, REACHED_TARGET}
+    return [*dict.fromkeys([*METRIC_COLUMNS, *logged, *sorted(n for n in others if any(n in r.metrics for r in runs))])]
+
+
+def _of_newest_code(frame: pd.DataFrame, left_out: list[str] | None) -> pd.DataFrame:
+    """The frame without results by another version of an extension than the last one that a run ended with."""
+    ended = frame["outcome"].isin(schema.RESULTS)
+    codes = frame.loc[ended].sort_values(["ended", "dated"])["extension"]
+    newest = {name: digest for code in codes for name, digest in extensions.versions(code).items()}
+    old = {code: _outdated(code, newest) for code in set(codes)}
+    gone = ended & frame["extension"].map(lambda code: bool(old.get(code)))
+    for name in sorted({name for names in old.values() for name in names}):
+        count = frame.loc[
+            gone & frame["extension"].map(lambda code, n=name: n in old.get(code, ())), "run_id"
+        ].nunique()
+        if left_out is not None:
+            runs = "1 run" if count == 1 else f"{count} runs"
+            left_out.append(f"{runs} by an earlier version of the extension {name}, whose code has changed since")
+    return frame[~gone]
+
+
+def _outdated(code: str, newest: Mapping[str, str]) -> list[str]:
+    """The extensions of which it names another version than the newest."""
+    return [name for name, digest in extensions.versions(code).items() if newest[name] != digest]
 
 
 def runs_of(
@@ -325,11 +360,17 @@ def chance(plan: AskedRecord) -> float:
 def results_among(matching: pd.DataFrame) -> pd.DataFrame:
     """`runs_of` from the frame of `matching_runs`, which is sorted by the time of ending within (arm, seed)."""
     done = matching[matching["outcome"].isin(schema.RESULTS)]
+    # One that was trained before an extension was there has none of its metrics: then the one that has them counts.
+    added = [name for name in done.columns if name not in RUN_COLUMNS and name not in METRIC_COLUMNS]
+    if added and len(done):
+        missing = done[added].isna().sum(axis=1)
+        done = done.loc[missing.groupby([done["arm"], done["seed"]], sort=False).idxmin()]
     done = done.drop_duplicates(["arm", "seed"], keep="first").reset_index(drop=True)
     # What a network was like before it diverged is a number like any other.
-    lost = [name for name in METRIC_COLUMNS if name not in KNOWN_OF_DIVERGED]
+    measured = [name for name in done.columns if name not in RUN_COLUMNS]
+    lost = [name for name in measured if name not in KNOWN_OF_DIVERGED and not name.startswith(schema.INITIAL)]
     done.loc[~done["converged"], lost] = math.nan
-    done[METRIC_COLUMNS] = done[METRIC_COLUMNS].where(done[METRIC_COLUMNS].abs() < HUGE)
+    done[measured] = done[measured].where(done[measured].abs() < HUGE)
     return done
 
 

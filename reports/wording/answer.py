@@ -16,6 +16,7 @@ from cifar_ablations.reports.inference.arms import Placement
 from cifar_ablations.reports.inference.health import Health
 from cifar_ablations.reports.inference.registration import Change
 from cifar_ablations.reports.reading.consulted import Consulted
+from cifar_ablations.reports.reading.outside import Pairing
 from cifar_ablations.reports.wording import phrases
 
 
@@ -75,17 +76,19 @@ def strength(plan: PlanRecord, verdicts: pd.DataFrame, rate: float) -> list[str]
         f"pages ({share} at worst, for normal and heavy-tailed noise and spreads up to fourfold apart; skewed noise "
         "errs more often); " + (f"all {claims} share it." if len(verdicts) > 1 else "it has one claim.")
     )
-    compared = verdicts[(verdicts["metric"] == schema.TEST_ACCURACY) & verdicts["detectable"].notna()]
+    compared = verdicts[verdicts["metric"].map(phrases.decides) & verdicts["detectable"].notna()]
     if compared.empty:
         return said
     detectable, possible = compared["detectable"].to_list(), compared["possible"].to_list()
-    changes, beyond = phrases.changes(schema.TEST_ACCURACY, detectable, possible, "claim")
+    name = compared["metric"].iloc[0]
+    title = phrases.metric_title(name)
+    changes, beyond = phrases.changes(name, detectable, possible, "claim")
     if not changes:
-        return [*said, "With so few seeds no change of test accuracy could be found reliably."]
-    found = f"With these seeds a change of test accuracy of {changes} would be found four times out of five"
+        return [*said, f"With so few seeds no change of {title} could be found reliably."]
+    found = f"With these seeds a change of {title} of {changes} would be found four times out of five"
     found += f"; {beyond}" if beyond else ""
     small = min(detectable) > rule.margin
-    found += f"; {100 * rule.margin:g} pp, the margin, is too small for so few" if small else ""
+    found += f"; {phrases.size(name, rule.margin)}, the margin, is too small for so few" if small else ""
     return [*said, f"{found}."]
 
 
@@ -128,6 +131,51 @@ def of_correlation(plan: PlanRecord, correlation: float, pairs: int, worth: floa
     return f"Runs of equal seeds are compared {how}: the accuracies of two arms correlate {measured}{gain}."
 
 
+PAIRS_FROM = 0.5
+"""The correlation over seeds from which pairs find what independent arms do not, at five to fifteen seeds."""
+
+
+def of_pairing(plan: PlanRecord, pairing: Pairing, correlation: float, pairs: int, worth: float) -> str:
+    """Whether runs of another program could be compared within seeds, whether they are, and if not, why.
+
+    correlation, pairs, worth: as of `of_correlation`.
+    """
+    together = plan.rule.test != "welch t"
+    if pairing.paired:
+        said = f"Every arm has the control's {phrases.count(len(plan.seeds), 'seed')}, each once; they are compared "
+        said += "within seeds (paired t test)" if together else "as independent (Welch's t test)"
+        if math.isnan(correlation):
+            return f"{said}."
+        gain = "" if math.isnan(worth) else f", so that pairs are worth {phrases.number(worth, 1, signed=True)} seeds"
+        said += f". Runs of equal seeds correlate ρ = {phrases.number(correlation)} on average over "
+        said += f"{phrases.count(pairs, 'pair')} of arms{gain}."
+        if correlation >= PAIRS_FROM and not together:
+            said += " Where that is expected before the runs, --paired compares within seeds."
+        return said
+    reasons = ["there is no column of seeds"] if not pairing.seed else []
+    if pairing.unnamed:
+        reasons.append(f"{phrases.count(pairing.unnamed, 'run')} {'has' if pairing.unnamed == 1 else 'have'} no seed")
+    if pairing.repeated:
+        rows = phrases.count(pairing.repeated, "row")
+        reasons.append(f"{rows} {'repeats' if pairing.repeated == 1 else 'repeat'} the arm and seed of another")
+    if pairing.differing:
+        names = [f"'{name}'" for name in pairing.differing[:MOST_NAMED]]
+        names += [f"{len(pairing.differing) - MOST_NAMED} more"] if len(pairing.differing) > MOST_NAMED else []
+        has = "has" if len(pairing.differing) == 1 else "have"
+        reasons.append(f"{phrases.listing(names)} {has} not the control's seeds")
+    said = f"Not paired, since {phrases.listing(reasons)}: arms are compared as independent (Welch's t test)."
+    if pairing.repeated:
+        by = f", as “{phrases.listing(pairing.steps)}” suggests" if pairing.steps else ""
+        said += (
+            f" Every row counts as a run; if several are of one training{by}, keep one of each, or nothing here holds."
+        )
+    return said
+
+
+MOST_NAMED = 3
+"""Arms that a sentence names; the others are counted."""
+
+
 def of_references(plan: PlanRecord, placements: Sequence[Placement]) -> list[str]:
     """Where each published value falls among the runs of its arm; placements: of `arms.placements`."""
     sentences = []
@@ -161,12 +209,21 @@ def of_arms(plan: PlanRecord, arms: pd.DataFrame) -> list[str]:
     ]
 
 
-def of_divergence(arms: pd.DataFrame) -> str:
-    """Which arms had runs that diverged, and how those count; nothing where none did."""
-    parts = [f"{row['diverged']} of {row['n']} of '{row['arm']}'" for row in arms.to_dict("records") if row["diverged"]]
+def of_divergence(arms: pd.DataFrame, what: str = "Diverged", most: int | None = None) -> str:
+    """Which arms had runs that diverged, and how those count; nothing where none did.
+
+    what: that they did, in words; most: how many arms are named, those with the largest shares; None for all.
+    """
+    lost = arms[arms["diverged"] > 0]
+    if most is not None and len(lost) > most:
+        share = (lost["diverged"] / lost["n"]).sort_values(ascending=False, kind="stable")
+        lost = lost.loc[share.index[:most]]
+    parts = [f"{row['diverged']} of {row['n']} of '{row['arm']}'" for row in lost.to_dict("records")]
     if not parts:
         return ""
-    return f"Diverged: {phrases.listing(parts)}. Means are of the others; a run that diverged never counts for its arm."
+    left = int((arms["diverged"] > 0).sum()) - len(parts)
+    parts += [f"some of {left} more"] if left else []
+    return f"{what}: {phrases.listing(parts)}. Means are of the others; a run that diverged never counts for its arm."
 
 
 def of_odd_runs(odd: pd.DataFrame) -> str:

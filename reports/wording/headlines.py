@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.designs import OVERALL
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import verdict
+from cifar_ablations.reports.reading.outside import metric
 from cifar_ablations.reports.wording import phrases
 
 MOST = 4
@@ -31,14 +31,14 @@ class Line:
 def of_plan(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
     """The answer of a plan's claims in at most five lines; nothing where nothing is claimed.
 
-    verdicts: of `phrases.with_sentences`. For techniques these are the claims about test accuracy, for a ledger of
-    statements all of them.
+    verdicts: of `phrases.with_sentences`. For techniques these are the claims about test accuracy, or the metric that a
+    person named, for a ledger of statements all of them.
     """
     if verdicts.empty:
         return []
     if plan.layout == "ledger":
         return _of_statements(plan, verdicts.to_dict("records"))
-    rows = verdicts[verdicts["metric"] == schema.TEST_ACCURACY].to_dict("records")
+    rows = verdicts[verdicts["metric"].map(phrases.decides)].to_dict("records")
     if len({row["obstacle"] for row in rows}) == 1 and rows[0]["obstacle"]:
         return [Line("Open", _open(plan, rows, len(rows)))]
     lines = [Line("Overall", _overall(row)) for row in rows if row["where"].startswith(OVERALL)]
@@ -46,7 +46,7 @@ def of_plan(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
     for kind, label in (
         (phrases.HELPS, "Helps"),
         (phrases.HURTS, "Hurts"),
-        (phrases.SAME, f"Same within {100 * plan.rule.margin:g} pp"),
+        (phrases.SAME, f"Same within {phrases.size(rows[0]['metric'], plan.rule.margin)}" if rows else ""),
     ):
         found = [row for row in rest if phrases.direction(row) == kind]
         if found:
@@ -98,7 +98,11 @@ def _overall(row: phrases.Row) -> str:
 def _number(row: phrases.Row) -> str:
     if row["counted"]:
         return phrases.diverged(row)
-    return "no number" if pd.isna(row["difference"]) else f"{phrases.points(row['difference'], 1)} pp"
+    if pd.isna(row["difference"]):
+        return "no number"
+    if not metric(row["metric"]).share:
+        return phrases.difference(row["metric"], row["difference"])
+    return f"{phrases.points(row['difference'], 1)} pp"
 
 
 def _listed(plan: PlanRecord, rows: Sequence[Any], most: int = MOST) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.designs import OVERALL
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import verdict
+from cifar_ablations.reports.reading.outside import metric
 from cifar_ablations.reports.wording import phrases
 
 WHY_OPEN = {
@@ -56,19 +56,22 @@ class Line:
 
 
 def of_techniques(plan: PlanRecord, verdicts: pd.DataFrame) -> list[Line]:
-    """A line for each claim about test accuracy, place by place: the whole first, then in the order of the plan.
+    """A line for each claim about test accuracy, or about the metric that a person named.
 
+    Place by place: the whole first, then in the order of the plan.
     verdicts: of `phrases.with_sentences`.
     """
     if verdicts.empty:
         return []
     lines = []
-    for row in verdicts[verdicts["metric"] == schema.TEST_ACCURACY].to_dict("records"):
+    for row in verdicts[verdicts["metric"].map(phrases.decides)].to_dict("records"):
         if row["counted"]:
             effect = f"{row['treatment_diverged']} against {row['control_diverged']} diverged"
-        else:
+        elif metric(row["metric"]).share:
             limits = phrases.interval(row["low"], row["high"], least=-row["reach"], most=row["reach"])
             effect = f"{phrases.points(row['difference'])} {limits}".rstrip()
+        else:
+            effect = phrases.effect(row)
         what = phrases.subject(plan, row)
         lines.append(_line(row, phrases.sentence_case(phrases.place(row)), what, effect))
     places = list(dict.fromkeys(line.place for line in lines))

@@ -14,10 +14,10 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.designs import ALL
 from cifar_ablations.ablations.discovery import setting_title
 from cifar_ablations.ablations.durations import duration as duration
-from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.record import DataRecord, PlanRecord
 from cifar_ablations.ablations.schema import REHEARSAL
 from cifar_ablations.reports.inference import contrast, verdict
+from cifar_ablations.reports.reading.outside import OutsideMetric, metric
 
 # A row of a frame, by column.
 Row = Mapping[Any, Any]
@@ -159,6 +159,16 @@ def margin(fraction: float) -> str:
     return f"±{100 * fraction:g} pp"
 
 
+def size(name: str, value: float) -> str:
+    """A difference of a metric that somebody chose, such as a margin, with its unit: '0.25 pp', '0.02'."""
+    return f"{100 * value if metric(name).share else value:g}{unit(name)}"
+
+
+def decides(name: str) -> bool:
+    """Whether more or less of a metric is what counts as help or harm: of test accuracy, or what a person named."""
+    return name == schema.TEST_ACCURACY or isinstance(metric(name), OutsideMetric)
+
+
 def significant(value: float, signed: bool = False) -> str:
     """A number with three significant digits, or fewer decimals where it is large."""
     if value is None or not math.isfinite(value):
@@ -241,18 +251,19 @@ def direction(row: Row) -> str:
 def outcome(row: Row) -> str:
     """What came of a claim in a word or two that say which way: 'helps', 'lowers', 'same within 1 pp', 'open'.
 
-    Test accuracy is helped or hurt; other metrics are raised or lowered, and whether that helps is for the reader.
+    Test accuracy is helped or hurt, and so is a metric that a person named; others are raised or lowered, and whether
+    that helps is for the reader.
     """
     way = direction(row)
     if way == OPEN:
         words = OPEN
     elif way == SAME:
-        words = f"same within {100 * row['margin']:g} pp"
+        words = f"same within {size(row['metric'], row['margin'])}"
     elif row["counted"]:
         words = "more diverge" if way == HURTS else "fewer diverge"
     elif row["allowed"]:
         words = f"loses {'at most' if row['verdict'] == verdict.SUPPORTED else 'over'} {100 * row['margin']:g} pp"
-    elif row["metric"] == schema.TEST_ACCURACY:
+    elif decides(row["metric"]):
         words = way
     else:
         words = "raises" if raises(row) else "lowers"
@@ -310,15 +321,16 @@ def evidence(row: Row) -> str:
     return "; ".join(filter(None, [f"{effect(row)}, {runs_compared(row)}", diverged(row), at_look(row)]))
 
 
-def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame) -> pd.DataFrame:
+def with_sentences(plan: PlanRecord, verdicts: pd.DataFrame, holds: str = "") -> pd.DataFrame:
     """The frame of `verdict.judge` in words, which other phrases ask for.
 
-    `scope` is what a claim's arms were trained with, `obstacle` the reason in words, and `sentence` all of it in one.
+    `scope` is what a claim's arms were trained with, or `holds` where that is not known, `obstacle` the reason in
+    words, and `sentence` all of it in one.
     """
     if verdicts.empty:
         return verdicts
     judged = verdicts.assign(
-        scope=[scope(plan, list(contrast.weights(claim))) for claim in plan.claims],
+        scope=[holds or scope(plan, list(contrast.weights(claim))) for claim in plan.claims],
         obstacle=[_obstacle(row, plan.rule.looks) for row in verdicts.to_dict("records")],
     )
     return judged.assign(sentence=[verdict_sentence(row) for row in judged.to_dict("records")])
@@ -359,7 +371,8 @@ def exaggeration(row: Row) -> str:
 
 def verdict_sentence(row: Row) -> str:
     """A row of `with_sentences` as one sentence: verdict, numbers, and what they hold for."""
-    label, numbers = sentence_case(verdict_label(row)), evidence(row)
+    undirected = not row["sign"] and row["verdict"] == verdict.SUPPORTED  # that it differs says less than which way
+    label, numbers = sentence_case(outcome(row) if undirected else verdict_label(row)), evidence(row)
     holds = row["scope"] + (f"; {REHEARSAL}" if row["rehearsal"] else "")
     if row["verdict"] in (verdict.SUPPORTED, verdict.REFUTED):
         against = "" if row["verdict"] == verdict.SUPPORTED else f" (the claim says {'+' if row['sign'] > 0 else '−'})"
@@ -368,7 +381,7 @@ def verdict_sentence(row: Row) -> str:
             against = f" ({loss} of more than {100 * row['margin']:g} pp)"
         return f"{label}{against}: {numbers}, page p {p_value(row['p_page'])}; {holds}{exaggeration(row)}."
     if row["verdict"] == verdict.EQUIVALENT:
-        within = margin(row["margin"])
+        within = f"±{size(row['metric'], row['margin'])}"
         return f"{label} within {within} (not 'no effect'): {numbers}, page p {p_value(row['tost_p_page'])}; {holds}."
     if row["obstacle"]:
         return f"{label}: {row['obstacle']}{f'; {REHEARSAL}' if row['rehearsal'] else ''}."
@@ -418,12 +431,14 @@ def resolution(row: Row) -> str:
         return findable_effect
     needed = row["seeds_needed"]
     how_many: str = "more than 10,000" if pd.isna(needed) else f"about {int(needed):,}"
-    return f"{findable_effect}; {how_many} seeds needed for {100 * row['margin']:g} pp"
+    return f"{findable_effect}; {how_many} seeds needed for {size(row['metric'], row['margin'])}"
 
 
 def raises(row: Row) -> bool:
     """Whether a decided claim found more of its metric with the technique."""
-    return bool((row["sign"] > 0) == (row["verdict"] == "supported")) if not row["allowed"] else row["difference"] > 0
+    if row["allowed"] or not row["sign"]:
+        return bool(row["difference"] > 0)
+    return bool((row["sign"] > 0) == (row["verdict"] == "supported"))
 
 
 def looks_taken(planned: Sequence[int], taken: Sequence[int], undecided: int) -> str:

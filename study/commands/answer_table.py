@@ -59,6 +59,14 @@ def show_search(outcome: SearchOutcomeRecord) -> None:
         print(terminal.wrapped(f"Best: trial {winner.trial} of {winner.study}; it changes {changes}."))
 
 
+def show_rows(head: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """Print a table of all of these rows, its cells broken between words where the terminal is narrow."""
+    table = _table(*head)
+    for row in rows:
+        _row(table, *row)
+    terminal.console().print(table)
+
+
 def short(value: Value) -> str:
     """A setting with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

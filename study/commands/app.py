@@ -13,8 +13,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -24,14 +27,16 @@ import typer
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.lock import BrokenLockError
 from cifar_ablations.ablations.naming import check_range
-from cifar_ablations.study.commands import streams
+from cifar_ablations.study.commands import facts, streams
 from cifar_ablations.study.commands.options import (
     Backend,
     Baseline,
     Data,
     Device,
+    Extensions,
     FirstSeed,
     ImageSize,
+    Json,
     LockFile,
     Minutes,
     PlanName,
@@ -43,6 +48,7 @@ from cifar_ablations.study.commands.options import (
     Workers,
     number,
     path,
+    plan_names,
     whole,
 )
 
@@ -56,7 +62,7 @@ app = typer.Typer(
     name="ablate",
     help="Ablations of training techniques on CIFAR-10 that answer: paired seeds, intervals, verdicts.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=facts.Group,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -77,6 +83,18 @@ again while they are made."""
 STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
 
 
+@dataclass
+class Loudness:
+    """How much is told: `quiet`, errors and the answer alone; `verbose`, also warnings of libraries and tracebacks."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+LOUDNESS = Loudness()
+"""Of the command that is running; options before its name set it."""
+
+
 def _show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -90,14 +108,24 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the answer.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Keep warnings of libraries, and tracebacks of what is a sentence else.")
+    ] = False,
 ) -> None:
     """Options that stand before a command."""
+    LOUDNESS.quiet, LOUDNESS.verbose = quiet, verbose
+    if verbose:
+        warnings.simplefilter("default")
 
 
-def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> Callable[..., None]:
+def _of_a_plan(
+    act: Callable[[PlanRequest, facts.Document | None], None], *, trains: bool = False
+) -> Callable[..., None]:
     """A command that does something about a plan, from what is asked for on the command line.
 
-    trains: whether it needs workers, which then get ready while the command itself is still importing.
+    act: also gets the document to be written, where one is asked for; trains: whether it needs workers, which then get
+    ready while the command itself is still importing.
     """
 
     def command(
@@ -116,8 +144,10 @@ def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> C
         minutes: Minutes = None,
         retune: Retune = False,
         trials: Trials = None,
+        extensions: Extensions = None,
+        as_json: Json = False,
     ) -> None:
-        with _errors():
+        with _errors(act.__name__.removesuffix("_command"), as_json) as answer:
             if trains and device in (None, "cpu"):
                 from cifar_ablations.study.execution.starting import prepare
 
@@ -141,7 +171,7 @@ def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> C
                 workers=workers,
                 backend=backend,
             )
-            act(request)
+            act(request, answer)
 
     command.__doc__ = act.__doc__
     return command
@@ -149,19 +179,24 @@ def _of_a_plan(act: Callable[[PlanRequest], None], *, trains: bool = False) -> C
 
 @app.command("run")
 @partial(_of_a_plan, trains=True)
-def run_command(request: PlanRequest) -> None:
+def run_command(request: PlanRequest, answer: facts.Document | None) -> None:
     """Train what a plan still misses, and write its report."""
     from cifar_ablations.study.commands.execute import run_plan
     from cifar_ablations.study.store.home import Home
 
     home = Home()
-    with home.locked(f"running plan {request.plan}", say):
+    with home.locked(f"running plan {request.plan}", _along):
         invocation, _, failed = _asked_for(home, request, training=True)
         if request.lock is not None:
             from cifar_ablations.study.commands.locking import held_to
 
-            invocation = held_to(request.lock, invocation, say)
-        failed = run_plan(home, invocation, request, say) or failed
+            invocation = held_to(request.lock, invocation, _along)
+        if answer is not None or LOUDNESS.quiet:
+            from cifar_ablations.study.commands.reporting import run_told
+
+            failed = run_told(home, invocation, _along, answer, quiet=LOUDNESS.quiet) or failed
+        else:
+            failed = run_plan(home, invocation, request, say) or failed
         _finish(invocation.data, request.data, failed)
 
 
@@ -171,21 +206,24 @@ def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Inv
     if request.retune or request.trials is not None:
         from cifar_ablations.study.commands.retuning import plan_retuned
 
-        invocation, failed = plan_retuned(home, request, say, training=training)
+        invocation, failed = plan_retuned(home, request, _along, training=training)
         return invocation, None, failed
     if request.minutes is None:
         from cifar_ablations.study.commands.arguments import plan_invocation
 
-        return plan_invocation(home, request, say), None, False
+        return plan_invocation(home, request, _along), None, False
     from cifar_ablations.study.commands.within_minutes import plan_within
 
-    return *plan_within(home, request, say, training=training), False
+    return *plan_within(home, request, _along, training=training), False
 
 
 @app.command("list")
-def list_command() -> None:
+def list_command(as_json: Json = False, extensions: Extensions = None) -> None:
     """Show techniques with their levels, plans and profiles."""
-    with _errors():
+    with _errors("list", as_json) as answer:
+        if answer is not None:
+            answer.write(facts.of_catalog())
+            return
         from cifar_ablations.study.commands.show import show_catalog
 
         show_catalog()
@@ -193,7 +231,7 @@ def list_command() -> None:
 
 @app.command("plan")
 @_of_a_plan
-def plan_command(request: PlanRequest) -> None:
+def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
     from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
     from cifar_ablations.study.commands.show import show_plan
@@ -207,7 +245,7 @@ def plan_command(request: PlanRequest) -> None:
     pilots: dict[str, Pilot] = {}
     if home.has_store:
         store = open_store(home)
-        done = store.results(invocation.data, invocation.environment(), say)
+        done = store.results(invocation.data, invocation.environment(), _along, invocation.measured)
         if done:
             pilots = pilot_spreads(store.uri, invocation.record())
     missing = list(invocation.missing(done))
@@ -215,11 +253,15 @@ def plan_command(request: PlanRequest) -> None:
         seconds = estimated_seconds(invocation, missing)
     else:  # what was said already: steps that are timed again take another time
         seconds = whole * len(missing) / len(invocation.members())
-    show_plan(invocation, done, seconds, pilots)
+    if answer is None:
+        show_plan(invocation, done, seconds, pilots)
+    lock = None
     if request.lock is not None:
         from cifar_ablations.study.commands.locking import write_lock
 
-        write_lock(request.lock, invocation.record(), say)
+        lock = write_lock(request.lock, invocation.record(), say)
+    if answer is not None:
+        answer.write(facts.of_plan(invocation, done, seconds, pilots, lock))
     _finish(invocation.data, request.data)
 
 
@@ -228,13 +270,75 @@ def verify_command(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", parser=path, help="A lock, as `ablate plan PLAN --lock FILE` wrote it.")
     ],
+    as_json: Json = False,
+    extensions: Extensions = None,
 ) -> None:
     """Say what became of a lock: held and answered (exit code 0), not answered yet (3), edited or deviated from (1)."""
-    with _errors():
-        from cifar_ablations.study.commands.locking import verify
+    with _errors("verify", as_json) as answer:
+        from cifar_ablations.study.commands.locking import verify, verify_facts
         from cifar_ablations.study.store.home import Home
 
-        raise typer.Exit(verify(Home(), file, say))
+        if answer is None:
+            raise typer.Exit(verify(Home(), file, say))
+        told = verify_facts(Home(), file, say)
+        answer.write(told)
+        raise typer.Exit(told["exit_code"])
+
+
+@app.command("check")
+def check_command(
+    plan: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PLAN", autocompletion=plan_names, help="Which plan (default: that of --expect, else techniques)."
+        ),
+    ] = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(
+            "--expect",
+            metavar="FILE",
+            parser=path,
+            help="What is expected, as TOML (default: that each claim of the plan is supported).",
+        ),
+    ] = None,
+    markdown: Annotated[
+        str | None,
+        typer.Option(
+            "--markdown",
+            metavar="FILE|-",
+            help="Where a summary for a pull request is written; - is standard output (default: nowhere).",
+        ),
+    ] = None,
+    as_json: Json = False,
+    extensions: Extensions = None,
+) -> None:
+    """Say whether the newest runs of a plan found what is expected: it holds (exit code 0), does not (1), is open (3).
+
+    Trains nothing.
+    """
+    with _errors("check", as_json) as answer:
+        if answer is not None and markdown == "-":
+            raise AblateError("--json and --markdown - both ask for the standard output; name a file for the summary")
+        from cifar_ablations.study.commands.check import as_facts, check
+        from cifar_ablations.study.store.home import Home
+
+        done = check(Home(), plan, expect, markdown, say, shown=answer is None)
+        if answer is not None:
+            answer.write(as_facts(done))
+        raise typer.Exit(done.code)
+
+
+@app.command("check-extension")
+def check_extension_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", parser=path, help="The folder of an extension.")],
+    extensions: Extensions = None,
+) -> None:
+    """Put an extension to the tests that the suite's techniques, plans and networks pass; exit code 1: one fails."""
+    with _errors("check-extension"):
+        from cifar_ablations.study.commands.check_extension import check_extension
+
+        raise typer.Exit(0 if check_extension(folder, say) else FAILED)
 
 
 @app.command("tune")
@@ -265,13 +369,14 @@ def tune_command(
     device: Device = None,
     workers: Workers = None,
     backend: Backend = "auto",
+    extensions: Extensions = None,
 ) -> None:
     """Search for better settings with Optuna, on validation images alone, and write its report."""
     with _errors():
         from cifar_ablations.study.store.home import Home
 
         home = Home()
-        with nullcontext() if dry_run else home.locked(f"tuning {search}", say):
+        with nullcontext() if dry_run else home.locked(f"tuning {search}", _along):
             from cifar_ablations.study.commands.arguments import SearchRequest, search_invocation
             from cifar_ablations.study.data.typed import typed_source
 
@@ -292,7 +397,7 @@ def tune_command(
                 workers=workers,
                 backend=backend,
             )
-            invocation = search_invocation(home, request, say)
+            invocation = search_invocation(home, request, _along)
             failed = False
             if dry_run:
                 from cifar_ablations.study.commands.tune import dry
@@ -301,7 +406,12 @@ def tune_command(
             else:
                 from cifar_ablations.study.commands.execute import run_search
 
-                failed = run_search(home, invocation, storage, data, say)
+                if LOUDNESS.quiet:
+                    from cifar_ablations.study.commands.reporting import search_quietly
+
+                    failed = search_quietly(home, invocation, storage)
+                else:
+                    failed = run_search(home, invocation, storage, data, say)
             _finish(invocation.data, data, failed)
 
 
@@ -314,9 +424,11 @@ def adopt_command(
     ] = False,
     data: Data = None,
     image_size: ImageSize = None,
+    as_json: Json = False,
+    extensions: Extensions = None,
 ) -> None:
     """Write a search's best recipe to the output folder, as a baseline for plans and further searches."""
-    with _errors():
+    with _errors("adopt", as_json) as answer:
         from cifar_ablations.study.commands.tune import adopt
         from cifar_ablations.study.data.typed import typed_source
         from cifar_ablations.study.store.home import Home
@@ -324,7 +436,33 @@ def adopt_command(
         data = typed_source(data, image_size)
         home = Home()
         with home.locked(f"adopting {search}", say):
-            _finish(adopt(home, search, name or search, data, say, replace_file=replace), data)
+            loaded = adopt(home, search, name or search, data, say, replace_file=replace)
+            if answer is not None:
+                from cifar_ablations.ablations.adopted import SUFFIX, read
+
+                file = home.recipes / f"{name or search}{SUFFIX}"
+                answer.write(facts.of_adopted(read(file), file))
+            _finish(loaded, data)
+
+
+@app.command("script")
+def script_command(
+    profile: ProfileName = None,
+    baseline: Baseline = None,
+    settings: Settings = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="TECHNIQUE", help="Switch a technique of the baseline off. Repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", parser=whole, help="What the program takes by default.")] = 0,
+    extensions: Extensions = None,
+) -> None:
+    """Print a recipe as one program of PyTorch and torchvision alone, to read, check or take along."""
+    with _errors():
+        from cifar_ablations.study.commands.script import ScriptRequest, write_script
+        from cifar_ablations.study.store.home import Home
+
+        write_script(Home(), ScriptRequest(profile, baseline, tuple(settings or ()), tuple(without or ()), seed))
 
 
 @app.command("data")
@@ -347,7 +485,7 @@ def data_command(
         with home.locked(f"taking in {name}", say):
             from cifar_ablations.study.commands.take_data import take_in
 
-            take_in(home, name, source, say)
+            take_in(home, name, source, _along)
 
 
 @app.command("foundations")
@@ -380,22 +518,30 @@ def report_command(
             help="Set two invocations side by side: [STORE#]PLAN, or the beginning of a parent run's id.",
         ),
     ] = None,
+    as_json: Json = False,
+    extensions: Extensions = None,
 ) -> None:
     """Write the reports anew from what is in the store, finished or not, and say what the newest has found."""
-    with _errors():
+    with _errors("report", as_json) as answer:
         from cifar_ablations.study.store.home import Home
 
         home = Home()
-        from cifar_ablations.study.commands.reporting import check_writable, report
+        from cifar_ablations.study.commands.reporting import check_writable, report, report_facts
 
+        if compare is None and answer is not None:
+            answer.write(report_facts(home, plan, _along))
+            return
         if compare is None:
-            report(home, plan, say)
+            report(home, plan, _along)
             return
         from cifar_ablations.reports.pages.compare_page import side, write_comparison
 
         one, other = (side(asked, home.tracking_uri) for asked in compare)
         check_writable(home)
-        say(f"Report: {home.shown(write_comparison(one, other, home.reports, say))}")
+        page = write_comparison(one, other, home.reports, say)
+        say(f"Report: {home.shown(page)}")
+        if answer is not None:
+            answer.write({"plans": [], "searches": [], "pages": [page]})
 
 
 @app.command("export")
@@ -422,19 +568,115 @@ def export_command(
         str, typer.Option("--spread", help="Beside a mean: std over seeds, or the interval of the mean.")
     ] = "std",
     width: Annotated[float, typer.Option("--width", parser=number, help="Of the figure, in inches.")] = 3.3,
+    as_json: Json = False,
+    extensions: Extensions = None,
 ) -> None:
     """Write a plan's table or figure for a paper, from its newest runs."""
-    with _errors():
+    with _errors("export", as_json) as answer:
         from cifar_ablations.study.commands.export import export_plan
         from cifar_ablations.study.store.home import Home
 
-        export_plan(Home(), plan, to, output, say, style=style, spread=spread, width=width)
+        told = answer is not None
+        made = export_plan(Home(), plan, to, output, say, style=style, spread=spread, width=width, told=told)
+        if answer is not None:
+            answer.write(made)
+
+
+@app.command("doctor")
+def doctor_command(as_json: Json = False) -> None:
+    """Look at what a run needs: versions, processor, kernels, disk, store, data and speed; say what is odd.
+
+    Exit code 1: something must be mended before `ablate run` works; what, and how, is said.
+    """
+    with _errors("doctor", as_json) as answer:
+        from cifar_ablations.study.commands.doctor import as_facts, examine, show
+
+        found = examine()
+        if answer is None:
+            show(found, say)
+        else:
+            answer.write(as_facts(found))
+        raise typer.Exit(found.code)
+
+
+@app.command("judge")
+def judge_command(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", parser=path, help="A CSV or Parquet file with a row per run (default: an --experiment)."
+        ),
+    ] = None,
+    arm: Annotated[str, typer.Option("--arm", help="The column that names what was changed.")] = "arm",
+    seed: Annotated[
+        str | None, typer.Option("--seed", help="The column of seeds (default: seed, if there is one).")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric", help="The column with the numbers, empty where a run diverged (default: the columns are shown)."
+        ),
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            "--control", metavar="ARM", help="The arm that the others are compared with (default: the arms are shown)."
+        ),
+    ] = None,
+    better: Annotated[
+        str | None,
+        typer.Option("--better", metavar="higher|lower", help="Which is better (default: higher; of a loss, lower)."),
+    ] = None,
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect", metavar="higher|lower", help="Claim a direction (default: that an arm differs)."),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            parser=number,
+            help="The smallest difference that matters, in the metric's unit (default: half a point of an accuracy).",
+        ),
+    ] = None,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Compare within seeds; choose it before you see the numbers.")
+    ] = False,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            "--experiment",
+            metavar="NAME",
+            help="An MLflow experiment, whose parameters and tags --arm and --seed name (default: the file).",
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", metavar="URI", help="Its MLflow store (default: the suite's own).")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="PATH", parser=path, help="The page (default: one among the reports)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the runs of any program, from a table or MLflow: each arm against a control, and write a page."""
+    with _errors("judge", as_json) as answer:
+        from cifar_ablations.study.commands.judge import Question, as_facts, judge_runs
+        from cifar_ablations.study.store.home import Home
+
+        asked = Question(
+            file, experiment, tracking_uri, arm, seed, metric, control, better, expect, margin, paired, output
+        )
+        done = judge_runs(Home(), asked, _along)
+        if answer is not None:
+            answer.write(as_facts(*done))
 
 
 @app.command("watch")
 def watch_command(
     plan: Annotated[str | None, typer.Argument(metavar="PLAN", help="Which plan (default: all).")] = None,
     every: Annotated[float, typer.Option("--every", parser=number, help="Seconds between two times.")] = 20.0,
+    extensions: Extensions = None,
 ) -> None:
     """Write the reports again and again while runs are coming in; Ctrl-C ends it."""
     with _errors():
@@ -505,6 +747,12 @@ def say(text: str) -> None:
     print(wrapped(text), flush=True)
 
 
+def _along(text: str) -> None:
+    """Tell the person at the terminal what is no answer: nothing, where --quiet asks for that."""
+    if not LOUDNESS.quiet:
+        say(text)
+
+
 def _finish(data: Dataset, asked: str | None, failed: bool = False) -> None:
     """End a command: say, last of all, where no photographs were used; exit code 1 where trainings or trials failed.
 
@@ -513,7 +761,7 @@ def _finish(data: Dataset, asked: str | None, failed: bool = False) -> None:
     from cifar_ablations.study.data.dataset import closing
 
     if line := closing(data, asked):
-        say(line)
+        _along(line)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -523,28 +771,41 @@ def _interrupted(signal_number: int, frame: Any) -> NoReturn:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """A user's mistake is one sentence and exit code 2, a broken lock one and exit code 1; Ctrl-C leaves in order."""
-    try:
-        yield
-    except BrokenLockError as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        raise typer.Exit(FAILED) from None
-    except AblateError as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        raise typer.Exit(USER_ERROR) from None
-    except KeyboardInterrupt:
-        print(f"\n{STOPPED}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-    except OSError as error:
-        if error.errno not in OF_THE_SYSTEM:
-            raise
-        print(f"ablate: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
-        raise typer.Exit(USER_ERROR) from None
-    except Exception as error:
-        from cifar_ablations.ablations.stores import failing
+def _errors(command: str = "", as_json: bool = False) -> Iterator[facts.Document | None]:
+    """A user's mistake is one sentence and exit code 2, a broken lock one and exit code 1; Ctrl-C leaves in order.
 
-        if (sentence := failing(error)) is None:
+    Yields the command's document to be written, where one is asked for: then it has the sentence too.
+    """
+    with facts.alone_on_stdout(command) if as_json else nullcontext() as document:
+        try:
+            yield document
+        except typer.Exit:
             raise
-        print(f"ablate: {sentence}", file=sys.stderr)
-        raise typer.Exit(USER_ERROR) from None
+        except (Exception, KeyboardInterrupt) as error:
+            sentence, code = _ending(error) or (f"{type(error).__name__}: {error}", FAILED)
+            if document is not None:
+                document.fail(sentence.strip().removeprefix("ablate: "), code)
+            if _ending(error) is None:
+                raise
+            if LOUDNESS.verbose:
+                traceback.print_exception(error)
+            print(sentence, file=sys.stderr)
+            raise typer.Exit(code) from None
+
+
+def _ending(error: BaseException) -> tuple[str, int] | None:
+    """The sentence and the exit code that an error ends a command with; None for one that is a fault of the suite's."""
+    if isinstance(error, BrokenLockError):
+        return f"ablate: {error}", FAILED
+    if isinstance(error, AblateError):
+        return f"ablate: {error}", USER_ERROR
+    if isinstance(error, KeyboardInterrupt):
+        return f"\n{STOPPED}", INTERRUPTED
+    if isinstance(error, OSError):
+        if error.errno not in OF_THE_SYSTEM:
+            return None
+        return f"ablate: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", USER_ERROR
+    from cifar_ablations.ablations.stores import failing
+
+    sentence = failing(error) if isinstance(error, Exception) else None
+    return None if sentence is None else (f"ablate: {sentence}", USER_ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cifar_ablations.ablations import catalog, profiles
+from cifar_ablations.ablations import catalog, extensions, profiles
 from cifar_ablations.ablations.designs import BEST_RATES
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import EXACT, check_range, did_you_mean, shown
@@ -64,10 +65,12 @@ class Request:
         return f"{option(self.data)}{place}"
 
     def _ending(self) -> str:
-        """The words of the command that give baseline and settings."""
+        """The words of the command that give baseline, settings and the extensions that were named."""
         words = ["--baseline", self.baseline] if self.baseline is not None else []
         for setting in self.settings:
             words += ["--set", setting]
+        for folder in extensions.named():
+            words += ["--extensions", shlex.quote(_beside(folder))]
         return "".join(f" {word}" for word in words)
 
 
@@ -267,6 +270,12 @@ def _seeds(asked: str | None, default: int) -> tuple[int, str | None]:
         ) from None
     check_range("--seeds", count, 1, MOST_SEEDS)
     return count, None
+
+
+def _beside(folder: Path) -> str:
+    """A folder as one would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
 def _device(name: str | None) -> torch.device:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations import catalog, extensions
 from cifar_ablations.ablations.adopted import Adopted, find, read
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import Profile
@@ -46,7 +46,8 @@ def settings_named() -> Iterator[None]:
     try:
         yield
     except AblateError as error:
-        raise AblateError(f"{str(error).removesuffix('.')} (--set changes a setting)") from error
+        named = "; --extensions FOLDER names an extension" if extensions.HOW in str(error) else ""
+        raise AblateError(f"{str(error).removesuffix('.')} (--set changes a setting{named})") from error
 
 
 def overrides_of(adopted: Adopted | None, settings: Sequence[str]) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def carry_out_plan(
     prepare(invocation.device.type)
     store, plan, record = _open(home, say), invocation.plan, invocation.record()
     members = invocation.members()
-    left = invocation.missing(store.results(invocation.data, invocation.environment(), say))
+    left = invocation.missing(store.results(invocation.data, invocation.environment(), say, invocation.measured))
     behind = len(invocation.epochs_behind(home.checkpoints, left))
     up_to = "up to " if plan.rule.looks else ""
     say(

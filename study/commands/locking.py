@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,8 +30,8 @@ HELD, BROKEN, OPEN = 0, 1, 3
 """Exit codes of `ablate verify`: held and answered; edited or deviated from; not answered yet."""
 
 
-def write_lock(path: Path, plan: PlanRecord, say: Say) -> None:
-    """Lock a plan in a file, and say its hash. A file that locks the same already stays as it is.
+def write_lock(path: Path, plan: PlanRecord, say: Say) -> PlanLock:
+    """Lock a plan in a file, say its hash, and return it. A file that locks the same already stays as it is.
 
     Raises AblateError where the file locks something else, is no lock, or cannot be written.
     """
@@ -42,13 +44,14 @@ def write_lock(path: Path, plan: PlanRecord, say: Say) -> None:
                 f"--lock {path} exists and locks plan {there.plan.name!r} with other terms ({what}); name another file"
             )
         say(f"Lock: {path} locks the same already and stays; written {_time(there.created)}, SHA-256 {there.sha256}")
-        return
+        return there
     try:
         write_atomically(path, lock.encoded())
     except OSError as error:
         raise AblateError(f"--lock {path} cannot be written ({error.strerror})") from None
     say(f"Lock: {path}, SHA-256 {lock.sha256}")
     say("Commit or mail the file or this hash before the first run: nothing else proves when it was written.")
+    return lock
 
 
 def read_lock(path: Path) -> PlanLock:
@@ -116,7 +119,7 @@ def verify(home: Home, path: Path, say: Say) -> int:
         f"It says that it was written {_time(lock.created)}; only a time from outside, such as that of a commit or a "
         "mail with this hash, proves it."
     )
-    known = _known(home, say)
+    known = known_invocations(home, say)
     same_data = [one for one in known if one.data_digest == lock.plan.data.digest]
     held = [one for one in same_data if not registration.changes(lock.plan, one.plan)]
     if not same_data:
@@ -153,8 +156,35 @@ def verify(home: Home, path: Path, say: Say) -> int:
     return HELD
 
 
-def _known(home: Home, say: Say) -> list[Logged]:
-    """All invocations in the store, oldest first; none where there is no store."""
+OUTCOMES = {HELD: "held", BROKEN: "broken", OPEN: "open"}
+
+
+def verify_facts(home: Home, path: Path, say: Say) -> dict[str, Any]:
+    """What became of a lock for a program; `say` gets what `verify` says, and raised is what it raises."""
+    said: list[str] = []
+
+    def hear(sentence: str) -> None:
+        said.append(sentence)
+        say(sentence)
+
+    code, lock, runs = verify(home, path, hear), None, None
+    with suppress(BrokenLockError):
+        lock = read_lock(path)
+        known = load.runs_of(load.connect(home.tracking_uri), lock.plan) if home.has_store else pd.DataFrame()
+        ended = known["run_id"].nunique() if len(known) else 0
+        runs = {"planned": len(_trainings(lock.plan)), "ended": ended}
+    return {
+        "file": path.resolve(),
+        "lock": lock and {"plan": lock.plan.name, "created": lock.created, "sha256": lock.sha256},
+        "runs": runs,
+        "outcome": OUTCOMES[code],
+        "exit_code": code,
+        "sentences": said,
+    }
+
+
+def known_invocations(home: Home, say: Say) -> list[Logged]:
+    """All invocations in the store, oldest first; none where there is no store. Those that cannot be read are said."""
     if not home.has_store:
         return []
     unreadable: list[str] = []

@@ -32,9 +32,37 @@ def path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))
 
 
-PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="Which question; `ablate list` shows them.")]
+def plan_names(begun: str) -> list[str]:
+    """The plans whose names begin so, for a shell to complete."""
+    from cifar_ablations.ablations import catalog
+
+    return [name for name in catalog.plan_names() if name.startswith(begun)]
+
+
+def _profile_names(begun: str) -> list[str]:
+    from cifar_ablations.ablations.profiles import PROFILES
+
+    return [name for name in PROFILES if name.startswith(begun)]
+
+
+def _named(folders: list[Path] | None) -> list[Path] | None:
+    """Have these folders be extensions of this process; they are looked at when something is asked of them."""
+    from cifar_ablations.ablations import extensions
+
+    extensions.name(*(folders or ()))
+    return folders
+
+
+PlanName = Annotated[
+    str, typer.Argument(metavar="PLAN", autocompletion=plan_names, help="Which question; `ablate list` shows them.")
+]
 ProfileName = Annotated[
-    str | None, typer.Option("--profile", help="smoke, quick or full (default: full with a GPU, else quick).")
+    str | None,
+    typer.Option(
+        "--profile",
+        autocompletion=_profile_names,
+        help="smoke, quick or full (default: full with a GPU, else quick).",
+    ),
 ]
 Seeds = Annotated[
     str | None,
@@ -69,6 +97,17 @@ ImageSize = Annotated[
         parser=whole,
         metavar="32",
         help="Resize the images of --data to this many pixels (default: refuse several sizes).",
+    ),
+]
+Extensions = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--extensions",
+        metavar="FOLDER",
+        parser=path,
+        callback=_named,
+        help="A folder of techniques, plans, searches, metrics or networks of your own. Repeatable; beside those that "
+        "ABLATE_EXTENSIONS and tool.ablate.extensions of pyproject.toml name.",
     ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda (default: cuda where there is one).")]
@@ -109,12 +148,19 @@ Trials = Annotated[
         "--trials", parser=whole, help="Trials of each study; of a plan, with --retune (default: the search's)."
     ),
 ]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Write one JSON document to standard output, as docs/automation.md has it, and all else beside it.",
+    ),
+]
 Backend = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="What computes: torch, the kernels (two to four times faster; need a C++ compiler on a CPU, Triton and a C "
-        "compiler on a GPU), or auto.",
+        help="What computes: torch, the kernels (two to four times faster; need a C++ compiler on a CPU, Triton and a "
+        "C compiler on a GPU), or auto.",
     ),
 ]
 Workers = Annotated[

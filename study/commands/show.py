@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations import catalog, extensions, metrics
 from cifar_ablations.ablations.durations import duration
+from cifar_ablations.ablations.metrics import METRICS
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.ablations.technique import Technique
 from cifar_ablations.study.commands import terminal
+from cifar_ablations.study.training import model
 
 if TYPE_CHECKING:
+    from cifar_ablations.reports.inference.power import Design
     from cifar_ablations.reports.pages.preview import Pilot
     from cifar_ablations.study.execution.runner import Invocation
 
@@ -32,12 +35,16 @@ def _console() -> Console:
 
 
 def show_catalog() -> None:
-    """Print every technique with its levels, knobs and source, every plan and every profile."""
+    """Print every technique with its levels, knobs and source, every plan, search, network, metric and profile, and
+    where those come from that are not the suite's own."""
     console = _console()
+    searches, networks, measured = catalog.search_names(), model.networks(), metrics.known()  # all, or a sentence alone
+    catalog.plan_names()
     console.print("[bold]Techniques[/bold] (--set TECHNIQUE=LEVEL or TECHNIQUE.KNOB=VALUE)")
     for name, cls in catalog.techniques().items():
         levels = ", ".join(level + " (the notebook's)" * (level == cls.notebook) for level in cls.levels)
-        console.print(f"  {name}: {cls.title}. Levels {levels}. {cls.source}.", markup=False)
+        of = _origin(extensions.TECHNIQUES, name)
+        console.print(f"  {name}: {cls.title}. Levels {levels}. {cls.source}.{of}", markup=False)
         for knob, about in cls.knobs().items():
             legal = ", ".join(about.choices) if about.choices else _range(about.low, about.high)
             at = {level: getattr(cls.at(level), knob) for level in cls.levels}
@@ -48,17 +55,34 @@ def show_catalog() -> None:
     for module, names in groupby(catalog.plan_names(), catalog.plan_module):
         first, *more = names
         variants = "".join(f", {name.partition('/')[2]}" for name in more)
-        console.print(f"  {first}{variants}: {module.QUESTION}", markup=False)
+        console.print(f"  {first}{variants}: {module.QUESTION}{_origin(extensions.PLANS, first)}", markup=False)
     console.print("\n[bold]Searches[/bold] (ablate tune SEARCH)")
-    for name in catalog.search_names():
+    for name in searches:
         search = catalog.search_module(name)
-        console.print(f"  {name}: {search.QUESTION} {search.DEFAULT_TRIALS} trials of each study.", markup=False)
+        of = _origin(extensions.SEARCHES, name)
+        console.print(f"  {name}: {search.QUESTION} {search.DEFAULT_TRIALS} trials of each study.{of}", markup=False)
+    console.print("\n[bold]Networks[/bold] (--set model.name=NETWORK)")
+    for name in networks:
+        of = _origin(extensions.NETWORKS, name)
+        console.print(f"  {name}{of and '.'}{of}", markup=False)
+    console.print("\n[bold]Metrics[/bold] (what claims may be about)")
+    console.print(f"  {', '.join(METRICS)}", markup=False)
+    for name, metric in measured.items():
+        if name not in METRICS:
+            of = _origin(extensions.METRICS, name.removeprefix(metrics.INITIAL).removeprefix(metrics.FINAL))
+            console.print(f"  {name}: {metric.title}.{of}", markup=False)
     console.print("\n[bold]Profiles[/bold] (--profile PROFILE; parts with --set budget.FIELD=VALUE, model.FIELD=VALUE)")
     for profile in PROFILES.values():
         console.print(f"  {profile.name}: {profile.summary}.", markup=False)
         console.print(
             f"    {profile.seeds} seeds, width × {profile.model.width:g}, {profile.budget}", style="dim", markup=False
         )
+
+
+def _origin(kind: str, name: str) -> str:
+    """Words that say where what is listed comes from; none for the suite's own."""
+    origin = catalog.origin(kind, name)
+    return f" From {origin}." if origin else ""
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -87,7 +111,7 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
     table.columns[1].no_wrap = table.columns[2].no_wrap = True
     others = []
     for arm in plan.arms:
-        count = sum((arm.recipe.digest(), seed) in done for seed in plan.seeds)
+        count = sum((arm.recipe.digest(), seed + arm.seed_offset) in done for seed in plan.seeds)
         techniques = [arm.recipe.techniques[i] for i in shown]
         marks = " ".join(f"{_mark(technique):>{width}}" for technique in techniques)
         table.add_row(arm.name, terminal.writable(marks), f"{count}/{len(plan.seeds)}")
@@ -181,8 +205,7 @@ def _chances(plan: PlanRecord, rows: Sequence[int], pilots: Sequence[Pilot]) -> 
         f"\nAbout how likely, in %, the page finds an effect between {words}, by its size in standard deviations (sd) "
         f"of one arm's runs{if_half}{uncorrelated}:"
     )
-    # As large, in standard errors, as the same between two arms.
-    effects = [float(f"{size * sqrt(design.squares / 2):.2g}") for size in EFFECTS]
+    effects = _effects(design)
     happen = {e: [e * p.spread for p in pilots if e * p.spread <= p.possible] for e in effects}
     shown = [e for e in effects if happen[e] or not pilots]
     table = Table("  seeds", box=None)
@@ -204,6 +227,20 @@ def _chances(plan: PlanRecord, rows: Sequence[int], pilots: Sequence[Pilot]) -> 
     for other, name, n in others:
         factor = sqrt(other.squares / design.squares)
         yield f"For the {count(n, 'claim')} about {name}, an effect must be about {factor:.2g} times as large."
+
+
+def _effects(design: Design) -> list[float]:
+    """Sizes of effects, in standard deviations of one arm's runs: as large, in standard errors, as EFFECTS are between
+    two arms."""
+    return [float(f"{size * sqrt(design.squares / 2):.2g}") for size in EFFECTS]
+
+
+def chances(plan: PlanRecord, seeds: int) -> dict[float, float]:
+    """How likely the page of a plan with so many seeds finds an effect, by its size as `_effects` has it."""
+    from cifar_ablations.reports.inference.power import designs
+
+    design, *_ = designs(plan)[0]
+    return {size: design.chance(size, seeds) for size in _effects(design)}
 
 
 def _chance(probability: float) -> str:

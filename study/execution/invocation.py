@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
@@ -47,12 +48,14 @@ class Surroundings:
     def pool(self) -> WorkerPool:
         """The worker processes that train for it."""
         assert self.data.folder is not None, "workers open the data set from its folder"
-        return WorkerPool(self.data.folder, str(self.device), self.workers, self.patience, self.backend)
+        here = extensions.known()
+        return WorkerPool(self.data.folder, str(self.device), self.workers, self.patience, self.backend, here)
 
     def epochs_behind(self, folder: Path, members: Iterable[Member]) -> dict[Member, int]:
         """The members with a checkpoint in the folder that they can go on from, and after how many epochs it is."""
         saved = checkpoint.find(folder, self.data.digest, self.device, self.backend)
-        return {m: saved[checkpoint.identity(m)].epoch for m in members if checkpoint.identity(m) in saved}
+        places = ((member, saved.get(checkpoint.identity(member))) for member in members)
+        return {member: place.epoch for member, place in places if place and place.suits(member)}
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise AblateError for anything that would stop every training of the recipe on the data."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import metrics, schema
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.record import EnvironmentRecord, GalleryRecord, PlanRecord, ProvenanceRecord
 from cifar_ablations.study.execution import gallery
@@ -34,6 +34,12 @@ class Invocation(Surroundings):
     def environment(self) -> EnvironmentRecord:
         """Where and how its trainings are computed."""
         return environment(self.device, THREADS, self.backend)
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """The metrics of extensions that its claims are about, which earlier runs of its recipes may not have."""
+        known = {name for name, metric in metrics.known().items() if metric.logged} - metrics.METRICS.keys()
+        return frozenset(known & {claim.metric for claim in self.plan.claims})
 
     def members(self, seeds: int | None = None) -> dict[Member, str]:
         """Every training of the plan, seeds outermost, with its arm's name. Arms of one recipe are one training.
@@ -86,7 +92,7 @@ def run(
     log: _PlanLog | None = None
     try:
         for look in invocation.looks:
-            done = store.results(invocation.data, here)
+            done = store.results(invocation.data, here, measured=invocation.measured)
             checkpoint.clean(folder, invocation.data.digest, done)
             missing = invocation.missing(done, look)
             if not log and (missing or not store.invoked(plan.digest, invocation.data)):

@@ -19,6 +19,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_ablations.ablations import extensions
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.extensions import Extension
 from cifar_ablations.study.execution.cores import cores
 from cifar_ablations.study.execution.starting import main_kept_out, prepare, start_method
 from cifar_ablations.study.training.backend import TORCH
@@ -149,9 +152,16 @@ class WorkerPool:
     """Worker processes that stay while fleets come and go. They are started when they are first needed."""
 
     def __init__(
-        self, data_folder: Path, device: str, workers: int, patience: Patience = PATIENCE, backend: str = TORCH
+        self,
+        data_folder: Path,
+        device: str,
+        workers: int,
+        patience: Patience = PATIENCE,
+        backend: str = TORCH,
+        known: tuple[Extension, ...] = (),
     ):
-        self._task = _Task(data_folder, device, max(1, cores() // workers), backend)
+        """known: the extensions that workers are to know; environment and current folder are not asked there."""
+        self._task = _Task(data_folder, device, max(1, cores() // workers), backend, known)
         self._size = workers
         self._patience = patience
         self._idle: list[_Worker] = []
@@ -307,6 +317,7 @@ class _Task:
     kernel_threads: int
     """Over how many threads the kernels share out their work: no bit depends on it."""
     backend: str
+    extensions: tuple[Extension, ...]
 
 
 def _start(task: _Task) -> _Worker:
@@ -343,14 +354,21 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
     kernel_backend.use_threads(task.kernel_threads)
     device = torch.device(task.device)
     data = open_cached(task.data_folder).to(device)
+    unusable = _unusable(task.extensions)
     while True:
+        why = unusable
         tick()
         try:
             members, checkpoints, until_epoch, evaluate_test = connection.recv()
         except (EOFError, ConnectionResetError):
             return
+        except Exception:  # of code of an extension that its recipes name
+            why = why or traceback.format_exc()
         tick()
         try:
+            if why:
+                connection.send(why)
+                continue
             train(
                 members,
                 data,
@@ -367,6 +385,17 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
             return  # the coordinator is gone, and with it whoever wanted these results
         except Exception:
             connection.send(traceback.format_exc())
+
+
+def _unusable(given: tuple[Extension, ...]) -> str:
+    """Make these extensions known to this process; why that cannot be, "" where it can."""
+    try:
+        extensions.only(given)
+    except AblateError as error:
+        return str(error)
+    except (Exception, SystemExit):
+        return traceback.format_exc()
+    return ""
 
 
 def _keep_freed_memory() -> None:

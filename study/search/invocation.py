@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations import catalog, extensions
 from cifar_ablations.ablations.recipe import Recipe, digest_of
 from cifar_ablations.ablations.record import BaselineRecord, SearchRecord
 from cifar_ablations.ablations.search import Study
@@ -91,7 +91,23 @@ class SearchInvocation(Surroundings):
             "data": self.data.digest,
             "recipe": self.baseline.digest(),
         }
+        if code := self._code():
+            fixed["extension"] = code
         return digest_of(fixed if trials is None else fixed | {"trials": trials})
+
+    def _code(self) -> str:
+        """The extensions, with their versions, that define the search, its baseline, or knobs that it samples."""
+        if not extensions.known():
+            return extensions.code_of(self.baseline)
+        begins = studies_of(self)
+        knobs = [parameter.name for study in begins for parameter in study.parameters if "." in parameter.name]
+        touched = {knob.partition(".")[0] for knob in knobs}
+        used = {one.code for name, one in extensions.of_kind(extensions.TECHNIQUES).items() if name in touched}
+        if own := extensions.of_kind(extensions.SEARCHES).get(self.name.replace("-", "_")):
+            used.add(own.code)
+        for recipe in (self.baseline, *(study.recipe for study in begins)):
+            used |= set(extensions.parts(extensions.code_of(recipe)))
+        return extensions.BETWEEN.join(sorted(used))
 
     def record(self, digest: str | None = None) -> SearchRecord:
         """What is logged before the first trial; digest: where it goes on under that of an earlier version."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.record import EnvironmentRecord, ProvenanceRecord
 from cifar_ablations.study.training.backend import KERNELS
 from cifar_ablations.study.training.kernels import build
@@ -44,12 +45,17 @@ def provenance(device: torch.device, workers: int, backend: str = "") -> Provena
 
 
 def environment(device: torch.device, threads: int, backend: str) -> EnvironmentRecord:
-    """What is written on a training's run; threads: of the process that trains it."""
+    """What trainings have in common that are trained here; threads: of the process that trains.
+
+    Of the extensions that there are, a training's run names those that it uses. Raises AblateError where the code of
+    one has changed since it was read.
+    """
     return EnvironmentRecord(
         engine=ENGINE,
         instructions=instructions(device),
         threads=threads,
         torch=torch.__version__,
+        extension=extensions.code_here(),
         backend=backend,
         kernels=_kernels(device) if backend == KERNELS else "",
     )

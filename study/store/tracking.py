@@ -13,8 +13,9 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -124,12 +125,17 @@ class Store:
         return any(schema.is_ours(run.data.tags) for run in self.client.search_runs([experiment], max_results=1))
 
     def results(
-        self, data: Dataset, environment: EnvironmentRecord, say: Callable[[str], None] | None = None
+        self,
+        data: Dataset,
+        environment: EnvironmentRecord,
+        say: Callable[[str], None] | None = None,
+        measured: Collection[str] = (),
     ) -> set[tuple[str, int]]:
         """(recipe digest, seed) of every training that has ended with a result, in any experiment, and that need not be
         done again on this data set in this environment: `same_training` decides.
 
-        say: is given a sentence for each training whose tags cannot be read, which is left out.
+        say: is given a sentence for each training whose tags cannot be read, which is left out. measured: metrics that
+        one which did not diverge must have, as those of an extension that it may have been trained without.
         """
         found = set()
         for run in self.search_runs(
@@ -141,6 +147,8 @@ class Store:
             except RecordError as error:
                 if say is not None:
                     say(f"Left out: {error}.")
+                continue
+            if done.outcome in schema.CONVERGED and not set(measured) <= run.data.metrics.keys():
                 continue
             if done.outcome in schema.RESULTS:
                 key = TrainingKey(done.digest, done.seed, done.data_digest, _environment(tags))
@@ -247,8 +255,13 @@ class Store:
         plan: PlanRecord,
         environment: EnvironmentRecord,
     ) -> str:
-        """The id of a new child run for one training, with its knobs, its data set, and where it is trained."""
+        """The id of a new child run for one training, with its knobs, its data set, and where it is trained.
+
+        Of the extensions that the environment names, those that the training uses are written.
+        """
         tags = training_tags(plan, parent, arm, member.recipe.digest(), member.seed)
+        if environment.extension:
+            environment = replace(environment, extension=member.extension)
         tags |= to_tags(environment, schema.ENVIRONMENT)
         run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags)
         params = [Param(name, str(value)) for name, value in member.recipe.knobs().items()]

@@ -49,6 +49,8 @@ class MemberRecord:
     """Of each epoch its metrics, by their names in the store."""
     layers: list[list[list[float]]]
     """Of each epoch, norms by layer as `diagnostics.by_layer` has them."""
+    extension: str = ""
+    """The code of extensions that it was trained by."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class Saved:
     row: int
     epoch: int
     about: MemberRecord
+
+    def suits(self, member: Member) -> bool:
+        """Whether a member can go on from here: by the code of extensions that it was trained by so far."""
+        return self.about.extension == member.extension
 
     def take(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The member's row of every array of its file, and what it has alone (`own.<row>.*`)."""
@@ -130,7 +136,7 @@ def take(
 
     shapes: of a member's row of the arrays that there must be.
     """
-    places = [saved[identity(member)] for member in members if identity(member) in saved]
+    places = [one for member in members if (one := saved.get(identity(member))) and one.suits(member)]
     if len(places) < len(members) or len({one.epoch for one in places}) > 1:
         return []
     try:

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.purposes import PURPOSES, WEIGHTS
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
@@ -31,6 +32,11 @@ class Member:
     def digest(self) -> str:
         """The recipe's digest."""
         return self.recipe.digest()
+
+    @property
+    def extension(self) -> str:
+        """The extensions that its recipe uses, with their versions."""
+        return extensions.code_of(self.recipe)
 
     @cached_property
     def _seeds(self) -> dict[str, int]:

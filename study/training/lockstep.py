@@ -176,7 +176,7 @@ class Training:
             for name, values in progress.best.items():
                 arrays[f"own.{row}.best.{name}"] = values.cpu().numpy()
             identity = checkpoint.identity(member)
-            records.append(MemberRecord(identity, self.seconds, progress.history, progress.layers))
+            records.append(MemberRecord(identity, self.seconds, progress.history, progress.layers, member.extension))
         place = checkpoint.place(self.device, self._backend_name)
         header = FleetRecord(epoch=self.epoch, data=self.data.digest, members=tuple(records), **place)
         checkpoint.save(path, header, arrays)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
-from importlib import import_module
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
@@ -125,27 +124,59 @@ class ResNet9(nn.Module):
         return 0.125 * logits
 
 
-NETWORKS: dict[str, Callable[[float, int], nn.Module]] = {"notebook": NotebookNetwork, "resnet9": ResNet9}
+Factory = Callable[[float, int], nn.Module]
+"""Makes a network from its width and the number of classes."""
+
+NETWORKS: dict[str, Factory] = {"notebook": NotebookNetwork, "resnet9": ResNet9}
+"""The suite's own by name; `networks` has those of extensions too."""
+
+
+def networks() -> dict[str, Factory]:
+    """Every network by name. Raises AblateError for one of an extension that cannot be used."""
+    return _networks(extensions.known())
+
+
+@lru_cache(maxsize=8)
+def _networks(among: tuple[extensions.Extension, ...]) -> dict[str, Factory]:
+    found = dict(NETWORKS)
+    for name, extension in extensions.of_kind(extensions.NETWORKS, NETWORKS).items():
+        module = extension.module(extensions.NETWORKS, name)
+        extensions.asked_of(module, ("network",))
+        found[name] = module.network
+    return found
 
 
 def build(network: Network, classes: int) -> nn.Module:
     """The network in fp32 on the CPU, drawn from torch's global generator.
 
-    A name is one of NETWORKS, or `package.module:factory` for a callable of one's own that takes (width, classes) and
-    returns a module; what such a name stands for is not part of a recipe's digest. Raises AblateError, with what is
-    near, for a name that leads nowhere.
+    A name is one of `networks`, or `package.module:factory` for a callable that takes (width, classes), of an installed
+    package or of an extension's folder. What the code of one's own does is no part of a recipe's digest, but of the
+    training's key. Raises AblateError, with what is near, for a name that leads nowhere.
     """
-    if ":" in network.name:
-        made = _factory(network.name)(network.width, classes)
-        if not isinstance(made, nn.Module):
-            raise AblateError(f"model.name={network.name} returned {type(made).__name__}, not a torch.nn.Module")
-        return made
-    if network.name not in NETWORKS:
+    if network.name in NETWORKS:
+        return NETWORKS[network.name](network.width, classes)
+    made = _made(network, _factory(network.name) if ":" in network.name else _listed(network.name), classes)
+    if not isinstance(made, nn.Module):
+        raise AblateError(f"model.name={network.name} returned {type(made).__name__}, not a torch.nn.Module")
+    return made
+
+
+def _listed(name: str) -> Factory:
+    if name not in networks():
         raise AblateError(
-            f"model.name cannot be {network.name!r}{did_you_mean(network.name, NETWORKS)} "
-            "Or package.module:factory for your own."
+            f"model.name cannot be {name!r}{did_you_mean(name, networks())} For one of an extension, {extensions.HOW}."
         )
-    return NETWORKS[network.name](network.width, classes)
+    return networks()[name]
+
+
+def _made(network: Network, factory: Factory, classes: int) -> object:
+    try:
+        return factory(network.width, classes)
+    except Exception as error:
+        raise AblateError(
+            f"model.name={network.name} cannot be made with (width, classes) = ({network.width:g}, {classes}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def network_of(recipe: Recipe, classes: int) -> nn.Module:
@@ -179,15 +210,17 @@ def check(recipe: Recipe, classes: int) -> None:
         )
 
 
-def _factory(path: str) -> Callable[[float, int], nn.Module]:
+def _factory(path: str) -> Factory:
     module_name, _, attribute = path.partition(":")
-    # A console script does not look in the current folder, where a user's own module most often lies.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    top, _, below = module_name.partition(".")
+    extension = extensions.holding(top)
+    if extension is None:
+        raise AblateError(
+            f"model.name={path}: no package {top!r} is installed, and no extension is called so; for one, "
+            f"{extensions.HOW}"
+        )
     try:
-        found: Callable[[float, int], nn.Module] = getattr(import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise AblateError(f"model.name={path}: no module {error.name!r} in this folder or environment") from error
+        found: Factory = getattr(extension.imported(below), attribute)
     except AttributeError as error:
         raise AblateError(f"model.name={path}: {error}") from error
     if not callable(found):

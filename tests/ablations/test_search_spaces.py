@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from cifar_ablations.ablations.designs import bare
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord
-from cifar_ablations.ablations.search import Best, Parameter, Study, around, parameter, widened
+from cifar_ablations.ablations.search import Best, Study, around, parameter, widened
+from cifar_ablations.study.training import contracts
 
 ON_TOP = "test accuracy on top of the changes before it"
 
@@ -26,41 +28,10 @@ def baseline() -> Recipe:
     return profile("quick").apply(catalog.notebook_recipe())
 
 
-def _middle(p: Parameter) -> float | int | str:
-    if p.choices is not None:
-        return p.choices[-1]
-    assert p.low is not None
-    assert p.high is not None
-    value = math.sqrt(p.low * p.high) if p.log else (p.low + p.high) / 2
-    return round(value) if p.integer else value
-
-
+@pytest.mark.parametrize("check", contracts.SEARCHES, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", catalog.search_names())
-def test_every_search_asks_and_its_trials_can_be_trained(name: str, baseline: Recipe) -> None:
-    module = catalog.search_module(name)
-    assert module.QUESTION.endswith("?")
-    rounds = module.search(baseline, module.DEFAULT_TRIALS)
-    studies = next(rounds)
-    for _ in range(12):
-        assert len({study.name for study in studies}) == len(studies)
-        bests = []
-        for study in studies:
-            for values in study.first:
-                assert study.with_values(values).digest()
-            sampled: dict = {}
-            for p in study.parameters:
-                if p.wanted(sampled):
-                    sampled[p.name] = study.grid[p.name][-1] if study.grid else _middle(p)
-            recipe = study.with_values(sampled)
-            assert {name: recipe.knobs()[name] for name in sampled if "." in name} == {
-                name: pytest.approx(value) for name, value in sampled.items() if "." in name
-            }
-            bests.append(Best(study, 0, 0.5, sampled))
-        try:
-            studies = rounds.send(bests)
-        except StopIteration:
-            return
-    raise AssertionError("the search does not end")
+def test_every_search_keeps_to_the_contract(name: str, check: Callable[[str], None]) -> None:
+    check(name)
 
 
 def test_each_optimizer_gets_the_same_trials_and_the_same_width(baseline: Recipe) -> None:

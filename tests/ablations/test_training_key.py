@@ -26,6 +26,22 @@ def test_the_environment_does_not_decide(environment: EnvironmentRecord | None) 
     assert same_training(replace(ASKED, environment=environment), ASKED)
 
 
+@pytest.mark.parametrize(
+    ("done", "asked", "same"),
+    [
+        ("lab 11", "lab 11", True),
+        ("lab 11", "lab 12", False),
+        ("", "lab 12", True),
+        ("lab 11", "", True),
+        ("lab 11", "lab 11, other 22", True),
+        ("lab 11, other 23", "lab 11, other 22", False),
+    ],
+)
+def test_the_code_of_extensions_decides_where_both_are_known(done: str, asked: str, same: bool) -> None:
+    one, other = (replace(ASKED, environment=replace(HERE, extension=code)) for code in (done, asked))
+    assert same_training(one, other) is same
+
+
 @pytest.mark.parametrize("other", [{"recipe": "00fe"}, {"seed": 4}, {"data": "aa12"}])
 def test_recipe_seed_and_data_decide(other: dict) -> None:
     assert not same_training(replace(ASKED, **other), ASKED)

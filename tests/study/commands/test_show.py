@@ -234,3 +234,28 @@ def test_numbers_of_two_digits_stand_above_their_marks(rate: dict[int, float], m
     said = plan_shown(invocation, 160, monkeypatch)
     head, full = (line for line in said.splitlines() if line.startswith(("arm ", "full recipe ")))
     assert head.index(" 10") + 2 == max(full.rindex(mark) for mark in "●◆" if mark in full)
+
+
+def test_runs_of_an_arm_with_seeds_of_its_own_are_counted_by_those(
+    rate: dict[int, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    invocation = Shown("a-a")
+    first, second = invocation.plan.arms
+    assert second.seed_offset
+    done = {(second.recipe.digest(), seed + second.seed_offset) for seed in invocation.plan.seeds}
+    show.show_plan(invocation, done, 600.0, {})  # type: ignore[arg-type]
+    rows = capsys.readouterr().out.splitlines()
+    assert [next(row for row in rows if row.startswith(arm.name)).split()[-1] for arm in (first, second)] == [
+        "0/2",
+        "2/2",
+    ]
+
+
+def test_a_program_gets_the_chances_that_the_table_shows(rate: dict[int, float]) -> None:
+    plan = asked("techniques", 7)
+    found = show.chances(plan, 7)
+    assert list(found) == [0.5, 1, 1.5, 2, 3, 4]
+    bound, shift = stats.t.isf(0.03 / 9 / 2, 14), 3 * math.sqrt(7 / 2)
+    assert found[3] == pytest.approx(stats.nct.sf(bound, 14, shift), abs=0.01)
+    row = next(row for row in said(plan)[1] if row[0] == "7, this plan")
+    assert row[5] == f"[bold]{100 * found[3]:.0f}[/bold]"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.budget import Network
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.training.fleet import Fleet, Member, initialised
-from cifar_ablations.study.training.model import NotebookNetwork, build
+from cifar_ablations.study.training.model import NotebookNetwork, build, check
+from tests.own_extension import named, put_extension
 
 
 def as_the_notebook_writes_it(width: float) -> nn.Sequential:
@@ -102,3 +109,61 @@ def test_members_are_rows_of_the_matrices(recipe: Recipe) -> None:
 def test_an_unknown_network_gets_the_nearest_name() -> None:
     with pytest.raises(ValueError, match=r"model\.name cannot be 'notbook'; did you mean notebook"):
         build(Network(name="notbook"), 10)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Path]:
+    folder = put_extension(tmp_path / f"networks_of_{abs(hash(tmp_path))}")
+    with named(folder):
+        yield folder
+
+
+def test_a_network_of_an_extension_has_its_files_name(lab: Path, recipe: Recipe) -> None:
+    (lab / "networks" / "broken.py").write_text("def network(width, classes):\n    return width\n")
+    (lab / "networks" / "odd.py").write_text("def network(width):\n    return width\n")
+    own = recipe.set("model.name=patches")
+    check(own, 7)
+    named_whole = build(Network(name=f"{lab.name}.networks.patches:network", width=0.5), 7)
+    assert [p.shape for p in named_whole.parameters()] == [
+        p.shape for p in build(Network("patches", 0.5), 7).parameters()
+    ]
+    with pytest.raises(AblateError, match=r"model\.name=broken returned float, not a torch\.nn\.Module"):
+        build(Network("broken"), 10)
+    with pytest.raises(
+        AblateError, match=r"model\.name=odd cannot be made with \(width, classes\) = \(1, 10\): TypeError"
+    ):
+        build(Network("odd"), 10)
+    with pytest.raises(AblateError, match=r"'patchs'; did you mean patches\?.*ABLATE_EXTENSIONS"):
+        build(Network("patchs"), 10)
+
+
+@pytest.mark.parametrize("where", ["here", "beside the script"])
+def test_nothing_is_imported_from_a_folder_that_nobody_named(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "imported"
+    (tmp_path / "unnamed.py").write_text(f"open({str(marker)!r}, 'w').close()\nfactory = None\n")
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
+    if where == "here":
+        monkeypatch.chdir(tmp_path)
+    else:
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / "script.py")])
+    with pytest.raises(AblateError, match=r"no package 'unnamed' is installed.*ABLATE_EXTENSIONS"):
+        build(Network("unnamed:factory"), 10)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("os:getcwd", "model.name=os:getcwd"),
+        ("json:nothing", "model.name=json:nothing: module 'json' has no attribute 'nothing'"),
+        ("json:__name__", "model.name=json:__name__ is not callable"),
+        ("nowhere:factory", "no package 'nowhere' is installed"),
+        ("json.nowhere:factory", "ModuleNotFoundError: No module named 'json.nowhere'"),
+        (":", "model.name=:"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_said(name: str, said: str) -> None:
+    with pytest.raises(AblateError, match=re.escape(said)):
+        build(Network(name), 10)

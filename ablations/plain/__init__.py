@@ -1,0 +1,1 @@
+"""A recipe as one plain PyTorch program that needs nothing of this suite."""

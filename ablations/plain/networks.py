@@ -1,0 +1,134 @@
+"""The suite's networks as source, for a plain PyTorch program; the modules themselves are in `study.training.model`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+from cifar_ablations.ablations.budget import Network
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import did_you_mean
+
+Features = Callable[[float], tuple[list[str], int]]
+"""From a width, the layers before the last one, as expressions, and how many numbers they give."""
+
+
+def network(model: Network, activation: str, dropout: str, precision: str) -> list[str]:
+    """Source of the class `Network`, after what it needs; its parameters stand in the order of the suite's own.
+
+    activation: a module in place of every ReLU, dropout: one before the last layer, each "" for none. Raises
+    AblateError for a network that only a file of the user's own defines.
+    """
+    if model.name not in NETWORKS:
+        raise AblateError(
+            f"model.name={model.name} has no plain form: what is written is one of the suite's own networks"
+            f"{did_you_mean(model.name, NETWORKS)}"
+        )
+    documentation, needed, features, last, scale = NETWORKS[model.name]
+    layers, size = features(model.width)
+    body = "\n".join(f"            {layer}," for layer in [*layers, *([dropout] if dropout else [])])
+    logits = f"{scale}self.classifier(self.features(images))"
+    forward = BF16 if precision == "bf16" else FP32
+    written = NETWORK.format(
+        documentation=documentation, body=body, size=size, last=last, forward=forward.format(logits=logits)
+    )
+    return [part.replace("nn.ReLU()", activation or "nn.ReLU()") for part in (*needed, written)]
+
+
+NETWORK = '''
+class Network(nn.Module):
+    """{documentation}"""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.features = nn.Sequential(
+{body}
+        )
+        self.classifier = nn.Linear({size}, classes{last})
+
+    def forward(self, images):
+        """Logits [batch, classes] of normalised images [batch, 3, 32, 32]."""
+{forward}
+'''
+FP32 = """\
+        return {logits}"""
+BF16 = """\
+        with torch.autocast(images.device.type, torch.bfloat16):
+            logits = {logits}
+        return logits.float()"""
+
+
+def _scaled(width: float, *channels: int) -> list[int]:
+    return [max(1, round(width * c)) for c in channels]
+
+
+def _notebook(width: float) -> tuple[list[str], int]:
+    channels = [3, *_scaled(width, 64, 128, 256, 256)]
+    (hidden,) = _scaled(width, 512)
+    layers = []
+    for before, after in pairwise(channels):
+        layers += [f"nn.Conv2d({before}, {after}, kernel_size=3, padding=1)", "nn.ReLU()", "nn.MaxPool2d(2)"]
+    return [*layers, "nn.Flatten()", f"nn.Linear({4 * channels[-1]}, {hidden})", "nn.ReLU()"], hidden
+
+
+CONVOLUTION = '''
+def convolution(inputs, outputs):
+    """A 3 by 3 convolution with batch normalisation and an activation function."""
+    convolved = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    return nn.Sequential(convolved, nn.BatchNorm2d(outputs), nn.ReLU())
+'''
+RESIDUAL = '''
+class Residual(nn.Module):
+    """Two convolutions beside an identity."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.body = nn.Sequential(*(convolution(channels, channels) for _ in range(2)))
+
+    def forward(self, images):
+        return images + self.body(images)
+'''
+
+
+def _resnet9(width: float) -> tuple[list[str], int]:
+    first, second, third, fourth = _scaled(width, 64, 128, 256, 512)
+    layers = [
+        f"convolution(3, {first})",
+        f"convolution({first}, {second})",
+        "nn.MaxPool2d(2)",
+        f"Residual({second})",
+        f"convolution({second}, {third})",
+        "nn.MaxPool2d(2)",
+        f"convolution({third}, {fourth})",
+        "nn.MaxPool2d(2)",
+        f"Residual({fourth})",
+        "nn.MaxPool2d(4)",
+        "nn.Flatten()",
+    ]
+    return layers, fourth
+
+
+class Source(NamedTuple):
+    """What the source of a network is made from."""
+
+    documentation: str
+    needed: tuple[str, ...]
+    """Source that stands before it."""
+    features: Features
+    last: str
+    """Arguments of the last layer."""
+    scale: str
+    """What the logits are multiplied by."""
+
+
+NETWORKS = {
+    "notebook": Source("Four 3 by 3 convolutions and two linear layers.", (), _notebook, "", ""),
+    "resnet9": Source(
+        "The nine-layer residual network of David Page (DAWNBench, 2018).",
+        (CONVOLUTION, RESIDUAL),
+        _resnet9,
+        ", bias=False",
+        "0.125 * ",
+    ),
+}
