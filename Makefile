@@ -108,9 +108,9 @@ bench: ## images per second beside the notebook's own loop (MINUTES=n; on a GPU 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration
 
-# Tests that need no file of this folder's but their own; test_origin makes sure that it is the wheel they test.
-WHEEL_TESTS := $(addprefix tests/,test_origin.py test_frozen_names.py ablations study/training study/data study/store \
-	reports/inference reports/wording) --ignore tests/reports/inference/test_mutations.py
+# Tests that need no file of this folder's but their own, and files that a wheel could lack: sources of kernels, templates.
+# test_origin makes sure that it is the wheel they test.
+WHEEL_TESTS := $(addprefix tests/,test_origin.py test_frozen_names.py study/training/kernels study/store reports/wording)
 
 # The wheel's files come before those of this folder, and nothing is installed twice.
 test-wheel: $(TOOLS) ## build the wheel; from it, in another folder, run fast tests and a small ablation
