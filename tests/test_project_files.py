@@ -43,3 +43,7 @@ def test_every_target_is_helped_and_phony() -> None:
     phony = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)", makefile, re.MULTILINE)[0].replace("\\\n", " ").split()
     helped = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
     assert sorted(targets) == sorted(phony) == sorted(helped)
+
+
+def test_programs_find_their_page_where_they_look() -> None:
+    assert (ROOT / "AGENTS.md").resolve() == ROOT / "docs" / "automation.md"
