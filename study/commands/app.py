@@ -5,19 +5,12 @@ Whatever is slow to import is imported by the command that needs it.
 
 from __future__ import annotations
 
-import atexit
-import errno
 import gc
-import os
 import signal
-import sys
-import threading
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -25,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.lock import BrokenLockError
 from cifar_ablations.ablations.naming import check_range
-from cifar_ablations.study.commands import facts, streams
+from cifar_ablations.study.commands import facts, outside, streams
+from cifar_ablations.study.commands.ending import LOUDNESS, along, errors, finish, leave, say
 from cifar_ablations.study.commands.options import (
     Backend,
     Baseline,
@@ -48,13 +41,11 @@ from cifar_ablations.study.commands.options import (
     Workers,
     number,
     path,
-    plan_names,
     whole,
 )
 
 if TYPE_CHECKING:
     from cifar_ablations.study.commands.arguments import PlanRequest
-    from cifar_ablations.study.data.dataset import Dataset
     from cifar_ablations.study.execution.runner import Invocation
     from cifar_ablations.study.store.home import Home
 
@@ -67,32 +58,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-FAILED = 1
-USER_ERROR = 2
-INTERRUPTED = 130
 DAY = 86_400
-OF_THE_SYSTEM = {
-    getattr(errno, name)
-    for name in ("EACCES", "EDQUOT", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
-    if hasattr(errno, name)
-}
-"""Errors of files that lie with the machine and not with the suite: full, not allowed, not such a path."""
 GC_THRESHOLD = (50_000, 20, 100)
 """Imports make a hundred thousand objects that live to the end: the collector of cycles need not walk them again and
 again while they are made."""
-STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
-
-
-@dataclass
-class Loudness:
-    """How much is told: `quiet`, errors and the answer alone; `verbose`, also warnings of libraries and tracebacks."""
-
-    quiet: bool = False
-    verbose: bool = False
-
-
-LOUDNESS = Loudness()
-"""Of the command that is running; options before its name set it."""
 
 
 def _show_version(asked: bool) -> None:
@@ -147,7 +116,7 @@ def _of_a_plan(
         extensions: Extensions = None,
         as_json: Json = False,
     ) -> None:
-        with _errors(act.__name__.removesuffix("_command"), as_json) as answer:
+        with errors(act.__name__.removesuffix("_command"), as_json) as answer:
             if trains and device in (None, "cpu"):
                 from cifar_ablations.study.execution.starting import prepare
 
@@ -185,19 +154,19 @@ def run_command(request: PlanRequest, answer: facts.Document | None) -> None:
     from cifar_ablations.study.store.home import Home
 
     home = Home()
-    with home.locked(f"running plan {request.plan}", _along):
+    with home.locked(f"running plan {request.plan}", along):
         invocation, _, failed = _asked_for(home, request, training=True)
         if request.lock is not None:
             from cifar_ablations.study.commands.locking import held_to
 
-            invocation = held_to(request.lock, invocation, _along)
+            invocation = held_to(request.lock, invocation, along)
         if answer is not None or LOUDNESS.quiet:
             from cifar_ablations.study.commands.reporting import run_told
 
-            failed = run_told(home, invocation, _along, answer, quiet=LOUDNESS.quiet) or failed
+            failed = run_told(home, invocation, along, answer, quiet=LOUDNESS.quiet) or failed
         else:
             failed = run_plan(home, invocation, request, say) or failed
-        _finish(invocation.data, request.data, failed)
+        finish(invocation.data, request.data, failed)
 
 
 def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Invocation, float | None, bool]:
@@ -206,21 +175,21 @@ def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Inv
     if request.retune or request.trials is not None:
         from cifar_ablations.study.commands.retuning import plan_retuned
 
-        invocation, failed = plan_retuned(home, request, _along, training=training)
+        invocation, failed = plan_retuned(home, request, along, training=training)
         return invocation, None, failed
     if request.minutes is None:
         from cifar_ablations.study.commands.arguments import plan_invocation
 
-        return plan_invocation(home, request, _along), None, False
+        return plan_invocation(home, request, along), None, False
     from cifar_ablations.study.commands.within_minutes import plan_within
 
-    return *plan_within(home, request, _along, training=training), False
+    return *plan_within(home, request, along, training=training), False
 
 
 @app.command("list")
 def list_command(as_json: Json = False, extensions: Extensions = None) -> None:
     """Show techniques with their levels, plans and profiles."""
-    with _errors("list", as_json) as answer:
+    with errors("list", as_json) as answer:
         if answer is not None:
             answer.write(facts.of_catalog())
             return
@@ -245,7 +214,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
     pilots: dict[str, Pilot] = {}
     if home.has_store:
         store = open_store(home)
-        done = store.results(invocation.data, invocation.environment(), _along, invocation.measured)
+        done = store.results(invocation.data, invocation.environment(), along, invocation.measured)
         if done:
             pilots = pilot_spreads(store.uri, invocation.record())
     missing = list(invocation.missing(done))
@@ -262,7 +231,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
         lock = write_lock(request.lock, invocation.record(), say)
     if answer is not None:
         answer.write(facts.of_plan(invocation, done, seconds, pilots, lock))
-    _finish(invocation.data, request.data)
+    finish(invocation.data, request.data)
 
 
 @app.command("verify")
@@ -274,7 +243,7 @@ def verify_command(
     extensions: Extensions = None,
 ) -> None:
     """Say what became of a lock: held and answered (exit code 0), not answered yet (3), edited or deviated from (1)."""
-    with _errors("verify", as_json) as answer:
+    with errors("verify", as_json) as answer:
         from cifar_ablations.study.commands.locking import verify, verify_facts
         from cifar_ablations.study.store.home import Home
 
@@ -283,62 +252,6 @@ def verify_command(
         told = verify_facts(Home(), file, say)
         answer.write(told)
         raise typer.Exit(told["exit_code"])
-
-
-@app.command("check")
-def check_command(
-    plan: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PLAN", autocompletion=plan_names, help="Which plan (default: that of --expect, else techniques)."
-        ),
-    ] = None,
-    expect: Annotated[
-        Path | None,
-        typer.Option(
-            "--expect",
-            metavar="FILE",
-            parser=path,
-            help="What is expected, as TOML (default: that each claim of the plan is supported).",
-        ),
-    ] = None,
-    markdown: Annotated[
-        str | None,
-        typer.Option(
-            "--markdown",
-            metavar="FILE|-",
-            help="Where a summary for a pull request is written; - is standard output (default: nowhere).",
-        ),
-    ] = None,
-    as_json: Json = False,
-    extensions: Extensions = None,
-) -> None:
-    """Say whether the newest runs of a plan found what is expected: it holds (exit code 0), does not (1), is open (3).
-
-    Trains nothing.
-    """
-    with _errors("check", as_json) as answer:
-        if answer is not None and markdown == "-":
-            raise AblateError("--json and --markdown - both ask for the standard output; name a file for the summary")
-        from cifar_ablations.study.commands.check import as_facts, check
-        from cifar_ablations.study.store.home import Home
-
-        done = check(Home(), plan, expect, markdown, say, shown=answer is None)
-        if answer is not None:
-            answer.write(as_facts(done))
-        raise typer.Exit(done.code)
-
-
-@app.command("check-extension")
-def check_extension_command(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", parser=path, help="The folder of an extension.")],
-    extensions: Extensions = None,
-) -> None:
-    """Put an extension to the tests that the suite's techniques, plans and networks pass; exit code 1: one fails."""
-    with _errors("check-extension"):
-        from cifar_ablations.study.commands.check_extension import check_extension
-
-        raise typer.Exit(0 if check_extension(folder, say) else FAILED)
 
 
 @app.command("tune")
@@ -372,11 +285,11 @@ def tune_command(
     extensions: Extensions = None,
 ) -> None:
     """Search for better settings with Optuna, on validation images alone, and write its report."""
-    with _errors():
+    with errors():
         from cifar_ablations.study.store.home import Home
 
         home = Home()
-        with nullcontext() if dry_run else home.locked(f"tuning {search}", _along):
+        with nullcontext() if dry_run else home.locked(f"tuning {search}", along):
             from cifar_ablations.study.commands.arguments import SearchRequest, search_invocation
             from cifar_ablations.study.data.typed import typed_source
 
@@ -397,7 +310,7 @@ def tune_command(
                 workers=workers,
                 backend=backend,
             )
-            invocation = search_invocation(home, request, _along)
+            invocation = search_invocation(home, request, along)
             failed = False
             if dry_run:
                 from cifar_ablations.study.commands.tune import dry
@@ -412,7 +325,7 @@ def tune_command(
                     failed = search_quietly(home, invocation, storage)
                 else:
                     failed = run_search(home, invocation, storage, data, say)
-            _finish(invocation.data, data, failed)
+            finish(invocation.data, data, failed)
 
 
 @app.command("adopt")
@@ -428,7 +341,7 @@ def adopt_command(
     extensions: Extensions = None,
 ) -> None:
     """Write a search's best recipe to the output folder, as a baseline for plans and further searches."""
-    with _errors("adopt", as_json) as answer:
+    with errors("adopt", as_json) as answer:
         from cifar_ablations.study.commands.tune import adopt
         from cifar_ablations.study.data.typed import typed_source
         from cifar_ablations.study.store.home import Home
@@ -442,27 +355,7 @@ def adopt_command(
 
                 file = home.recipes / f"{name or search}{SUFFIX}"
                 answer.write(facts.of_adopted(read(file), file))
-            _finish(loaded, data)
-
-
-@app.command("script")
-def script_command(
-    profile: ProfileName = None,
-    baseline: Baseline = None,
-    settings: Settings = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option("--without", metavar="TECHNIQUE", help="Switch a technique of the baseline off. Repeatable."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", parser=whole, help="What the program takes by default.")] = 0,
-    extensions: Extensions = None,
-) -> None:
-    """Print a recipe as one program of PyTorch and torchvision alone, to read, check or take along."""
-    with _errors():
-        from cifar_ablations.study.commands.script import ScriptRequest, write_script
-        from cifar_ablations.study.store.home import Home
-
-        write_script(Home(), ScriptRequest(profile, baseline, tuple(settings or ()), tuple(without or ()), seed))
+            finish(loaded, data)
 
 
 @app.command("data")
@@ -478,14 +371,14 @@ def data_command(
     ] = None,
 ) -> None:
     """Download CIFAR-10 or CIFAR-100, or take your copy of it, for all later commands."""
-    with _errors():
+    with errors():
         from cifar_ablations.study.store.home import Home
 
         home = Home()
         with home.locked(f"taking in {name}", say):
             from cifar_ablations.study.commands.take_data import take_in
 
-            take_in(home, name, source, _along)
+            take_in(home, name, source, along)
 
 
 @app.command("foundations")
@@ -493,7 +386,7 @@ def foundations_command(
     seed: Annotated[int, typer.Option("--seed", parser=whole, help="Of everything that is drawn.")] = 0,
 ) -> None:
     """Run the small demonstrations behind the techniques, check each against what is known, and write their page."""
-    with _errors():
+    with errors():
         from cifar_ablations.reports.pages.foundations_page import write_foundations_report
         from cifar_ablations.reports.pages.index_page import write_index
         from cifar_ablations.study.commands.demonstrate import run_foundations
@@ -522,17 +415,17 @@ def report_command(
     extensions: Extensions = None,
 ) -> None:
     """Write the reports anew from what is in the store, finished or not, and say what the newest has found."""
-    with _errors("report", as_json) as answer:
+    with errors("report", as_json) as answer:
         from cifar_ablations.study.store.home import Home
 
         home = Home()
         from cifar_ablations.study.commands.reporting import check_writable, report, report_facts
 
         if compare is None and answer is not None:
-            answer.write(report_facts(home, plan, _along))
+            answer.write(report_facts(home, plan, along))
             return
         if compare is None:
-            report(home, plan, _along)
+            report(home, plan, along)
             return
         from cifar_ablations.reports.pages.compare_page import side, write_comparison
 
@@ -572,7 +465,7 @@ def export_command(
     extensions: Extensions = None,
 ) -> None:
     """Write a plan's table or figure for a paper, from its newest runs."""
-    with _errors("export", as_json) as answer:
+    with errors("export", as_json) as answer:
         from cifar_ablations.study.commands.export import export_plan
         from cifar_ablations.study.store.home import Home
 
@@ -582,96 +475,6 @@ def export_command(
             answer.write(made)
 
 
-@app.command("doctor")
-def doctor_command(as_json: Json = False) -> None:
-    """Look at what a run needs: versions, processor, kernels, disk, store, data and speed; say what is odd.
-
-    Exit code 1: something must be mended before `ablate run` works; what, and how, is said.
-    """
-    with _errors("doctor", as_json) as answer:
-        from cifar_ablations.study.commands.doctor import as_facts, examine, show
-
-        found = examine()
-        if answer is None:
-            show(found, say)
-        else:
-            answer.write(as_facts(found))
-        raise typer.Exit(found.code)
-
-
-@app.command("judge")
-def judge_command(
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE", parser=path, help="A CSV or Parquet file with a row per run (default: an --experiment)."
-        ),
-    ] = None,
-    arm: Annotated[str, typer.Option("--arm", help="The column that names what was changed.")] = "arm",
-    seed: Annotated[
-        str | None, typer.Option("--seed", help="The column of seeds (default: seed, if there is one).")
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric", help="The column with the numbers, empty where a run diverged (default: the columns are shown)."
-        ),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option(
-            "--control", metavar="ARM", help="The arm that the others are compared with (default: the arms are shown)."
-        ),
-    ] = None,
-    better: Annotated[
-        str | None,
-        typer.Option("--better", metavar="higher|lower", help="Which is better (default: higher; of a loss, lower)."),
-    ] = None,
-    expect: Annotated[
-        str | None,
-        typer.Option("--expect", metavar="higher|lower", help="Claim a direction (default: that an arm differs)."),
-    ] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            "--margin",
-            parser=number,
-            help="The smallest difference that matters, in the metric's unit (default: half a point of an accuracy).",
-        ),
-    ] = None,
-    paired: Annotated[
-        bool, typer.Option("--paired", help="Compare within seeds; choose it before you see the numbers.")
-    ] = False,
-    experiment: Annotated[
-        str | None,
-        typer.Option(
-            "--experiment",
-            metavar="NAME",
-            help="An MLflow experiment, whose parameters and tags --arm and --seed name (default: the file).",
-        ),
-    ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option("--tracking-uri", metavar="URI", help="Its MLflow store (default: the suite's own).")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="PATH", parser=path, help="The page (default: one among the reports)."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Judge the runs of any program, from a table or MLflow: each arm against a control, and write a page."""
-    with _errors("judge", as_json) as answer:
-        from cifar_ablations.study.commands.judge import Question, as_facts, judge_runs
-        from cifar_ablations.study.store.home import Home
-
-        asked = Question(
-            file, experiment, tracking_uri, arm, seed, metric, control, better, expect, margin, paired, output
-        )
-        done = judge_runs(Home(), asked, _along)
-        if answer is not None:
-            answer.write(as_facts(*done))
-
-
 @app.command("watch")
 def watch_command(
     plan: Annotated[str | None, typer.Argument(metavar="PLAN", help="Which plan (default: all).")] = None,
@@ -679,7 +482,7 @@ def watch_command(
     extensions: Extensions = None,
 ) -> None:
     """Write the reports again and again while runs are coming in; Ctrl-C ends it."""
-    with _errors():
+    with errors():
         if not 1 <= every <= DAY:  # NaN neither
             raise AblateError(f"--every must lie between 1 and {DAY} seconds, not at {every:g}")
         from cifar_ablations.study.commands.reporting import write_pages
@@ -703,12 +506,19 @@ def ui_command(
     ] = 5000,
 ) -> None:
     """Serve MLflow's UI on this machine and print the address of the page to look at."""
-    with _errors():
+    with errors():
         check_range("--port", port, 1, 65_535)
         from cifar_ablations.study.commands.ui import serve
         from cifar_ablations.study.store.home import Home
 
         serve(Home(), port, say)
+
+
+app.command("check")(outside.check_command)
+app.command("check-extension")(outside.check_extension_command)
+app.command("script")(outside.script_command)
+app.command("judge")(outside.judge_command)
+app.command("doctor")(outside.doctor_command)
 
 
 def main() -> None:
@@ -720,92 +530,8 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        _leave(end.code)
-
-
-def _leave(code: str | int | None) -> NoReturn:
-    """End this process as `sys.exit` does, without taking apart what the system frees anyway.
-
-    To free the objects of torch and MLflow one by one takes over a second.
-    """
-    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
-        sys.exit(code)  # waits for them
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    error = streams.lost()
-    if error is not None and not isinstance(error, BrokenPipeError):  # a reader such as `head` may stop reading
-        print(f"ablate: some of the output could not be written: {error.strerror}", file=sys.stderr)
-        code = code or FAILED
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else FAILED if code else 0)
-
-
-def say(text: str) -> None:
-    """Tell the person at the terminal."""
-    from cifar_ablations.study.commands.terminal import wrapped
-
-    print(wrapped(text), flush=True)
-
-
-def _along(text: str) -> None:
-    """Tell the person at the terminal what is no answer: nothing, where --quiet asks for that."""
-    if not LOUDNESS.quiet:
-        say(text)
-
-
-def _finish(data: Dataset, asked: str | None, failed: bool = False) -> None:
-    """End a command: say, last of all, where no photographs were used; exit code 1 where trainings or trials failed.
-
-    asked: the data as they were asked for.
-    """
-    from cifar_ablations.study.data.dataset import closing
-
-    if line := closing(data, asked):
-        _along(line)
-    if failed:
-        raise typer.Exit(FAILED)
+        leave(end.code)
 
 
 def _interrupted(signal_number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _errors(command: str = "", as_json: bool = False) -> Iterator[facts.Document | None]:
-    """A user's mistake is one sentence and exit code 2, a broken lock one and exit code 1; Ctrl-C leaves in order.
-
-    Yields the command's document to be written, where one is asked for: then it has the sentence too.
-    """
-    with facts.alone_on_stdout(command) if as_json else nullcontext() as document:
-        try:
-            yield document
-        except typer.Exit:
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            sentence, code = _ending(error) or (f"{type(error).__name__}: {error}", FAILED)
-            if document is not None:
-                document.fail(sentence.strip().removeprefix("ablate: "), code)
-            if _ending(error) is None:
-                raise
-            if LOUDNESS.verbose:
-                traceback.print_exception(error)
-            print(sentence, file=sys.stderr)
-            raise typer.Exit(code) from None
-
-
-def _ending(error: BaseException) -> tuple[str, int] | None:
-    """The sentence and the exit code that an error ends a command with; None for one that is a fault of the suite's."""
-    if isinstance(error, BrokenLockError):
-        return f"ablate: {error}", FAILED
-    if isinstance(error, AblateError):
-        return f"ablate: {error}", USER_ERROR
-    if isinstance(error, KeyboardInterrupt):
-        return f"\n{STOPPED}", INTERRUPTED
-    if isinstance(error, OSError):
-        if error.errno not in OF_THE_SYSTEM:
-            return None
-        return f"ablate: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", USER_ERROR
-    from cifar_ablations.ablations.stores import failing
-
-    sentence = failing(error) if isinstance(error, Exception) else None
-    return None if sentence is None else (f"ablate: {sentence}", USER_ERROR)

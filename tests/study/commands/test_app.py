@@ -20,7 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.study.commands import app, arguments, execute
+from cifar_ablations.study.commands import app, arguments, ending, execute
 from cifar_ablations.study.data import synthetic
 from cifar_ablations.study.execution.fleets import TRAININGS, Progress
 from cifar_ablations.study.store.home import Home
@@ -315,7 +315,7 @@ def test_ctrl_c_ends_in_order(used_home: Home) -> None:
     finger.join()
     assert asked, "no worker was at work"
     assert result.exit_code == 130
-    assert result.stderr.strip() == app.STOPPED
+    assert result.stderr.strip() == ending.STOPPED
     _nothing_finished(home)
 
 
@@ -329,7 +329,7 @@ def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == app.STOPPED
+    assert errors.strip() == ending.STOPPED
     _nothing_finished(home)
 
 
@@ -347,7 +347,7 @@ def test_ctrl_c_while_the_report_is_written_ends_at_once(
     monkeypatch.setattr(writer, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     result = _ablate(*words, "--workers=1", *TINY, "--set=budget.epochs=1")
     assert result.exit_code == 130
-    assert result.stderr.strip() == app.STOPPED
+    assert result.stderr.strip() == ending.STOPPED
 
 
 def _nothing_finished(home: Home) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.reports.inference import simulation
-from cifar_ablations.study.commands import app, arguments, doctor, facts
+from cifar_ablations.study.commands import app, arguments, doctor, ending, facts
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 
@@ -184,7 +184,7 @@ def test_ctrl_c_is_a_document_too(home: Home, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(arguments, "plan_invocation", press)
     result = _ablate("run", "--json")
     assert result.exit_code == 130
-    assert _strict(result.stdout)["error"] == {"message": app.STOPPED, "exit_code": 130}
+    assert _strict(result.stdout)["error"] == {"message": ending.STOPPED, "exit_code": 130}
 
 
 def test_verbose_keeps_the_traceback_of_a_sentence(home: Home) -> None:
