@@ -104,8 +104,10 @@ def test_a_page_is_false_as_rarely_as_said_and_by_the_rule_before_in_all_familie
         assert row.pages["new"] == max(row.by_truth.values()) <= high
         assert row.power3["new"] > row.power2["new"]
         assert row.coverage >= row.worst_coverage > 0.9
-    four = 1 - 0.95**4
-    assert equal.pages["old"] == pytest.approx(four, abs=4 * math.sqrt(four * (1 - four) / draws))
+    # Five families, of which the fifth, the full recipe against the bare one, repeats some of what the others compare.
+    four, five = 1 - 0.95**4, 1 - 0.95**5
+    slack = 4 * math.sqrt(five * (1 - five) / draws)
+    assert four - slack < equal.pages["old"] < five + slack
     assert 0 < equal.pages["plain"] <= high
     assert equal.power2["new"] > 1.5 * equal.power2["plain"] < equal.power2["old"]
     assert correlated.power2["new"] < correlated.power2["plain"], "pairs are better where seeds correlate"

@@ -160,7 +160,7 @@ def test_from_the_search_to_both_verdicts_and_a_second_call_does_nothing(home: H
     places = {
         f"{place}{how}" for place in ("in the full recipe", "on its own", "overall") for how in ("", EACH_AT_BEST)
     }
-    with page.with_name(f"{page.stem}-verdicts.csv").open(newline="") as table:
+    with page.with_name(f"{page.stem}-verdicts.csv").open(newline="", encoding="utf-8-sig") as table:
         families = {row["family"] for row in csv.DictReader(table)}
     found = {re.sub("^(test accuracy|the generalisation gap) ", "", family) for family in families}
     assert found <= places
