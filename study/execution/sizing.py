@@ -16,6 +16,7 @@ from cifar_ablations.study.execution.workers import THREADS
 from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import Training, same_shape
 from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.step import want_of_memory
 
 CPU_FLEET = 7
 """Members in lockstep on a CPU: more would gain nothing, and lose more when the power goes."""
@@ -42,8 +43,10 @@ def fleet_size(recipe: Recipe, data: Dataset, device: torch.device, backend: str
     try:
         Training([Member(recipe, 0)], on_device, device, backend=backend).time_steps(1)
         taken = torch.cuda.max_memory_allocated(device) - before
-    except torch.OutOfMemoryError:
-        return 1
+    except RuntimeError as error:
+        if not want_of_memory(error):
+            raise
+        return 1  # which training it will say
     finally:
         torch.cuda.empty_cache()
     return max(1, min(LARGEST_FLEET, int(SHARE * free / taken)))

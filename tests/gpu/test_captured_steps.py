@@ -38,11 +38,12 @@ def _apart(one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, to
 
 
 @pytest.mark.gpu
-def test_a_captured_step_is_the_step_itself(arms: list[Member], tiny_data) -> None:
+def test_a_captured_step_is_the_step_itself(on_network: Recipe, arms: list[Member], tiny_data) -> None:
     """Captured and uncaptured steps give the same weights: the arms of a plan, on every kind of network."""
     eager = _after_an_epoch(arms, tiny_data, CUDA, capturing=False)
     # A bias before a normalisation has no gradient but rounding, which Adam makes as large as any.
-    assert _apart(_after_an_epoch(arms, tiny_data, CUDA, capturing=True), eager) < 0.1
+    limit = 0.1 if on_network.model.name.startswith("own_networks") else 0.02
+    assert _apart(_after_an_epoch(arms, tiny_data, CUDA, capturing=True), eager) < limit
 
 
 @pytest.mark.gpu

@@ -48,13 +48,15 @@ def _apart(one: torch.Tensor, other: torch.Tensor, size: torch.Tensor) -> float:
     return float((torch.linalg.vector_norm(one - other, dim=1) / torch.linalg.vector_norm(size, dim=1)).max())
 
 
-@pytest.mark.parametrize(("network", "limit"), [("notebook", 1e-3), ("resnet9", 2e-2)])
+@pytest.mark.parametrize(("network", "limit"), [("notebook", 1e-4), ("resnet9", 1e-3)])
 def test_weights_go_the_same_way(
     network: str, limit: float, mixed: list[Member], tiny_data, device, monkeypatch
 ) -> None:
     members = [Member(m.recipe.set(f"model.name={network}").set("budget.batch_size=4"), m.seed) for m in mixed]
     plain, ours = _trained(members, 3, tiny_data, device, monkeypatch)
     first = Training(members, tiny_data, device).fleet.weights
+    if network == "resnet9" and device.type == "cuda":
+        limit = 2e-2  # there cuDNN adds up in another order, and normalisation of few images makes much of it
     assert _apart(ours.fleet.weights, plain.fleet.weights, plain.fleet.weights - first) < limit
     torch.testing.assert_close(ours._stepper.losses, plain._stepper.losses, rtol=limit, atol=0)
     torch.testing.assert_close(ours._stepper.norms, plain._stepper.norms, rtol=10 * limit, atol=0)
