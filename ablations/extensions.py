@@ -220,7 +220,8 @@ def _found(folders: tuple[Path, ...], variable: str, here: str) -> tuple[Extensi
 
 def _of_folder(folder: Path) -> Extension:
     if not folder.is_dir():
-        beside = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+        # Those that look like one: a person who is told of every folder reads none.
+        beside = sorted({path.parent.name for kind in KINDS for path in folder.parent.glob(f"*/{kind}/")})
         near = did_you_mean(folder.name, beside) if beside else "."
         raise AblateError(f"no folder {str(folder)!r} for an extension{near}")
     if not re.fullmatch(r"[\w-]+", folder.name):
