@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
 
 PRELOADED = "cifar_ablations.study.execution.preloaded"
@@ -37,6 +39,15 @@ def main_kept_out() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def _beside_the_package() -> AbstractContextManager[None]:
+    """Within, the current folder is the one that holds this package.
+
+    A Python that is started by `-c` looks for modules in the current folder first, where another checkout may lie.
+    """
+    file = sys.modules[__name__.partition(".")[0]].__file__
+    return chdir(Path(file).parents[1]) if file and os.path.exists(os.curdir) else nullcontext()
+
+
 def prepare(device: str) -> None:
     """Let the process that workers are forked from import what they need, beside whatever the caller does meanwhile.
 
@@ -51,7 +62,7 @@ def prepare(device: str) -> None:
     # Ctrl-C reaches all processes of a terminal, and is for the coordinator, which ends its workers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        with main_kept_out():
+        with main_kept_out(), _beside_the_package():  # workers go back to where multiprocessing began
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
