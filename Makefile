@@ -27,7 +27,7 @@ ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
 .PHONY: help ablate tune tune-ablate foundations plan report export ui test test-all test-gpu test-browser check pictures \
-	bench validate docs test-wheel audit lock clean distclean
+	bench gpu-proof validate docs test-wheel audit lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ bench: ## images per second beside the notebook's own loop (MINUTES=n; on a GPU 
 	fi; \
 	$$python -m benchmarks.throughput $(if $(DEVICE),--device "$$DEVICE") $(if $(WORKERS),--workers "$$WORKERS") \
 		$(if $(DATA),--data "$$DATA") $(if $(MINUTES),--minutes "$$MINUTES")
+
+gpu-proof: $(TOOLS) ## prove the way to a GPU on one that a CPU plays: captured and replayed, bit for bit, without a race
+	@$(BIN)/python -m benchmarks.gpu_proof
 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration

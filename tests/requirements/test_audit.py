@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from tests.requirements.test_install import module
 
 CLEAN = {"name": "numpy", "version": "2", "vulns": []}
