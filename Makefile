@@ -12,7 +12,7 @@ AUDITORS := $(VENV)/.audit-ready
 INSTALL := requirements/install.py
 # What a person gives reaches the shell through the environment, as it is: no space, quote, dollar or newline ends it.
 GIVEN := PLAN PROFILE SEEDS MINUTES FIRST_SEED DEVICE WORKERS BACKEND TRIALS DATA IMAGE_SIZE TO OUTPUT STYLE SPREAD WIDTH \
-	ABLATE_HOME ABLATE_DATA
+	KEEP_WEIGHTS ABLATE_HOME ABLATE_DATA
 $(if $(filter-out 1,$(words $(VENV))),$(error VENV=$(VENV): make cannot take a path with spaces here; name another))
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 settings = $(foreach setting,$(SET),--set '$(subst ','\'',$(setting))')
@@ -20,20 +20,21 @@ settings = $(foreach setting,$(SET),--set '$(subst ','\'',$(setting))')
 IMAGES := $(if $(DATA),--data "$$DATA") $(if $(IMAGE_SIZE),--image-size "$$IMAGE_SIZE")
 COMPUTING := $(if $(PROFILE),--profile "$$PROFILE") $(if $(DEVICE),--device "$$DEVICE") $(if $(WORKERS),--workers "$$WORKERS") \
 	$(if $(BACKEND),--backend "$$BACKEND") $(IMAGES) $(settings)
-OPTIONS := $(if $(SEEDS),--seeds "$$SEEDS") $(if $(MINUTES),--minutes "$$MINUTES") $(if $(FIRST_SEED),--first-seed "$$FIRST_SEED") $(COMPUTING)
+OPTIONS := $(if $(SEEDS),--seeds "$$SEEDS") $(if $(MINUTES),--minutes "$$MINUTES") $(if $(FIRST_SEED),--first-seed "$$FIRST_SEED") $(if $(KEEP_WEIGHTS),--keep-weights "$$KEEP_WEIGHTS") $(COMPUTING)
 TUNING := $(if $(TRIALS),--trials "$$TRIALS") $(COMPUTING)
 RETUNING := $(if $(RETUNE),--retune $(if $(TRIALS),--trials "$$TRIALS"))
 ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
 .PHONY: help ablate tune tune-ablate foundations plan report export ui test test-all test-gpu test-browser check pictures \
-	bench gpu-proof validate docs test-wheel audit lock clean distclean
+	bench gpu-proof validate results docs test-wheel audit lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables of ablate and plan: PLAN=$(PLAN) PROFILE=smoke|quick|full SEEDS=n|adaptive|open"
 	@echo "  MINUTES=n (in place of SEEDS: as many as fit)"
 	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n BACKEND=auto|kernels|torch"
+	@echo "  KEEP_WEIGHTS=best|all (files of weights: of each arm's best seed on validation images, or of every run)"
 	@echo "  RETUNE=1 (of PLAN=techniques: also a learning rate found for each arm, and both verdicts side by side)"
 	@echo "  TRIALS=n (of each study of tune and of RETUNE)"
 	@echo "  DATA=folder or archive, cifar10, cifar100 or synthetic (or ABLATE_DATA)  IMAGE_SIZE=32 (resizes)  SET=\"dropout.p=0.3 ...\"  ABLATE_HOME=output folder (out)"
@@ -111,6 +112,10 @@ gpu-proof: $(TOOLS) ## prove the way to a GPU on one that a CPU plays: captured 
 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration
+
+results: $(READY) ## the reference study on real images, as small files in results/, for the documentation
+	@$(BIN)/python -m benchmarks.reference $(if $(DATA),--data "$$DATA")
+	@$(BIN)/python -m benchmarks.step_cost $(if $(DATA),--data "$$DATA")
 
 # Tests that need no file of this folder's but their own, and files that a wheel could lack: sources of kernels, templates.
 # test_origin makes sure that it is the wheel they test.

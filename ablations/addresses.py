@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from urllib.parse import parse_qs, quote_from_bytes, unquote, unquote_to_bytes, urlparse
+from urllib.request import url2pathname
 
 ARTIFACTS = "artifacts"
 """In an output folder, beside the store, the folder with the files of runs."""
@@ -34,7 +35,7 @@ def sqlite_file(address: str) -> Path | None:
 
 def folder(address: str) -> Path:
     """The folder of an address that begins with file://."""
-    return Path(unquote(urlparse(address).path))
+    return Path(url2pathname(urlparse(address).path))  # of file:///C:/…, on Windows, C:\…
 
 
 def moved(address: str, artifacts: Path) -> Path | None:

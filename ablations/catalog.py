@@ -95,7 +95,13 @@ def origin(kind: str, name: str) -> str:
 
 
 def notebook_recipe() -> Recipe:
-    """The recipe of the notebook: every known technique at the level it uses there."""
+    """The recipe of the notebook: every known technique at the level it uses there.
+
+    Examples:
+        >>> recipe = notebook_recipe()
+        >>> [technique.setting_title for technique in recipe.techniques if not technique.is_off]
+        ['augmentation', 'dropout', 'Kaiming initialisation', 'Adam', 'the learning-rate schedule', 'weight decay']
+    """
     return Recipe(techniques=tuple(cls.at(cls.notebook) for cls in techniques().values()))
 
 

@@ -6,7 +6,12 @@ import math
 
 
 def duration(seconds: float) -> str:
-    """A number of seconds in the unit a person would use: '8.2 s', '70 s', '2.5 min', '2.5 h'; a dash for NaN."""
+    """A number of seconds in the unit a person would use; a dash for NaN.
+
+    Examples:
+        >>> [duration(seconds) for seconds in (8.2, 70, 150, 9000)]
+        ['8.2 s', '70 s', '2.5 min', '2.5 h']
+    """
     if math.isnan(seconds):
         return "–"
     if seconds < 120:

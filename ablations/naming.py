@@ -22,7 +22,14 @@ def check_range(name: str, value: int, low: int, high: int) -> None:
 
 
 def shown(value: object) -> str:
-    """A value as a sentence shows it, text in quotes: its first signs where it is long."""
+    """A value as a sentence shows it, text in quotes: its first signs where it is long.
+
+    Examples:
+        >>> shown("dropuot")
+        "'dropuot'"
+        >>> shown(10**20)
+        '1.000e+20'
+    """
     if isinstance(value, int) and abs(value) > EXACT:
         return f"{value:.3e}" if abs(value) < 10**300 else "a number of over 300 digits"
     text = repr(value)
@@ -30,7 +37,12 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The tail of an error message: the nearest known names first, then all of them."""
+    """The tail of an error message: the nearest known names first, then all of them.
+
+    Examples:
+        >>> did_you_mean("dropuot", ["dropout", "mixup"])
+        '; did you mean dropout? Known: dropout, mixup.'
+    """
     known = list(known)
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."

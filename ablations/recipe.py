@@ -55,7 +55,14 @@ class Recipe:
         return self.with_technique(replace(technique, **{knob: value}))  # type: ignore[type-var]
 
     def without(self, name: str) -> Recipe:
-        """This recipe with one technique switched off. Raises AblateError if it does not hold the technique."""
+        """This recipe with one technique switched off. Raises AblateError if it does not hold the technique.
+
+        Examples:
+            >>> from cifar_ablations import notebook_recipe
+            >>> recipe = notebook_recipe()
+            >>> recipe.without("dropout") == recipe.set("dropout=off")
+            True
+        """
         return self.with_technique(self._technique(name).at("off"))
 
     def _technique(self, name: str) -> Technique:
@@ -75,6 +82,12 @@ class Recipe:
         """This recipe with one `object.field=value`, or `technique=level`, applied.
 
         Raises AblateError, naming object, field, value and what is near, for anything that cannot be set.
+
+        Examples:
+            >>> from cifar_ablations import notebook_recipe
+            >>> recipe = notebook_recipe().set("dropout.p=0.3").set("optimizer=rmsprop")
+            >>> recipe.knobs()["dropout.p"], recipe.titles()["optimizer"]
+            (0.3, 'RMSProp')
         """
         target, equals, text = assignment.partition("=")
         target, text = target.strip(), text.strip()
@@ -126,12 +139,26 @@ class Recipe:
         }
 
     def digest(self) -> str:
-        """16 hexadecimal digits that name this recipe."""
+        """16 hexadecimal digits that name this recipe.
+
+        Examples:
+            >>> from cifar_ablations import notebook_recipe
+            >>> recipe = notebook_recipe()
+            >>> recipe.set("dropout.p=0.5").digest() == recipe.digest()  # the notebook's value: the same training
+            True
+            >>> recipe.set("dropout.p=0.3").digest() == recipe.digest()
+            False
+        """
         return digest_of(self.canonical())
 
 
 def digest_of(value: Any) -> str:
-    """16 hexadecimal digits (SHA-256) of a JSON value, whatever the order of its keys."""
+    """16 hexadecimal digits (SHA-256) of a JSON value, whatever the order of its keys.
+
+    Examples:
+        >>> digest_of({"p": 0.3, "seed": 1}) == digest_of({"seed": 1, "p": 0.3})
+        True
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

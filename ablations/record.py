@@ -7,6 +7,7 @@ added has a default, which is what older files mean; `format` is raised where th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, asdict, dataclass, field, fields
@@ -47,7 +48,11 @@ class ArmRecord:
 
 @dataclass(frozen=True)
 class ClaimRecord:
-    """A statement that runs can support or refute: metric(treatment) - metric(control) has the given sign."""
+    """A statement that runs can support or refute: metric(treatment) - metric(control) has the given sign.
+
+    sign: +1 or -1, as every claim of the suite's own plans has it. 0, of runs of other programs alone: the two differ,
+    either way; found different it counts as supported, and nothing refutes it.
+    """
 
     statement: str
     technique: str
@@ -327,6 +332,50 @@ class RecipeRecord:
     provenance: AdoptionRecord = field(default_factory=AdoptionRecord)
 
 
+# Plans whose arms are commands of other programs.
+
+
+@dataclass(frozen=True)
+class CommandArmRecord:
+    """An arm that is a command: its words, with `{seed}`, `{metrics}` and `{python}` where a run has its own."""
+
+    name: str
+    command: tuple[str, ...]
+    digest: str
+    """Of the words and of the program: the files of its code, or else the folder that it lies in."""
+    expect: str = ""
+    """The direction that is claimed of it against the control, higher or lower; "" for a difference in either."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandPlanRecord:
+    """A plan of commands as invoked, logged before its first run; its digest is of all that bears on its answer."""
+
+    name: str
+    question: str
+    metric: str
+    """Which of the program's numbers decides."""
+    control: str
+    arms: tuple[CommandArmRecord, ...]
+    seeds: tuple[int, ...]
+    better: str = ""
+    """higher or lower; "" as the metric's name says."""
+    margin: float | None = None
+    """In the unit of the program's numbers; None for that of the suite for shares, and for none of other metrics."""
+    test: str = "welch t"
+    correction: str = "weighted holm"
+    alpha: float = 0.05
+    timeout_seconds: float | None = None
+    """Of a run; None for none."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of the files of its code, by path from the folder."""
+    folder: str = ""
+    """Where it is run."""
+    digest: str = ""
+    command: str = ""
+    """The command that asks the same."""
+
+
 # Demonstrations, galleries, and what produced a run.
 
 
@@ -496,6 +545,33 @@ class RunRecord:
     arm: str = ""
     outcome: str = ""
     """As `schema` names outcomes; "" while it is being trained."""
+    parent: str = field(default="", metadata={TAG: schema.PARENT})
+    """The run id of the plan's invocation."""
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What the run of a training says of its weights, where they were asked for."""
+
+    kept: str
+    """schema.KEEP_ALL or KEEP_BEST, with which they were kept, or PASSED_OVER."""
+    validation_accuracy: float = math.nan
+    """With these weights; NaN where there are no validation images."""
+
+
+@dataclass(frozen=True)
+class CommandRunRecord:
+    """What the run of a command says of itself."""
+
+    plan: str
+    arm: str
+    seed: int
+    digest: str
+    """The arm's."""
+    outcome: str = ""
+    """As `schema` names outcomes; "" while it is running."""
+    cause: str = ""
+    """Why it has no result, in words; "" where it has one, or is running."""
     parent: str = field(default="", metadata={TAG: schema.PARENT})
     """The run id of the plan's invocation."""
 

@@ -5,8 +5,10 @@ invocation of a plan and carries the artifacts `plan.json` and `gallery.json`; a
 training of one arm with one seed. A parent run of `kind=search` is one invocation of a search and carries
 `search.json` and, once it has ended, `outcome.json`; its child runs (`kind=trial`) are the trials of its studies. A
 parent run of `kind=foundations` is one run of all demonstrations; its child runs (`kind=foundation`) are one each, with
-`demonstration.json` and a CSV file per frame in `frames/`. The metrics of trainings are names
-of the store too; each is declared in one entry of `metrics.py`.
+`demonstration.json` and a CSV file per frame in `frames/`. A parent run of `kind=commands` is one invocation of a plan
+whose arms are commands, with `commands.json`; its child runs (`kind=command`) are one run of one command each, with its
+own metrics and `output.txt`. The metrics of trainings are names of the store too; each is declared in one entry of
+`metrics.py`.
 
 Others may keep runs in the same store, with tags of the same names: only what `is_ours` is read, changed or ended.
 """
@@ -37,6 +39,8 @@ KIND_TRAINING = "training"
 KIND_ARM = "arm"
 KIND_SEARCH = "search"
 KIND_TRIAL = "trial"
+KIND_COMMANDS = "commands"
+KIND_COMMAND = "command"
 KIND_FOUNDATIONS = "foundations"
 KIND_FOUNDATION = "foundation"
 PARENT = "mlflow.parentRunId"  # MLflow's own tag: by it a child run is found under its parent
@@ -75,6 +79,9 @@ FROM_OPTUNA = "optuna"  # a value of it: from Optuna's storage, which has no cur
 # Tag of a demonstration's run.
 DEMONSTRATION = "demonstration"
 
+# Tag of the run of a command that has no result: why, in words.
+CAUSE = "cause"
+
 # Values of OUTCOME. Failed and interrupted are no results, and are trained again.
 FINISHED = "finished"
 STOPPED = "stopped early"
@@ -99,6 +106,8 @@ GALLERY_FILE = "gallery.json"
 SEARCH_FILE = "search.json"
 OUTCOME_FILE = "outcome.json"
 DEMONSTRATION_FILE = "demonstration.json"
+COMMANDS_FILE = "commands.json"
+OUTPUT_FILE = "output.txt"  # the end of what a command printed
 FRAMES_FOLDER = "frames"
 DETAILS_FILE = "details.npz"
 """Arrays of a training, without pickle. `correct`: bool [test images], in the order of the test set. `confusion`: int64
@@ -107,6 +116,17 @@ of gradients, of weights, and of the update relative to the weights, at the last
 `final/` + `variance`, `mean`, `dead` by activation function and `gradient` by weight tensor, as
 `study.training.diagnostics` has them.
 """
+
+WEIGHTS_FILE = "weights/model.safetensors"
+"""The weights of a training, where they are kept: `study.store.weights` says what stands in the file."""
+
+# What to keep the weights of.
+KEEP_NONE, KEEP_BEST, KEEP_ALL = "none", "best", "all"
+KEEPS = (KEEP_NONE, KEEP_BEST, KEEP_ALL)
+
+# Tags of a training's run whose weights were asked for, as `record.WeightsRecord` has them.
+WEIGHTS = "weights."
+PASSED_OVER = "passed over"  # a value of `kept`, beside the last two of KEEPS: another run of the recipe is the best
 
 # Metrics of a trial, logged when it ends; its CURVES are means over its seeds.
 OBJECTIVE = "objective"  # mean validation accuracy over seeds at the last epoch, as a fraction

@@ -155,7 +155,15 @@ class Technique:
 
     @classmethod
     def at(cls, level: str) -> Self:
-        """The technique at one of its named levels. Raises AblateError for an unknown level."""
+        """The technique at one of its named levels. Raises AblateError for an unknown level.
+
+        Examples:
+            >>> from cifar_ablations.ablations.techniques.dropout import Dropout
+            >>> Dropout.at("on")
+            Dropout(p=0.5)
+            >>> Dropout.at("off").is_off
+            True
+        """
         if level not in cls.levels:
             raise AblateError(f"{cls.name} has no level {level!r}{did_you_mean(level, cls.levels)}")
         return cls(**cls.levels[level])
@@ -195,6 +203,11 @@ class Technique:
 
         In brackets stand the knobs that are not as in the level that the kind is named after. Numbers have three
         digits; all of them where three would make it the setting of a level, or one that is not legal.
+
+        Examples:
+            >>> from cifar_ablations.ablations.techniques.dropout import Dropout
+            >>> Dropout(p=0.37).setting_title
+            'dropout (p = 0.37)'
         """
         reference, shown = self.at(self._nearest() or "off"), self._rounded()
         departing = [name for name in self.knobs() if getattr(self, name) != getattr(reference, name)]

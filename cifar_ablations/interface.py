@@ -26,6 +26,7 @@ from cifar_ablations.study.execution.backends import AUTO, with_precision
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.store.weights import check_choice
 from cifar_ablations.study.training import model
 
 Say = Callable[[str], None]
@@ -64,6 +65,7 @@ def compare(
     device: str | None = None,
     workers: int | None = None,
     backend: str = AUTO,
+    keep_weights: str = schema.KEEP_NONE,
     folder: str | Path | None = None,
     quiet: bool = False,
 ) -> Result:
@@ -72,8 +74,9 @@ def compare(
     arms: by the names that tables and figures show. seeds: a number, counted from 0, or the seeds themselves.
     profile: whose network and budget all arms get; None leaves each recipe its own. metrics: what is claimed about,
     such as "test/accuracy". name: that of the plan in the store, and of its page. margin: the smallest difference that
-    would matter, as a fraction (default: the profile's). data, image_size, device, workers, backend: as the options of
-    `ablate run`. folder: the output folder (default: ABLATE_HOME, or out). quiet: whether nothing is printed.
+    would matter, as a fraction (default: the profile's). data, image_size, device, workers, backend, keep_weights: as
+    the options of `ablate run`. folder: the output folder (default: ABLATE_HOME, or out). quiet: whether nothing is
+    printed.
 
     Trainings that the store has already are not done again. Raises AblateError for what cannot be, and where trainings
     failed; KeyboardInterrupt leaves all that has ended, and the same call goes on.
@@ -98,9 +101,11 @@ def compare(
     rule = RuleRecord(margin=size.margin if margin is None else margin, test="welch t", correction="weighted holm")
     plan = comparison(arms, _seeds(seeds), rule, metrics=tuple(metrics), name=name, question=question)
     plan = catalog.without_unused(plan)
+    check_choice(keep_weights)
     home = Home(None if folder is None else Path(folder))
     with home.locked(f"comparing {len(arms)} arms", say):
-        return _carried_out(home, arguments.invocation_of(home, request, plan, say, profile=size), say, quiet)
+        invocation = arguments.invocation_of(home, request, plan, say, profile=size, keep_weights=keep_weights)
+        return _carried_out(home, invocation, say, quiet)
 
 
 def run(
@@ -116,6 +121,7 @@ def run(
     device: str | None = None,
     workers: int | None = None,
     backend: str = AUTO,
+    keep_weights: str = schema.KEEP_NONE,
     folder: str | Path | None = None,
     quiet: bool = False,
 ) -> Result:
@@ -130,6 +136,7 @@ def run(
         plan,
         None if seeds is None else str(seeds),
         first_seed,
+        keep_weights=keep_weights,
         profile=profile,
         baseline=baseline,
         settings=tuple(settings),

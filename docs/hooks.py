@@ -1,23 +1,11 @@
-"""Pages of the documentation that are made of the code itself: techniques, plans, searches, the command line."""
+"""Adds to the documentation the pages that are made of the code itself and of what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
-from itertools import groupby
-from typing import Any
-
-import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from cifar_ablations.ablations import catalog
-from cifar_ablations.ablations.metrics import metric
-from cifar_ablations.ablations.plan import Plan
-from cifar_ablations.ablations.profiles import PROFILES
-from cifar_ablations.ablations.technique import Technique
-from cifar_ablations.study.commands import app
+from docs import made
 
 REFERENCE = "reference"
 
@@ -25,159 +13,16 @@ REFERENCE = "reference"
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """List the made pages in the navigation."""
     (section,) = (part["Reference"] for part in config.nav or [] if "Reference" in part)
-    for title in ("Techniques", "Plans", "Searches"):
-        folder = title.lower()
-        names = [name for name, _ in _pages(folder)]
-        section.append({title: [f"{REFERENCE}/{folder}/{name}.md" for name in names]})
-    section.append({"The command line": f"{REFERENCE}/command-line.md"})
+    for folder in made.FOLDERS:
+        section.append({folder.capitalize(): [f"{REFERENCE}/{folder}/{name}.md" for name, _ in made.pages(folder)]})
+    section += [{title: f"{REFERENCE}/{name}.md"} for name, (title, _) in made.single_pages().items()]
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the made pages."""
-    for folder in ("techniques", "plans", "searches"):
-        for name, text in _pages(folder):
-            files.append(File.generated(config, f"{REFERENCE}/{folder}/{name}.md", content=text))
-    files.append(File.generated(config, f"{REFERENCE}/command-line.md", content=command_line()))
+    texts = {f"{folder}/{name}": text for folder in made.FOLDERS for name, text in made.pages(folder)}
+    texts |= {name: text for name, (_, text) in made.single_pages().items()}
+    for name, text in texts.items():
+        files.append(File.generated(config, f"{REFERENCE}/{name}.md", content=text))
     return files
-
-
-@cache
-def _pages(folder: str) -> list[tuple[str, str]]:
-    """Names and texts of a folder's pages."""
-    return list(_made_pages(folder))
-
-
-def _made_pages(folder: str) -> Iterator[tuple[str, str]]:
-    if folder == "techniques":
-        for name, cls in catalog.techniques().items():
-            yield name.replace("_", "-"), technique(cls)
-    elif folder == "plans":
-        for module, names in groupby(catalog.plan_names(), catalog.plan_module):
-            variants = list(names)
-            yield variants[0].partition("/")[0], plan(module.QUESTION, variants)
-    else:
-        for name in catalog.search_names():
-            yield name, search(name)
-
-
-def technique(cls: type[Technique]) -> str:
-    """What a technique does, its knobs and levels, its sources, and what it is said to do and to act through."""
-    off = cls.at("off")
-    knobs = [
-        [f"`{cls.name}.{name}`", about.doc, _legal(about.choices, about.low, about.high), f"{getattr(off, name)}"]
-        for name, about in cls.knobs().items()
-    ]
-    levels = [
-        [f"`{level}`", (cls.at(level).kind_title if level != "off" else "off"), _settings(settings)]
-        for level, settings in cls.levels.items()
-    ]
-    lines = [f"# {_sentence(cls.title)}", _paragraph(cls.__doc__), cls.reason, f"Source: {cls.source}."]
-    lines += ["## Levels", f"`--set {cls.name}=LEVEL`; the notebook's is `{cls.notebook}`."]
-    lines += [table(["level", "what it is called", "settings"], levels)]
-    if knobs:
-        lines += ["## Knobs", f"`--set {cls.name}.KNOB=VALUE`.", table(["knob", "what it is", "legal", "off"], knobs)]
-    if cls.expectations:
-        said = [[("raises " if e.sign > 0 else "lowers ") + metric(e.metric).title, e.source] for e in cls.expectations]
-        lines += ["## What it is said to do", table(["claim", "by"], said)]
-    if cls.mechanism:
-        watched = "".join(f"- {metric(name).title}\n" for name in cls.mechanism)
-        lines += ["## What to look at beside the verdict", watched]
-    example = next(level for level in cls.levels if level != "off")
-    lines += [
-        "## Try it",
-        f"```sh\n.venv/bin/ablate run levels/{cls.name.replace('_', '-')}\n"
-        f".venv/bin/ablate run techniques --set {cls.name}={example}\n```",
-    ]
-    return "\n\n".join(line for line in lines if line) + "\n"
-
-
-def plan(question: str, names: list[str]) -> str:
-    """A plan's question, arms and claims at the quick profile, around the notebook's recipe."""
-    made = _made(names[0])
-    lines = [f"# {names[0].partition('/')[0]}", f"*{question}*"]
-    if len(names) > 1:
-        lines += ["One for each: " + ", ".join(f"`{name}`" for name in names) + f". Below, `{names[0]}`."]
-    lines += [f"```sh\n.venv/bin/ablate run {names[0]}\n```"]
-    if made.note:
-        lines += [made.note]
-    epochs = made.arms[0].recipe.budget.epochs
-    lines += [
-        f"At the profile `quick`: {len(made.arms)} arms, {len(made.seeds)} seeds, "
-        f"{len(made.arms) * len(made.seeds)} trainings of {epochs} epochs."
-    ]
-    shown = made.arms[:20]
-    more = f"\n\nand {len(made.arms) - len(shown)} more." if len(made.arms) > len(shown) else ""
-    lines += ["## Arms", "".join(f"- {arm.name}\n" for arm in shown) + more]
-    if made.claims:
-        claims = [[claim.statement, metric(claim.metric).title, claim.source] for claim in made.claims[:30]]
-        lines += ["## Claims, fixed before the first training", table(["statement", "metric", "by"], claims)]
-    return "\n\n".join(lines) + "\n"
-
-
-def _made(name: str) -> Plan:
-    profile = PROFILES["quick"]
-    baseline = profile.apply(catalog.notebook_recipe())
-    if name == "tuned":  # which compares another recipe with the notebook's
-        baseline = baseline.set("dropout.p=0.3")
-    return catalog.make_plan(name, baseline, profile, tuple(range(profile.seeds)))
-
-
-def search(name: str) -> str:
-    """A search's question and size."""
-    module = catalog.search_module(name)
-    about = _paragraph(getattr(module, "__doc__", ""))
-    return (
-        f"# {name}\n\n*{module.QUESTION}*\n\n{about}\n\n{module.DEFAULT_TRIALS} trials of each study unless "
-        f"`--trials` says otherwise.\n\n```sh\n.venv/bin/ablate tune {name} --dry-run\n```\n"
-    )
-
-
-def command_line() -> str:
-    """Every command with its arguments and options, as `--help` has them."""
-    group = typer.main.get_command(app.app)
-    assert isinstance(group, TyperGroup)
-    lines = ["# The command line", "`ablate COMMAND --help` says the same. `make help` lists what make does."]
-    for name, command in group.commands.items():
-        assert isinstance(command, TyperCommand)
-        if command.hidden:
-            continue
-        lines += [f"## ablate {name}", _paragraph(command.help)]
-        rows = [_parameter(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
-        lines += [table(["option", "what it does", "default"], [row for row in rows if row[0] != "`--help`, `-h`"])]
-    return "\n\n".join(lines) + "\n"
-
-
-def _parameter(parameter: Any) -> list[str]:
-    """An option or argument: how it is written, what it does, its default."""
-    names = parameter.opts if isinstance(parameter, TyperOption) else [parameter.metavar or parameter.name]
-    default = parameter.default
-    shown = "" if default in (None, False) or callable(default) else str(default)
-    return [", ".join(f"`{name}`" for name in names), parameter.help or "", shown]
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    every = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in every)
-
-
-def _legal(choices: tuple[str, ...] | None, low: float | None, high: float | None) -> str:
-    if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
-    if low is None:
-        return "any"
-    return f"{low:g} to {high:g}" if high is not None else f"from {low:g}"
-
-
-def _settings(settings: Any) -> str:
-    return ", ".join(f"{knob} = {value}" for knob, value in settings.items())
-
-
-def _sentence(title: str) -> str:
-    title = title.removeprefix("the ")
-    return title[:1].upper() + title[1:]
-
-
-def _paragraph(text: str | None) -> str:
-    return " ".join((text or "").split())

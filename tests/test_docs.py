@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import tomlkit
+import yaml
 
-from tests.test_readme import _ablate_takes, _calls, _make_takes
+from cifar_ablations.ablations import catalog, expectations
+from cifar_ablations.ablations.errors import AblateError
+from docs import made, measured
+from tests.test_readme import _ablate_takes, _calls, _commands, _make_takes
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -33,6 +42,35 @@ def test_a_line_of_ablate_can_be_typed(line: str) -> None:
     _ablate_takes(line, WRITTEN)
 
 
+def _made() -> dict[str, str]:
+    """The pages that are made of the code, by their names."""
+    found = {f"{folder}/{name}": text for folder in made.FOLDERS for name, text in made.pages(folder)}
+    return found | {name: text for name, (_, text) in made.single_pages().items()}
+
+
+def test_commands_of_made_pages_can_be_typed() -> None:
+    lines = [line for text in _made().values() for block in _blocks("sh", text) for line in block.splitlines()]
+    assert len(_calls("ablate", lines)) > len(catalog.techniques())
+    for line in _calls("ablate", lines):
+        _ablate_takes(line, WRITTEN)
+
+
+def test_all_that_there_is_has_its_page() -> None:
+    pages = _made()
+    for name in catalog.techniques():
+        text = pages[f"techniques/{name.replace('_', '-')}"]
+        for part in ("Source: ", "## Levels", "## When it helps, when it hurts", "## What it costs"):
+            assert part in text, name
+    assert {f"plans/{name.partition('/')[0]}" for name in catalog.plan_names()} <= set(pages)
+    assert {f"searches/{name}" for name in catalog.search_names()} <= set(pages)
+    for name, command in _commands().items():
+        section = pages["command-line"].partition(f"## ablate {name}\n")[2].partition("\n## ")[0]
+        options = {option for p in command.params if not getattr(p, "hidden", False) for option in p.opts}
+        assert (
+            command.hidden or {o for o in options - {"--help", "-h"} if o.startswith("-") and o not in section} == set()
+        )
+
+
 @pytest.mark.parametrize("line", _lines("make"))
 def test_a_line_of_make_can_be_typed(line: str) -> None:
     _make_takes(line)
@@ -40,6 +78,32 @@ def test_a_line_of_make_can_be_typed(line: str) -> None:
 
 def test_what_stands_in_a_block_is_one_of_these() -> None:
     assert set(re.findall(r"```(\w+)", WRITTEN)) <= {"sh", "python", "toml", "json", "text", "yaml"}
+
+
+def test_the_technique_that_is_shown_is_the_example() -> None:
+    example = (ROOT / "examples" / "my_lab" / "techniques" / "input_noise.py").read_text()
+    assert example in _blocks("python", (ROOT / "docs" / "how-to" / "own-technique.md").read_text())
+
+
+def test_what_is_data_can_be_read(tmp_path: Path) -> None:
+    for block in _blocks("toml", WRITTEN):
+        if "expect" in tomllib.loads(block):
+            (tmp_path / "expectations.toml").write_text(block)
+            assert expectations.read(tmp_path / "expectations.toml").expected
+    for block in _blocks("json", WRITTEN):
+        json.loads(block)
+    for block in _blocks("yaml", WRITTEN):
+        yaml.safe_load(block)
+
+
+@pytest.mark.parametrize("line", re.findall(r"- run: (.+)", "\n".join(_blocks("yaml", WRITTEN))))
+def test_what_a_workflow_runs_can_be_typed(line: str) -> None:
+    made, called = _calls("make", [line]), _calls("ablate", [line])
+    assert made or called
+    for word in made:
+        _make_takes(word)
+    for word in called:
+        _ablate_takes(word, WRITTEN)
 
 
 @pytest.mark.slow
@@ -60,4 +124,93 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "site" / "reference" / "techniques" / "dropout.html").exists()
+    page = (tmp_path / "site" / "reference" / "techniques" / "dropout.html").read_text()
+    assert "When it helps, when it hurts" in page
+    assert (tmp_path / "site" / "reference" / "measured.html").exists()
+
+
+def _written(folder: Path, rows: list[dict[str, object]], **about: object) -> Path:
+    """A folder of results of the plan `techniques`, with these verdicts."""
+    place = folder / "techniques-quick"
+    place.mkdir()
+    made = {"processor": "EPYC", "instructions": ["AVX2"], "cores": "2", "device": "cpu"}
+    versions = {"torch": "2.15.0", "commit": "0123456789", "dirty": "false"}
+    said = {"kind": "plan", "plan": "techniques", "profile": "quick", "question": "What?", "date": date(2026, 11, 27)}
+    said |= {"network": "notebook network", "budget": "2,000 training images", "seeds": [0, 1], "trainings": 4}
+    said |= {"minutes": 12.0, "data": {"name": "photos", "digest": "abc"}, "machine": made, "versions": versions}
+    (place / "about.toml").write_text(tomlkit.dumps(said | about))
+    pd.DataFrame(rows).to_csv(place / "verdicts.csv", index=False)
+    pd.DataFrame([{"arm": "full recipe", "train_accuracy": 0.56}]).to_csv(place / "arms.csv", index=False)
+    return folder
+
+
+def _verdict(technique: str, where: str, difference: float, direction: str) -> dict[str, object]:
+    numbers = {"treatment_n": 6, "control_n": 5, "treatment_diverged": 0, "control_diverged": 1}
+    numbers |= {"treatment_mean": 0.5 + difference, "control_mean": 0.5, "low": difference - 0.01, "high": 0.02}
+    said = {"technique": technique, "title": technique, "where": where, "metric": "test/accuracy"}
+    return said | numbers | {"difference": difference, "direction": direction, "outcome": direction}
+
+
+def test_a_technique_s_page_says_what_was_measured(tmp_path: Path) -> None:
+    rows = [
+        _verdict("dropout", "in the full recipe", -0.0379, "hurts"),
+        _verdict("dropout", "on its own", 0.0123, "open"),
+        _verdict("everything", "overall", 0.01, "helps"),
+    ]
+    found = measured.read(_written(tmp_path, rows))
+    text = "\n\n".join(measured.of_technique("dropout", found))
+    sentence = "it **hurts** in the full recipe (−3.79 pp [−4.79, 2.00]) and is open on its own (+1.23 pp [0.23, 2.00])"
+    assert sentence in text
+    assert "| in the full recipe | test accuracy | 50.00 % (5, 1 diverged) | 46.21 % (6) | −3.79 pp" in text
+    assert "an effect on the speed of learning" in text, "the full recipe has not learned its images"
+    for part in ("27 November 2026", "EPYC with AVX2, 2 cores;", "2 seeds, 4 trainings in 12.0 min", "commit 0123456;"):
+        assert part in text
+    assert "Not measured so far" in text, "what it costs"
+    other = "\n\n".join(measured.of_technique("mixup", found))
+    assert "hurts**" not in other
+    assert "`ablate run levels/mixup`" in other
+    assert "[dropout](techniques/dropout.md) | in the full recipe" in measured.overview(found)
+
+
+def test_results_of_what_there_is_not_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(AblateError, match="no technique 'dropuot'; did you mean dropout"):
+        measured.read(_written(tmp_path / "one", [_verdict("dropuot", "on its own", 0.0, "open")]))
+    with pytest.raises(AblateError, match="no plan 'tecniques'; did you mean techniques"):
+        measured.read(_written(tmp_path / "other", [_verdict("dropout", "on its own", 0.0, "open")], plan="tecniques"))
+
+
+def test_the_results_that_are_here_can_be_shown() -> None:
+    found = measured.read()
+    for name in catalog.techniques():
+        lines = measured.of_technique(name, found)
+        assert lines[0].startswith("## When it helps")
+        assert ("Not measured so far" in lines[1]) == all(
+            one.costs or name not in set(one.rows["technique"]) for one in found
+        )
+    assert all(f"results/{one.name}" in measured.overview(found) for one in found)
+
+
+def test_a_technique_s_page_says_what_it_costs(tmp_path: Path) -> None:
+    folder = _written(tmp_path, [_verdict("dropout", "on its own", 0.0, "open")]) / "techniques-quick"
+    about = tomllib.loads((folder / "about.toml").read_text()) | {"kind": "cost", "repeats": 9}
+    (folder / "about.toml").write_text(tomlkit.dumps(about))
+    numbers = {"seconds": 12.6, "bare_seconds": 10.5, "ratio": 1.2, "ratio_low": 1.17, "ratio_high": 1.24}
+    rows = [{"technique": "dropout", "level": "on", "title": "dropout", "backend": "kernels"} | numbers]
+    rows += [
+        rows[0]
+        | {
+            "technique": "early_stopping",
+            "title": "early stopping",
+            "ratio": 1.01,
+            "ratio_low": 0.98,
+            "ratio_high": 1.03,
+        }
+    ]
+    pd.DataFrame(rows).to_csv(folder / "cost.csv", index=False)
+    text = "\n\n".join(measured.of_technique("dropout", measured.read(tmp_path)))
+    assert "| `on` | 12.6 s | 10.5 s | 1.20 (1.17 to 1.24) | kernels |" in text
+    assert "Early stopping, which changes no step, came out at 1.01 (0.98 to 1.03)" in text
+    assert "9 of each" in text
+    assert "[early stopping](techniques/early-stopping.md) | 1.01" in measured.overview(measured.read(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from typer.testing import CliRunner
 
 import cifar_ablations as ca
-from cifar_ablations.ablations import catalog, extensions
+from cifar_ablations.ablations import catalog, command_plan, extensions
 from cifar_ablations.ablations.budget import Network
-from cifar_ablations.reports.reading import load
+from cifar_ablations.reports.reading import command_plans, load
 from cifar_ablations.study.commands import app
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training import model
 from cifar_ablations.study.training.randomness import StepDraws
 from tests.conftest import TINY
@@ -46,7 +48,7 @@ def test_the_examples_keep_to_the_contracts() -> None:
         )
 
 
-@pytest.mark.parametrize("network", ["notebook", "small_convnext"])
+@pytest.mark.parametrize("network", ["notebook", "small_mixer"])
 def test_the_plan_of_the_examples_is_answered(network: str, home: Path) -> None:
     ca.use_extension(LAB)
     settings = [*SMALL, f"model.name={network}", "model.width=0.0625"]
@@ -74,15 +76,16 @@ def test_noise_has_the_deviation_that_is_asked_for(tiny_data: Dataset) -> None:
     assert (noise.abs() > 1.0).float().mean().item() == pytest.approx(0.0455, abs=0.003), "a share of normal numbers"
 
 
-def test_the_network_of_the_examples_is_a_small_convnext() -> None:
+def test_the_network_of_the_examples_mixes_patches_and_channels() -> None:
     ca.use_extension(LAB)
-    network = model.build(Network("small_convnext"), 10)
+    network = model.build(Network("small_mixer", 0.25), 10).eval()
     assert any(isinstance(m, model.DropoutSite) for m in network.modules())
-    assert any(isinstance(m, torch.nn.GELU) for m in network.modules())
-    norm = next(m for m in network.modules() if type(m).__name__ == "ChannelNorm")
-    x = torch.randn(2, len(norm.weight), 4, 4)  # type: ignore[arg-type]
-    expected = (x - x.mean(dim=1, keepdim=True)) / (x.var(dim=1, keepdim=True, unbiased=False) + 1e-5).sqrt()
-    torch.testing.assert_close(norm(x), expected)
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in network.modules()) == 1
+    images = torch.randn(1, 3, 32, 32, requires_grad=True)
+    network.blocks[0](network.patches(images).flatten(2).mT)[0, 0, 0].backward()  # type: ignore[operator]
+    assert images.grad is not None
+    assert (images.grad != 0).flatten(2).any(dim=2).all(), "one channel of one patch depends on every colour"
+    assert (images.grad != 0).any(dim=1)[0, ::4, ::4].all(), "and on every patch"
 
 
 def test_what_python_reads_in_the_readme_works(home: Path) -> None:
@@ -101,7 +104,23 @@ def test_commands_of_the_readme_exist() -> None:
     text = (EXAMPLES / "README.md").read_text()
     known = {command.name for command in app.app.registered_commands}
     typed = re.findall(r"^    ablate (\S+)", text, re.M)
-    assert len(typed) == 4
+    assert len(typed) == 5
     assert set(typed) <= known
-    for link in re.findall(r"\]\((my_lab/[^)]+)\)", text):
+    for link in re.findall(r"\]\(((?:my_lab|commands)/[^)]+)\)", text):
         assert (EXAMPLES / link).is_file()
+
+
+def test_a_plain_script_is_run_as_arms(home: Path, tmp_path: Path) -> None:
+    """The example as it is, made small: a program that is run by no import of ours."""
+    folder = tmp_path / "commands"
+    shutil.copytree(EXAMPLES / "commands", folder)
+    assert "cifar_ablations" not in (folder / "train.py").read_text()
+    text = (folder / "plan.toml").read_text()
+    first, second, *_ = re.split(r"(?m)(?=^\[arms)", text.replace("{metrics}", "{metrics} --epochs 1 --images 100"))[1:]
+    (folder / "plan.toml").write_text(text[: text.index("[arms")] + first + second)
+    done = CliRunner().invoke(app.app, ["run", str(folder / "plan.toml"), "--seeds", "1"])
+    assert done.exit_code == 0, done.output
+    assert "2 runs in " in done.stdout
+    runs = command_plans.runs_of(load.connect(Home().tracking_uri), command_plan.read(folder / "plan.toml", 1))
+    assert runs["value"].between(0.05, 1.0).all()
+    assert len(set(runs["value"])) == len(runs) == 2, "dropout does something"

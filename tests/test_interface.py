@@ -74,6 +74,9 @@ def test_what_is_done_is_not_done_again_and_is_read_from_the_store(compared: ca.
     both = ["baseline", "no dropout"]
     first = compared.runs[compared.runs["arm"].isin(both)]
     assert again.runs["run_id"].to_list() == first["run_id"].to_list()
+    joined = compared.compare(again)
+    assert joined["statement"].to_list() == ["No dropout raises test accuracy against baseline"]
+    assert joined[["runs", "difference"]].to_numpy().tolist() == [["same", 0.0]]
     pd.testing.assert_frame_equal(ca.load(home, "comparison").runs, compared.runs)
     with pytest.raises(ca.AblateError, match=r"several plans are in this store; name one of them: comparison, second"):
         ca.load(home)

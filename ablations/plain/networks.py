@@ -109,6 +109,42 @@ def _resnet9(width: float) -> tuple[list[str], int]:
     return layers, fourth
 
 
+CHANNEL_NORM = '''
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels, at each place for itself."""
+
+    def forward(self, images):
+        return super().forward(images.movedim(1, -1)).movedim(-1, 1)
+'''
+BLOCK = '''
+class Block(nn.Module):
+    """A depthwise convolution and two pointwise ones beside an identity."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size=7, padding=3, groups=channels),
+            ChannelNorm(channels),
+            nn.Conv2d(channels, 4 * channels, kernel_size=1),
+            nn.ReLU(),
+            nn.Conv2d(4 * channels, channels, kernel_size=1),
+        )
+
+    def forward(self, images):
+        return images + self.scale * self.body(images)
+'''
+
+
+def _convnext(width: float) -> tuple[list[str], int]:
+    first, second, third = _scaled(width, 64, 128, 256)
+    layers = [f"nn.Conv2d(3, {first}, kernel_size=2, stride=2)", f"ChannelNorm({first})", *[f"Block({first})"] * 2]
+    for before, after in ((first, second), (second, third)):
+        layers += [f"ChannelNorm({before})", f"nn.Conv2d({before}, {after}, kernel_size=2, stride=2)"]
+        layers += [f"Block({after})"] * 2
+    return [*layers, "nn.AdaptiveAvgPool2d(1)", "nn.Flatten()", f"nn.LayerNorm({third})"], third
+
+
 class Source(NamedTuple):
     """What the source of a network is made from."""
 
@@ -130,5 +166,8 @@ NETWORKS = {
         _resnet9,
         ", bias=False",
         "0.125 * ",
+    ),
+    "convnext": Source(
+        "ConvNeXt (Liu et al. 2022) for images of 32 by 32 pixels.", (CHANNEL_NORM, BLOCK), _convnext, "", ""
     ),
 }

@@ -51,6 +51,11 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
     """Mean, std (n - 1) and t interval of a sample [n].
 
     The limits are NaN where n is too small or nothing varies: an interval of no width would look certain.
+
+    Examples:
+        >>> found = mean_interval([1, 2, 3, 4])
+        >>> found.n, found.mean, round(found.low, 2), round(found.high, 2)
+        (4, 2.5, 0.45, 4.55)
     """
     x = np.asarray(values, dtype=float)
     n = len(x)
@@ -66,7 +71,12 @@ def mean_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95
 
 
 def differences(treatment: pd.Series, control: pd.Series) -> pd.Series:
-    """treatment - control per seed, for the seeds (the index) that both have a number for."""
+    """treatment - control per seed, for the seeds (the index) that both have a number for.
+
+    Examples:
+        >>> differences(pd.Series({0: 5, 1: 7}), pd.Series({1: 4, 2: 9})).to_dict()
+        {1: 3.0}
+    """
     return (treatment - control).dropna().sort_index()
 
 
@@ -98,12 +108,33 @@ def welch(one: np.ndarray, other: np.ndarray, confidence: float = 0.95) -> tuple
     """The difference of two means of unpaired samples with unequal spreads, with its interval. Welch 1947.
 
     NaN limits where either has fewer than two values, or nothing varies.
+
+    Examples:
+        >>> [round(value, 2) for value in welch(np.array([3, 5, 4]), np.array([1, 2, 3]))]
+        [2.0, -0.27, 4.27]
     """
     difference = float(np.mean(one) - np.mean(other)) if len(one) and len(other) else math.nan
     if min(len(one), len(other)) < 2 or max(np.ptp(one), np.ptp(other)) <= ROUNDING:
         return difference, math.nan, math.nan
     interval = stats.ttest_ind(one, other, equal_var=False).confidence_interval(confidence)
     return difference, float(interval.low), float(interval.high)
+
+
+def independent(
+    difference: float, errors: Sequence[float], dfs: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float, float, float]:
+    """The interval of a difference of independent estimates, its degrees of freedom, and its two-sided p.
+
+    errors, dfs: the estimates' standard errors with their degrees of freedom, which are put together as Satterthwaite
+    does: of contrasts of arms that is the same as over all arms at once. NaN where an error is.
+    """
+    squares, freedom = np.square(np.asarray(errors, dtype=float)), np.asarray(dfs, dtype=float)
+    total = float(squares.sum())
+    if not total > 0:
+        return math.nan, math.nan, math.nan, math.nan
+    df = total**2 / float((squares**2 / freedom).sum())
+    half = float(stats.t.ppf((1 + confidence) / 2, df)) * math.sqrt(total)
+    return difference - half, difference + half, df, float(2 * stats.t.sf(abs(difference) / math.sqrt(total), df))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -141,6 +172,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     A NaN (a planned test that cannot be made yet) keeps its place in the family, so that the others are corrected
     for all that was planned; it stays NaN.
+
+    Examples:
+        >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
     """
     # Equal to statsmodels' multipletests(method="holm"), whose every call collects garbage for 0.3 s.
     p = np.asarray(p_values, dtype=float)
@@ -154,7 +189,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @cache
 def proportion_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Clopper-Pearson interval of a proportion, such as diverged runs; (NaN, NaN) for n = 0."""
+    """The Clopper-Pearson interval of a proportion, such as diverged runs; (NaN, NaN) for n = 0.
+
+    Examples:
+        >>> [round(limit, 2) for limit in proportion_interval(0, 6)]  # none of 6 is far from never
+        [0.0, 0.46]
+    """
     if n == 0:
         return math.nan, math.nan
     interval = stats.binomtest(k, n).proportion_ci(confidence, method="exact")

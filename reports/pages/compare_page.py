@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import pandas as pd
 
 from cifar_ablations.ablations import addresses, schema
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.identity import identity_of
 from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.ablations.stores import without_password
-from cifar_ablations.reports.inference import registration, statistics, verdict
+from cifar_ablations.reports.inference import joined, registration, verdict
+from cifar_ablations.reports.inference.joined import Joined
 from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.reading import load
 from cifar_ablations.reports.reading.load import Invocation
-from cifar_ablations.reports.wording import phrases
+from cifar_ablations.reports.wording import comparisons, phrases
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ class Side:
     runs: pd.DataFrame
     verdicts: pd.DataFrame
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> PlanRecord:
+        """Its plan as invoked."""
+        return self.invocation.plan
+
+    @property
+    def judged(self) -> joined.Side:
+        """What is joined of it."""
+        return joined.Side(self.plan, self.runs, self.verdicts)
 
 
 def side(asked: str, default_uri: str) -> Side:
@@ -82,18 +93,50 @@ def _uri(place: str) -> str:
     return place if "://" in place else addresses.sqlite_address((Path(place) / "mlflow.db").resolve())
 
 
-def write_comparison(one: Side, other: Side, folder: Path, tell: Callable[[str], None] | None = None) -> Path:
-    """Write the page of two sides; returns it. `tell` is given which plans and runs of the stores cannot be read."""
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides, and what came of joining them."""
+
+    first: Side
+    second: Side
+    found: Joined
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Both."""
+        return self.first, self.second
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The answer, and what a reader must know beside it."""
+        return comparisons.sentences(self.first.judged, self.second.judged, self.found)
+
+
+def compare(one: Side, other: Side) -> Comparison:
+    """Two sides joined by what their arms and claims are, whatever they are called."""
     one, other = _aware(one, other), _aware(other, one)
+    return Comparison(one, other, joined.join(one.judged, other.judged))
+
+
+def write_comparison(compared: Comparison, folder: Path, tell: Callable[[str], None] | None = None) -> Path:
+    """Write the page of a comparison; returns it. `tell` is given which plans and runs of the stores cannot be read."""
+    one, other = compared.sides
+    changed = registration.changes(one.plan, other.plan)
     template = rendering.environment().get_template("compare.html.j2")
     stem = "-".join(f"{rendering.slug(s.invocation.name)}-{s.invocation.run_id[:6]}" for s in (one, other))
     folder.mkdir(parents=True, exist_ok=True)
     html = template.render(
         sides=[one, other],
+        sentences=compared.sentences,
+        claims=claims(compared),
+        arms=compared.found.arms.to_dict("records"),
+        namesakes=namesakes(compared),
+        only=only(compared),
         facts=facts(one, other),
-        arms=arms(one, other).to_dict("records"),
-        claims=claims(one, other),
-        changed=registration.changes(one.invocation.plan, other.invocation.plan),
+        how=comparisons.HOW,
+        knobs=comparisons.knobs,
+        confidence=joined.CONFIDENCE,
+        changed=[change for change in changed if change.kind in (registration.SEEDS, registration.RULE)],
     )
     if tell is not None:
         for sentence in dict.fromkeys([*one.unreadable, *other.unreadable]):
@@ -119,83 +162,48 @@ def facts(one: Side, other: Side) -> list[dict[str, Any]]:
     return sorted(listed, key=lambda row: not row["differ"])
 
 
-def arms(one: Side, other: Side) -> pd.DataFrame:
-    """One row per arm that both have: accuracies, and the second less the first with its interval.
-
-    `how` says from what: `same runs` or `some runs shared`, which is no comparison and has no interval; `paired` by
-    seed where both trained the same recipe on the same images with the same seeds; else `Welch`.
-    """
-    confidence = 1 - one.invocation.plan.rule.alpha
-    digests = [{arm.name: arm.digest for arm in s.invocation.plan.arms} for s in (one, other)]
-    rows = []
-    for name in digests[0]:
-        if name not in digests[1]:
-            continue
-        both = [s.runs[s.runs["arm"] == name].set_index("seed") for s in (one, other)]
-        first, second = (runs[schema.TEST_ACCURACY].dropna() for runs in both)
-        means = [statistics.mean_interval(values.to_numpy(), confidence) for values in (first, second)]
-        same_data = one.invocation.data_digest == other.invocation.data_digest
-        same_question = same_data and digests[0][name] == digests[1][name]
-        if shared := set(both[0]["run_id"]) & set(both[1]["run_id"]):
-            how = "same runs" if len(shared) == max(map(len, both)) else "some runs shared"
-            difference, low, high = means[1].mean - means[0].mean, math.nan, math.nan
-        elif same_question and len(first) > 1 and list(first.index) == list(second.index):
-            paired = statistics.paired(second, first, confidence)
-            how, difference, low, high = "paired", paired.mean, paired.low, paired.high
-        else:
-            how, (difference, low, high) = "Welch", statistics.welch(second.to_numpy(), first.to_numpy(), confidence)
-        rows.append(
-            {
-                "arm": name,
-                "same_recipe": digests[0][name] == digests[1][name],
-                "how": how,
-                "first": means[0].mean,
-                "first_std": means[0].std,
-                "first_n": means[0].n,
-                "second": means[1].mean,
-                "second_std": means[1].std,
-                "second_n": means[1].n,
-                "difference": difference,
-                "low": low,
-                "high": high,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def claims(one: Side, other: Side) -> list[dict[str, Any]]:
-    """One entry per claim that both judge, with both rows of `verdict.judge`; changed verdicts first.
-
-    Claims are the same where they say the same of the same recipes (`identity.Identity.statement`), or else where they
-    are worded alike.
-    """
-    if one.verdicts.empty or other.verdicts.empty:
-        return []
-    theirs = _by_claim(other)
+def claims(compared: Comparison) -> list[dict[str, Any]]:
+    """One entry per claim that both make: `joined`, its row of the join, and `rows`, both rows of `verdict.judge`, with
+    the difference as the first plan has it. Effects that differ first, then verdicts that do."""
     entries: list[dict[str, Any]] = []
-    for keys, row in _claims(one):
-        match = next((theirs[key] for key in keys if key in theirs), None)
-        if match is not None:
-            entries.append(
-                {
-                    "statement": row["statement"],
-                    "rows": [row, match],
-                    "texts": [phrases.effect(row), phrases.effect(match)],
-                    "differ": row["verdict"] != match["verdict"],
-                }
-            )
-    return sorted(entries, key=lambda entry: not entry["differ"])
+    for row in compared.found.claims.to_dict("records"):
+        rows = [
+            side.verdicts.iloc[row[name]].to_dict()
+            for side, name in zip(compared.sides, ("first", "second"), strict=True)
+        ]
+        if row["turned"] < 0:
+            low, high = rows[1]["low"], rows[1]["high"]
+            rows[1] |= {"difference": -rows[1]["difference"], "low": -high, "high": -low}
+        entries.append({"joined": row, "rows": rows, "texts": [phrases.effect(one) for one in rows]})
+    return sorted(entries, key=lambda entry: (not entry["joined"]["differs"], entry["joined"]["agree"]))
 
 
-def _claims(side: Side) -> list[tuple[list[Hashable], Mapping[Any, Any]]]:
-    """Each claim's identity and wording, and its row of verdicts."""
-    plan = side.invocation.plan
-    rows = side.verdicts.to_dict("records")
+def namesakes(compared: Comparison) -> list[dict[str, Any]]:
+    """Arms that are called alike and are other recipes: their name, the knobs in which they differ, and both means."""
+    means = [_means(side).to_dict("index") for side in compared.sides]
     return [
-        ([identity_of(claim, plan).statement, claim.statement], row)
-        for claim, row in zip(plan.claims, rows, strict=True)
+        {"name": name, "knobs": differing, "means": [of_side[name] for of_side in means]}
+        for name, differing in compared.found.namesakes.items()
     ]
 
 
-def _by_claim(side: Side) -> dict[Hashable, Mapping[Any, Any]]:
-    return {key: row for keys, row in reversed(_claims(side)) for key in reversed(keys)}
+def only(compared: Comparison) -> list[dict[str, Any]]:
+    """What only one side has, side by side: its `arms` with their means, and its `claims` with their verdicts."""
+    found = compared.found
+    return [
+        {"arms": _means(side).loc[arms].reset_index().to_dict("records"), "claims": _verdicts_at(side, places)}
+        for side, arms, places in zip(compared.sides, found.only_arms, found.only_claims, strict=True)
+    ]
+
+
+def _means(side: Side) -> pd.DataFrame:
+    """By arm the mean and standard deviation of its test accuracy, over the `n` of `ended` runs that have one."""
+    grouped = side.runs.groupby("arm")[schema.TEST_ACCURACY]
+    found = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(), "n": grouped.count(), "ended": grouped.size()})
+    found = found.reindex(pd.Index([arm.name for arm in side.plan.arms], name="arm"))
+    return found.fillna({"n": 0, "ended": 0}).astype({"n": int, "ended": int})
+
+
+def _verdicts_at(side: Side, places: list[int]) -> list[dict[Any, Any]]:
+    rows = side.verdicts.iloc[places].to_dict("records") if places else []
+    return [row | {"text": phrases.effect(row)} for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import pandas as pd
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.figures import forest
 from cifar_ablations.reports.inference import arms, decision, divergence, statistics, verdict
-from cifar_ablations.reports.pages import rendering
+from cifar_ablations.reports.pages import guide, rendering
 from cifar_ablations.reports.pages.drawings import Drawing
 from cifar_ablations.reports.pages.result import EFFECT_COLUMNS, Plots
 from cifar_ablations.reports.reading import outside
@@ -61,6 +61,14 @@ def judge(
     within seeds, which every arm must share; to be chosen before one has seen the numbers. name: what to call a frame.
 
     Raises AblateError, in a sentence, for what cannot be judged.
+
+    Examples:
+        >>> import cifar_ablations as ca
+        >>> accuracy = {"a": [0.70, 0.71, 0.69, 0.70, 0.72, 0.71], "b": [0.75, 0.74, 0.76, 0.75, 0.74, 0.76]}
+        >>> runs = pd.DataFrame(accuracy).melt(var_name="arm", value_name="accuracy")  # a row per run
+        >>> found = ca.judge(runs, metric="accuracy", control="a").effects
+        >>> found[["treatment", "control", "verdict"]].values.tolist()
+        [['b', 'a', 'helps']]
     """
     source = Source(runs, name) if isinstance(runs, pd.DataFrame) else outside.of_file(Path(runs), (arm, seed))
     return judged(source, arm, seed, metric, control, better=better, expect=expect, margin=margin, paired=paired)
@@ -80,10 +88,14 @@ def judged(
 ) -> Judged:
     """What came of the runs of a source; the others, and what is raised, as of `judge`."""
     found = outside.of_frame(source, arm=arm, seed=seed, metric=metric, control=control, better=better)
-    plan = outside.plan_of(found, expect=expect, margin=margin, paired=paired)
-    counts = found.runs["arm"].value_counts()
+    return of_runs(found, outside.plan_of(found, expect=expect, margin=margin, paired=paired), complete=True)
+
+
+def of_runs(found: Outside, plan: PlanRecord, *, complete: bool) -> Judged:
+    """What came of runs by a plan. complete: whether there will be no others; else a claim waits for all seeds."""
+    counts = found.runs["arm"].value_counts() if complete else None
     rate = verdict.error_rate(verdict.shape_of(plan, counts=counts))
-    verdicts = verdict.judge(plan, found.runs, complete=True)
+    verdicts = verdict.judge(plan, found.runs, complete=complete)
     if not found.pairing.paired:  # places in an arm are no seeds
         nothing = dict.fromkeys(("n", "correlation", "improved", "improved_low", "improved_high"), math.nan)
         verdicts = verdicts.assign(**nothing)
@@ -101,11 +113,10 @@ class Judged:
     """A row per arm but the control, of `verdict.judge`, with sentences; shares are fractions."""
     error_rate: float
     """Of `verdict.error_rate`: how many such tables would be given a false verdict."""
-
-    @property
-    def directed(self) -> bool:
-        """Whether a direction was claimed."""
-        return any(claim.sign for claim in self.plan.claims)
+    fixed: str = FIXED
+    """What was fixed when, in a sentence or two."""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    """By arm, the command whose runs they are, where that is known."""
 
     @cached_property
     def effects(self) -> pd.DataFrame:
@@ -141,12 +152,13 @@ class Judged:
     def pairing_sentence(self) -> str:
         """Whether runs are compared within seeds, and why not, in a sentence or two."""
         found, correlation, pairs = self.outside, math.nan, 0
+        plan = replace(self.plan, seeds=tuple(range(int(found.runs["seed"].max()) + 1)))  # those that there are
         if found.pairing.paired:
-            correlation, pairs = arms.seed_correlation(self.plan, found.runs, found.name)
-        many_seeds = len(self.plan.seeds) > MOST_DOTS  # of which the tenth part of nothing looks like a lot
-        worth = math.nan if many_seeds else statistics.seeds_worth(correlation, len(self.plan.seeds))
+            correlation, pairs = arms.seed_correlation(plan, found.runs, found.name)
+        many_seeds = len(plan.seeds) > MOST_DOTS  # of which the tenth part of nothing looks like a lot
+        worth = math.nan if many_seeds else statistics.seeds_worth(correlation, len(plan.seeds))
         sizes = self.arms["n"]
-        said = answer.of_pairing(self.plan, found.pairing, correlation, pairs, worth)
+        said = answer.of_pairing(plan, found.pairing, correlation, pairs, worth)
         few, many = int(sizes.min()), int(sizes.max())
         return said if few == many else f"{said} Arms have {few:,} to {many:,} runs."
 
@@ -165,10 +177,11 @@ class Judged:
     def rows(self) -> list[outcome_lines.Line]:
         """A line per arm but the control, as a terminal shows it; of a claimed direction, whether it was found."""
         lines = outcome_lines.of_techniques(self.plan, self.verdicts)
-        if not self.directed:
-            return lines
-        said = [phrases.LABELS[one] for one in self.verdicts["verdict"]]
-        return [replace(line, outcome=label) for line, label in zip(lines, said, strict=True)]
+        rows = self.verdicts.to_dict("records")
+        return [
+            replace(line, outcome=phrases.LABELS[row["verdict"]]) if row["sign"] else line
+            for line, row in zip(lines, rows, strict=True)
+        ]
 
     def amount(self, value: float) -> str:
         """A value of the metric as people read it, per cent for a share, with the digits that its intervals warrant."""
@@ -213,8 +226,9 @@ class Judged:
         ways = data["direction"].where(data["word"].isin(["raises", "lowers"]), data["word"])
         return data.assign(word=ways), unit
 
-    def to_html(self, command: str = "") -> str:
-        """The page, in one piece that needs no other file. command: what makes it again."""
+    def to_html(self, command: str = "", beside: str = "") -> str:
+        """The page, in one piece that needs no other file. command: what makes it again; beside: the name of the page
+        that explains it, where that lies in the same folder."""
         plan, rows = self.plan, self.verdicts.to_dict("records")
         diverging = pd.DataFrame()
         if not self.outside.runs["converged"].all():
@@ -240,7 +254,7 @@ class Judged:
                     for row in rows
                 ],
                 diverging=diverging.to_dict("records"),
-                fixed=FIXED,
+                fixed=self.fixed,
                 chip=self._chip,
                 confidence=decision.confidence(plan.rule),
                 error=decision.error_of_page(plan.rule.test, len(plan.seeds)),
@@ -249,16 +263,19 @@ class Judged:
                     for name, (room, data) in self.drawings.items()
                 },
                 command=command,
+                guide=beside,
             )
         )
 
     def _chip(self, row: Mapping[Any, Any]) -> str:
         """The class of a verdict's mark: of the way where no direction was claimed."""
-        return str(row["verdict"]) if self.directed else CHIPS[phrases.direction(row)]
+        return str(row["verdict"]) if row["sign"] else CHIPS[phrases.direction(row)]
 
     def save(self, path: str | Path, command: str = "") -> Path:
         """Write the page to a file, whole or not at all, and return its path."""
-        return rendering.write_html(Path(path), self.to_html(command))
+        page = Path(path)
+        beside = guide.GUIDE if (page.parent / guide.GUIDE).is_file() else ""
+        return rendering.write_html(page, self.to_html(command, beside))
 
     def _repr_html_(self) -> str:
         return (

@@ -16,6 +16,7 @@ from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean, shown
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import Value
+from cifar_ablations.reports.inference import joined
 from cifar_ablations.reports.pages import drawings, guide, plan_page, rendering
 from cifar_ablations.reports.pages.drawings import Drawing
 from cifar_ablations.reports.pages.findings import Findings
@@ -109,6 +110,15 @@ class Result:
     def plot(self) -> Plots:
         """The figures of the page."""
         return Plots(drawings.of_plan(self._findings))
+
+    def compare(self, other: Result) -> pd.DataFrame:
+        """A row per claim that both make, whatever plans and arms are called: `statement`, and the columns of
+        `joined.Joined.claims`, such as the `difference` of the other effect less this one, with `low`, `high`, `p` and
+        `p_page`, and what the `runs` have to do with each other."""
+        first, second = (joined.Side(of.plan, of.runs, of.verdicts) for of in (self._findings, other._findings))
+        claims = joined.join(first, second).claims
+        said = [first.plan.claims[place].statement for place in claims["first"]]
+        return claims.assign(statement=said)[["statement", *claims]]
 
     def to_html(self) -> str:
         """The whole page, in one piece that needs no other file."""

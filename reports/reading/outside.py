@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -283,16 +283,22 @@ def of_frame(
 
 
 def plan_of(
-    outside: Outside, *, expect: str | None = None, margin: float | None = None, paired: bool = False
+    outside: Outside,
+    *,
+    expect: str | Mapping[str, str | None] | None = None,
+    margin: float | None = None,
+    paired: bool = False,
 ) -> PlanRecord:
     """A plan as it would have been fixed: each arm against the control, by the suite's own rule.
 
-    expect: the direction that is claimed, HIGHER or LOWER; None for a difference in either. margin: the smallest
-    difference that matters, in the unit of the values as they were read; None for MARGIN of a share, and for none of
-    other metrics. paired: whether differences within seeds are tested, in place of arms as independent. Raises
-    AblateError where arms cannot be paired, and for a margin that is not above zero.
+    expect: the direction that is claimed, HIGHER or LOWER, of every arm or by arm; None for a difference in either.
+    margin: the smallest difference that matters, in the unit of the values as they were read; None for MARGIN of a
+    share, and for none of other metrics. paired: whether differences within seeds are tested, in place of arms as
+    independent. Raises AblateError where arms cannot be paired, and for a margin that is not above zero.
     """
-    _check(expect, "--expect")
+    expected = expect if isinstance(expect, Mapping) else dict.fromkeys(outside.arms, expect)
+    for direction in expected.values():
+        _check(direction, "--expect")
     if margin is not None and not 0 < margin < math.inf:
         raise AblateError(f"--margin must be above 0, in the unit of {outside.column}, not {margin:g}")
     if paired and not outside.pairing.paired:
@@ -306,7 +312,6 @@ def plan_of(
         margin = MARGIN
     control, *others = outside.arms
     title, name = outside.metric.title, outside.name
-    said = "is different from {}" if expect is None else f"has a {expect} {title} than {{}}"
     return PlanRecord(
         name="judged",
         question=f"Which arms differ from {control} in {title}?",
@@ -322,10 +327,12 @@ def plan_of(
         ),
         claims=tuple(
             ClaimRecord(
-                statement=f"{arm} {said.format(control)}" + (f" in {title}" if expect is None else ""),
+                statement=f"{arm} has a {way} {title} than {control}"
+                if (way := expected.get(arm))
+                else f"{arm} is different from {control} in {title}",
                 technique=arm,
                 metric=name,
-                sign=0 if expect is None else SIGNS[expect],
+                sign=SIGNS[way] if way else 0,
                 treatment=arm,
                 control=control,
                 family=f"{title} against {control}",
@@ -334,6 +341,11 @@ def plan_of(
             for arm in others
         ),
     )
+
+
+def about(metric: str, better: str | None = None) -> OutsideMetric:
+    """What kind of metric it is, by its name alone; better: as of `of_frame`."""
+    return _about(metric, np.zeros(1), better)[0]
 
 
 def _check(direction: str | None, option: str) -> None:

@@ -31,6 +31,7 @@ from cifar_ablations.study.commands.options import (
     FirstSeed,
     ImageSize,
     Json,
+    KeepWeights,
     LockFile,
     Minutes,
     PlanName,
@@ -99,6 +100,7 @@ def _of_a_plan(
     """
 
     def command(
+        context: typer.Context,
         plan: PlanName = "techniques",
         profile: ProfileName = None,
         seeds: Seeds = None,
@@ -114,10 +116,16 @@ def _of_a_plan(
         minutes: Minutes = None,
         retune: Retune = False,
         trials: Trials = None,
+        keep_weights: KeepWeights = "none",
         extensions: Extensions = None,
         as_json: Json = False,
     ) -> None:
         with errors(act.__name__.removesuffix("_command"), as_json) as answer:
+            if plan.endswith(".toml"):
+                from cifar_ablations.study.commands import own_program
+
+                (own_program.carry_out if trains else own_program.show)(context, plan, seeds, first_seed, answer)
+                return
             if trains and device in (None, "cpu"):
                 from cifar_ablations.study.execution.starting import prepare
 
@@ -133,6 +141,7 @@ def _of_a_plan(
                 minutes,
                 retune,
                 trials,
+                keep_weights=keep_weights,
                 profile=profile,
                 baseline=baseline,
                 settings=tuple(settings or ()),
@@ -213,6 +222,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
     invocation, whole, _ = _asked_for(home, request, training=False)
     done: set[tuple[str, int]] = set()
     pilots: dict[str, Pilot] = {}
+    store = None
     if home.has_store:
         store = open_store(home)
         done = store.results(invocation.data, invocation.environment(), along, invocation.measured)
@@ -225,6 +235,11 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
         seconds = whole * len(missing) / len(invocation.members())
     if answer is None:
         show_plan(invocation, done, seconds, pilots)
+    if request.keep_weights != "none":
+        from cifar_ablations.study.commands.keeping import before
+
+        for sentence in before(invocation, store, done):
+            along(sentence)
     lock = None
     if request.lock is not None:
         from cifar_ablations.study.commands.locking import write_lock
@@ -402,14 +417,19 @@ def foundations_command(
 @app.command("report")
 def report_command(
     plan: Annotated[
-        str | None, typer.Argument(metavar="PLAN", help="Which plan (default: all, and all searches).")
+        str | None,
+        typer.Argument(
+            metavar="PLAN",
+            help="Which plan; of one of commands its name or its file (default: all, and all searches).",
+        ),
     ] = None,
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(
             "--compare",
             metavar="A B",
-            help="Set two invocations side by side: [STORE#]PLAN, or the beginning of a parent run's id.",
+            help="Set two invocations side by side, joined by their recipes and claims: [STORE#]PLAN, or the beginning "
+            "of a parent run's id (default: the pages of this store).",
         ),
     ] = None,
     as_json: Json = False,
@@ -420,22 +440,14 @@ def report_command(
         from cifar_ablations.study.store.home import Home
 
         home = Home()
-        from cifar_ablations.study.commands.reporting import check_writable, report, report_facts
+        from cifar_ablations.study.commands.reporting import report, report_comparison, report_facts
 
-        if compare is None and answer is not None:
+        if compare is not None:
+            report_comparison(home, compare, say, answer)
+        elif answer is not None:
             answer.write(report_facts(home, plan, along))
-            return
-        if compare is None:
+        else:
             report(home, plan, along)
-            return
-        from cifar_ablations.reports.pages.compare_page import side, write_comparison
-
-        one, other = (side(asked, home.tracking_uri) for asked in compare)
-        check_writable(home)
-        page = write_comparison(one, other, home.reports, say)
-        say(f"Report: {home.shown(page)}")
-        if answer is not None:
-            answer.write({"plans": [], "searches": [], "pages": [page]})
 
 
 @app.command("export")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cifar_ablations.ablations import catalog, extensions, profiles
+from cifar_ablations.ablations import catalog, extensions, profiles, schema
 from cifar_ablations.ablations.designs import BEST_RATES
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import EXACT, check_range, did_you_mean, shown
@@ -27,6 +27,7 @@ from cifar_ablations.study.execution.workers import THREADS, default_workers
 from cifar_ablations.study.search.invocation import SearchInvocation
 from cifar_ablations.study.search.optuna_study import check_names
 from cifar_ablations.study.store.home import Home
+from cifar_ablations.study.store.weights import check_choice
 
 SMOKE_TRIALS = 4
 """Trials of each study in the smoke profile, which asks no more than whether everything works."""
@@ -106,6 +107,12 @@ class PlanRequest(Request):
     """Of each arm in the search for these rates; None for as many as the search says."""
     best: BestRates | None = None
     """The rates, once they are known."""
+    keep_weights: str = schema.KEEP_NONE
+    """One of `schema.KEEPS`."""
+
+    def where(self) -> str:
+        keep = "" if self.keep_weights == schema.KEEP_NONE else f" --keep-weights {self.keep_weights}"
+        return super().where() + keep
 
     def command(self, profile: str, seeds: str) -> str:
         """The command that asks for the same, with this profile and these seeds."""
@@ -144,6 +151,7 @@ def plan_invocation(
     data: those that are asked for, where they have been loaded before. Minutes must have become a number of seeds.
     """
     assert request.minutes is None, request
+    check_choice(request.keep_weights)
     catalog.plan_module(request.plan)
     device, profile, _ = request.place()
     count, looks = _seeds(request.seeds, profile.seeds)
@@ -161,7 +169,7 @@ def plan_invocation(
         _check_seeds(plan.seeds, "each arm's best rate", best.seeds)
     overrides = (*overrides_of(adopted, request.settings), *([f"{BEST_RATES} ({best.digest[:6]})"] if best else []))
     command = request.command(profile.name, looks or str(count))
-    return invocation_of(home, request, plan, say, data, overrides, command)
+    return invocation_of(home, request, plan, say, data, overrides, command, keep_weights=request.keep_weights)
 
 
 def invocation_of(
@@ -173,15 +181,17 @@ def invocation_of(
     overrides: tuple[str, ...] = (),
     command: str = "",
     profile: Profile | None = None,
+    keep_weights: str = schema.KEEP_NONE,
 ) -> Invocation:
     """A plan with where it is carried out, its data loaded. Raises AblateError, in a sentence, for what cannot be.
 
     data: those that are asked for, where they have been loaded before; overrides, command: as of `Surroundings`;
-    profile: in place of that which is asked for.
+    profile: in place of that which is asked for; keep_weights: one of `schema.KEEPS`.
     """
     device, asked, workers = request.place()
     invocation = Invocation(
         plan,
+        keep_weights=keep_weights,
         profile=profile or asked,
         data=data or load(request.data, home.data, say=say),
         device=device,
@@ -282,6 +292,11 @@ def _device(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
+    if kind == "mps":
+        raise AblateError(
+            f"--device {name}: Apple's GPUs have no 64-bit numbers, in which sums are kept here; --device cpu trains "
+            "on this machine's cores"
+        )
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise AblateError(f"no device {name!r}. Known: cpu, cuda.")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():

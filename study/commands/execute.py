@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.record import SearchOutcomeRecord
 from cifar_ablations.study.commands import answer_table, next_step
@@ -74,9 +74,10 @@ def carry_out_plan(
     quiet: whether how far it is is not shown. Hold the folder's lock.
     """
     prepare(invocation.device.type)
-    store, plan, record = _open(home, say), invocation.plan, invocation.record()
+    store, plan, record = store_of(home, say), invocation.plan, invocation.record()
     members = invocation.members()
-    left = invocation.missing(store.results(invocation.data, invocation.environment(), say, invocation.measured))
+    done = store.results(invocation.data, invocation.environment(), say, invocation.measured)
+    left = invocation.missing(done)
     behind = len(invocation.epochs_behind(home.checkpoints, left))
     up_to = "up to " if plan.rule.looks else ""
     say(
@@ -87,6 +88,11 @@ def carry_out_plan(
         f"  {plan.arms[0].recipe.budget}\n"
         f"{_place(invocation)}"
     )
+    if invocation.keep_weights != schema.KEEP_NONE:
+        from cifar_ablations.study.commands.keeping import before
+
+        for sentence in before(invocation, store, done):
+            say(f"  {sentence}")
     began = time.perf_counter()
 
     def enough() -> bool:
@@ -100,12 +106,16 @@ def carry_out_plan(
     asked: dict[str, Any] = {"plan": plan.name, "digest": plan.digest(), "data": invocation.data.digest}
     first_page = _FirstPage(home, store.uri, asked, say)
     shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers, at_once=bool(left))
-    with shown as show, _asked_to_stop() as stopped:
+    with shown as show, asked_to_stop() as stopped:
         progress = run(invocation, store, facts, _then_prepare_reports(_also(show, first_page.see)), stopped, enough)
     first_page.wait()
     if progress.total:
         took = duration(time.perf_counter() - began)
         say(f"{progress.done} trainings in {took}, {progress.diverged} of them diverged.")
+    if invocation.keep_weights != schema.KEEP_NONE:
+        from cifar_ablations.study.commands.keeping import there
+
+        say(there(invocation, store))
 
     results: list[Findings] = []
 
@@ -154,7 +164,7 @@ def carry_out_search(
     storage: the URL of an Optuna database, None for a journal file; quiet: whether how far it is is not shown. Hold the
     folder's lock.
     """
-    store = _open(home, say)
+    store = store_of(home, say)
     say(
         f"{catalog.search_module(invocation.name).QUESTION}\n"
         f"  search {invocation.name}, profile {invocation.profile.name}: {invocation.trials} trials of each study, "
@@ -166,7 +176,7 @@ def carry_out_search(
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
     opened, mended = storage_at(storage, home.journal, say), list[str]()
     shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers)
-    with shown as show, _asked_to_stop() as stopped:
+    with shown as show, asked_to_stop() as stopped:
         outcome, progress = carry_out(invocation, opened, store, facts, show, stopped, mended.append)
     for sentence in mended:
         say(sentence)
@@ -203,7 +213,7 @@ def _import_reports() -> None:
     rendering.import_libraries()
 
 
-def _open(home: Home, say: Say) -> Store:
+def store_of(home: Home, say: Say) -> Store:
     """The store, with the runs ended that nobody trains any more."""
     store = open_store(home)
     if ended := store.reconcile():
@@ -212,7 +222,7 @@ def _open(home: Home, say: Say) -> Store:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Yields whether Ctrl-C or a polite kill has come; a second one is not waited for.
 
     An exception raised in the middle of whatever runs could be lost, as in a finalizer or a callback of SQLite, or

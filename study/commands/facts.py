@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cifar_ablations.ablations.adopted import Adopted
     from cifar_ablations.ablations.lock import PlanLock
     from cifar_ablations.ablations.record import PlanRecord
+    from cifar_ablations.reports.pages.compare_page import Comparison, Side
     from cifar_ablations.reports.pages.findings import Findings
     from cifar_ablations.reports.pages.preview import Pilot
     from cifar_ablations.reports.reading.searches import Search
@@ -258,7 +259,7 @@ def of_findings(results: Findings, page: PurePath | None = None) -> dict[str, An
     }
 
 
-def of_asked(results: Findings) -> dict[str, Any]:
+def of_asked(results: Findings | Side) -> dict[str, Any]:
     """Which invocation it is, and how many of its runs there are."""
     invocation, plan = results.invocation, results.plan
     return {
@@ -274,6 +275,47 @@ def of_asked(results: Findings) -> dict[str, Any]:
             "planned": len(plan.arms) * len(plan.seeds),
             "ended": len(results.runs),
             "diverged": int((~results.runs["converged"]).sum()),
+        },
+    }
+
+
+COMPARED_FIELDS = ("verdict", "reason", "difference", "low", "high", "confidence", "treatment_n", "control_n")
+"""What is said of a claim on either side of a comparison."""
+
+
+def of_comparison(compared: Comparison) -> dict[str, Any]:
+    """Two invocations joined by what their arms and claims are: what both have, and what only one has."""
+    from cifar_ablations.reports.pages import compare_page
+    from cifar_ablations.reports.wording.tables import VERDICT_COLUMNS
+
+    found, names = compared.found, ("first", "second")
+
+    def said(row: Mapping[Any, Any], place: int, columns: Sequence[str]) -> dict[str, Any]:
+        return {"number": place + 1, "statement": row["statement"], **{name: row.get(name) for name in columns}}
+
+    only = compare_page.only(compared)
+    return {
+        "answer": compared.sentences,
+        **{name: {"asked": side.asked, **of_asked(side)} for name, side in zip(names, compared.sides, strict=True)},
+        "claims": [
+            entry["joined"]
+            | {
+                name: said(row, entry["joined"][name], COMPARED_FIELDS)
+                for name, row in zip(names, entry["rows"], strict=True)
+            }
+            for entry in compare_page.claims(compared)
+        ],
+        "arms": found.arms.to_dict("records"),
+        "same_name": [{"arm": name, "knobs": knobs} for name, knobs in found.namesakes.items()],
+        "sizes": found.sizes,
+        "only": {
+            name: {
+                "arms": of_side["arms"],
+                "claims": [
+                    said(row, place, VERDICT_COLUMNS) for row, place in zip(of_side["claims"], places, strict=True)
+                ],
+            }
+            for name, of_side, places in zip(names, only, found.only_claims, strict=True)
         },
     }
 

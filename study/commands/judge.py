@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from cifar_ablations.study.data.typed import program
 from cifar_ablations.study.store.home import Home
 
 if TYPE_CHECKING:
+    from cifar_ablations.ablations.record import CommandPlanRecord
+    from cifar_ablations.reports.pages.command_page import Written
     from cifar_ablations.reports.pages.judged_page import Judged
     from cifar_ablations.reports.reading.outside import Source
     from cifar_ablations.reports.wording.outcome_lines import Line
@@ -72,7 +75,7 @@ def judge_runs(home: Home, asked: Question, say: Say) -> tuple[Judged, Path]:
 
     Raises AblateError for what cannot be judged, or written there.
     """
-    from cifar_ablations.reports.pages import judged_page, rendering
+    from cifar_ablations.reports.pages import guide, index_page, judged_page, rendering
 
     source, name = _source(home, asked)
     judged = judged_page.judged(
@@ -90,6 +93,7 @@ def judge_runs(home: Home, asked: Question, say: Say) -> tuple[Judged, Path]:
     path = asked.output
     if path is None:
         home.check_writable(home.reports)
+        guide.write_guide(home.reports)
         path = home.reports / f"judged-{rendering.slug(name)[: rendering.LONGEST]}.html"
     elif path.is_dir():
         raise AblateError(f"--output {path} is a folder; name a file")
@@ -97,6 +101,8 @@ def judge_runs(home: Home, asked: Question, say: Say) -> tuple[Judged, Path]:
         judged.save(path, asked.command)
     except OSError as error:
         raise AblateError(f"--output {path}: {error.strerror or error}") from None
+    if asked.output is None and home.has_store:
+        index_page.write_index(home.tracking_uri, home.reports)
     say(f"Report: {home.shown(path)}")
     return judged, path
 
@@ -139,6 +145,22 @@ def as_facts(judged: Judged, page: Path) -> dict[str, Any]:
     }
 
 
+def of_commands(written: Written) -> dict[str, Any]:
+    """What came of a plan of commands, for a program: the plan, what was fixed when, and as of `as_facts`."""
+    return {
+        "plan": plan_of_commands(written.invocation.plan),
+        "fixed": written.judged.fixed,
+        "judged": as_facts(written.judged, written.page),
+    }
+
+
+def plan_of_commands(plan: CommandPlanRecord) -> dict[str, Any]:
+    """A plan of commands, for a program, without its arms."""
+    names = ("name", "question", "digest", "metric", "control", "seeds", "test", "correction", "alpha", "margin")
+    about = {name: getattr(plan, name) for name in (*names, "timeout_seconds", "code", "folder", "command")}
+    return {**about, "better": plan.better or None}
+
+
 def _source(home: Home, asked: Question) -> tuple[Source, str]:
     """The table of runs, and what its page is called after."""
     from cifar_ablations.reports.reading import outside
@@ -170,8 +192,8 @@ def show(judged: Judged, say: Say) -> None:
     for sentence in [judged.pairing_sentence, *judged.caveats, *judged.strength]:
         say(sentence)
     for line in judged.lines:
-        if line.label == "Open" and "would settle" in line.text:
-            say(f"Open: {line.text.rpartition('; ')[2]}.")
+        if line.label == "Open" and (settled := re.search(r"about [\d,]+ seeds would settle .*", line.text)):
+            say(f"Open: {settled[0]}.")
 
 
 def _table(width: int, judged: Judged, lines: Sequence[Line]) -> Table:

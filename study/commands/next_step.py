@@ -35,6 +35,7 @@ VARIABLES = {
     "--device": "DEVICE",
     "--workers": "WORKERS",
     "--backend": "BACKEND",
+    "--keep-weights": "KEEP_WEIGHTS",
     "--data": "DATA",
     "--image-size": "IMAGE_SIZE",
 }

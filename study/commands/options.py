@@ -54,7 +54,13 @@ def _named(folders: list[Path] | None) -> list[Path] | None:
 
 
 PlanName = Annotated[
-    str, typer.Argument(metavar="PLAN", autocompletion=plan_names, help="Which question; `ablate list` shows them.")
+    str,
+    typer.Argument(
+        metavar="PLAN",
+        autocompletion=plan_names,
+        help="Which question; `ablate list` shows them. Of run and plan also a FILE.toml with commands of any "
+        "program as arms.",
+    ),
 ]
 ProfileName = Annotated[
     str | None,
@@ -146,6 +152,15 @@ Trials = Annotated[
     int | None,
     typer.Option(
         "--trials", parser=whole, help="Trials of each study; of a plan, with --retune (default: the search's)."
+    ),
+]
+KeepWeights = Annotated[
+    str,
+    typer.Option(
+        "--keep-weights",
+        metavar="none|best|all",
+        help="Keep the weights of trainings as files of their runs: of all, or of each arm's best seed on validation "
+        "images; plan: say how much disk they take (default: none).",
     ),
 ]
 Json = Annotated[

@@ -26,14 +26,15 @@ FEW_SECONDS = 10.0
 
 
 @contextmanager
-def progress_shown(workers: int, at_once: bool = False) -> Iterator[Callable[[Progress], None]]:
+def progress_shown(workers: int, at_once: bool = False, starting: str = "") -> Iterator[Callable[[Progress], None]]:
     """Yields a function that shows progress as often as it should be seen.
 
     Without a terminal: a line at the start, one as soon as training has begun, and then one every half minute.
     at_once: whether it is known that there is something to train; else the first line waits for the first fleet.
+    starting: what that line says (default: how many workers start).
     """
     began = time.monotonic()
-    starting = f"starting {workers} worker{'s' * (workers > 1)}"
+    starting = starting or f"starting {workers} worker{'s' * (workers > 1)}"
     if not terminal.is_live():
         lines = _Lines(began, starting)
         if at_once:
@@ -70,7 +71,7 @@ class _Lines:
 
     def start(self) -> None:
         """Say that workers start."""
-        print(f"  {self._starting}", flush=True)
+        print(terminal.writable(f"  {self._starting}"), flush=True)
         self._next = time.monotonic() + LINE_EVERY_SECONDS
 
     def __call__(self, progress: Progress) -> None:

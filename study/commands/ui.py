@@ -75,7 +75,7 @@ def _log(home: Home, port: int, say: Callable[[str], None]) -> Iterator[IO[str]]
             yield output
         return
     _record(home, port, say)
-    with (home.folder / "mlflow-server.log").open("w") as output:
+    with (home.folder / "mlflow-server.log").open("w", encoding="utf-8") as output:
         yield output
 
 

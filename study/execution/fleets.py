@@ -128,11 +128,12 @@ class Trainer:
         listener: Listener,
         until_epoch: int | None = None,
         evaluate_test: bool = True,
+        keep_weights: bool = False,
     ) -> None:
         """Train members to their end, or until an epoch, from their checkpoints where they have any.
 
-        All members are taken to need about the first one's memory. Raises KeyboardInterrupt, with the workers ended,
-        when `stopped` says so.
+        keep_weights: whether outcomes bring the weights that they were measured with. All members are taken to need
+        about the first one's memory. Raises KeyboardInterrupt, with the workers ended, when `stopped` says so.
         """
         if not self._fleet_size:
             invocation = self._invocation
@@ -141,7 +142,7 @@ class Trainer:
         fleets = pack(members, self._invocation.workers, self._fleet_size, behind)
         self._pace.expect(fleets, behind, until_epoch, evaluate_test)
         checkpoints = Checkpoints(self._folder, self._invocation.save_every)
-        with closing(self._pool.train(fleets, checkpoints, until_epoch, evaluate_test)) as events:
+        with closing(self._pool.train(fleets, checkpoints, until_epoch, evaluate_test, keep_weights)) as events:
             for event in events:
                 match event:
                     case Started():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from cifar_ablations.ablations import metrics, schema
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.record import EnvironmentRecord, GalleryRecord, PlanRecord, ProvenanceRecord
 from cifar_ablations.study.execution import gallery
@@ -16,6 +17,7 @@ from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.workers import THREADS, Done, Failed, Stalled, Started
 from cifar_ablations.study.store.provenance import environment
 from cifar_ablations.study.store.tracking import Store
+from cifar_ablations.study.store.weights import Keeper
 from cifar_ablations.study.training import checkpoint
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
@@ -26,6 +28,8 @@ class Invocation(Surroundings):
     """A plan with the profile, data, device and workers that it is run with."""
 
     plan: Plan
+    keep_weights: str = field(default=schema.KEEP_NONE, kw_only=True)
+    """The weights of which trainings to keep, one of `schema.KEEPS`."""
 
     def record(self) -> PlanRecord:
         """The record of the plan, which is logged before the first training."""
@@ -55,6 +59,11 @@ class Invocation(Surroundings):
     def check(self) -> None:
         """Raise AblateError for anything that would stop every training of an arm."""
         for arm in self.plan.arms:
+            if self.keep_weights == schema.KEEP_BEST and not arm.recipe.sized.budget.validation_images:
+                raise AblateError(
+                    "--keep-weights best chooses by accuracy on validation images, and budget.validation_images is 0 "
+                    f"in the arm {arm.name!r}; ask for --keep-weights all, or set some aside"
+                )
             self.check_recipe(arm.recipe)
 
     @property
@@ -99,7 +108,7 @@ def run(
                 log = _PlanLog(invocation, store, facts, progress)
             if log and missing:
                 log.expect(missing)
-                trainer.train(list(missing), log)
+                trainer.train(list(missing), log, keep_weights=invocation.keep_weights != schema.KEEP_NONE)
             if progress.failed or (look < invocation.looks[-1] and enough()):
                 break
     except BaseException:
@@ -139,6 +148,7 @@ class _PlanLog(Listener):
         self._reached: dict[Member, int] = {}
         """The epochs that each member has been counted with: a fleet that starts again tells them again."""
         self._standing = _Standing(invocation)
+        self._keeper = Keeper(store, invocation.data, invocation.keep_weights)
         self.ended: set[tuple[str, int]] = set()
         """(recipe digest, seed) of every training that has ended with a result in this call."""
 
@@ -169,7 +179,10 @@ class _PlanLog(Listener):
             self._progress.epochs_done += 1
 
     def outcome(self, event: Outcome) -> None:
-        self._store.end(self._in_flight.pop(event.member), event)
+        run_id = self._in_flight.pop(event.member)
+        self._keeper.keep(run_id, event)
+        self._store.end(run_id, event)
+        self._keeper.tidy()
         if event.outcome in schema.RESULTS:
             self._standing.add(event)
             self._progress.seeds_done = self._standing.seeds_done

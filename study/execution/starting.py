@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
 
 PRELOADED = "cifar_ablations.study.execution.preloaded"
@@ -52,6 +54,15 @@ def ctrl_c_kept_out() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _beside_the_package() -> AbstractContextManager[None]:
+    """Within, the current folder is the one that holds this package.
+
+    A Python that is started by `-c` looks for modules in the current folder first, where another checkout may lie.
+    """
+    file = sys.modules[__name__.partition(".")[0]].__file__
+    return chdir(Path(file).parents[1]) if file and os.path.exists(os.curdir) else nullcontext()
+
+
 def prepare(device: str) -> None:
     """Let the process that workers are forked from import what they need, beside whatever the caller does meanwhile.
 
@@ -63,5 +74,5 @@ def prepare(device: str) -> None:
 
     multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
     resource_tracker.ensure_running()  # first: it would let through again what is held back below
-    with ctrl_c_kept_out(), main_kept_out():
+    with ctrl_c_kept_out(), main_kept_out(), _beside_the_package():  # workers go back to where multiprocessing began
         forkserver.ensure_running()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.errors import AblateError
@@ -185,6 +185,7 @@ class WorkerPool:
         checkpoints: Checkpoints | None = None,
         until_epoch: int | None = None,
         evaluate_test: bool = True,
+        keep_weights: bool = False,
     ) -> Generator[Event | None]:
         """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
 
@@ -196,7 +197,8 @@ class WorkerPool:
         after a Stalled: from their checkpoint, or else from the beginning, their earlier epochs told again. Where that
         one stands still too, they have failed.
         """
-        waiting = [_Order(tuple(fleet), checkpoints, until_epoch, evaluate_test) for fleet in reversed(fleets)]
+        how = checkpoints, until_epoch, evaluate_test, keep_weights
+        waiting = [_Order(tuple(fleet), *how) for fleet in reversed(fleets)]
         at_work: dict[Connection, _Job] = {}
         count = min(self._size, len(fleets))
         while len(self._idle) < count:  # all at once: it takes them seconds to start
@@ -208,9 +210,8 @@ class WorkerPool:
                 happened = wait(list(at_work), timeout=QUIET_SECONDS)
                 if not happened:
                     yield None
-                for ready in happened:
-                    assert isinstance(ready, Connection)
-                    yield from self._receive(at_work[ready], at_work, waiting)
+                for ready in happened:  # of a kind of its own on Windows
+                    yield from self._receive(at_work[cast(Connection, ready)], at_work, waiting)
                 for job in list(at_work.values()):
                     if job.watch.is_stuck(job.worker.ticks.value, time.monotonic()):
                         yield from self._give_up(job, at_work, waiting)
@@ -227,7 +228,9 @@ class WorkerPool:
         at_work[worker.connection] = _Job(worker, order, watch, dict.fromkeys(order.members))
         # Of a worker that has died already, the end of its pipe tells in a moment.
         with suppress(BrokenPipeError, ConnectionResetError):
-            worker.connection.send((order.members, order.checkpoints, order.until_epoch, order.evaluate_test))
+            worker.connection.send(
+                (order.members, order.checkpoints, order.until_epoch, order.evaluate_test, order.keep_weights)
+            )
         yield Started(order.members)
 
     def _receive(self, job: _Job, at_work: dict[Connection, _Job], waiting: list[_Order]) -> Iterator[Event]:
@@ -285,6 +288,7 @@ class _Order:
     checkpoints: Checkpoints | None
     until_epoch: int | None
     evaluate_test: bool
+    keep_weights: bool
     again: bool = False
     """Whether a first worker stood still at it."""
 
@@ -362,7 +366,7 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
         why = unusable
         tick()
         try:
-            members, checkpoints, until_epoch, evaluate_test = connection.recv()
+            members, checkpoints, until_epoch, evaluate_test, keep_weights = connection.recv()
         except (EOFError, ConnectionResetError):
             return
         except Exception:  # of code of an extension that its recipes name
@@ -382,6 +386,7 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
                 evaluate_test,
                 tick,
                 task.backend,
+                keep_weights,
             )
             connection.send(None)
         except (BrokenPipeError, ConnectionResetError):

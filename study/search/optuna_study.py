@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -60,7 +61,9 @@ def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda 
         Path(f"{file}.lock").unlink(missing_ok=True)
         if sentence := journal.mend(file):
             say(sentence)
-        return JournalStorage(JournalFileBackend(str(file)))
+        # Optuna's own choice of a lock is a symbolic link, which Windows lets an administrator make.
+        lock = JournalFileOpenLock(str(file)) if sys.platform == "win32" else None
+        return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
     try:
         return RDBStorage(url)
     except Exception as error:  # each database's driver has exceptions of its own

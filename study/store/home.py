@@ -66,6 +66,11 @@ class Home:
         return self.folder / "checkpoints"
 
     @property
+    def commands(self) -> Path:
+        """What commands of other programs that are running write to."""
+        return self.folder / "commands"
+
+    @property
     def pending(self) -> Path:
         """Epochs that have been reported and are about to be written to the MLflow store at `tracking_uri`.
 
@@ -112,7 +117,10 @@ class Home:
 
     def shown(self, path: Path) -> str:
         """A path as a person would type it from here."""
-        return os.path.relpath(path)
+        try:
+            return os.path.relpath(path)
+        except ValueError:  # on another of Windows' drives
+            return str(path)
 
     @contextmanager
     def locked(self, doing: str, say: Callable[[str], None]) -> Iterator[None]:

@@ -90,7 +90,7 @@ def user() -> str:
     """Who runs this, for MLflow's user column."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # no such user id: containers
+    except (OSError, KeyError, ImportError):  # no such user id: containers; no names of users: Windows
         return "unknown"
 
 

@@ -29,6 +29,7 @@ import psutil
 from mlflow.entities import Dataset as TrackedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.file_utils import local_file_uri_to_path
 
@@ -60,6 +61,9 @@ from cifar_ablations.study.training.fleet import Member
 
 STATUSES = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED", schema.INTERRUPTED: "KILLED"}
 """What MLflow calls a run's outcome; FINISHED, where it is not here."""
+
+COUNTED = (schema.KIND_TRAINING, schema.KIND_TRIAL, schema.KIND_COMMAND)
+"""Kinds of runs that `reconcile` counts."""
 
 MOST_METRICS = 800
 """Written in one batch, in which MLflow takes a thousand of metrics, parameters and tags together."""
@@ -191,7 +195,7 @@ class Store:
             here = is_running(coordinator)
             if here is False or (self._in_home and (here is None or coordinator == self._me)):
                 self.interrupt(run.info.run_id)
-                ended += run.data.tags.get(schema.KIND) in (schema.KIND_TRAINING, schema.KIND_TRIAL)
+                ended += run.data.tags.get(schema.KIND) in COUNTED
         for run_id in self._pending.runs():
             if not self._is_running(run_id):
                 self._pending.drop(run_id)
@@ -290,18 +294,31 @@ class Store:
     def end(self, run_id: str, outcome: Outcome) -> None:
         """Write what a training ended as."""
         details: dict[str, Any] = dict(outcome.details)
-        place = self._places.pop(run_id, "")
+        with self.file_of(run_id, schema.DETAILS_FILE) as path:
+            np.savez_compressed(path, **details)
+        self._places.pop(run_id, "")
+        self.close(run_id, outcome.outcome, metrics=metrics_at(outcome.metrics, outcome.epochs))
+
+    @contextmanager
+    def file_of(self, run_id: str, name: str) -> Iterator[Path]:
+        """Where to write a file that is to be an artifact of a run, of that name."""
+        place = self._places.get(run_id, "")
         if place.startswith("file://"):
             # As MLflow would do it, without asking it first where it has put the run.
-            folder = Path(local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(folder / schema.DETAILS_FILE, **details)
-        else:
-            with tempfile.TemporaryDirectory() as elsewhere:
-                path = Path(elsewhere) / schema.DETAILS_FILE
-                np.savez_compressed(path, **details)
-                self.client.log_artifact(run_id, str(path))
-        self.close(run_id, outcome.outcome, metrics=metrics_at(outcome.metrics, outcome.epochs))
+            path = Path(local_file_uri_to_path(place)) / name  # type: ignore[no-untyped-call]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path
+            return
+        with tempfile.TemporaryDirectory() as elsewhere:
+            path = Path(elsewhere) / Path(name).name
+            yield path
+            self.client.log_artifact(run_id, str(path), name.rpartition("/")[0] or None)
+
+    def remove(self, run_id: str, name: str) -> None:
+        """Delete an artifact of a run, if it is there and the store can delete any."""
+        with suppress(MlflowException, NotImplementedError):
+            uri = self.client.get_run(run_id).info.artifact_uri
+            get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(name)  # type: ignore[no-untyped-call]
 
     def fail(self, run_id: str, why: str) -> None:
         """Mark a training that raised an error; it has no result and will be trained again."""
@@ -430,7 +447,12 @@ def _boot() -> str:
 
 
 def this_process() -> str:
-    return f"{socket.gethostname()}/{_boot()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
+    return process_named(os.getpid())
+
+
+def process_named(pid: int) -> str:
+    """What tells a process of this machine from all others, as `is_running` reads it."""
+    return f"{socket.gethostname()}/{_boot()}/{pid}/{psutil.Process(pid).create_time():.2f}"
 
 
 def is_gone(coordinator: str | None) -> bool:

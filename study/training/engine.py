@@ -44,6 +44,7 @@ def train(
     evaluate_test: bool = True,
     tick: Callable[[], None] = lambda: None,
     backend: str = TORCH,
+    keep_weights: bool = False,
 ) -> None:
     """Train all members, in lockstep; `report` gets each one's epochs as they end, and its outcome last.
 
@@ -57,7 +58,8 @@ def train(
 
     A fleet that does not fit into the GPU's memory is halved until it does, and its halves trained in turn.
     `tick` is called after every step and every batch that is evaluated, as a sign of life; it must cost nothing.
-    `backend` is one of `training.backend`'s; what one has saved another does not take up.
+    `backend` is one of `training.backend`'s; what one has saved another does not take up. With `keep_weights` an
+    outcome brings the weights that it was measured with.
     """
     reported: dict[Member, int] = dict.fromkeys(members, 0)
     """The last epoch of members that have no outcome yet."""
@@ -75,7 +77,17 @@ def train(
     while waiting:
         fleet = [m for m in waiting.pop(0) if m in reported]
         work = partial(
-            _train_together, fleet, data, device, report_once, checkpoints, until_epoch, evaluate_test, tick, backend
+            _train_together,
+            fleet,
+            data,
+            device,
+            report_once,
+            checkpoints,
+            until_epoch,
+            evaluate_test,
+            tick,
+            backend,
+            keep_weights,
         )
         if fleet and (obstacle := _want_of_memory(work)):
             if len(fleet) == 1:
@@ -109,8 +121,9 @@ def _train_together(
     evaluate_test: bool,
     tick: Callable[[], None],
     backend: str,
+    keep_weights: bool,
 ) -> None:
-    training = Training(members, data, device, evaluate_test, tick, backend)
+    training = Training(members, data, device, evaluate_test, tick, backend, keep_weights)
     path = None
     if checkpoints is not None:
         path = checkpoint.path_of(checkpoints.folder, members, data.digest, backend)

@@ -24,10 +24,25 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """A member's network as its outcome was measured, and what its images were normalised with.
+
+    arrays: weights and buffers by name, in the order of the module's `state_dict`; mean, std: of each channel, of
+    pixels in [0, 1]; validation_accuracy: NaN where there are no validation images.
+    """
+
+    arrays: dict[str, np.ndarray]
+    mean: list[float]
+    std: list[float]
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The end of a member's training: finished, stopped early or diverged.
 
-    metrics by their names in the store; details: arrays as `schema.DETAILS_FILE` has them.
+    metrics by their names in the store; details: arrays as `schema.DETAILS_FILE` has them; weights: where they are to
+    be kept, of one that did not diverge.
     """
 
     member: Member
@@ -35,3 +50,4 @@ class Outcome:
     epochs: int
     metrics: dict[str, float] = field(default_factory=dict)
     details: dict[str, np.ndarray] = field(default_factory=dict)
+    weights: Weights | None = None

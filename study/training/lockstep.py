@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from cifar_ablations.study.training import checkpoint, diagnostics, outcomes
 from cifar_ablations.study.training.backend import TORCH, backend_of
 from cifar_ablations.study.training.checkpoint import FleetRecord, MemberRecord
 from cifar_ablations.study.training.evaluation import Evaluator
-from cifar_ablations.study.training.events import Epoch, Outcome
+from cifar_ablations.study.training.events import Epoch, Outcome, Weights
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.optimizer import FleetOptimizer, learning_rates
 from cifar_ablations.study.training.randomness import permutation
@@ -41,7 +42,7 @@ def same_shape(recipe: Recipe) -> Sized:
 class Training:
     """A fleet in training: its images, its matrices, and the epochs and seconds it has behind it.
 
-    Members share network and budget, at a precision that is decided. tick and backend: as in `train`.
+    Members share network and budget, at a precision that is decided. The other arguments: as in `train`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Training:
         evaluate_test: bool = True,
         tick: Callable[[], None] = lambda: None,
         backend: str = TORCH,
+        keep_weights: bool = False,
     ):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
         assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
@@ -60,6 +62,7 @@ class Training:
         self.budget = members[0].recipe.sized.budget
         tune(device)
         self.data, self.device, self._evaluate_test, self._tick = data.to(device), device, evaluate_test, tick
+        self._keep_weights = keep_weights
         self.epoch = 0
         self.seconds = 0.0
         self.fleet = Fleet(members, len(data.classes), device)
@@ -160,9 +163,27 @@ class Training:
             for name, values in self._progress[self.fleet.members[row]].best.items():
                 self.fleet.state()[name][row].copy_(values)
         if self._evaluate_test:
-            return outcomes.tested(self.evaluator, rows, self._progress, outcome, self.seconds)
-        members = [self.fleet.members[row] for row in rows]
-        return [outcomes.untested(m, self._progress[m], outcome, self.seconds) for m in members]
+            ended = outcomes.tested(self.evaluator, rows, self._progress, outcome, self.seconds)
+        else:
+            members = [self.fleet.members[row] for row in rows]
+            ended = [outcomes.untested(m, self._progress[m], outcome, self.seconds) for m in members]
+        if not self._keep_weights:
+            return ended
+        return [replace(one, weights=self._weights(row)) for row, one in zip(rows, ended, strict=True)]
+
+    def _weights(self, row: int) -> Weights:
+        """Those that the outcome of a member is measured with."""
+        member = self.fleet.members[row]
+        progress, (mean, std) = self._progress[member], self.evaluator.scales[member]
+        losses = [metrics.get(schema.VALIDATION_LOSS, math.nan) for metrics in progress.history]
+        epoch = losses.index(min(losses)) if progress.best else -1
+        state = self.fleet.networks[row].state_dict()
+        return Weights(
+            {name: values.cpu().contiguous().numpy().copy() for name, values in state.items()},
+            mean.squeeze().tolist(),
+            std.squeeze().tolist(),
+            progress.history[epoch].get(schema.VALIDATION_ACCURACY, math.nan),
+        )
 
     def save(self, path: Path) -> None:
         """Write the fleet as it stands at the end of an epoch."""

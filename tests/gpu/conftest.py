@@ -78,7 +78,7 @@ def own_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "own_networks"
 
 
-@pytest.fixture(params=["notebook", "resnet9", "own_networks:factory"])
+@pytest.fixture(params=["notebook", "resnet9", "convnext", "own_networks:factory"])
 def on_network(request: pytest.FixtureRequest, recipe: Recipe, own_networks: str) -> Recipe:
     """The recipe with each network: those that come with the suite, and one that a user wrote."""
     return recipe.set(f"model.name={request.param}")

@@ -77,7 +77,10 @@ def processor_key() -> str:
 
 
 def _missing_instructions() -> str | None:
-    """Without a fused multiplication and addition the kernels would be slow, and round otherwise."""
+    """Why this machine cannot run them. Without a fused multiplication and addition they would be slow, and round
+    otherwise."""
+    if sys.platform == "win32":
+        return "the kernels are not compiled on Windows"
     machine = platform.machine().lower()
     if machine in ("aarch64", "arm64"):
         return None
@@ -108,7 +111,7 @@ def _compiler() -> tuple[str, ...]:
 
 def _key(compiler: tuple[str, ...]) -> str:
     """Stands for the sources, the compiler and the processor."""
-    parts = [path.read_text() for path in sorted(SOURCES.iterdir()) if path.suffix in (".h", ".cpp")]
+    parts = [path.read_text("utf-8") for path in sorted(SOURCES.iterdir()) if path.suffix in (".h", ".cpp")]
     try:
         version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:

@@ -1,5 +1,6 @@
 """Two invocations side by side, and the index that leads to every page."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -9,9 +10,13 @@ from scipy import stats
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.reports.inference import joined
 from cifar_ablations.reports.inference import statistics as st
 from cifar_ablations.reports.pages import compare_page, index_page, plan_page
-from tests.reports.conftest import Writer, planted_runs
+from cifar_ablations.study.commands.facts import encoded as of_program
+from cifar_ablations.study.commands.facts import of_comparison
+from tests.reports.conftest import HOSTILE, Writer, planted_runs
+from tests.reports.pages.test_plan_page import Parsed
 
 
 @pytest.fixture(scope="module")
@@ -35,38 +40,132 @@ def elsewhere(written, tmp_path_factory):
 def test_two_stores_are_paired_by_seed_and_told_apart(written, elsewhere, tmp_path):
     one = compare_page.side("techniques", written.uri)
     other = compare_page.side(f"{elsewhere}#techniques", written.uri)
-    arms = compare_page.arms(one, other).set_index("arm")
+    compared = compare_page.compare(one, other)
+    arms = compared.found.arms.set_index(compared.found.arms["first"].str[0])
     first, second = (
         s.runs[s.runs["arm"] == "full recipe"].set_index("seed")[schema.TEST_ACCURACY] for s in (one, other)
     )
     expected = stats.ttest_rel(second, first)
     row = arms.loc["full recipe"]
-    assert row["how"] == "paired"
+    assert row["runs"] == joined.AGAIN
     assert row["difference"] == pytest.approx((second - first).mean())
     assert (row["low"], row["high"]) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     facts = {f["name"]: f for f in compare_page.facts(one, other)}
     assert facts["commit"]["values"] == ["2222222", "3333333"]
     assert facts["commit"]["differ"]
     assert not facts["data"]["differ"]
-    changed = [c["statement"] for c in compare_page.claims(one, other) if c["differ"]]
-    assert "dropout moves test accuracy in the full recipe" in changed
-    text = compare_page.write_comparison(one, other, tmp_path).read_text()
-    assert "<script" not in text
-    assert "of 4 verdicts" in text
-    assert "The plans differ" not in text
+    entries = compare_page.claims(compared)
+    assert entries[0]["rows"][0]["statement"] == "dropout moves test accuracy in the full recipe"
+    assert entries[0]["joined"]["differs"]
+    parsed = Parsed(compare_page.write_comparison(compared, tmp_path).read_text())
+    assert parsed.all("script") == []
+    assert compared.sentences[0].startswith("Both have 4 claims: ")
+    for sentence in compared.sentences:
+        assert sentence in parsed.text
+    assert "The plans differ" not in parsed.text
     fewer = replace(other.invocation, plan=replace(other.invocation.plan, seeds=(0, 1)))
-    text = compare_page.write_comparison(one, replace(other, invocation=fewer), tmp_path).read_text()
-    assert "The plans differ: seeds 0 to 5, now 0 to 1." in text
+    compared = compare_page.compare(one, replace(other, invocation=fewer))
+    text = compare_page.write_comparison(compared, tmp_path).read_text()
+    assert "From A to B the plans differ: seeds 0 to 5, now 0 to 1." in text
 
 
-def test_shared_runs_are_no_comparison(written):
+def test_shared_runs_are_no_comparison(written, tmp_path):
     one = compare_page.side("techniques", written.uri)
-    arms = compare_page.arms(one, one)
-    assert set(arms["how"]) == {"same runs"}
-    assert arms["low"].isna().all()
-    assert (arms["difference"] == 0).all()
+    compared = compare_page.compare(one, one)
+    assert set(compared.found.arms["runs"]) == {joined.SAME}
+    assert compared.found.arms["low"].isna().all()
+    assert (compared.found.claims["difference"] == 0).all()
+    assert "not at all: the same runs" in compare_page.write_comparison(compared, tmp_path).read_text()
     fewer = replace(one, asked="x", runs=one.runs[one.runs["seed"] < 3])
-    assert set(compare_page.arms(one, fewer)["how"]) == {"some runs shared"}
+    assert set(compare_page.compare(one, fewer).found.arms["runs"]) == {joined.PART}
+
+
+@pytest.fixture(scope="module")
+def another(written, tmp_path_factory):
+    """A store of another plan: two of the recipes under other names, one name with another recipe, and one more arm."""
+    folder = tmp_path_factory.mktemp("another")
+    writer, plan = Writer(folder), written.plan
+    experiment = writer.experiment("another")
+    full, without, _, bare, only = plan.arms
+    arms = (
+        replace(full, name=f"all of {HOSTILE}"),
+        replace(without, name="no dropout"),
+        replace(bare, digest="b" * 16),
+        replace(only, name="more", digest="c" * 16),
+    )
+    claim = replace(
+        plan.claims[0],
+        statement=f"{HOSTILE} costs",
+        sign=-1,
+        treatment="no dropout",
+        control=arms[0].name,
+    )
+    more = replace(plan.claims[3], statement="more is more", treatment="more", control=bare.name)
+    other = replace(plan, name="another", arms=arms, claims=(claim, more), references=(), seeds=(10, 11, 12))
+    parent = writer.invoke(experiment, other, started=8_000)
+    names = {arm.name: new.name for arm, new in zip((full, without, bare, only), arms, strict=True)}
+    digests = {arm.name: arm.digest for arm in arms}
+    for row in written.runs[written.runs["seed"].isin([0, 1, 3]) & written.runs["arm"].isin(names)].to_dict("records"):
+        name = names[row["arm"]]
+        place = {"arm": name, "digest": digests[name], "seed": 10 + min(row["seed"], 2)}
+        writer.train(experiment, parent, other, row | place)
+    return folder
+
+
+def test_plans_are_joined_by_recipe_and_claim_whatever_they_are_called(written, another, tmp_path):
+    sides = [compare_page.side(asked, written.uri) for asked in ("techniques", f"{another}#another")]
+    compared = compare_page.compare(*sides)
+    assert compared.found.arms[["first", "second"]].to_numpy().tolist() == [
+        [("full recipe",), (f"all of {HOSTILE}",)],
+        [("without dropout",), ("no dropout",)],
+    ]
+    assert list(compared.found.namesakes) == ["bare recipe"]
+    (entry,) = compare_page.claims(compared)
+    expected = -sides[1].verdicts["difference"].iloc[0]
+    assert entry["rows"][1]["difference"] == pytest.approx(expected)
+    assert entry["joined"]["difference"] == pytest.approx(expected - sides[0].verdicts["difference"].iloc[0])
+    page = compare_page.write_comparison(compared, tmp_path).read_text()
+    parsed = Parsed(page)
+    assert HOSTILE not in page
+    assert parsed.all("script") == []
+    for said in (
+        "Both have 1 claim (of 4 and 2): ",
+        f"B: all of {HOSTILE}",
+        "turned round here",
+        "One name, two recipes",
+        "not said by a store",
+        "Only in A",
+        "Only in B",
+        "more is more",
+    ):
+        assert said in parsed.text, said
+    assert "3.0 runs" not in page
+    told = json.loads(of_program(of_comparison(compared)))
+    (claim,) = told["claims"]
+    assert (claim["first"]["number"], claim["second"]["number"], claim["turned"]) == (1, 1, -1)
+    assert claim["difference"] == pytest.approx(entry["joined"]["difference"])
+    assert claim["second"]["difference"] == pytest.approx(expected)
+    assert told["answer"] == compared.sentences
+    assert told["arms"][0]["second"] == [f"all of {HOSTILE}"]
+    assert told["same_name"] == [{"arm": "bare recipe", "knobs": {}}]
+    assert [one["statement"] for one in told["only"]["second"]["claims"]] == ["more is more"]
+    assert [one["arm"] for one in told["only"]["second"]["arms"]] == ["more"]
+    assert told["second"]["plan"]["name"] == "another"
+    assert told["second"]["runs"]["ended"] == 12
+
+
+def test_what_has_nothing_in_common_is_shown_side_by_side(written, another, tmp_path):
+    one = compare_page.side("techniques", written.uri)
+    arms = tuple(replace(arm, digest=f"f{arm.digest[1:]}", name=f"their {arm.name}") for arm in one.plan.arms)
+    other = compare_page.side(f"{another}#another", written.uri)
+    apart = replace(other, invocation=replace(other.invocation, plan=replace(one.plan, arms=arms, claims=())))
+    apart = replace(apart, runs=other.runs.iloc[:0], verdicts=other.verdicts.iloc[:0])
+    parsed = Parsed(compare_page.write_comparison(compare_page.compare(one, apart), tmp_path).read_text())
+    assert "The two have nothing in common: no recipe is in both, and no claim." in parsed.text
+    for said in ("Full recipe", "Their full recipe", "dropout moves test accuracy on its own"):
+        assert said in parsed.text
+    assert "Claims that both make" not in parsed.text
+    assert "Arms that are one recipe" not in parsed.text
 
 
 def test_a_parent_run_is_named_by_the_beginning_of_its_id(written):
@@ -95,11 +194,14 @@ def test_the_index_links_what_is_there_and_says_what_is_not(written, tmp_path):
     path = index_page.write_index(written.uri, tmp_path)
     assert "no page yet" in path.read_text()
     (tmp_path / "compare-x.html").write_text("")
+    (tmp_path / "judged-y.html").write_text("<title>accuracy in &lt;y&gt;.csv, judged</title>")
     pages = plan_page.write_reports(written.uri, tmp_path)
     text = index_page.write_index(written.uri, tmp_path).read_text()
     for one in pages:
         assert f'href="{one.name}"' in text
-    assert 'href="compare-x.html"' in text
+    assert 'href="compare-x.html">compare-x.html<' in text
+    assert 'href="judged-y.html">accuracy in &lt;y&gt;.csv, judged<' in text
+    assert text.index("Comparisons") < text.index("Runs of other programs, judged") < text.index("Other pages")
     assert "no page yet" not in text
     assert "../drawn &lt;shapes&gt;" in text
     assert "5 arms, 6 seeds" in text
@@ -137,5 +239,5 @@ def test_runs_that_cannot_be_read_are_left_out_and_said_once(plan, tmp_path):
     one = compare_page.side("techniques", writer.uri)
     assert len(one.runs) == 2
     heard = []
-    compare_page.write_comparison(one, one, tmp_path, tell=heard.append)
+    compare_page.write_comparison(compare_page.compare(one, one), tmp_path, tell=heard.append)
     assert heard == [f"Left out: run {edited}: the tag digest is missing."]

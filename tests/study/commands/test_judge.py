@@ -48,8 +48,9 @@ def test_the_answer_is_a_table_sentences_and_a_page(home: Home) -> None:
     assert re.match(r"no augmentation +28.40 % +\+6.80 \[1.83, 11.77\] .*●.* helps", first)
     assert "Every arm has the control's 6 seeds, each once; they are compared as independent" in done.stdout
     assert "about 120 seeds would settle no initialisation" in done.stdout
-    (page,) = home.reports.iterdir()
-    assert page.name == "judged-results.html"
+    page = home.reports / "judged-results.html"
+    assert {file.name for file in home.reports.iterdir()} == {page.name, "how-to-read.html"}
+    assert 'href="how-to-read.html"' in page.read_text(encoding="utf-8")
     assert done.stdout.splitlines()[-1].endswith("judged-results.html")
 
 
@@ -74,7 +75,7 @@ def test_a_table_of_many_arms_fits(
     columns: int, name: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(judged_page.Judged, "to_html", lambda judged, command: "")
+    monkeypatch.setattr(judged_page.Judged, "to_html", lambda judged, *words: "")
     done = _judge(_many(tmp_path, 40, name), "--metric", "accuracy", "--control", name.format(0))
     lines = done.stdout.splitlines()
     last = next(i for i, line in enumerate(lines) if "more on the page" in line)

@@ -37,3 +37,33 @@ def test_what_workers_are_forked_from_is_started_once_and_does_not_hear_ctrl_c(t
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "False"]
     assert done.stderr == ""
+
+
+SHADOWED = """
+import os
+from cifar_ablations.study.execution import starting
+def origin():
+    import cifar_ablations
+    return cifar_ablations.__file__
+if __name__ == "__main__":
+    before = os.getcwd()
+    starting.prepare("cpu")
+    assert os.getcwd() == before
+    from multiprocessing import get_context
+    with get_context("forkserver").Pool(1) as pool:
+        print(pool.apply(origin) == origin(), pool.apply(os.getcwd) == before)
+"""
+
+
+@pytest.mark.skipif(start_method("cpu") != "forkserver", reason="where workers are forked")
+@pytest.mark.parametrize("options", [[], ["-E"]], ids=["plain", "as pipx starts it"])
+def test_what_lies_in_the_current_folder_is_not_taken_for_the_package(options: list[str], tmp_path) -> None:
+    """Another checkout, for example, where the command is an installed one."""
+    here = tmp_path / "here"
+    for name in ("cifar_ablations", "reports", "study", "ablations"):
+        (here / name).mkdir(parents=True)
+        (here / name / "__init__.py").write_text("raise SystemExit('the wrong one')\n")
+    (tmp_path / "script.py").write_text(SHADOWED)
+    command = [sys.executable, *options, str(tmp_path / "script.py")]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["True", "True"], "")

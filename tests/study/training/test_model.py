@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.engine import Outcome, train
 from cifar_ablations.study.training.fleet import Fleet, Member, initialised
-from cifar_ablations.study.training.model import NotebookNetwork, build, check
+from cifar_ablations.study.training.model import ChannelNorm, NotebookNetwork, build, check
 from tests.own_extension import named, put_extension
 
 
@@ -65,6 +68,32 @@ def test_it_has_the_notebooks_number_of_parameters() -> None:
     assert sum(p.numel() for p in build(Network(), 10).parameters()) == sum(
         p.numel() for p in as_the_notebook_writes_it(1.0).parameters()
     )
+
+
+def test_convnext_normalises_the_channels_of_each_place() -> None:
+    norm, x = ChannelNorm(6), torch.randn(2, 6, 4, 5)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    expected = (x - x.mean(dim=1, keepdim=True)) / (x.var(dim=1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(norm(x), expected * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1))
+
+
+def test_convnext_has_the_parameters_of_its_paper_at_these_widths() -> None:
+    def block(c: int) -> int:  # depthwise 7×7, norm, to four times and back, scale
+        return (49 * c + c) + 2 * c + (4 * c * c + 4 * c) + (4 * c * c + c) + c
+
+    a, b, c = 64, 128, 256
+    patches, last = (12 * a + a) + 2 * a, 2 * c + (10 * c + 10)
+    smaller = 2 * a + (4 * a * b + b) + 2 * b + (4 * b * c + c)
+    expected = patches + 2 * (block(a) + block(b) + block(c)) + smaller + last
+    assert sum(p.numel() for p in build(Network("convnext"), 10).parameters()) == expected
+
+
+def test_convnext_learns(recipe: Recipe, tiny_data: Dataset) -> None:
+    fast = recipe.set("model.name=convnext").set("optimizer.rate=0.01").without("dropout").without("augmentation")
+    member = Member(replace(fast, budget=replace(fast.budget, epochs=12)), 0)
+    ended: list[Outcome] = []
+    train([member], tiny_data, torch.device("cpu"), lambda e: ended.append(e) if isinstance(e, Outcome) else None)
+    assert ended[0].metrics["train/accuracy"] > 0.5, "ten classes"
 
 
 def test_first_weights_follow_their_scheme() -> None:

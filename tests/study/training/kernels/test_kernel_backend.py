@@ -15,6 +15,7 @@ from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training import model
 from cifar_ablations.study.training.backend import KERNELS, TORCH, TorchBackend
 from cifar_ablations.study.training.events import Outcome
 from cifar_ablations.study.training.fleet import Fleet, Member
@@ -255,8 +256,8 @@ def test_the_memory_between_members_and_batches_is_not_seen(recipe: Recipe) -> N
 
 
 def test_only_the_notebooks_network_is_known(recipe: Recipe) -> None:
-    networks = [Fleet([Member(recipe.set(f"model.name={n}"), 0)], 10, CPU).networks[0] for n in ("notebook", "resnet9")]
-    assert [supports(network) for network in networks] == [True, False]
+    networks = [Fleet([Member(recipe.set(f"model.name={n}"), 0)], 10, CPU).networks[0] for n in model.NETWORKS]
+    assert [supports(network) for network in networks] == [True, False, False]
     mixed = networks[0]
     mixed.activations[2] = torch.nn.Tanh()
     assert not supports(mixed)
