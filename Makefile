@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools-ready
 WRITERS := $(VENV)/.docs-ready
+AUDITORS := $(VENV)/.audit-ready
 INSTALL := requirements/install.py
 # What a person gives reaches the shell through the environment, as it is: no space, quote, dollar or newline ends it.
 GIVEN := PLAN PROFILE SEEDS MINUTES FIRST_SEED DEVICE WORKERS BACKEND TRIALS DATA IMAGE_SIZE TO OUTPUT STYLE SPREAD WIDTH \
@@ -26,7 +27,7 @@ ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
 .PHONY: help ablate tune tune-ablate foundations plan report export ui test test-all test-gpu test-browser check pictures \
-	bench validate results docs test-wheel lock clean distclean
+	bench gpu-proof validate results docs test-wheel audit lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +107,9 @@ bench: ## images per second beside the notebook's own loop (MINUTES=n; on a GPU 
 	$$python -m benchmarks.throughput $(if $(DEVICE),--device "$$DEVICE") $(if $(WORKERS),--workers "$$WORKERS") \
 		$(if $(DATA),--data "$$DATA") $(if $(MINUTES),--minutes "$$MINUTES")
 
+gpu-proof: $(TOOLS) ## prove the way to a GPU on one that a CPU plays: captured and replayed, bit for bit, without a race
+	@$(BIN)/python -m benchmarks.gpu_proof
+
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration
 
@@ -120,7 +124,7 @@ WHEEL_TESTS := $(addprefix tests/,test_origin.py test_frozen_names.py study/trai
 # The wheel's files come before those of this folder, and nothing is installed twice.
 test-wheel: $(TOOLS) ## build the wheel; from it, in another folder, run fast tests and a small ablation
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; uv=$(abspath $(BIN))/uv; python=$(abspath $(BIN))/python; \
-	"$$uv" build --quiet --wheel --out-dir "$$folder" .; rm -rf build *.egg-info; \
+	"$$uv" build --quiet --no-build-isolation --wheel --out-dir "$$folder" .; rm -rf build *.egg-info; \
 	"$$uv" pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl; \
 	cp -R tests pyproject.toml "$$folder"; \
 	cd "$$folder"; export PYTHONPATH="$$folder/site" ABLATE_HOME="$$folder/out" TESTED_FOLDER="$$folder/site"; \
@@ -128,6 +132,9 @@ test-wheel: $(TOOLS) ## build the wheel; from it, in another folder, run fast te
 	"$$python" site/bin/ablate --version; \
 	"$$python" site/bin/ablate run levels/dropout --profile smoke --seeds 1 --data synthetic; \
 	"$$python" site/bin/ablate report
+
+audit: $(AUDITORS) ## look up known weaknesses of everything that is installed (needs a network)
+	@$(BIN)/python requirements/audit.py
 
 lock: $(TOOLS) ## write the lock files anew (UPGRADE=1: with newer versions)
 	@$(BIN)/python requirements/lock.py $(if $(UPGRADE),--upgrade)
@@ -154,4 +161,8 @@ $(TOOLS): $(READY) requirements/developers.lock
 
 $(WRITERS): $(TOOLS) requirements/docs.lock
 	@$(PYTHON) $(INSTALL) $(VENV) --docs
+	@touch $@
+
+$(AUDITORS): $(TOOLS) requirements/audit.lock
+	@$(PYTHON) $(INSTALL) $(VENV) --audit
 	@touch $@

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ import tomlkit
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import parse_toml, read_named
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord, Value, from_values
@@ -103,10 +103,12 @@ def adopted_from(
 def read(path: Path) -> Adopted:
     """A recipe from its file. Raises AblateError, in a sentence, for a file that is missing or is not one."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse_toml(read_named(path))
     except FileNotFoundError:
         raise AblateError(f"there is no recipe at {path}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise AblateError(f"{path} cannot be read as a recipe ({error.strerror or error})") from None
+    except ValueError as error:
         raise AblateError(f"{path} cannot be read as a recipe ({error})") from None
     known = [section.name for section in fields(RecipeRecord)]
     for section in content:

@@ -23,7 +23,6 @@ claimed there is no verdict.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from typing import Any
 
 from cifar_ablations.ablations import metrics, schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import parse_toml, read_named
 from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.naming import did_you_mean, shown
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
@@ -131,10 +131,10 @@ class Found:
 def read(path: Path) -> Expectations:
     """The expectations in a file. Raises AblateError, in a sentence with what is near, for what is wrong with it."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse_toml(read_named(path))
     except OSError as error:
         raise AblateError(f"the expectations {path} cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise AblateError(f"{path} is not TOML ({error})") from None
     _known(str(path), "key", content, (*SELECTORS, "expect"))
     for name in SELECTORS:

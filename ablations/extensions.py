@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import parse_toml, read_named
 from cifar_ablations.ablations.naming import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -236,14 +237,12 @@ def _of_project(here: str) -> Iterable[Path]:
 
     A folder that anybody may write to, as /tmp, is passed over: what lies there, somebody else may have put.
     """
-    import tomllib
-
     for folder in (Path(here), *Path(here).parents):
         file = folder / PROJECT
         try:
-            if folder.stat().st_mode & stat.S_IWOTH or b"ablate" not in (content := file.read_bytes()):
+            if folder.stat().st_mode & stat.S_IWOTH or b"ablate" not in (content := read_named(file)):
                 continue
-            table: Any = tomllib.loads(content.decode()).get("tool", {}).get("ablate", {})
+            table: Any = parse_toml(content).get("tool", {}).get("ablate", {})
         except OSError:
             continue
         except ValueError as error:

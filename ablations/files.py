@@ -1,16 +1,63 @@
-"""Files that appear whole: whoever reads one, also after the power was cut, sees the old one or the new one."""
+"""Files that appear whole: whoever reads one, also after the power was cut, sees the old one or the new one.
+
+And files that a person named, which may be anything.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 PARTIAL = ".partial-"
 """Begins the name of a file that is still being written; a process that was killed leaves it behind."""
+
+MOST_BYTES = 16 << 20
+"""Of a text that a person wrote: a file with more is something else."""
+
+
+def read_named(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a file that a person named, which holds at most so many bytes.
+
+    Raises OSError for what cannot be read, and also for what is no file, such as a pipe or a device, which might never
+    end, and for a file that is too large.
+    """
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no file but a pipe or a device", str(path))
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most >> 20} MB", str(path))
+        return file.read(most + 1)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe without waiting for somebody who writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def parse_toml(content: bytes) -> dict[str, Any]:
+    """What a TOML text says. Raises ValueError, in a sentence, for one that cannot be read, however it is made."""
+    import tomllib
+
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_json(content: bytes | str, **options: Any) -> Any:
+    """What a JSON text says; options: of `json.loads`. Raises ValueError for one that cannot be read."""
+    try:
+        return json.loads(content, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import parse_json
 from cifar_ablations.ablations.record import PlanRecord, RecordError, from_values, to_json
 
 HASH, CREATED, PLAN = "sha256", "created", "plan"
@@ -63,7 +64,7 @@ def decoded(text: bytes, where: str) -> PlanLock:
     that of the content. Spaces and the order of fields do not matter.
     """
     try:
-        values = json.loads(text, parse_constant=_no_number)
+        values = parse_json(text, parse_constant=_no_number)
         claimed = values.pop(HASH, None) if isinstance(values, dict) else None
         found = _hash(values)  # of no number beyond all bounds, and no half of a character
     except ValueError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import parse_json
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -630,7 +631,7 @@ def from_json(kind: type[Record], text: str | bytes, where: str) -> Record:
     format that a newer version wrote. Fields that are not known are ignored: a newer version may have added them.
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise RecordError(f"{where} is not whole JSON ({error}); it was cut short or changed by hand") from None
     return from_values(kind, values, where)

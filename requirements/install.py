@@ -6,6 +6,7 @@ What is installed stands in lock files beside this one, with hashes:
 - `torch.lock`: torch and torchvision from PyPI; on Linux with the CUDA libraries that this build cannot do without;
 - `developers.lock`: the tools for tests and checks;
 - `docs.lock`: what builds the documentation;
+- `audit.lock`: what looks up known weaknesses;
 - `installer.lock`: uv, which installs all the others;
 - `lowest.lock`: the lowest versions that pyproject.toml allows, tools included, to test that it may allow them.
 
@@ -49,11 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--versions", choices=("locked", "lowest", "highest"), default="locked")
     parser.add_argument("--developers", action="store_true", help="add the tools for tests and checks, and no more")
     parser.add_argument("--docs", action="store_true", help="add what builds the documentation, and no more")
+    parser.add_argument("--audit", action="store_true", help="add what looks up known weaknesses, and no more")
     parser.add_argument("--cpu-index", default=CPU_INDEX, help="where torch's CPU builds are (%(default)s)")
     asked = parser.parse_args(arguments)
     try:
         if asked.docs:
             uv(asked.folder, *LOCKED, HERE / "docs.lock")
+        elif asked.audit:
+            uv(asked.folder, *LOCKED, HERE / "audit.lock")
         elif asked.developers:
             if asked.versions == "locked":  # the others have the tools already
                 uv(asked.folder, *LOCKED, HERE / "developers.lock")
@@ -96,7 +100,7 @@ def install(folder: Path, torch: str, versions: str, cpu_index: str) -> None:
         else:
             uv(folder, *LOCKED, HERE / "base.lock")
             install_torch(folder, build, cpu_index)
-        uv(folder, "--no-deps", "--editable", PROJECT)
+        uv(folder, "--no-deps", "--no-build-isolation", "--editable", PROJECT)  # by the locked setuptools
     say(f"Installed: {gigabytes(folder):.1f} GB in {time.monotonic() - began:.0f} s.")
 
 

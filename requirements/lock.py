@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "pyproject.toml"
 UV = Path(sys.executable).with_name("uv")
 OLDEST_PYTHON = "3.11"
-LOCKS = ("base", "torch", "developers", "docs", "installer")
+LOCKS = ("base", "torch", "developers", "docs", "audit", "installer")
 OF_TORCH = re.compile("(torch|torchvision|triton|nvidia-.*|cuda-.*)==")
 """torch and what only its CUDA build needs."""
 
@@ -29,6 +29,8 @@ def main(upgrade: bool) -> None:
     write("developers", [entry for entry in both if entry not in users])
     writers = compiled([*known, *both], PROJECT, "--extra", "dev", "--extra", "docs")
     write("docs", [entry for entry in writers if entry not in both])
+    auditors = compiled([*known, *both], PROJECT, "--extra", "dev", "--extra", "audit")
+    write("audit", [entry for entry in auditors if entry not in both])
     write("lowest", compiled([], PROJECT, "--extra", "dev", "--resolution", "lowest-direct"))
     write("installer", compiled(known, "-"))
 

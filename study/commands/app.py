@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -20,7 +21,7 @@ import typer
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import check_range
 from cifar_ablations.study.commands import facts, outside, streams
-from cifar_ablations.study.commands.ending import LOUDNESS, along, errors, finish, leave, say
+from cifar_ablations.study.commands.ending import LOUDNESS, along, ending, errors, finish, leave, say
 from cifar_ablations.study.commands.options import (
     Backend,
     Baseline,
@@ -543,6 +544,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         leave(end.code)
+    except (Exception, KeyboardInterrupt) as error:  # beside a command, as in what is made of its words
+        sentence, code = ending(error)
+        print(sentence, file=sys.stderr)
+        leave(code)
 
 
 def _interrupted(signal_number: int, frame: Any) -> NoReturn:

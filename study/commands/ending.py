@@ -91,7 +91,7 @@ def finish(data: Dataset, asked: str | None, failed: bool = False) -> None:
 
 @contextmanager
 def errors(command: str = "", as_json: bool = False) -> Iterator[facts.Document | None]:
-    """A user's mistake is one sentence and exit code 2, a broken lock one and exit code 1; Ctrl-C leaves in order.
+    """Whatever is raised within becomes a sentence and an exit code, as `ending` has them.
 
     Yields the command's document to be written, where one is asked for: then it has the sentence too.
     """
@@ -101,30 +101,38 @@ def errors(command: str = "", as_json: bool = False) -> Iterator[facts.Document 
         except typer.Exit:
             raise
         except (Exception, KeyboardInterrupt) as error:
-            sentence, code = _ending(error) or (f"{type(error).__name__}: {error}", FAILED)
+            sentence, code = ending(error)
             if document is not None:
                 document.fail(sentence.strip().removeprefix("ablate: "), code)
-            if _ending(error) is None:
-                raise
             if LOUDNESS.verbose:
                 traceback.print_exception(error)
             print(sentence, file=sys.stderr)
             raise typer.Exit(code) from None
 
 
-def _ending(error: BaseException) -> tuple[str, int] | None:
-    """The sentence and the exit code that an error ends a command with; None for one that is a fault of the suite's."""
+def ending(error: BaseException) -> tuple[str, int]:
+    """The sentence and the exit code that an error ends a command with.
+
+    A person's mistake has exit code 2, a broken lock and a fault of the suite's own 1, Ctrl-C 130.
+    """
     if isinstance(error, BrokenLockError):
         return f"ablate: {error}", FAILED
     if isinstance(error, AblateError):
         return f"ablate: {error}", USER_ERROR
     if isinstance(error, KeyboardInterrupt):
         return f"\n{STOPPED}", INTERRUPTED
-    if isinstance(error, OSError):
-        if error.errno not in OF_THE_SYSTEM:
-            return None
+    if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
         return f"ablate: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", USER_ERROR
+    if isinstance(error, MemoryError):
+        return (
+            "ablate: there is not enough memory for this; fewer workers or smaller images need less",
+            FAILED,
+        )
     from cifar_ablations.ablations.stores import failing
 
     sentence = failing(error) if isinstance(error, Exception) else None
-    return None if sentence is None else (f"ablate: {sentence}", USER_ERROR)
+    if sentence is not None:
+        return f"ablate: {sentence}", USER_ERROR
+    from cifar_ablations.study.commands.fault import reported
+
+    return reported(error), FAILED

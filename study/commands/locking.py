@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.ablations.files import read_named, write_atomically
 from cifar_ablations.ablations.lock import BrokenLockError, PlanLock, decoded, lock_of
 from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.inference import registration
@@ -57,7 +57,7 @@ def write_lock(path: Path, plan: PlanRecord, say: Say) -> PlanLock:
 def read_lock(path: Path) -> PlanLock:
     """The lock in a file. Raises AblateError where there is none, and BrokenLockError where it was edited."""
     try:
-        return decoded(path.read_bytes(), str(path))
+        return decoded(read_named(path), str(path))
     except OSError as error:
         raise AblateError(
             f"the lock {path} cannot be read ({error.strerror}); `ablate plan PLAN --lock FILE` writes one"

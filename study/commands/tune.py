@@ -12,7 +12,7 @@ from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.adopted import SUFFIX, Adopted, adopted_from, is_as_marked, marked, read
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.ablations.files import read_named, write_atomically
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, SearchOutcomeRecord, SearchRecord, Value
 from cifar_ablations.study.commands.baseline import adopted_recipe
@@ -151,11 +151,11 @@ def _without(outcome: SearchOutcomeRecord, diverged: Collection[tuple[str, int]]
 def _keeps(path: Path, new: Adopted) -> str:
     """Why a recipe's file must not be written anew, as half a sentence; "" where it may be."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_named(path).decode()
         known = read(path)
     except FileNotFoundError:
         return ""
-    except (UnicodeDecodeError, AblateError):
+    except ValueError:
         return "is no recipe that `ablate adopt` has written"
     before, now = known.record.provenance, new.record.provenance
     if not before.search:

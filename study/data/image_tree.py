@@ -4,7 +4,6 @@ a validation folder beside them, that one's."""
 from __future__ import annotations
 
 import shlex
-import tomllib
 import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_ablations.ablations.files import parse_toml
 from cifar_ablations.study.data.decoding import Decoder
 from cifar_ablations.study.data.images import (
     LAYOUT,
@@ -187,8 +187,8 @@ def _mirror_safe(source: str, abouts: list[tuple[tuple[str, ...], bytes]]) -> bo
     for parts, content in abouts:
         where = f"{shown(parts[-1])} in {source}"
         try:
-            about = tomllib.loads(content.decode("utf-8-sig"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            about = parse_toml(content)
+        except ValueError as error:
             raise DataError(f"{where} is not TOML ({reason(error)}); correct or remove it.") from error
         known = about.pop("mirror_safe", True)
         if about or not isinstance(known, bool):

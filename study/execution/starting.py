@@ -39,6 +39,21 @@ def main_kept_out() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextmanager
+def ctrl_c_kept_out() -> Iterator[None]:
+    """Processes that are started within never hear of Ctrl-C, which reaches all those of a terminal: it is for the
+    coordinator, which ends its workers. Where a system knows no such mask, they hear of it until they ignore it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _beside_the_package() -> AbstractContextManager[None]:
     """Within, the current folder is the one that holds this package.
 
@@ -59,10 +74,5 @@ def prepare(device: str) -> None:
 
     multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
     resource_tracker.ensure_running()  # first: it would let through again what is held back below
-    # Ctrl-C reaches all processes of a terminal, and is for the coordinator, which ends its workers.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        with main_kept_out(), _beside_the_package():  # workers go back to where multiprocessing began
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with ctrl_c_kept_out(), main_kept_out(), _beside_the_package():  # workers go back to where multiprocessing began
+        forkserver.ensure_running()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator, Sequence
@@ -23,7 +25,7 @@ from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.extensions import Extension
 from cifar_ablations.study.execution.cores import cores
-from cifar_ablations.study.execution.starting import main_kept_out, prepare, start_method
+from cifar_ablations.study.execution.starting import ctrl_c_kept_out, main_kept_out, prepare, start_method
 from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
@@ -189,7 +191,7 @@ class WorkerPool:
 
         With `checkpoints`, fleets are saved there as they train, and go on from there; removing them is up to the
         caller. Where no event comes for a while it yields None, so that the caller can look up from its waiting.
-        Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at its next report.
+        Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at once.
 
         A worker that stands still is ended, and those of its fleet that have no outcome yet go on with another worker,
         after a Stalled: from their checkpoint, or else from the beginning, their earlier epochs told again. Where that
@@ -332,7 +334,7 @@ def _start(task: _Task) -> _Worker:
     ours, theirs = context.Pipe()
     ticks = context.RawValue(ctypes.c_uint64)
     process = context.Process(target=_work, args=(theirs, task, ticks), daemon=True)
-    with main_kept_out():
+    with ctrl_c_kept_out(), main_kept_out():
         process.start()
     theirs.close()
     return _Worker(ours, process, ticks)
@@ -345,6 +347,7 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
         ticks.value += 1
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     tick()
     _keep_freed_memory()
     import torch
@@ -390,6 +393,14 @@ def _work(connection: Connection, task: _Task, ticks: ctypes.c_uint64) -> None:
             return  # the coordinator is gone, and with it whoever wanted these results
         except Exception:
             connection.send(traceback.format_exc())
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the coordinator has ended, however it did: nobody wants its results any more."""
+    coordinator = multiprocessing.parent_process()
+    assert coordinator is not None
+    wait([coordinator.sentinel])
+    os._exit(1)
 
 
 def _unusable(given: tuple[Extension, ...]) -> str:

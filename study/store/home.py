@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import filelock
@@ -124,21 +124,32 @@ class Home:
 
     @contextmanager
     def locked(self, doing: str, say: Callable[[str], None]) -> Iterator[None]:
-        """Hold this folder for one command at a time; wait, saying for whom, while another one holds it.
+        """Hold this folder for one command at a time, and the file of a store that lies elsewhere; wait, saying for
+        whom, while another one holds either.
 
-        The operating system releases the lock when its holder dies, however it dies. Raises AblateError where the
-        folder cannot be written to.
+        The operating system releases a lock when its holder dies, however it dies. Raises AblateError where the
+        folder, or that of the store, cannot be written to.
         """
         self.check_writable()
-        lock = filelock.FileLock(self.folder / "ablate.lock")
-        note = self.folder / "ablate.lock.json"
+        places = [(self.folder / "ablate.lock", self.folder)]
+        file = addresses.sqlite_file(self.tracking_uri)
+        if file is not None and file.parent.resolve() != self.folder:
+            store = file.resolve()
+            self.check_writable(store.parent, "Name another store: MLFLOW_TRACKING_URI=sqlite:///FILE.")
+            places.append((store.with_name(f"{store.name}.ablate.lock"), store))
+        with ExitStack() as held:
+            for lock, of in places:
+                held.enter_context(self._held(lock, of, doing, say))
+            yield
+
+    @contextmanager
+    def _held(self, file: Path, of: Path, doing: str, say: Callable[[str], None]) -> Iterator[None]:
+        """Hold the lock in a file, with a note beside it of who does; of: what it is for."""
+        lock, note = filelock.FileLock(file), file.with_name(f"{file.name}.json")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            say(
-                f"{_holder(note)} is at work in {self.shown(self.folder)}; "
-                "waiting for it to end (Ctrl-C to stop waiting)."
-            )
+            say(f"{_holder(note)} is at work in {self.shown(of)}; waiting for it to end (Ctrl-C to stop waiting).")
             lock.acquire(poll_interval=0.5)
         try:
             note.write_text(json.dumps(to_json(LockRecord(os.getpid(), doing, time.strftime("%H:%M:%S")))))

@@ -55,6 +55,7 @@ from cifar_ablations.study.store import moved, views
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.pending import Pending
 from cifar_ablations.study.store.provenance import user
+from cifar_ablations.study.store.tables import make_tables
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 
@@ -69,7 +70,7 @@ MOST_METRICS = 800
 
 
 class Store:
-    """The MLflow store of an output folder. Hold the folder's lock before making one."""
+    """The MLflow store of an output folder. Hold the folder's lock before making one, which makes the tables too."""
 
     def __init__(self, home: Home):
         # Creating the tables of a fresh SQLite store is announced in a dozen lines otherwise.
@@ -81,6 +82,7 @@ class Store:
         """Whether files of runs are kept in the output folder; a server decides by itself where they are."""
         self._in_home = (file := addresses.sqlite_file(self.uri)) is not None and file.parent.resolve() == home.folder
         """Whether the store is a file in the output folder, whose lock guards it then."""
+        make_tables(self.uri, home.artifacts)
         self.client = mlflow.MlflowClient(tracking_uri=self.uri)
         self._me = this_process()
         self._pending = Pending(home.pending)

@@ -77,7 +77,7 @@ class Stepper:
         self._within = torch.zeros(1, dtype=torch.int64, device=device)  # of the step in the epoch
         self._ramp = torch.arange(size, device=device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._capturing = device.type == "cuda"
+        self._capturing = _on(device)
         self._streams = _streams(device)
 
     def begin(self, epoch: int, images: Mapping[int, Tensor]) -> None:

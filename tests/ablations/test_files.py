@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from cifar_ablations.ablations import files
-from cifar_ablations.ablations.files import PARTIAL, opened_atomically, write_atomically
+from cifar_ablations.ablations.files import (
+    PARTIAL,
+    opened_atomically,
+    parse_json,
+    parse_toml,
+    read_named,
+    write_atomically,
+)
 
 
 def test_a_file_is_written_with_its_folders_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -101,3 +108,31 @@ def test_a_file_system_that_cannot_sync_folders_is_no_failure(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "open", cannot)
     files.sync_folder(tmp_path)
+
+
+def test_a_named_file_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes(b"x" * 100)
+    assert read_named(tmp_path / "recipe.toml", most=100) == b"x" * 100
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_what_might_never_end_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="no file but a pipe or a device"):
+            read_named(path)
+    (tmp_path / "large").write_bytes(b"x" * 101)
+    with pytest.raises(OSError, match="more than"):
+        read_named(tmp_path / "large", most=100)
+    with pytest.raises(IsADirectoryError):
+        read_named(tmp_path)
+
+
+def test_texts_that_are_nested_without_end_are_refused() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_toml(b"a = " + 100_000 * b"[")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json(100_000 * "[")
+    with pytest.raises(ValueError, match="utf-8"):
+        parse_toml(b"a = '\xff'")
+    assert parse_toml(b"\xef\xbb\xbfa = 1") == {"a": 1}

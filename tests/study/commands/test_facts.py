@@ -172,9 +172,14 @@ def test_a_mistake_is_a_document_with_the_same_code(home: Home, words: list[str]
 def test_a_fault_of_the_suites_own_is_a_document_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arguments, "plan_invocation", lambda *_: int("no number of the user's"))
     result = _ablate("run", "--json")
-    assert isinstance(result.exception, ValueError), "and it keeps its traceback"
     assert result.exit_code == 1
-    assert _strict(result.stdout)["error"]["message"].startswith("ValueError: invalid literal")
+    said = _strict(result.stdout)["error"]["message"]
+    assert said.startswith("this is a fault of ablate's own")
+    assert "ValueError: invalid literal" in said
+    assert "Traceback" not in result.stderr
+    (log,) = (home.folder / "errors").iterdir()
+    assert log.name in said
+    assert "Traceback" in log.read_text()
 
 
 def test_ctrl_c_is_a_document_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -219,3 +220,55 @@ def test_no_bit_depends_on_workers_threads_or_cores(tiny_data: Dataset, tmp_path
     usual = _trained(tiny_data, tmp_path, 2, OMP_NUM_THREADS="1")
     assert _trained(tiny_data, tmp_path, 1, OMP_NUM_THREADS="4", MKL_NUM_THREADS="4") == usual
     assert _trained(tiny_data, tmp_path, 4, cores=1, OMP_NUM_THREADS="3", MKL_DYNAMIC="FALSE") == usual
+
+
+ORPHANS = """
+import sys
+from multiprocessing import active_children
+from pathlib import Path
+from cifar_ablations.ablations.catalog import notebook_recipe
+from cifar_ablations.study.execution.workers import Failed, WorkerPool
+from cifar_ablations.study.training.fleet import Member
+
+def main():
+    recipe = notebook_recipe().set("model.name=silent_network:Silent")
+    recipe = recipe.set("budget.train_images=100").set("budget.validation_images=100")
+    with WorkerPool(Path(sys.argv[1]), "cpu", 2) as pool:
+        for event in pool.train([[Member(recipe, seed)] for seed in range(2)]):
+            if isinstance(event, Failed):
+                raise SystemExit(event.why)
+            if Path("silent").exists():
+                print(*(child.pid for child in active_children()), flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+SILENT = """
+import time
+from pathlib import Path
+from cifar_ablations.study.training.model import NotebookNetwork
+class Silent(NotebookNetwork):
+    def forward(self, images):
+        if self.training:
+            Path("silent").touch()
+            time.sleep(600)
+        return super().forward(images)
+"""
+
+
+def test_workers_end_at_once_when_their_coordinator_is_killed(tiny_data: Dataset, tmp_path: Path) -> None:
+    """Also in the middle of an epoch that takes hours: they need not report to notice."""
+    assert tiny_data.folder is not None
+    (tmp_path / "coordinator.py").write_text(ORPHANS)
+    (tmp_path / "silent_network.py").write_text(SILENT)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    command = [sys.executable, "coordinator.py", str(tiny_data.folder)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    ) as coordinator:
+        assert coordinator.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in coordinator.stdout.readline().split()]
+        assert len(workers) == 2
+        coordinator.kill()
+        _, left = psutil.wait_procs(workers, timeout=5)
+    assert not left

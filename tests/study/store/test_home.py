@@ -214,3 +214,34 @@ def test_a_holder_that_is_killed_holds_nothing_any_more(tmp_path: Path) -> None:
     with Home(tmp_path).locked("report", said.append):
         pass
     assert said == []
+
+
+def test_a_store_elsewhere_is_held_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two output folders on one file: the second waits, and cannot take the first's trainings for left behind."""
+    store = tmp_path / "shared" / "runs.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+    said: list[str] = []
+    with _held_elsewhere(tmp_path / "one") as holder:
+
+        def say(sentence: str) -> None:
+            said.append(sentence)
+            assert holder.stdin is not None
+            holder.stdin.close()
+
+        with Home(tmp_path / "two").locked("run", say):
+            pass
+    (sentence,) = said
+    assert sentence.startswith(f"Another ablate (process {holder.pid}, run, ")
+    assert "runs.db; waiting" in sentence
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/runs.db")
+    with (
+        pytest.raises(AblateError, match=r"a file is in its way\. Name another store"),
+        Home(tmp_path / "out").locked("run", print),
+    ):
+        pass

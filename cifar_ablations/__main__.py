@@ -1,0 +1,19 @@
+"""The command `ablate`, also as `python -m cifar_ablations`: Ctrl-C ends it in order from the first import on."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        from cifar_ablations.study.commands.app import main as command
+    except KeyboardInterrupt:
+        print("\nStopped, before anything had begun.", file=sys.stderr)
+        sys.exit(130)
+    command()
+
+
+if __name__ == "__main__":
+    main()
