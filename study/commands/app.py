@@ -214,6 +214,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
     from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
     from cifar_ablations.study.commands.show import show_plan
+    from cifar_ablations.study.execution.disk import estimated_bytes, free_bytes, megabytes
     from cifar_ablations.study.execution.sizing import estimated_seconds
     from cifar_ablations.study.store.home import Home
     from cifar_ablations.study.store.tracking import open_store
@@ -233,8 +234,11 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
         seconds = estimated_seconds(invocation, missing)
     else:  # what was said already: steps that are timed again take another time
         seconds = whole * len(missing) / len(invocation.members())
+    needed = estimated_bytes(invocation, missing)
     if answer is None:
         show_plan(invocation, done, seconds, pilots)
+        if missing:
+            along(f"At most {megabytes(needed)} of disk; {megabytes(free_bytes(home))} are free.")
     if request.keep_weights != "none":
         from cifar_ablations.study.commands.keeping import before
 
@@ -246,7 +250,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
 
         lock = write_lock(request.lock, invocation.record(), say)
     if answer is not None:
-        answer.write(facts.of_plan(invocation, done, seconds, pilots, lock))
+        answer.write({**facts.of_plan(invocation, done, seconds, pilots, lock), "disk_bytes": needed})
     finish(invocation.data, request.data)
 
 

@@ -20,6 +20,7 @@ from cifar_ablations.study.commands.next_step import say_end
 from cifar_ablations.study.commands.progress import progress_shown
 from cifar_ablations.study.commands.tune import nothing_to_adopt
 from cifar_ablations.study.data.typed import option, program
+from cifar_ablations.study.execution.disk import check_room, estimated_bytes
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation, run
@@ -78,6 +79,7 @@ def carry_out_plan(
     members = invocation.members()
     done = store.results(invocation.data, invocation.environment(), say, invocation.measured)
     left = invocation.missing(done)
+    check_room(home, estimated_bytes(invocation, list(left)))
     behind = len(invocation.epochs_behind(home.checkpoints, left))
     up_to = "up to " if plan.rule.looks else ""
     say(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.reports.wording.phrases import count
+from cifar_ablations.study.execution.disk import megabytes
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.store.weights import kept_in
@@ -28,7 +29,7 @@ def before(invocation: Invocation, store: Store | None, done: Collection[tuple[s
             sizes[recipe.model] = sum(values.nbytes for values in state)
     total = sum(sizes[recipe.model] for recipe in recipes)
     most = "at most " if invocation.plan.rule.looks else ""
-    yield f"Weights to keep: {most}{count(len(recipes), 'file')}, {most}{_megabytes(total)}."
+    yield f"Weights to keep: {most}{count(len(recipes), 'file')}, {most}{megabytes(total)}."
 
     ours = {(member.recipe.digest(), member.seed) for member in invocation.members()} & set(done)
     if store is None or not ours:
@@ -53,7 +54,3 @@ def there(invocation: Invocation, store: Store) -> str:
     files = [one for one in kept_in(store, invocation.data.digest) if one.has_file and (one.digest, one.seed) in ours]
     where = f" in {store.home.shown(store.home.artifacts)}" if store.local else ""
     return f"Weights: {count(len(files), 'run')} of this plan with {schema.WEIGHTS_FILE} among the artifacts{where}."
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

@@ -104,6 +104,7 @@ def test_numbers_are_those_of_the_store(home: Home) -> None:
     planned = _strict(_ablate("plan", *words, "--json").stdout)
     assert planned["trainings"] == {"total": 4, "done": 0, "missing": 4}
     assert planned["seconds"] > 0
+    assert planned["disk_bytes"] > 0
     assert planned["verdicts"]["given"] is (planned["verdicts"]["error_rate"] <= 0.05)
     result = _ablate("run", *words, "--json")
     ran = _strict(result.stdout)
