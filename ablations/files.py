@@ -39,7 +39,7 @@ def read_named(path: Path, most: int = MOST_BYTES) -> bytes:
             raise OSError(errno.EINVAL, "it is no file but a pipe or a device", str(path))
         if about.st_size > most:
             raise OSError(errno.EFBIG, f"it has more than {most >> 20} MB", str(path))
-        return file.read(most + 1)
+        return file.read(about.st_size or most)  # of some of the system's own files no size is known
 
 
 def _without_waiting(path: str, flags: int) -> int:

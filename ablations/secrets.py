@@ -27,16 +27,16 @@ OF_A_VARIABLE = re.compile(
     r"(?<!^)(PASS|PWD|KEY|SAS|AUTH)$|(PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIALS?|CONNECTION_STRING)$", re.I
 )
 """How the name of an environment variable ends whose value is a secret."""
-NO_SECRETS = {"OLDPWD": "a folder"}
+NO_SECRETS = {"OLDPWD"}
 WORDS = {"true", "false", "none", "null"}
 """Values that are no secrets, whatever the variable is called."""
 SETTING = re.compile(
     r"""(?i)(?<![\w?&-])((["']?)[\w.-]*(?:passw|passphrase|pwd|secret|api_?key|account_?key|access_?key|token)[\w.-]*\2)"""
-    r"""(\s*[=:]\s*|=)(?!\*\*\*)("[^"\n]*"|'[^'\n]*'|(?<==)[^\s;&,]+)"""
+    r"""(?:(\s*=\s*)(?!\*\*\*)(?:"[^"\n]*"|'[^'\n]*'|[^\s;&,]+)|(\s*:\s*)(?:"[^"\n]*"|'[^'\n]*'))"""
 )
 """`name=value`, `name='value'` or `'name': 'value'`, anywhere in a text."""
 PARAMETER = re.compile(r"[?&#;]([^=&?#;\s]{1,80})=")
-HEADER = re.compile(r"(?i)\b(Bearer|Basic)\s+[\w.~+/=-]{4,}")
+HEADER = re.compile(r"(?i)\b(Bearer|Authorization\W{1,6}\w+)\s+[\w.~+/=-]{4,}")
 
 
 def without_password(text: str) -> str:
@@ -50,7 +50,7 @@ def without_password(text: str) -> str:
         whole = re.escape(secret)
         text = re.sub(whole if len(secret) >= LONG else rf"(?<!\w){whole}(?!\w)", HIDDEN, text)
     text = "".join(_without(part) for part in _parts(text))
-    text = SETTING.sub(rf"\1\3{HIDDEN}", text)
+    text = SETTING.sub(rf"\1\3\4{HIDDEN}", text)
     return HEADER.sub(rf"\1 {HIDDEN}", text)
 
 

@@ -154,8 +154,8 @@ OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     """A table in which no text is a formula: an apostrophe goes before what a spreadsheet could take for one.
 
-    A carriage return becomes a line feed: it would end a row, and what follows could be a formula. What a terminal would
-    obey becomes a space.
+    A carriage return becomes a line feed: it would end a row, and what follows could be a formula. What a terminal
+    would obey becomes a space.
     """
 
     def guarded(text: object) -> object:

@@ -222,8 +222,6 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
     """Write a cache entry and open it. Processes that write the same entry at once all end with a whole one."""
     mean, std = _mean_and_std(images.train_images)
     constant = [channel for channel, spread in zip(CHANNELS, std, strict=True) if not spread]
-    if len(constant) == len(CHANNELS):
-        raise DataError(f"all training images of {name} are of one colour alone; there is nothing to learn from them.")
     std = tuple(spread or 1.0 for spread in std)
     notes = () if stand_in else (*_of_constant(constant), *images.notes, *repeats.notes(images))
     arrays = _arrays(images)
@@ -257,7 +255,7 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
 def _of_constant(channels: list[str]) -> Iterator[str]:
     """What a reader must know of channels that have one value in all training images."""
     if channels:
-        yield f"All training images have the same value in {' and '.join(channels)}, which tells networks nothing."
+        yield f"All training images have the same value in {', '.join(channels)}, which tells networks nothing."
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:

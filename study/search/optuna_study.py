@@ -64,8 +64,8 @@ def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda 
             return JournalStorage(JournalFileBackend(str(file)))
         except Exception as error:  # of lines that are JSON, and none of Optuna's
             raise AblateError(
-                f"{file.name} is no journal of Optuna's ({type(error).__name__}: {without_password(str(error))}); it was "
-                "changed by hand: move it away, or put a copy in its place"
+                f"{file.name} is no journal of Optuna's ({type(error).__name__}: {without_password(str(error))}); it "
+                "was changed by hand: move it away, or put a copy in its place"
             ) from None
     try:
         return RDBStorage(url)

@@ -79,8 +79,8 @@ FILES = {
     "bytes.toml": b"a = '\xff'",
     "types.toml": b"techniques = 5\n",
 }
-PLAN = ("plan", "a-a", "--profile", "none")
-"""It goes no further than to the profile, which is looked at after all options were read and before any images."""
+PLAN = ("plan", "a-a", "--profile", "smoke")
+"""It goes as far as to its images, which are not there, after all else was looked at."""
 PLACES: list[tuple[str, ...]] = [
     *(
         (*PLAN, option)
@@ -93,7 +93,6 @@ PLACES: list[tuple[str, ...]] = [
     ("plan", "a-a", "--set=dropout.p="),
     ("plan", "a-a", "--baseline"),
     ("plan",),
-    ("plan", "a-a", "--profile", "smoke", "--data"),
     ("tune",),
     ("tune", "sweep", "--sampler"),
     ("tune", "sweep", "--pruner"),
