@@ -170,7 +170,7 @@ class _Header(tarfile.TarInfo):
     """What a tar archive says of a file, where that can be."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Header:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         """As tarfile has it. Raises ReadError for a size that is none, or that of too long a name."""
         member = super().frombuf(buf, encoding, errors)
         is_about_another = member.type in (*HEADERS, tarfile.SOLARIS_XHDTYPE)
