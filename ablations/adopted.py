@@ -26,7 +26,7 @@ import tomlkit
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import parse_toml, read_named
-from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.naming import did_you_mean, shown
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord, Value, from_values
 
@@ -79,6 +79,14 @@ class Adopted:
                         f"{self.name}: {name} has no knob {knob!r}{did_you_mean(knob, known[name].knobs())}"
                     )
             recipe = recipe.with_technique(known[name](**knobs))
+        for removed, changes in self.record.retuned.items():
+            for setting in changes:
+                of, _, changed = setting.partition(".")
+                if of not in known or changed not in known[of].knobs():  # a network could be a function of any package
+                    raise AblateError(
+                        f"{self.name}: [retuned.{removed}] may set knobs of techniques, and not {shown(setting)}"
+                        f"{did_you_mean(of, known)}"
+                    )
         return recipe
 
     def as_toml(self) -> str:
@@ -129,5 +137,7 @@ def find(name: str, folder: Path) -> Path:
     if name in known:
         return folder / f"{name}{SUFFIX}"
     if not known:
-        raise AblateError(f"no recipe {name!r}, and none has been adopted yet: run `ablate tune`, then `ablate adopt`")
-    raise AblateError(f"no recipe {name!r}{did_you_mean(name, known)}")
+        raise AblateError(
+            f"no recipe {shown(name)}, and none has been adopted yet: run `ablate tune`, then `ablate adopt`"
+        )
+    raise AblateError(f"no recipe {shown(name)}{did_you_mean(name, known)}")

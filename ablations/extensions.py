@@ -379,7 +379,7 @@ def holding(module: str) -> Extension | None:
     by_name: Mapping[str, Extension] = {extension.name: extension for extension in known()}
     if top in by_name:
         return by_name[top]
-    if not top.isidentifier():
+    if not top.isidentifier() or top in sys.stdlib_module_names:  # which has no networks, and functions that do harm
         return None
     if top not in _packages:
         spec = _spec(top)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ MOST_BYTES = 16 << 20
 """Of a text that a person wrote: a file with more is something else."""
 
 
+MOST_TOML, MOST_DOTS = 1 << 20, 100
+"""Bytes of a TOML text, and dots of a word in it: Python's parser takes minutes for a key of 20,000 parts."""
+
+
 def read_named(path: Path, most: int = MOST_BYTES) -> bytes:
     """The content of a file that a person named, which holds at most so many bytes.
 
@@ -34,7 +39,7 @@ def read_named(path: Path, most: int = MOST_BYTES) -> bytes:
             raise OSError(errno.EINVAL, "it is no file but a pipe or a device", str(path))
         if about.st_size > most:
             raise OSError(errno.EFBIG, f"it has more than {most >> 20} MB", str(path))
-        return file.read(most + 1)
+        return file.read(about.st_size or most)  # of some of the system's own files no size is known
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -46,18 +51,34 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     """What a TOML text says. Raises ValueError, in a sentence, for one that cannot be read, however it is made."""
     import tomllib
 
-    try:
+    if len(content) > MOST_TOML:
+        raise ValueError(f"it has more than {MOST_TOML >> 20} MB")
+    words = re.findall(rb"[^\s\[\]{}=,#]+", re.sub(rb"[ \t]*\.[ \t]*", b".", content))
+    if any(word.count(b".") > MOST_DOTS for word in words):
+        raise ValueError(f"it is nested too deeply: a key may have {MOST_DOTS} dots")
+    with _in_a_sentence():
         return tomllib.loads(content.decode("utf-8-sig"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def parse_json(content: bytes | str, **options: Any) -> Any:
     """What a JSON text says; options: of `json.loads`. Raises ValueError for one that cannot be read."""
-    try:
+    with _in_a_sentence():
         return json.loads(content, **options)
+
+
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """What a parser raises within for a text that was made to break it becomes a ValueError that says what it is."""
+    try:
+        yield
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text: byte {error.start:,} is 0x{error.object[error.start]:02x}") from None
+    except ValueError as error:
+        if "int_max_str_digits" in str(error):
+            raise ValueError("it holds a number of over 4,000 digits") from None
+        raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:

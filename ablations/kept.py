@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from pathlib import Path
 
-from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.ablations.files import parse_json, write_atomically
 
 
 def folder() -> Path | None:
@@ -31,7 +31,7 @@ def number(name: str, about: Hashable, compute: Callable[[], float]) -> float:
         return compute()
     path = place / f"{name}-{hashlib.sha256(repr(about).encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
-        known = float(json.loads(path.read_bytes())["number"])
+        known = float(parse_json(path.read_bytes())["number"])
         if math.isfinite(known):
             return known
     found = compute()

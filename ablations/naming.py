@@ -32,7 +32,11 @@ def shown(value: object) -> str:
     """
     if isinstance(value, int) and abs(value) > EXACT:
         return f"{value:.3e}" if abs(value) < 10**300 else "a number of over 300 digits"
-    text = repr(value)
+    return brief(repr(value))
+
+
+def brief(text: str) -> str:
+    """A text's first signs where it is long."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} signs)"
 
 

@@ -697,7 +697,7 @@ def from_tags(kind: type[Record], tags: Mapping[str, str], prefix: str, where: s
     own: dict[str, Any] = {name: tags[tag] for name, tag in names.items() if tag in tags}
     for name in own.keys() & _encoded(kind):
         with suppress(ValueError):  # of text that is no JSON the check says so
-            own[name] = json.loads(own[name])
+            own[name] = parse_json(own[name])
     try:
         record: Record = _adapter(kind).validate_python(own)
     except ValidationError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.secrets import without_password
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """How long a server is asked whether it is there, where the environment says nothing: seconds, and not minutes."""
@@ -75,12 +76,6 @@ def failing(error: Exception) -> str | None:
         return None
     reason = _reason(error)
     return f"The MLflow store failed ({reason}).{_advice(reason)} The same command goes on with what is missing."
-
-
-def without_password(text: str) -> str:
-    """An address, or a sentence with some, without the passwords and tokens in them. Pages are made to be passed on."""
-    text = re.sub(r"(?<=://)([^:/@\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(?i)(?<=[?&])(\w*(?:password|passwd|pwd|token|secret|key)\w*)=[^&#\s)]*", r"\1=***", text)
 
 
 def _is_of_others(file: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -16,4 +17,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Python looks for modules in the current folder first, where anybody's may lie, unless this package lies there.
+    if not sys.flags.safe_path and os.path.abspath(sys.path[0]) != os.path.dirname(os.path.dirname(__file__)):
+        del sys.path[0]
     main()

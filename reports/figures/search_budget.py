@@ -68,7 +68,7 @@ def draw(data: pd.DataFrame) -> Figure:
             steps = [*rows["epochs"], end], [*rows["value"], rows["value"].iloc[-1]]
             axes.step(*steps, where="post", color=colour, ls=dashes)
             axes.plot(changed["epochs"], changed["value"], marker, color=colour, ms=5.5)
-            axes.plot([], [], marker=marker, color=colour, ls=dashes, ms=5.5, label=search_history.plain(name))
+            axes.plot([], [], marker=marker, color=colour, ls=dashes, ms=5.5, label=name)
             expected = data[(data["study"] == name) & (data["kind"] == "expected")]
             axes.plot(expected["epochs"], expected["value"], color=colour, lw=0.9, alpha=0.75)
         theme.upright(axes)

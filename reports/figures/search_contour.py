@@ -79,7 +79,7 @@ def draw(data: pd.DataFrame) -> Figure:
             ax.set_axis_off()
         for ax, name in zip(panels, names, strict=False):
             _panel(ax, data[data["study"] == name], levels, colours, norm)
-            ax.set_title(search_history.plain(name), fontsize=10, weight="normal")
+            ax.set_title(name, fontsize=10, weight="normal")
         bar = figure.colorbar(ScalarMappable(norm, colours), ax=list(panels), aspect=30, pad=0.02)
         bar.set_label("validation accuracy, per cent")
     return figure
@@ -113,7 +113,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, levels: np.ndarray, colours: Colormap
             axis.set_ticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
         else:
             axes.locator_params(axis="x" if column == "x" else "y", nbins=5)
-        axis.set_label_text(search_history.plain(rows[f"{column}_name"].iloc[0]))
+        axis.set_label_text(rows[f"{column}_name"].iloc[0])
     axes.tick_params(axis="y", labelsize=9, labelcolor=theme.MUTED)
 
 

@@ -51,11 +51,6 @@ def look(index: int) -> tuple[str, str, str | tuple[float, tuple[float, ...]]]:
     return LOOKS[index % len(LOOKS)]  # type: ignore[return-value]
 
 
-def plain(text: str) -> str:
-    """The text, of which nothing is read as a formula."""
-    return text.replace("$", r"\$")
-
-
 def window(values: pd.Series) -> tuple[float, float]:
     """Limits that show the usual values: a trial that failed to learn must not flatten all others."""
     values = values.dropna()
@@ -94,7 +89,7 @@ def draw(data: pd.DataFrame) -> Figure:
         low, high = window(data["value"])
         for ax, name in zip(panels, names, strict=True):
             _panel(ax, data[data["study"] == name], low)
-            ax.set_title(plain(name), fontsize=10, weight="normal")
+            ax.set_title(name, fontsize=10, weight="normal")
             ax.set_ylim(low, high)
             ax.set_xlim(0.3, data["order"].max() + 0.7)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

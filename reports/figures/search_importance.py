@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cifar_ablations.reports.figures import search_history, theme
+from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.reading import searches
 from cifar_ablations.reports.reading.searches import Parameter, Study
 
@@ -114,7 +114,7 @@ def draw(data: pd.DataFrame) -> Figure:
         panels = figure.subplots(len(names), 1, squeeze=False, sharex=True, height_ratios=[n + 0.6 for n in rows])
         for axes, name in zip(panels[:, 0], names, strict=True):
             _panel(axes, data[data["study"] == name])
-            axes.set_title(search_history.plain(name))
+            axes.set_title(name)
             axes.set_xlim(-0.02, 1.02)
         panels[-1, 0].set_xlabel("share of importance")
         methods = [name for name in LOOKS if (data["method"] == name).any()]
@@ -125,7 +125,7 @@ def draw(data: pd.DataFrame) -> Figure:
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     labels = list(dict.fromkeys(rows["parameter"]))
-    axes.set_yticks(range(len(labels)), [search_history.plain(label) for label in labels])
+    axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
     for shift, (name, look) in zip((-0.12, 0.12), LOOKS.items(), strict=True):

@@ -81,7 +81,7 @@ def draw(data: pd.DataFrame) -> Figure:
         figure = theme.new_figure(theme.WIDTH, 2.9 * len(names))
         for axes, name in zip(figure.subplots(len(names), 1, squeeze=False)[:, 0], names, strict=True):
             _panel(axes, data[data["study"] == name])
-            axes.set_title(search_history.plain(name), fontsize=10, weight="normal", pad=16)
+            axes.set_title(name, fontsize=10, weight="normal", pad=16)
     return figure
 
 
@@ -99,7 +99,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     for row in ends.to_dict("records"):
         for place, label, aligned in _labels(row["low"], row["high"]):
             axes.annotate(
-                search_history.plain(label),
+                label,
                 (row["order"], place),
                 textcoords="offset points",
                 fontsize=8.5,
@@ -125,7 +125,7 @@ def _broken(name: str, count: int) -> str:
     """The name in lines that fit between that many axes."""
     for separator in (".", " ", "_") if count > 5 else (".", " "):
         name = name.replace(separator, f"{separator}\n")
-    return search_history.plain(name)
+    return name
 
 
 def _labels(low: str, high: str) -> list[tuple[float, str, dict[str, Any]]]:

@@ -77,7 +77,7 @@ def draw(data: pd.DataFrame) -> Figure:
         learnt = data[data["kind"] != "rung"]
         for ax, name in zip(panels, names, strict=True):
             _panel(ax, data[data["study"] == name])
-            ax.set_title(search_history.plain(name), fontsize=10, weight="normal")
+            ax.set_title(name, fontsize=10, weight="normal")
             ax.set_ylim(*search_history.window(learnt["value"]))
             ax.set_xlim(learnt["epoch"].min(), max(learnt["epoch"].max(), learnt["epoch"].min() + 1) + 0.2)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

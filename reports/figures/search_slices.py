@@ -76,12 +76,12 @@ def draw(data: pd.DataFrame) -> Figure:
             for study, of_study in rows.groupby("study", sort=False):
                 alone = (data["study"] == study).sum() == len(of_study)  # else other parameters move between the dots
                 _points(ax, of_study, studies.index(study), len(studies), low, alone)
-            ax.set_xlabel(search_history.plain(name))
+            ax.set_xlabel(name)
             ax.set_ylim(low, high)
         if len(studies) > 1:
             for i, study in enumerate(studies):
                 colour, marker, _ = search_history.look(i)
-                panels[0].plot([], [], marker, color=colour, ms=5.5, label=search_history.plain(study))
+                panels[0].plot([], [], marker, color=colour, ms=5.5, label=study)
             figure.legend(loc="outside upper left", ncols=min(len(studies), 5))
     return figure
 
@@ -89,7 +89,7 @@ def draw(data: pd.DataFrame) -> Figure:
 def _axis(axes: Axes, rows: pd.DataFrame, studies: Sequence[str]) -> None:
     if (rows["choice"] != "").any():
         choices = rows.drop_duplicates("choice").sort_values("place")
-        axes.set_xticks(choices["place"], [search_history.plain(choice) for choice in choices["choice"]])
+        axes.set_xticks(choices["place"], list(choices["choice"]))
         axes.set_xlim(-0.6, choices["place"].max() + 0.6)
         return
     low, high = min(rows["low"].min(), rows["place"].min()), max(rows["high"].max(), rows["place"].max())

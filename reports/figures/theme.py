@@ -85,6 +85,9 @@ SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
+    # Names of classes and arms are anybody's: "a$_$" is one, and no mathematics.
+    "text.parse_math": False,
+    "text.usetex": False,
 }
 
 
@@ -159,9 +162,9 @@ def svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
     with styled(), mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        _lay_out(figure)
+        _lay_out(without_mathematics(figure))
         figure.savefig(buffer, format="svg", metadata=nothing)
-    text = buffer.getvalue()
+    text = NOT_OF_XML.sub("�", buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # The page styles every <svg> at once; a <style> of matplotlib's would reach out of its own figure.
@@ -176,6 +179,35 @@ def svg(figure: Figure, name: str) -> str:
         place = f'<g id="{name}-{target.get_gid()}"'
         text = text.replace(place, f'{place} tabindex="0" role="img" aria-label={quoteattr(str(target.get_label()))}')
     return text
+
+
+def without_mathematics(figure: Figure) -> Figure:
+    """The figure with powers at its logarithmic axes written as text, 10⁻³, which matplotlib writes as mathematics."""
+    from matplotlib.ticker import Formatter, LogFormatterMathtext
+
+    class Plain(Formatter):
+        def __init__(self, of: Formatter):
+            self._of = of
+
+        def set_locs(self, locs: list[float]) -> None:
+            super().set_locs(locs)
+            self._of.set_locs(locs)
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            text = self._of(x, pos).removeprefix(r"$\mathdefault{").removesuffix("}$").replace(r"\times", "×")
+            return re.sub(r"\^\{([^}]*)\}", lambda power: power[1].translate(RAISED), text)
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
+            axis.set_major_formatter(Plain(axis.get_major_formatter()))
+        if isinstance(axis.get_minor_formatter(), LogFormatterMathtext):
+            axis.set_minor_formatter(Plain(axis.get_minor_formatter()))
+    return figure
+
+
+RAISED = str.maketrans("-−0123456789", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NOT_OF_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+"""Signs that no SVG may hold, and those that a terminal would obey."""
 
 
 def _lay_out(figure: Figure) -> None:

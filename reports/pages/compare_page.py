@@ -14,7 +14,7 @@ from cifar_ablations.ablations import addresses, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
-from cifar_ablations.ablations.stores import without_password
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.reports.inference import joined, registration, verdict
 from cifar_ablations.reports.inference.joined import Joined
 from cifar_ablations.reports.pages import rendering

@@ -124,7 +124,7 @@ def _drawn(results: Findings, to: str, width: float, stem: str) -> bytes:
     figure, file = _figure(results, width), io.BytesIO()
     nothing = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}[to]
     with theme.styled(), mpl.rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": stem}):
-        figure.savefig(file, format=to, metadata=nothing)
+        theme.without_mathematics(figure).savefig(file, format=to, metadata=nothing)
     return file.getvalue()
 
 

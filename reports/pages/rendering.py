@@ -23,6 +23,7 @@ from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.schema import REHEARSAL, UI_PORT_FILE
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.reports.inference import registration
 from cifar_ablations.reports.reading.load import Logged
 from cifar_ablations.reports.wording import answer, phrases, tables
@@ -56,7 +57,7 @@ def address_of(tracking_uri: str, asked: str | None) -> str:
     )
     if not address.startswith(("http://", "https://")):
         raise AblateError(f"ui_address must begin with http:// or https://, not {asked!r}")
-    return re.sub("(?<=//)[^/]*@", "", address)
+    return re.sub(r"(?<=//)[^/]*\*\*\*@", "", without_password(address))
 
 
 def _on_this_machine(tracking_uri: str) -> str:

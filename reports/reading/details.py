@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import io
-import struct
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.arrays import read
 from cifar_ablations.ablations.purposes import varied
 from cifar_ablations.ablations.record import ClaimRecord, PlanRecord
 from cifar_ablations.reports.reading import stored
@@ -56,7 +53,7 @@ def arrays_of(client: MlflowClient, runs: pd.DataFrame, plan: PlanRecord, lost: 
     return found
 
 
-UNREADABLE = (OSError, EOFError, KeyError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, ValueError)
 """What is raised for a file of arrays that is missing or damaged."""
 
 
@@ -64,30 +61,7 @@ def _read(client: MlflowClient, run_id: str, place: str, names: Collection[str])
     kept = stored.content(client, run_id, place, schema.DETAILS_FILE)
     if kept is None:
         raise FileNotFoundError(schema.DETAILS_FILE)
-    with zipfile.ZipFile(io.BytesIO(kept)) as archive:
-        files = set(archive.namelist())
-        return {name: _array(archive.read(f"{name}.npy")) for name in names if f"{name}.npy" in files}
-
-
-def _array(content: bytes) -> np.ndarray:
-    """An array as numpy's files have it, without pickle; one that cannot be written to.
-
-    As `numpy.load` reads it, in a third of the time: of a plan's runs nearly all headers are alike.
-    """
-    start = 10 + int.from_bytes(content[8:10], "little")
-    version, (shape, by_column, dtype) = content[6:8], _header(content[:start])
-    if version != b"\x01\x00" or by_column or dtype.hasobject:
-        read: np.ndarray = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        return read
-    return np.frombuffer(content, dtype, offset=start).reshape(shape)
-
-
-@cache
-def _header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether columns come first, and type of an array, from the beginning of its file in format 1.0."""
-    opened = io.BytesIO(text)
-    np.lib.format.read_magic(opened)
-    return np.lib.format.read_array_header_1_0(opened)
+    return read(io.BytesIO(kept), names)
 
 
 def answers(arrays: Arrays) -> dict[str, np.ndarray]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import lzma
 import math
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +37,8 @@ MARGIN = 0.005
 """The smallest difference of shares that matters, where nobody says: that of the suite's short trainings."""
 MOST_ARMS = 100
 """Arms on one page: of more, few have runs enough, and no page shows them."""
+MOST_TABLE = 256 << 20
+"""Bytes of a table, unpacked: a million runs have fewer."""
 MOST_LISTED = 20
 """Names of a column or an experiment that a message lists."""
 MISSING = {"", "nan", "na", "n/a", "null", "none", "<na>"}
@@ -119,18 +126,22 @@ def of_file(path: Path, text: Sequence[str | None] = ()) -> Source:
     that is not there or cannot be read.
     """
     name = path.name
+    if path.exists() and not path.is_file():
+        raise AblateError(f"{shown(str(path))} is no file but a folder, a pipe or a device; name a table")
     if not path.is_file():
         near = [file.name for file in path.parent.glob("*") if file.suffix in (".csv", ".tsv", ".parquet", ".gz")]
         known = did_you_mean(name, sorted(near)[:MOST_LISTED]) if near and path.parent.is_dir() else ""
-        raise AblateError(f"there is no file {str(path)!r}{known}")
+        raise AblateError(f"there is no file {shown(str(path))}{known}")
     try:
         if path.suffix in (".parquet", ".pq"):
+            _check_size(name, path.stat().st_size)
             frame = pd.read_parquet(path)
         else:
+            content = _content(path)
             names = {one for one in text if one}
             frame = pd.read_csv(
-                path,
-                sep=_separator(path),
+                io.BytesIO(content),
+                sep=_separator(path, content),
                 encoding="utf-8-sig",
                 skipinitialspace=True,
                 dtype=dict.fromkeys(names, "str"),
@@ -148,12 +159,31 @@ def of_file(path: Path, text: Sequence[str | None] = ()) -> Source:
     return Source(frame, name)
 
 
-def _separator(path: Path) -> str:
+def _content(path: Path) -> bytes:
+    """What is in a file, unpacked. Raises AblateError for more than MOST_TABLE."""
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix, Path.open)
+    with ExitStack() as opened:
+        if path.suffix == ".zip":
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            (only,) = archive.namelist() or [""]
+            file = opened.enter_context(archive.open(only))
+        else:
+            file = opened.enter_context(opener(path, "rb"))
+        content: bytes = file.read(MOST_TABLE + 1)
+    _check_size(path.name, len(content))
+    return content
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MOST_TABLE:
+        raise AblateError(f"{name} has more than {MOST_TABLE >> 20} MB, and a table of runs has not; name another")
+
+
+def _separator(path: Path, content: bytes) -> str:
     """What divides the columns of a CSV file, by its first line."""
     if path.suffix not in (".csv", ".tsv", ".txt", ".gz"):
         return ","
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        first = re.sub(rb'"[^"]*"', b"", file.readline(100_000))
+    first = re.sub(rb'"[^"]*"', b"", io.BytesIO(content).readline(100_000))
     return max(",;\t|", key=lambda sign: first.count(sign.encode()))
 
 

@@ -147,21 +147,24 @@ NOTE = f"{phrases.sentence_case(schema.REHEARSAL)}: nothing here is a result on 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What a formula begins with for one spreadsheet or another."""
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys and does not show."""
 
 
 def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     """A table in which no text is a formula: an apostrophe goes before what a spreadsheet could take for one.
 
-    A carriage return becomes a line feed: it would end a row, and what follows could be a formula.
+    A carriage return becomes a line feed: it would end a row, and what follows could be a formula. What a terminal
+    would obey becomes a space.
     """
 
     def guarded(text: object) -> object:
         if not isinstance(text, str) or not is_unsafe(text):
             return text
-        return "'" * text.startswith(FORMULA) + text.replace("\r\n", "\n").replace("\r", "\n")
+        return "'" * text.startswith(FORMULA) + OBEYED.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 
     def is_unsafe(text: object) -> bool:
-        return isinstance(text, str) and (text.startswith(FORMULA) or "\r" in text)
+        return isinstance(text, str) and (text.startswith(FORMULA) or "\r" in text or OBEYED.search(text) is not None)
 
     changed = {}
     for name, column in table.items():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import typer
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import check_range
 from cifar_ablations.study.commands import facts, outside, streams
-from cifar_ablations.study.commands.ending import LOUDNESS, along, ending, errors, finish, leave, say
+from cifar_ablations.study.commands.ending import LOUDNESS, along, complain, ending, errors, finish, leave, say
 from cifar_ablations.study.commands.options import (
     Backend,
     Baseline,
@@ -550,7 +549,7 @@ def main() -> None:
         leave(end.code)
     except (Exception, KeyboardInterrupt) as error:  # beside a command, as in what is made of its words
         sentence, code = ending(error)
-        print(sentence, file=sys.stderr)
+        complain(sentence)
         leave(code)
 
 

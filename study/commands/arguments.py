@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -291,14 +292,14 @@ def _beside(folder: Path) -> str:
 def _device(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind == "mps":
+    if name.partition(":")[0] == "mps":
         raise AblateError(
-            f"--device {name}: Apple's GPUs have no 64-bit numbers, in which sums are kept here; --device cpu trains "
-            "on this machine's cores"
+            f"--device {shown(name)}: Apple's GPUs have no 64-bit numbers, in which sums are kept here; --device cpu "
+            "trains on this machine's cores"
         )
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise AblateError(f"no device {name!r}. Known: cpu, cuda.")
+    if not re.fullmatch(r"cpu(:0)?|cuda(:[0-9]{1,3})?", name):
+        raise AblateError(f"no device {shown(name)}. Known: cpu, cuda.")
+    kind, _, index = name.partition(":")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise AblateError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use."

@@ -11,6 +11,7 @@ import torch
 from cifar_ablations.ablations import catalog, extensions
 from cifar_ablations.ablations.adopted import Adopted, find, read
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import brief
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.execution.backends import AUTO, with_precision
@@ -36,7 +37,7 @@ def baseline_recipe(
         try:
             recipe = recipe.set(setting)
         except AblateError as error:
-            raise AblateError(f"--set {setting}: {error}") from None
+            raise AblateError(f"--set {brief(setting)}: {error}") from None
     return with_precision(recipe, device, backend)
 
 

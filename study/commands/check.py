@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from cifar_ablations.reports.wording import phrases, tables
 from cifar_ablations.reports.wording.outcome_lines import WHY_OPEN
 from cifar_ablations.reports.wording.phrases import Row
 from cifar_ablations.study.commands import answer_table, facts, locking
+from cifar_ablations.study.commands.ending import complain
 from cifar_ablations.study.store.home import Home
 
 Say = Callable[[str], None]
@@ -134,7 +134,7 @@ def check(
     expected = None if expect is None else expectations.read(expect)
     name = _plan_of(plan, expected)
     if markdown == STDOUT:
-        say, shown = _beside_the_output, False
+        say, shown = complain, False
     known = locking.known_invocations(home, say)
     _check_name(name, known)
     invocation = _newest(name, expected, known, say)
@@ -338,7 +338,3 @@ def _write(markdown: str, text: str) -> None:
         write_atomically(path, text.encode())
     except OSError as error:
         raise AblateError(f"--markdown {path} cannot be written ({error.strerror or error})") from None
-
-
-def _beside_the_output(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from cifar_ablations.ablations import addresses, schema, stores
+from cifar_ablations.ablations import addresses, schema
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.study.execution.cores import cores
 from cifar_ablations.study.store.home import Home
 
@@ -319,7 +320,7 @@ def _store(found: Examined) -> None:
 
     home = Home()
     address, file = home.tracking_uri, addresses.sqlite_file(home.tracking_uri)
-    shown = stores.without_password(address)
+    shown = without_password(address)
     if not home.has_store:
         found.found("store", f"{shown}, not made yet", address=shown, readable=None, bytes=None, runs={})
         return

@@ -17,6 +17,7 @@ import typer
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.lock import BrokenLockError
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.study.commands import facts, streams
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def say(text: str) -> None:
     print(wrapped(text), flush=True)
 
 
+def complain(sentence: str) -> None:
+    """Say on the standard error what went wrong, without a secret and with nothing that a terminal would obey."""
+    print(streams.inert(without_password(sentence)), file=sys.stderr, flush=True)
+
+
 def along(text: str) -> None:
     """Tell the person at the terminal what is no answer: nothing, where --quiet asks for that."""
     if not LOUDNESS.quiet:
@@ -103,10 +109,10 @@ def errors(command: str = "", as_json: bool = False) -> Iterator[facts.Document 
         except (Exception, KeyboardInterrupt) as error:
             sentence, code = ending(error)
             if document is not None:
-                document.fail(sentence.strip().removeprefix("ablate: "), code)
+                document.fail(without_password(sentence).strip().removeprefix("ablate: "), code)
             if LOUDNESS.verbose:
-                traceback.print_exception(error)
-            print(sentence, file=sys.stderr)
+                complain("".join(traceback.format_exception(error)))
+            complain(sentence)
             raise typer.Exit(code) from None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.reports.pages import exporting
+from cifar_ablations.study.commands.ending import complain
 from cifar_ablations.study.store.home import Home
 
 STDOUT = "-"
@@ -42,7 +42,7 @@ def export_plan(
     if output == STDOUT:
         if to == "pdf":
             raise AblateError("--output -: a PDF is no text; name a file, or take --to svg")
-        say = _beside_the_output
+        say = complain
     made = exporting.export(home.tracking_uri, plan, to, style=style, spread=spread, width=width, tell=say)
     sha256 = hashlib.sha256(made.content).hexdigest()
     facts: dict[str, Any] = {"plan": plan, "format": to, "bytes": len(made.content), "sha256": sha256}
@@ -59,7 +59,3 @@ def export_plan(
         raise AblateError(f"--output {path}: {error.strerror or error}") from None
     say(f"Exported: {home.shown(path)}")
     return {**facts, "file": path.resolve(), "content": None}
-
-
-def _beside_the_output(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)

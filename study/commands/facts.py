@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from typer.core import TyperGroup
 
+from cifar_ablations.ablations.secrets import without_password
+from cifar_ablations.study.commands.streams import OBEYED, inert
+
 if TYPE_CHECKING:
     from cifar_ablations.ablations.adopted import Adopted
     from cifar_ablations.ablations.lock import PlanLock
@@ -87,6 +90,8 @@ class Group(TyperGroup):
         try:
             yield
         except Exception as error:
+            if isinstance(getattr(error, "message", None), str):  # it quotes what was typed
+                error.message = inert(without_password(error.message))  # type: ignore[attr-defined]
             words = ctx.meta[OPTION]
             if OPTION in words and hasattr(error, "format_message"):  # typer has no public name for all of these
                 command = next((word for word in words if word in self.commands), "ablate")
@@ -99,6 +104,7 @@ class Group(TyperGroup):
 def encoded(content: Mapping[str, Any]) -> str:
     """A document as text, signs beyond ASCII as they are where the output has them."""
     text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = OBEYED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)  # of which JSON itself escapes the first 32
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeError:

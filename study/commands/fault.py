@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
-from cifar_ablations.ablations.stores import without_password
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.study.store.home import Home
 
 FOLDER = "errors"

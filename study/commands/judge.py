@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.stores import without_password
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.study.commands import answer_table, terminal
 from cifar_ablations.study.data.typed import program
 from cifar_ablations.study.store.home import Home

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.stores import without_password
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.pages.command_page import Written, write_command_pages
 from cifar_ablations.reports.pages.findings import Findings
@@ -19,6 +18,7 @@ from cifar_ablations.reports.pages.plan_page import write_reports
 from cifar_ablations.reports.pages.search_page import write_search_reports
 from cifar_ablations.reports.reading import command_plans, searches
 from cifar_ablations.study.commands import answer_table, facts, judge, next_step
+from cifar_ablations.study.commands.ending import complain
 from cifar_ablations.study.data.typed import program
 from cifar_ablations.study.store.home import Home
 
@@ -124,7 +124,7 @@ def _nothing(sentence: str) -> None:
 
 def _tell_failed(progress: Progress) -> None:
     for name, why in progress.failed.items():
-        print(f"ablate: failed: {name}: {why.strip().splitlines()[-1]}", file=sys.stderr)
+        complain(f"ablate: failed: {name}: {why.strip().splitlines()[-1]}")
 
 
 def report_facts(home: Home, plan: str | None, say: Say) -> dict[str, Any]:

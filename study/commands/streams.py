@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import select
 import sys
 from typing import Any
@@ -18,8 +19,17 @@ PLAIN = str.maketrans(
     }
 )
 """What is written in place of signs that an encoding does not have; others become their number, as \\xe9."""
+TURNING = "\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069"
+"""Signs that make a terminal write a line from the right, or read a name otherwise than it is."""
+OBEYED = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{TURNING}]")
+"""What a terminal obeys and does not show; ends of lines and tabs are none of it."""
 ERRORS = "plain"
 """The name under which codecs know that."""
+
+
+def inert(text: str) -> str:
+    """The text with what a terminal would obey as escapes, \\x1b: names come from stores, files and other people."""
+    return OBEYED.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

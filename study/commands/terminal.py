@@ -7,10 +7,22 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
 
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
-from cifar_ablations.study.commands.streams import ERRORS
+from cifar_ablations.study.commands.streams import ERRORS, inert
+
+
+class InertConsole(Console):
+    """One whose own signs alone a terminal obeys, and none of what it is given to print."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As rich has it."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(inert(segment.text), segment.style)
+
 
 PIPE_COLUMNS = 110
 """The width of tables where nobody says how wide a line may be, as in a pipe and in a log."""
@@ -18,7 +30,7 @@ PIPE_COLUMNS = 110
 
 def console() -> Console:
     """The console of the standard output, as wide as its terminal, or PIPE_COLUMNS where there is none."""
-    made = Console(highlight=False)
+    made = InertConsole(highlight=False)
     made.size = ConsoleDimensions(*shutil.get_terminal_size((PIPE_COLUMNS, 25)))  # rich takes dumb ones to have 80
     return made
 
@@ -29,9 +41,9 @@ def is_live() -> bool:
 
 
 def writable(text: str) -> str:
-    """The text in signs that the standard output can write."""
+    """The text in signs that the standard output can write, and that no terminal obeys."""
     encoding = sys.stdout.encoding or "ascii"
-    return text.encode(encoding, ERRORS).decode(encoding)
+    return inert(text).encode(encoding, ERRORS).decode(encoding)
 
 
 COMMAND = re.compile(r"^Report: |: (\S*ablate|make) [a-z]")
@@ -41,8 +53,9 @@ COMMAND = re.compile(r"^Report: |: (\S*ablate|make) [a-z]")
 def wrapped(text: str) -> str:
     """The text with its lines broken between words where a terminal would break them anywhere; as it is in a pipe.
 
-    Lines with a command or a path stay whole.
+    Lines with a command or a path stay whole. What a terminal would obey in it is shown.
     """
+    text = inert(text)
     if not sys.stdout.isatty():
         return text
     width = shutil.get_terminal_size().columns

@@ -13,6 +13,7 @@ from cifar_ablations.ablations.adopted import SUFFIX, Adopted, adopted_from, is_
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import read_named, write_atomically
+from cifar_ablations.ablations.naming import shown
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, SearchOutcomeRecord, SearchRecord, Value
 from cifar_ablations.study.commands.baseline import adopted_recipe
@@ -24,6 +25,8 @@ from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training.fleet import Member
 
 Say = Callable[[str], None]
+MOST_NAME = 100
+"""Bytes of a recipe's name: with what is put behind it, file systems take 255."""
 
 
 def dry(invocation: SearchInvocation, say: Say) -> None:
@@ -62,8 +65,10 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say, *, rep
     catalog.search_module(search)
     if search == "arms":
         raise AblateError("the search 'arms' finds no recipe; `ablate run techniques --retune` takes what it found")
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise AblateError(f"--as {name!r}: a recipe's name is of letters, digits, - and _")
+    if not name.replace("-", "").replace("_", "").isalnum() or len(name.encode()) > MOST_NAME:
+        raise AblateError(
+            f"--as {shown(name)}: a recipe's name is of letters, digits, - and _, and of at most {MOST_NAME} bytes"
+        )
     loaded = load(data, home.data, say=say)
     log = SearchLog(open_store(home))
     ended = log.newest_ended(search, loaded)

@@ -19,6 +19,7 @@ from cifar_ablations.ablations import addresses, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.reports.pages.rendering import address_of
+from cifar_ablations.study.execution.starting import SAFE_PATH
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.home import Home
 
@@ -44,9 +45,11 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        SAFE_PATH: "1",  # or a mlflow.py of the current folder would be run in its place
+        "MLFLOW_BACKEND_STORE_URI": home.tracking_uri,  # which may hold a password: others see the words of a command
     }
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", home.tracking_uri, "--no-serve-artifacts"]
+    command += ["--no-serve-artifacts"]
     command += ["--default-artifact-root", home.artifacts.as_uri()]
     say("Starting MLflow (about ten seconds) …")
     with _log(home, port, say) as output:

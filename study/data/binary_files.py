@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cifar_ablations.ablations.files import read_named
 from cifar_ablations.study.data.images import SIDE, DataError, FaultError, Images, reason, refuse
 
 PIXELS = 3 * SIDE * SIDE
+MOST_BYTES = 1 << 30
+"""Of a file of records: the largest of the official ones has 154 MB."""
 
 
 class Layout(NamedTuple):
@@ -58,7 +61,7 @@ def read(folder: Path) -> Images:
     layout = _layout(folder)
     assert layout is not None, folder
     try:
-        text = (folder / layout.names).read_text("utf-8")
+        text = read_named(folder / layout.names).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{layout.names} in {folder.name} cannot be read ({reason(error)}); unpack it again."
@@ -88,7 +91,7 @@ def _layout(folder: Path) -> Layout | None:
 def _rows(file: Path, labels: int, classes: int) -> np.ndarray:
     """The records of a file, uint8 [N, labels + pixels]. Raises FaultError for a file that is not whole records."""
     try:
-        content = np.frombuffer(file.read_bytes(), np.uint8)
+        content = np.frombuffer(read_named(file, MOST_BYTES), np.uint8)
     except OSError as error:
         raise FaultError(f"cannot be opened ({reason(error)})", "unpack the archive again") from error
     if not content.size or content.size % (labels + PIXELS):

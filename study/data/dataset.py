@@ -23,7 +23,14 @@ from torch import Tensor
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.files import PARTIAL, opened_atomically, sync_folder, write_atomically
+from cifar_ablations.ablations.files import (
+    PARTIAL,
+    opened_atomically,
+    parse_json,
+    read_named,
+    sync_folder,
+    write_atomically,
+)
 from cifar_ablations.study.data import binary_files, official_files, parquet_files, repeats
 from cifar_ablations.study.data.fingerprint import fingerprint
 from cifar_ablations.study.data.image_archive import read_archive
@@ -42,6 +49,7 @@ OWN_ARRAYS = ("validation_images", "validation_labels")  # of data sets that bri
 READING = "3"  # raise it when the same files are read as other images than before
 PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
 DOWNLOAD_LOCK = "download.lock"
+CHANNELS = ("red", "green", "blue")
 NAMES = "cifar10, cifar100 or synthetic"
 
 
@@ -176,12 +184,14 @@ def _advice() -> str:
 def open_cached(folder: Path) -> Dataset:
     """Memory-map a cache entry. Raises DataError if the folder is not a whole one."""
     try:
-        meta = json.loads((folder / META_FILE).read_text("utf-8"))
+        meta = parse_json(read_named(folder / META_FILE))
         names = (*ARRAYS, *(OWN_ARRAYS if meta.pop("own_validation", False) else ()))
         # Mode "c" is copy-on-write: torch accepts it without a warning, and the files stay as they are.
         arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in names}
         if meta.pop("format") != FORMAT:
             raise AblateError("it was written by another version")
+        if not all(meta["std"]):
+            raise AblateError("a channel has no spread")
         for name in {"classes", "mean", "std", "notes"} & meta.keys():  # earlier entries have no notes
             meta[name] = tuple(meta[name])
         for name in (name for name in names if name.endswith("_images")):
@@ -193,10 +203,27 @@ def open_cached(folder: Path) -> Dataset:
         ) from error
 
 
+def checked(dataset: Dataset) -> Dataset:
+    """The data set, whose pixels and labels are those that its digest names. Raises DataError where they are not.
+
+    Of CIFAR-10 it takes 0.13 s of a core, and no run is reported under a digest that is not its data's.
+    """
+    found = _digest(dataset)
+    if found != dataset.digest:
+        where = dataset.folder.name if dataset.folder else dataset.name
+        raise DataError(
+            f"{where} is not a usable cache entry (its images have the digest {found}, and not {dataset.digest}); "
+            "remove it and give the data again."
+        )
+    return dataset
+
+
 def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool = False) -> Dataset:
     """Write a cache entry and open it. Processes that write the same entry at once all end with a whole one."""
     mean, std = _mean_and_std(images.train_images)
-    notes = () if stand_in else (*images.notes, *repeats.notes(images))
+    constant = [channel for channel, spread in zip(CHANNELS, std, strict=True) if not spread]
+    std = tuple(spread or 1.0 for spread in std)
+    notes = () if stand_in else (*_of_constant(constant), *images.notes, *repeats.notes(images))
     arrays = _arrays(images)
     meta: dict[str, Any] = {
         "format": FORMAT,
@@ -225,6 +252,12 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
     return open_cached(entry)
 
 
+def _of_constant(channels: list[str]) -> Iterator[str]:
+    """What a reader must know of channels that have one value in all training images."""
+    if channels:
+        yield f"All training images have the same value in {', '.join(channels)}, which tells networks nothing."
+
+
 def _unwritable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path} cannot be written ({reason(error)}); make room or move the cache.")
 
@@ -234,7 +267,7 @@ def _move_into_place(partial: Path, entry: Path) -> None:
         os.replace(partial, entry)
     except OSError:  # something stands there: another process's entry, or a damaged one
         try:
-            open_cached(entry)
+            checked(open_cached(entry))
         except DataError:
             shutil.rmtree(entry, ignore_errors=True)
             os.replace(partial, entry)
@@ -276,12 +309,16 @@ def _from_source(source: Path, size: int | None, cache: Path, say: Callable[[str
         if not source.exists():
             why = "is a link that leads nowhere, or a loop of links" if source.is_symlink() else "does not exist"
             raise DataError(f"{shown(str(source))} {why}; give a folder or an archive of images, or {NAMES}.")
+        if not source.is_dir() and not source.is_file():
+            raise DataError(
+                f"{shown(str(source))} is no file but a pipe or a device; give a folder or an archive of images."
+            )
         found = _found(source.absolute(), size, cache)
         called = shown(source.resolve().name)
         content = fingerprint(found.place, found.files)
         entry = cache / f"{found.name}-{_key(READING, content, called, str(size))}"
         with contextlib.suppress(DataError):
-            return open_cached(entry)
+            return checked(open_cached(entry))
         say(f"Reading {called} (once; later runs open the cache)…")
         images = found.read()
         if fingerprint(found.place, found.files) != content:
@@ -343,7 +380,7 @@ def _synthetic(cache: Path, say: Callable[[str], None]) -> Dataset:
 
     entry = cache / f"{SYNTHETIC}-{synthetic.VERSION}"
     with contextlib.suppress(DataError):
-        return open_cached(entry)
+        return checked(open_cached(entry))
     say("Drawing images (once; later runs open the cache)…")
     images = Images(synthetic.CLASSES, *synthetic.draw("train"), *synthetic.draw("test"))
     source = "Procedurally drawn shapes and textures that stand in for photographs."
@@ -356,7 +393,7 @@ def _named(name: str, cache: Path) -> Dataset | None:
         with contextlib.suppress(DataError):
             dataset = open_cached(meta_file.parent)
             if dataset.name == name:
-                return dataset
+                return checked(dataset)
     return None
 
 
@@ -390,13 +427,20 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _digest(images: Images) -> str:
-    arrays = [getattr(images, name) for name in _arrays(images)]
+def _digest(images: Images | Dataset) -> str:
+    arrays = [_as_stored(getattr(images, name)) for name in _arrays(images)]
     header: list[Any] = [images.classes, [[str(a.dtype.newbyteorder("<")), a.shape] for a in arrays]]
     total = hashlib.sha256(json.dumps(header).encode())
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()[:16]
+
+
+def _as_stored(array: np.ndarray | Tensor) -> np.ndarray:
+    """An array as a cache entry has it: of images the channels last."""
+    if isinstance(array, Tensor):
+        array = (array.permute(0, 2, 3, 1) if array.ndim == 4 else array).numpy()
+    return array
 
 
 def _arrays(images: Images | Dataset) -> tuple[str, ...]:

@@ -17,11 +17,11 @@ def fingerprint(place: Path, names: Iterable[str]) -> str:
 
     Above CONTENT_BYTES, in place of the content: size, time of modification, inode, and the time at which that was
     changed, which no program can set, whatever becomes of the others (`cp -p`, `rsync -t`, `touch -r`, `mv`). What
-    cannot be opened counts as that.
+    cannot be opened counts as that, and a pipe or a device as a folder.
     """
     found = [(name, os.path.join(place, name)) for name in names]
     statuses = [_status(path) for _, path in found]
-    files = [status is not None and not stat.S_ISDIR(status.st_mode) for status in statuses]
+    files = [status is not None and stat.S_ISREG(status.st_mode) for status in statuses]  # a pipe might never end
     size = sum(status.st_size for status, is_file in zip(statuses, files, strict=True) if status and is_file)
     total = hashlib.sha256(b"content" if size <= CONTENT_BYTES else b"times")
     for (name, path), status, is_file in zip(found, statuses, files, strict=True):

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+from cifar_ablations.ablations.files import read_named
 from cifar_ablations.study.data.image_tree import ALL_NAMES, VALIDATION, assemble, is_about
 from cifar_ablations.study.data.images import (
     LAYOUT,
+    MOST_BYTES,
     SPLITS,
     DataError,
     Entry,
@@ -139,8 +141,7 @@ def _is_folder(child: os.DirEntry[str]) -> bool:
 
 def _content(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
+        return read_named(Path(path), MOST_BYTES)
     except OSError as error:
         raise _unreadable(error) from error
 

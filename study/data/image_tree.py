@@ -15,6 +15,8 @@ from cifar_ablations.ablations.files import parse_toml
 from cifar_ablations.study.data.decoding import Decoder
 from cifar_ablations.study.data.images import (
     LAYOUT,
+    MOST_ENTRIES,
+    MOST_FAULTS,
     SIDE,
     SPLITS,
     DataError,
@@ -60,7 +62,9 @@ def assemble(source: str, entries: Iterable[Entry], image_size: int | None = Non
     asides: dict[tuple[str, ...], _Tree] = {}
     abouts: list[tuple[tuple[str, ...], bytes]] = []
     others: dict[tuple[str, ...], set[str]] = {}
-    for entry in entries:
+    for count, entry in enumerate(entries):
+        if count == MOST_ENTRIES:
+            raise DataError(f"{source} holds more than {MOST_ENTRIES:,} files and folders; give it in smaller parts.")
         parts = entry.parts
         depth = next((i for i, part in enumerate(parts) if part in SPLITS), len(parts))
         if depth < len(parts) - (entry.read is not None):
@@ -74,6 +78,8 @@ def assemble(source: str, entries: Iterable[Entry], image_size: int | None = Non
                 others.setdefault(parts[:at], set()).add(parts[at])
             if parts[at].lower() in VALIDATION and (depth == len(parts) or len(parts) <= at + 3):
                 _take(asides.setdefault(parts[: at + 1], _Tree()), entry, parts[at:], decoder)
+        if depth < len(parts) and len(trees.get(parts[:depth], _Tree()).faults) >= MOST_FAULTS:
+            refuse(source, trees[parts[:depth]].faults)
     tops = [top for top in trees if len(top) == min(map(len, trees))] or sorted(others, key=len)[:1]
     if len(tops) > 1:
         where = first_of(sorted("/".join([*map(shown, top), "train"]) for top in tops))

@@ -16,6 +16,12 @@ SIDE = 32
 LAYOUT = "train/<class>/… and test/<class>/… images"
 NAMED = 10
 """How many faults of one source are named."""
+MOST_BYTES = 64 << 20
+"""Of an encoded image: an uncompressed one of 20 megapixels has as many."""
+MOST_ENTRIES = 2_000_000
+"""Files and folders of a source: the pixels of so many images take 6 GB of memory, and ImageNet has 1.3 million."""
+MOST_FAULTS = 10_000
+"""Of a source, after which no more of it is looked at."""
 LFS = b"version https://git-lfs"
 """How a file begins that stands for a large one in a clone without it."""
 JUNK = {

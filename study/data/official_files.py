@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import tarfile
 import threading
 import time
 import warnings
@@ -21,7 +20,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 
-from cifar_ablations.study.data.image_archive import BROKEN, tar_stream
+from cifar_ablations.study.data.image_archive import BROKEN, opened_tar
 from cifar_ablations.study.data.images import DataError, Images, reason, shown
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
@@ -40,6 +39,8 @@ SILENCE_SECONDS = 20.0
 PROGRESS_SECONDS = 5.0
 BLOCK = 1 << 16
 MEGABYTE = 10**6
+MOST_UNPACKED = 512 << 20
+"""Bytes of an archive that is unpacked onto the disk: the official ones have 180 MB."""
 
 # torchvision takes seconds to import, so only the functions that need it do.
 
@@ -75,6 +76,8 @@ def located(name: str, source: Path) -> Path:
     try:
         if not source.exists():
             raise DataError(f"{source} does not exist; give {wanted}.")
+        if not source.is_dir() and not source.is_file():
+            raise DataError(f"{source} is no file but a pipe or a device; give {wanted}.")
         source = source.absolute()
         for found in (find(source), find(source / folder)):
             if found and found[0] == name:
@@ -244,8 +247,10 @@ def _names(path: Path) -> set[str]:
     """A folder's name and what it holds; of a tar archive the parts of its first paths; none of anything else."""
     if path.is_dir():
         return {path.name, *(child.name for child in path.iterdir())}
+    if not path.is_file():  # a pipe would be waited for
+        return set()
     try:
-        with tar_stream(path) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
+        with opened_tar(path) as (members, _):
             return {part for member in islice(members, 3) for part in Path(member.name).parts}
     except BROKEN:
         return set()
@@ -254,8 +259,17 @@ def _names(path: Path) -> set[str]:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack the official archive. Raises DataError for a damaged one or one that reaches outside the folder."""
     try:
-        with tar_stream(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as members:
-            members.extractall(folder, filter="data")
+        with opened_tar(archive) as (members, _):
+            total = 0
+            for member in members:
+                total += member.size
+                if total > MOST_UNPACKED:
+                    raise DataError(
+                        f"{archive.name} unpacks to over {MOST_UNPACKED >> 20} MB, which the official files do not."
+                    )
+                members.extract(member, folder, filter="data")
+    except DataError:
+        raise
     except BROKEN as error:
         raise DataError(f"{archive.name} cannot be unpacked ({reason(error)}); copy or download it again.") from error
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_ablations.ablations.files import parse_json, read_named
 from cifar_ablations.study.data.image_tree import OTHERWISE, VALIDATION, assemble, is_about
 from cifar_ablations.study.data.images import (
     LFS,
+    MOST_BYTES,
     SPLITS,
     DataError,
     Entry,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 DEPTH = 3
 """How many folders deep the files may lie."""
+ROWS = 64
+"""Rows that are read at a time: each may hold as much as an image may."""
 LABELS = ("fine_label", "label", "labels", "class", "target")
 """What the column of labels is called, the first that there is."""
 
@@ -69,7 +72,7 @@ def declarations(source: Path) -> list[str]:
 
 def _entries(source: Path, files: list[str]) -> Iterator[Entry]:
     for name in declarations(source):
-        yield Entry((name,), (source / name).read_bytes)
+        yield Entry((name,), partial(read_named, source / name))
     for file in files:
         split = _split(source / file)
         if split in (*SPLITS, *VALIDATION):
@@ -85,7 +88,7 @@ def _rows(path: Path, file: str, split: str) -> Iterator[Entry]:
         opened = pyarrow.parquet.ParquetFile(path)
         picture, label, names = _columns(opened, file)
         row = 0
-        for batch in opened.iter_batches(1024, columns=[picture, label]):
+        for batch in opened.iter_batches(ROWS, columns=[picture, label]):
             for image, value in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                 yield Entry(
                     (split, _class(value, names), f"{file} row {row:09d}"), partial(_encoded, image, value, names)
@@ -93,7 +96,7 @@ def _rows(path: Path, file: str, split: str) -> Iterator[Entry]:
                 row += 1
     except DataError:
         raise
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, AttributeError, MemoryError) as error:
         with path.open("rb") as start:
             if start.read(len(LFS)) == LFS:
                 raise DataError(f"{file} is the place-holder of a large file; say `git lfs pull` there.") from error
@@ -105,7 +108,7 @@ def _columns(opened: pyarrow.parquet.ParquetFile, file: str) -> tuple[str, str, 
     import pyarrow
 
     schema = opened.schema_arrow
-    features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    features = parse_json((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     pictures = [
         field.name
         for field in schema
@@ -139,6 +142,10 @@ def _class(value: Any, names: list[str] | None) -> str:
 def _encoded(image: Any, label: Any, names: list[str] | None) -> bytes:
     """The encoded image of a row. Raises FaultError where it has none, or no label."""
     content = image.get("bytes") if isinstance(image, dict) else image
+    if isinstance(content, bytes) and len(content) > MOST_BYTES:
+        raise FaultError(
+            f"has {len(content):,} bytes, and images of at most {MOST_BYTES:,} are read", "make it smaller"
+        )
     if not isinstance(content, bytes) or not content:
         raise FaultError("holds no image", "download the file again, or remove the row")
     if label is None or (names is not None and not (isinstance(label, int) and 0 <= label < len(names))):

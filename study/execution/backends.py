@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.files import opened_atomically
+from cifar_ablations.ablations.files import opened_atomically, parse_json
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.training import gpu, model
@@ -137,7 +137,7 @@ def seconds_per_pass(recipe: Recipe, classes: int, threads: int) -> dict[str, fl
 def _read(path: Path, names: set[str]) -> dict[str, float] | None:
     """The seconds of these names that were measured before; None where the file does not have them all."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        found = {name: float(json.loads(path.read_text())["seconds"][name]) for name in names}
+        found = {name: float(parse_json(path.read_bytes())["seconds"][name]) for name in names}
         return found if all(0 < seconds < math.inf for seconds in found.values()) else None
     return None
 

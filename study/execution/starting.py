@@ -13,6 +13,8 @@ from types import ModuleType
 
 PRELOADED = "cifar_ablations.study.execution.preloaded"
 """The module that the process which workers are forked from has imported."""
+SAFE_PATH = "PYTHONSAFEPATH"
+"""The variable that has Python leave the current folder out."""
 
 
 def start_method(device: str) -> str:
@@ -37,6 +39,22 @@ def main_kept_out() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def current_folder_kept_out() -> Iterator[None]:
+    """Processes of Python that are started within import nothing of the folder they are started in: its `pickle.py` may
+    be anybody's. Python looks there first where it is given a line of code to run, as `multiprocessing` does.
+    """
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 @contextmanager
@@ -73,6 +91,7 @@ def prepare(device: str) -> None:
     from multiprocessing import forkserver, resource_tracker
 
     multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
-    resource_tracker.ensure_running()  # first: it would let through again what is held back below
-    with ctrl_c_kept_out(), main_kept_out(), _beside_the_package():  # workers go back to where multiprocessing began
-        forkserver.ensure_running()
+    with current_folder_kept_out():
+        resource_tracker.ensure_running()  # first: it would let through again what is held back below
+        with ctrl_c_kept_out(), main_kept_out(), _beside_the_package():  # workers go back to where this process began
+            forkserver.ensure_running()

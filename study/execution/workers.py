@@ -25,7 +25,13 @@ from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.extensions import Extension
 from cifar_ablations.study.execution.cores import cores
-from cifar_ablations.study.execution.starting import ctrl_c_kept_out, main_kept_out, prepare, start_method
+from cifar_ablations.study.execution.starting import (
+    ctrl_c_kept_out,
+    current_folder_kept_out,
+    main_kept_out,
+    prepare,
+    start_method,
+)
 from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
@@ -334,7 +340,7 @@ def _start(task: _Task) -> _Worker:
     ours, theirs = context.Pipe()
     ticks = context.RawValue(ctypes.c_uint64)
     process = context.Process(target=_work, args=(theirs, task, ticks), daemon=True)
-    with ctrl_c_kept_out(), main_kept_out():
+    with current_folder_kept_out(), ctrl_c_kept_out(), main_kept_out():
         process.start()
     theirs.close()
     return _Worker(ours, process, ticks)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+
+from cifar_ablations.ablations.files import parse_json
 
 TORN = ".torn"
 """Ends the name of the file beside a journal that keeps what was cut off."""
@@ -48,6 +49,6 @@ def _is_whole(line: bytes) -> bool:
     if not line.endswith(b"\n"):
         return False
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(parse_json(line), dict)
     except ValueError:  # a UnicodeDecodeError too
         return False

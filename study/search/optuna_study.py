@@ -29,7 +29,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import FrontRecord, Value
 from cifar_ablations.ablations.search import Best, Parameter, Study
-from cifar_ablations.ablations.stores import without_password
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.study.search import journal
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
@@ -63,7 +63,13 @@ def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda 
             say(sentence)
         # Optuna's own choice of a lock is a symbolic link, which Windows lets an administrator make.
         lock = JournalFileOpenLock(str(file)) if sys.platform == "win32" else None
-        return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+        try:
+            return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+        except Exception as error:  # of lines that are JSON, and none of Optuna's
+            raise AblateError(
+                f"{file.name} is no journal of Optuna's ({type(error).__name__}: {without_password(str(error))}); it "
+                "was changed by hand: move it away, or put a copy in its place"
+            ) from None
     try:
         return RDBStorage(url)
     except Exception as error:  # each database's driver has exceptions of its own

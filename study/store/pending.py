@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param
 
+from cifar_ablations.ablations.files import parse_json
+
 SECONDS = 60.0
 """How long anything waits at most while trainings report: so late does MLflow show how those in flight are doing, or an
 epoch late where that is longer."""
@@ -51,7 +53,7 @@ class Pending:
         with suppress(FileNotFoundError):
             for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, TypeError):  # the last line, of a process that ended in the middle of it
-                    run_id, metrics, params = json.loads(line)
+                    run_id, metrics, params = parse_json(line)
                     self._take(run_id, [Metric(*values) for values in metrics], [Param(*values) for values in params])
 
     def _take(self, run_id: str, metrics: Sequence[Metric], params: Sequence[Param]) -> None:

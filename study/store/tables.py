@@ -66,5 +66,6 @@ def _is_unused(file: Path) -> bool:
             return True
         (version,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
         scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-        return bool(version != scripts.get_current_head())
+        earlier = {script.revision for script in scripts.walk_revisions()} - {scripts.get_current_head()}
+        return version in earlier  # one that is not known is a later MLflow's
     return False

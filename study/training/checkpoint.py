@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifar_ablations.ablations import record
+from cifar_ablations.ablations import arrays, record
 from cifar_ablations.ablations.files import PARTIAL, opened_atomically
 from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.fleet import Member
@@ -27,7 +26,7 @@ from cifar_ablations.study.training.fleet import Member
 META = "meta"
 """The header's name among the arrays."""
 SUFFIX = ".npz"
-READ_ERRORS = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+READ_ERRORS = (OSError, ValueError, KeyError, IndexError)
 
 Identity = tuple[str, int]
 """A member by its recipe's digest and its seed."""
@@ -89,8 +88,8 @@ class Saved:
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Every array of a fleet's file. Raises one of READ_ERRORS if it is damaged."""
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files if name != META}
+    with path.open("rb") as file:
+        return {name: values.copy() for name, values in arrays.read(file, without=(META,)).items()}
 
 
 def path_of(folder: Path, members: Iterable[Member], data_digest: str, backend: str = TORCH) -> Path:
@@ -142,10 +141,12 @@ def take(
     try:
         files = {path: read(path) for path in {one.path for one in places}}
         taken = [(one.about, one.take(files[one.path])) for one in places]
+        fit = all(rows[name].shape == shape for _, rows in taken for name, shape in shapes.items())
     except READ_ERRORS:
         return []
-    fit = all(arrays[name].shape == shape for _, arrays in taken for name, shape in shapes.items())
-    return taken if fit else []
+    kinds = {values.dtype for _, rows in taken for values in rows.values()}
+    numeric = all(kind.kind in "biuf" and kind.isnative and kind.itemsize <= 8 for kind in kinds)  # what torch takes
+    return taken if fit and numeric and len({len(about.history) for about, _ in taken}) == 1 else []
 
 
 def forget(path: Path) -> None:
@@ -171,7 +172,7 @@ def clean(folder: Path, data_digest: str, done: Iterable[Identity]) -> None:
 def _header(path: Path) -> FleetRecord | None:
     """A file's header; None where it cannot be read, or is of a newer format."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return record.from_json(FleetRecord, file[META].tobytes(), str(path))
+        with path.open("rb") as file:
+            return record.from_json(FleetRecord, arrays.read(file, (META,))[META].tobytes(), str(path))
     except READ_ERRORS:
         return None

@@ -131,8 +131,18 @@ def test_what_might_never_end_is_refused_at_once(tmp_path: Path) -> None:
 def test_texts_that_are_nested_without_end_are_refused() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_toml(b"a = " + 100_000 * b"[")
+    for key in (20_000 * b"a." + b"b = 1", 20_000 * b'"a" . ' + b"b = 1", b"[" + 20_000 * b"a." + b"b]"):
+        with pytest.raises(ValueError, match="nested too deeply: a key may have 100 dots"):
+            parse_toml(key)
+    assert parse_toml(100 * b"a." + b"b = 1")
+    with pytest.raises(ValueError, match="more than 1 MB"):
+        parse_toml(b"#" * 1_100_000)
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json(100_000 * "[")
-    with pytest.raises(ValueError, match="utf-8"):
-        parse_toml(b"a = '\xff'")
+    for parse in (parse_toml, parse_json):
+        with pytest.raises(ValueError, match="not UTF-8 text: byte 5 is 0xff"):
+            parse(b"a = '\xff'")
+    for parse, text in ((parse_toml, b"a = " + b"9" * 5_000), (parse_json, "9" * 5_000)):
+        with pytest.raises(ValueError, match="a number of over 4,000 digits"):
+            parse(text)
     assert parse_toml(b"\xef\xbb\xbfa = 1") == {"a": 1}

@@ -128,23 +128,6 @@ def test_a_server_that_never_answers_is_given_up_within_seconds(
     assert float(stores.PATIENCE["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 1
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("postgresql+psycopg://anna:ge:he@im@host:5432/db", "postgresql+psycopg://anna:***@host:5432/db"),
-        (
-            "could not reach https://anna:geheim@host/api?x=1, sorry",
-            "could not reach https://anna:***@host/api?x=1, sorry",
-        ),
-        ("mysql://host/db?user=anna&password=geheim&a=b", "mysql://host/db?user=anna&password=***&a=b"),
-        ("http://host:5000/a", "http://host:5000/a"),
-        ("sqlite:////tmp/a b/mlflow.db", "sqlite:////tmp/a b/mlflow.db"),
-    ],
-)
-def test_passwords_are_not_shown(text: str, shown: str) -> None:
-    assert stores.without_password(text) == shown
-
-
 def test_other_errors_are_none_of_the_stores() -> None:
     assert stores.failing(ValueError("x")) is None
     assert stores.failing(OSError("x")) is None

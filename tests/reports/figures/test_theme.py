@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
@@ -72,3 +73,40 @@ def test_names_are_listed_from_the_top_down() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["First", "Second"]
     assert axes.get_yticks().tolist() == [0, 1]
     assert axes.yaxis_inverted()
+
+
+NAMES = ["a$_$", "$x^2$", r"\$", "$\\frac{1}$", "50 % & <b>", "{", "a_b", "\x1b[31m", "]]>", "<script>", "'\""]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # of a sign that no font has
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_is_mathematics_or_breaks_a_figure(name: str) -> None:
+    """Of a class called a$_$ no page could be written, after all training."""
+    with theme.styled():
+        figure = theme.new_figure(6, 4)
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [1, 2], label=name)
+        axes.set(title=name, xlabel=name)
+        axes.set_yticks([1, 2], [name, "b"])
+        axes.annotate(name, (0, 1))
+        axes.legend()
+        figure.suptitle(name)
+    text = theme.svg(figure, "a")
+    said = ["".join(one.itertext()) for one in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
+    assert said.count(name.replace("\x1b", "\ufffd")) == 6
+    assert "<script" not in text
+
+
+def test_powers_at_a_logarithmic_axis_are_text() -> None:
+    with theme.styled():
+        axes = theme.new_figure(6, 4).add_subplot()
+        axes.loglog([1e-3, 1e2], [1, 8])
+        axes.set_yscale("log", base=2)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(type(axis.get_major_formatter())(minor_thresholds=(9, 9)))
+    text = theme.svg(axes.figure, "a")
+    assert "10⁻³" in text
+    assert "2³" in text
+    assert "2×10" in text
+    assert "mathdefault" not in text
+    assert "$" not in text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -282,3 +284,23 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(AblateError, match="there is no MLflow store at"):
         outside.of_experiment("x", f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "csv.bz2", "csv.xz", "csv.zip"])
+def test_a_table_may_be_packed_and_a_bomb_is_not_unpacked(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, frame = tmp_path / f"runs.{ending}", pd.DataFrame({"arm": ["a", "b"], "accuracy": [0.5, 0.25]})
+    frame.to_csv(path, index=False)
+    pd.testing.assert_frame_equal(outside.of_file(path).frame, frame)
+    monkeypatch.setattr(outside, "MOST_TABLE", 1 << 20)
+    pd.DataFrame({"arm": ["a" * 100] * 20_000}).to_csv(path, index=False)
+    with pytest.raises(AblateError, match=r"has more than 1 MB, and a table of runs has not"):
+        outside.of_file(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "runs.csv")
+    for path in (tmp_path / "runs.csv", tmp_path, Path("/dev/zero")):
+        with pytest.raises(AblateError, match="is no file but a folder, a pipe or a device"):
+            outside.of_file(path)

@@ -481,6 +481,10 @@ def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> Non
         (["run", "tuned"], "the tuned recipe is the notebook's: give another baseline"),
         (["adopt", "join"], "no search 'join'; did you mean joint?"),
         (["adopt", "joint", "--as", "a/b"], "--as 'a/b': a recipe's name is of letters"),
+        (
+            ["adopt", "joint", "--as", "x" * 300],
+            "(302 signs): a recipe's name is of letters, digits, - and _, and of at",
+        ),
     ],
 )
 def test_a_mistake_in_tuning_is_one_sentence_and_code_2(home: Home, words: list[str], said: str) -> None:

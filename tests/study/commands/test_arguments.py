@@ -98,6 +98,11 @@ def test_a_cpu_gets_the_quick_profile_unless_another_is_named() -> None:
     [
         ("tpu", None, "no device 'tpu'. Known: cpu, cuda."),
         ("cuda:x", None, "no device 'cuda:x'. Known: cpu, cuda."),
+        ("cpu:", None, "no device 'cpu:'. Known: cpu, cuda."),
+        ("cpu:7", None, "no device 'cpu:7'. Known: cpu, cuda."),
+        ("cuda:²", None, "no device 'cuda:²'. Known: cpu, cuda."),
+        ("cuda:\n", None, r"no device 'cuda:\n'. Known: cpu, cuda."),
+        (f"cpu:{'9' * 5_000}", None, "no device 'cpu:99999"),
         ("cuda:99", None, "--device cuda:99: this machine has"),
         ("cpu", 0, "--workers must be at least 1, not 0"),
     ],

@@ -62,3 +62,49 @@ def test_overrides_name_an_adopted_recipe_by_its_content() -> None:
     assert first.startswith("baseline=mine (")
     assert overrides_of(same, [])[0] == first
     assert overrides_of(other, [])[0] != first
+
+
+@pytest.mark.parametrize(
+    "setting", ["model.name", "budget.epochs", "optimizer.nothing", "seed", "dropout.p\nmodel.name"]
+)
+def test_a_recipe_of_somebody_else_sets_knobs_of_techniques_alone(setting: str, tmp_path: Path) -> None:
+    """By model.name under [retuned], `ablate plan` imported and called any function that the recipe named."""
+    written = adopted_from("mine", catalog.notebook_recipe(), {"dropout": {setting: "shutil:rmtree"}}, AdoptionRecord())
+    (tmp_path / "mine.toml").write_text(written.as_toml(), encoding="utf-8")
+    adopted = adopted_recipe(Home(tmp_path), str(tmp_path / "mine.toml"))
+    with pytest.raises(AblateError, match=r"^mine: \[retuned\.dropout\] may set knobs of techniques, and not '"):
+        baseline_recipe(SMOKE, adopted, (), CPU)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[techniques.optimizer]\nkind = 5",
+        b"[techniques.optimizer]\nrate = [1]",
+        b"[techniques.optimizer]\nrate = nan",
+        b"[techniques]\noptimizer = 1979-05-27",
+        b"techniques = 5",
+        b"[retuned]\ndropout = 5",
+        b"[provenance]\nseeds = 5",
+        b"format = 'x'",
+        b"[techniques.dropout]\np = " + b"9" * 5_000,
+        b"a = " + b"[" * 100_000,
+        b"a." * 20_000 + b"b = 1",
+        b"a = '\xff'",
+        b'["\\u001b[31m"]',
+        b"\x00",
+    ],
+)
+def test_whatever_a_recipe_says_it_is_taken_or_refused_in_a_sentence(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(text)
+    with pytest.raises(AblateError, match=r"mine|optimizer") as refused:
+        baseline_recipe(SMOKE, adopted_recipe(Home(tmp_path), str(tmp_path / "mine.toml")), (), CPU)
+    assert len(str(refused.value)) < 600
+    assert str(refused.value).isprintable()
+
+
+def test_a_setting_of_any_length_is_shown_by_its_beginning() -> None:
+    with pytest.raises(
+        AblateError, match=r"^--set dropout\.p=9+… \(5010 signs\): dropout\.p must be a number, not inf$"
+    ):
+        baseline_recipe(SMOKE, None, (f"dropout.p={'9' * 5_000}",), CPU)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import sys
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
 
-from cifar_ablations.study.commands import terminal
+from cifar_ablations.study.commands import ending, facts, streams, terminal
 
 
 class Screen(io.StringIO):
@@ -100,3 +106,47 @@ def test_what_is_to_be_copied_stays_whole(monkeypatch: pytest.MonkeyPatch) -> No
         "Report: some folder/out/reports/techniques.html",
     ):
         assert terminal.wrapped(line) == line
+
+
+HOSTILE = "cat\x1b[2J\x1b]0;title\x07\x9b31m\r\x08\u202egnp.\u2066"
+"""Clears the screen, calls the window otherwise, colours what follows, goes back, and turns the direction round."""
+SHOWN = r"cat\x1b[2J\x1b]0;title\x07\x9b31m\r\x08\u202egnp.\u2066"
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_no_name_is_obeyed_by_a_terminal(tty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(tty=tty)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "200")
+    ending.say(f"one {HOSTILE}")
+    ending.complain(f"two {HOSTILE}")
+    console = terminal.console()
+    console.print(f"three {HOSTILE}", markup=False)
+    table = Table("name", box=None)
+    table.add_row(Text(terminal.writable(HOSTILE), style="red"))
+    table.add_row(HOSTILE)
+    console.print(table)
+    written = re.sub(r"\x1b\[\d*m", "", screen.getvalue())  # rich's own colours
+    assert written.count(SHOWN) == 3
+    assert written.count(r"cat\x1b[2J\x1b]0;title") == 5, "rich leaves out some signs itself"
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2066]", written)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.text())
+def test_what_is_inert_says_the_same(text: str) -> None:
+    inert = streams.inert(text)
+    assert not streams.OBEYED.search(inert)
+    assert streams.inert(inert) == inert
+    if not streams.OBEYED.search(text):
+        assert inert == text
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.text())
+@example(HOSTILE)
+def test_a_document_is_json_that_no_terminal_obeys_and_says_what_it_was_given(text: str) -> None:
+    document = facts.encoded({"name": text, text: 1})
+    assert not streams.OBEYED.search(document)
+    assert json.loads(document)["name"] == text

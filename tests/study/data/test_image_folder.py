@@ -63,7 +63,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         if str(path).endswith(tuple(names) or ("\0",)):
             raise PermissionError(13, "Permission denied", str(path))
 
-    scandir, opened = os.scandir, open
+    scandir, opened = os.scandir, image_folder.read_named
 
     def scanned(path: Any) -> Any:
         refuse(path)
@@ -74,7 +74,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return opened(path, *args, **options)
 
     monkeypatch.setattr(os, "scandir", scanned)
-    monkeypatch.setattr(image_folder, "open", opening, raising=False)
+    monkeypatch.setattr(image_folder, "read_named", opening)
     return names
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,55 @@ def test_what_lies_in_the_current_folder_is_not_taken_for_the_package(options: l
     command = [sys.executable, *options, str(tmp_path / "script.py")]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True)
     assert (done.stdout.split(), done.stderr) == (["True", "True"], "")
+
+
+FORKED = """
+import os, sys, multiprocessing
+from cifar_ablations.study.execution import starting
+starting.PRELOADED = "cifar_ablations.study.execution.starting"
+if __name__ == "__main__":
+    starting.prepare("cpu")
+    process = multiprocessing.get_context("forkserver").Process(target=print, args=("a worker",))
+    process.start()
+    process.join()
+    with starting.current_folder_kept_out():
+        process = multiprocessing.get_context("spawn").Process(target=print, args=("a worker",))
+        process.start()
+    process.join()
+    print(os.environ.get(starting.SAFE_PATH))
+"""
+
+
+@pytest.mark.skipif(start_method("cpu") != "forkserver", reason="where workers are forked")
+def test_no_process_runs_code_of_the_current_folder(tmp_path) -> None:
+    script, here = tmp_path / "script.py", tmp_path / "here"
+    script.write_text(FORKED)
+    here.mkdir()
+    for name in ("pickle", "socket", "tempfile", "selectors", "torch", "resource_tracker"):
+        (here / f"{name}.py").write_text("print('of the current folder', flush=True)\n")
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=here,
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}, "PYTHONPATH": root},
+    )
+    assert done.stdout.splitlines() == ["a worker", "a worker", "None"]
+
+
+def test_the_command_as_a_module_takes_no_module_of_the_current_folder(tmp_path) -> None:
+    for name in ("typer", "torch", "mlflow"):
+        (tmp_path / f"{name}.py").write_text("print('of the current folder', flush=True)\n")
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-m", "cifar_ablations", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert "of the current folder" not in done.stdout
+    assert "run" in done.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.study.search import journal
 from cifar_ablations.study.search.optuna_study import storage_at
 
@@ -74,3 +75,19 @@ def test_no_journal_is_none_that_is_torn(content: bytes | None, tmp_path: Path) 
         file.write_bytes(content)
     assert journal.mend(file) == ""
     assert file.exists() == (content is not None)
+
+
+@pytest.mark.parametrize("line", [b"{}", b'{"op_code": 99, "worker_id": "w"}', b'{"op_code": 4, "worker_id": "w"}'])
+def test_lines_that_are_none_of_optunas_are_a_sentence(line: bytes, tmp_path: Path) -> None:
+    file, whole = _written(tmp_path)
+    file.write_bytes(whole + line + b"\n")
+    with pytest.raises(AblateError, match=r"optuna\.journal is no journal of Optuna's \(.*move it away"):
+        storage_at(None, file)
+    assert file.read_bytes() == whole + line + b"\n"
+
+
+def test_a_line_that_is_nested_too_deeply_is_torn(tmp_path: Path) -> None:
+    file, whole = _written(tmp_path)
+    file.write_bytes(whole + b'{"a":' * 100_000 + b"\n")
+    assert journal.mend(file)
+    assert file.read_bytes() == whole

@@ -50,7 +50,7 @@ STOPPED_EARLY = "UPDATE alembic_version SET version_num = '451aebb31d03'"
 HALF_MADE = (
     "DELETE FROM alembic_version",
     STOPPED_EARLY,
-    "DELETE FROM experiments; UPDATE alembic_version SET version_num = 'x'; CREATE TABLE _alembic_tmp_runs (x TEXT)",
+    f"DELETE FROM experiments; {STOPPED_EARLY}; CREATE TABLE _alembic_tmp_runs (x TEXT)",
 )
 
 

@@ -6,6 +6,8 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,3 +189,51 @@ def test_a_header_that_is_not_one_is_as_good_as_none(field: str, value: object, 
         assert len(checkpoint.find(tmp_path, "d", CPU)) == count
     checkpoint.clean(tmp_path, "other data", [])
     assert not path.exists()
+
+
+def _mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """A file with bytes turned, cut out, put in, exchanged for extreme numbers, or its end cut off."""
+    changed = bytearray(content)
+    for _ in range(int(rng.integers(1, 4))):
+        at, length = int(rng.integers(len(changed))), int(rng.integers(1, 9))
+        match rng.integers(5):
+            case 0:
+                changed[at] ^= 1 << int(rng.integers(8))
+            case 1:
+                del changed[at : at + length]
+            case 2:
+                changed[at:at] = rng.bytes(length)
+            case 3:
+                changed[at : at + length] = rng.choice([b"\xff", b"\x00", b"\x7f"]) * length
+            case _:
+                del changed[at:]
+        if not changed:
+            break
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(4_000, marks=pytest.mark.slow)])
+def test_whatever_is_in_a_file_it_is_taken_or_passed_over(count: int, tmp_path: Path) -> None:
+    """Of 4,000 of these, 19 ended the command."""
+    path, rng = tmp_path / f"fleet{checkpoint.SUFFIX}", np.random.default_rng(7)
+    abouts = tuple(MemberRecord(("digest", seed), 1.0, [{"loss": 1.0}], [[[0.5]]]) for seed in range(2))
+    header = FleetRecord(1, "d", members=abouts, **checkpoint.place(CPU))
+    weights = rng.standard_normal((2, 3)).astype(np.float32)
+    checkpoint.save(path, header, {"weights": weights, "own.0.best.weights": weights[0], "steps": np.arange(2)})
+    whole, taken = path.read_bytes(), 0
+    members = [SimpleNamespace(digest="digest", seed=seed, extension="") for seed in range(2)]
+    for _ in range(count):
+        path.write_bytes(_mutated(whole, rng))
+        saved = checkpoint.find(tmp_path, "d", CPU)
+        for _, rows in checkpoint.take(members, saved, {"weights": (3,), "steps": ()}):  # type: ignore[arg-type]
+            taken += 1
+            assert torch.from_numpy(rows["weights"]).shape == (3,)
+    assert taken < 0.2 * count, "what was turned in an array is noticed"
+
+
+def test_more_members_than_rows_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / f"fleet{checkpoint.SUFFIX}"
+    abouts = tuple(MemberRecord(("digest", seed), 1.0, [], []) for seed in range(3))
+    checkpoint.save(path, FleetRecord(1, "d", members=abouts, **checkpoint.place(CPU)), {"weights": np.ones((2, 3))})
+    member: Any = SimpleNamespace(digest="digest", seed=2, extension="")
+    assert checkpoint.take([member], checkpoint.find(tmp_path, "d", CPU), {"weights": (3,)}) == []

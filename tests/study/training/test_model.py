@@ -186,10 +186,11 @@ def test_nothing_is_imported_from_a_folder_that_nobody_named(
     ("name", "said"),
     [
         ("os:getcwd", "model.name=os:getcwd"),
-        ("json:nothing", "model.name=json:nothing: module 'json' has no attribute 'nothing'"),
-        ("json:__name__", "model.name=json:__name__ is not callable"),
+        ("shutil:rmtree", "no package 'shutil' is installed"),  # of Python's library nothing is called
+        ("typer:nothing", "model.name=typer:nothing: module 'typer' has no attribute 'nothing'"),
+        ("typer:__name__", "model.name=typer:__name__ is not callable"),
         ("nowhere:factory", "no package 'nowhere' is installed"),
-        ("json.nowhere:factory", "ModuleNotFoundError: No module named 'json.nowhere'"),
+        ("typer.nowhere:factory", "ModuleNotFoundError: No module named 'typer.nowhere'"),
         (":", "model.name=:"),
     ],
 )
