@@ -47,6 +47,7 @@ ELSEWHERE = {
     "study/commands/options.py": ("study/commands/test_app.py", "how options are read is tested on commands"),
     "study/commands/outside.py": ("study/commands/test_judge.py", "declares commands, each tested in its own file"),
     "study/commands/tune.py": ("study/search/test_adopting.py", "from a search to an adopted recipe"),
+    "study/commands/upkeep.py": ("study/commands/test_store_check.py", "declares commands, tested in their own files"),
     "study/execution/fleets.py": ("study/execution/test_runner.py", "what plans and searches share of running"),
     "study/execution/invocation.py": ("study/execution/test_runner.py", "what is run"),
     "study/foundations/catalog.py": ("study/foundations/test_foundations.py", "finds the demonstrations"),

@@ -193,6 +193,21 @@ def open_cached(folder: Path) -> Dataset:
         ) from error
 
 
+def checked(dataset: Dataset) -> Dataset:
+    """The data set, whose pixels and labels are those that its digest names. Raises DataError where they are not.
+
+    Of CIFAR-10 it takes a fifth of a second, and no run is reported under a digest that is not its data's.
+    """
+    found = _digest(dataset)
+    if found != dataset.digest:
+        where = dataset.folder.name if dataset.folder else dataset.name
+        raise DataError(
+            f"{where} is not a usable cache entry (its images have the digest {found}, and not {dataset.digest}); "
+            "remove it and give the data again."
+        )
+    return dataset
+
+
 def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool = False) -> Dataset:
     """Write a cache entry and open it. Processes that write the same entry at once all end with a whole one."""
     mean, std = _mean_and_std(images.train_images)
@@ -390,13 +405,20 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _digest(images: Images) -> str:
-    arrays = [getattr(images, name) for name in _arrays(images)]
+def _digest(images: Images | Dataset) -> str:
+    arrays = [_as_stored(getattr(images, name)) for name in _arrays(images)]
     header: list[Any] = [images.classes, [[str(a.dtype.newbyteorder("<")), a.shape] for a in arrays]]
     total = hashlib.sha256(json.dumps(header).encode())
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()[:16]
+
+
+def _as_stored(array: np.ndarray | Tensor) -> np.ndarray:
+    """An array as a cache entry has it: of images the channels last."""
+    if isinstance(array, Tensor):
+        array = (array.permute(0, 2, 3, 1) if array.ndim == 4 else array).numpy()
+    return array
 
 
 def _arrays(images: Images | Dataset) -> tuple[str, ...]:

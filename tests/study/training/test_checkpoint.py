@@ -187,3 +187,14 @@ def test_a_header_that_is_not_one_is_as_good_as_none(field: str, value: object, 
         assert len(checkpoint.find(tmp_path, "d", CPU)) == count
     checkpoint.clean(tmp_path, "other data", [])
     assert not path.exists()
+
+
+def test_a_file_is_whole_where_every_array_can_be_read(tmp_path: Path) -> None:
+    header = FleetRecord(3, "data", "2.8.0", "cpu", (MemberRecord(("a", 1), 1.0, [], []),))
+    checkpoint.save(tmp_path / "fleet.npz", header, {"weights": np.arange(100.0).reshape(1, 100)})
+    assert checkpoint.whole(tmp_path / "fleet.npz") == header
+    content = bytearray((tmp_path / "fleet.npz").read_bytes())
+    content[-400] ^= 1  # of an array: the header can still be read
+    (tmp_path / "fleet.npz").write_bytes(content)
+    assert checkpoint.whole(tmp_path / "fleet.npz") is None
+    assert checkpoint.whole(tmp_path / "none.npz") is None
