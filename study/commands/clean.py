@@ -128,7 +128,7 @@ def as_facts(room: Room) -> dict[str, Any]:
 
 def _kinds() -> list[Kind]:
     return [
-        Kind("checkpoints", "of trainings and searches that have ended; nobody needs them"),
+        Kind("checkpoints", "of what has ended, or that cannot be read; nobody needs them"),
         Kind("unfinished", "checkpoints that trainings would go on from; without, they begin anew", costs=True),
         Kind("caches", "decoded images; read, drawn or downloaded again when they are needed"),
         Kind("reports", "pages and tables; `ablate report`, or the command that made one, writes it again"),
