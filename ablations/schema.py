@@ -33,6 +33,19 @@ def is_ours(tags: Mapping[str, str]) -> bool:
     return MARK in tags or tags.get(COORDINATOR, "").count("/") == 3
 
 
+SET_ASIDE = "set_aside"
+"""Tag of a run that counts no longer, with the reason: what it says of itself is damaged. With a dot and the name of a
+file behind it, the tag of a run whose file is no longer where it was, with where it was put, or `GONE`."""
+GONE = "gone"
+DOUBLE = "double"
+"""Tag of a run that is a second one of the same training or trial: the id of the one that counts."""
+
+
+def counts(tags: Mapping[str, str]) -> bool:
+    """Whether a run with these tags was made here and is read."""
+    return is_ours(tags) and SET_ASIDE not in tags
+
+
 KIND = "kind"
 KIND_PLAN = "plan"
 KIND_TRAINING = "training"

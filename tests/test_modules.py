@@ -50,6 +50,7 @@ ELSEWHERE = {
     "study/commands/outside.py": ("study/commands/test_judge.py", "declares commands, each tested in its own file"),
     "study/commands/tune.py": ("study/search/test_adopting.py", "from a search to an adopted recipe"),
     "study/execution/command_runner.py": ("study/commands/test_own_program.py", "runs, is stopped and goes on"),
+    "study/commands/upkeep.py": ("study/commands/test_store_check.py", "declares commands, tested in their own files"),
     "study/execution/fleets.py": ("study/execution/test_runner.py", "what plans and searches share of running"),
     "study/execution/invocation.py": ("study/execution/test_runner.py", "what is run"),
     "study/foundations/catalog.py": ("study/foundations/test_foundations.py", "finds the demonstrations"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import checksums, schema
 from cifar_ablations.ablations.record import (
     CheckRecord,
     DemonstrationRecord,
@@ -136,7 +136,8 @@ def _chapter(client: MlflowClient, run: Run) -> Chapter | None:
         content = stored.content(client, run.info.run_id, run.info.artifact_uri, file)
         if content is None:
             raise FileNotFoundError(file)
-        return content
+        named = where if file == schema.DEMONSTRATION_FILE else f"{file} of “{name}” (run {run.info.run_id})"
+        return checksums.check(content, run.data.tags, file, named)
 
     try:
         record = from_json(DemonstrationRecord, kept(schema.DEMONSTRATION_FILE), where)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pandas as pd
 
-from cifar_ablations.ablations import addresses, extensions, metrics, paging, record, schema, stores
+from cifar_ablations.ablations import addresses, checksums, extensions, metrics, paging, record, schema, stores
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
 from cifar_ablations.ablations.record import (
@@ -92,6 +92,8 @@ class Logged(Generic[Asked]):
     """One more than the highest before it in the store; 0 from versions that had none."""
     dated: float = 0.0
     """When it was logged by the clock of its machine, in milliseconds since 1970; `started` is by the store's order."""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """Those of its files, as tags; none from versions that had none."""
 
     @property
     def order(self) -> tuple[int, datetime, str]:
@@ -203,7 +205,7 @@ def lost_file(run: Stored, file: str, kind: str, verb: str) -> str:
 
 
 def _invocation(client: MlflowClient, run: Stored, moment: Moment) -> Invocation | None:
-    text = stored.content(client, run.run_id, run.artifacts, schema.PLAN_FILE)
+    text = stored.checked(client, run, schema.PLAN_FILE)
     if text is None:
         return None
     plan = record.from_json(PlanRecord, text, f"{schema.PLAN_FILE} of run {run.run_id}")
@@ -225,6 +227,7 @@ def logged(run: Stored, moment: Moment) -> dict[str, Any]:
         "artifacts": run.artifacts,
         "number": record.from_tags(ParentRecord, run.tags, "", f"run {run.run_id}").number,
         "dated": run.started,
+        "checksums": checksums.among(run.tags),
     }
 
 
@@ -255,6 +258,7 @@ def gallery_of(client: MlflowClient, invocation: Invocation) -> GalleryRecord:
         where = f"{schema.GALLERY_FILE} of run {invocation.run_id}"
         if text is None:
             raise RecordError(f"{where} is missing")
+        checksums.check(text, invocation.checksums, schema.GALLERY_FILE, where)
         return record.from_json(GalleryRecord, text, where)
     except RecordError as error:
         return GalleryRecord(error=str(error))
@@ -407,14 +411,14 @@ def curves_of(
 
 
 def search(client: MlflowClient, condition: str) -> list[Run]:
-    """Our runs, in any experiment, for which MLflow's filter holds."""
+    """Our runs, in any experiment, for which MLflow's filter holds; none that was set aside."""
     experiments = [e.experiment_id for e in paging.entries(lambda token: client.search_experiments(page_token=token))]
     if not experiments:
         return []
     found = paging.entries(
         lambda token: client.search_runs(experiments, condition, max_results=2_000, page_token=token)
     )
-    return [run for run in found if schema.is_ours(run.data.tags)]
+    return [run for run in found if schema.counts(run.data.tags)]
 
 
 def tagged(

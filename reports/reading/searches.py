@@ -148,7 +148,7 @@ def _ends(ended: Search, asked: Search) -> bool:
 
 
 def _artifact(client: MlflowClient, run: Stored, kind: type[Record], name: str) -> Record | None:
-    text = stored.content(client, run.run_id, run.artifacts, name)
+    text = stored.checked(client, run, name)
     return None if text is None else from_json(kind, text, f"{name} of run {run.run_id}")
 
 

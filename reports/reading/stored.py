@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cifar_ablations.ablations import addresses, paging, schema
+from cifar_ablations.ablations import addresses, checksums, paging, schema
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -45,10 +45,24 @@ class Stored:
 
 
 def find(client: MlflowClient, tags: Mapping[str, str]) -> list[Stored]:
-    """Our runs that have all of these tags, in any experiment, neither deleted; the newest first."""
+    """Our runs that have all of these tags, in any experiment, neither deleted nor set aside; the newest first."""
+    return [run for run in every(client, tags) if schema.counts(run.tags)]
+
+
+def every(client: MlflowClient, tags: Mapping[str, str], *, deleted: bool = False) -> list[Stored]:
+    """As `find`, with those that were set aside; deleted: those instead of which they or their experiment was."""
     engine = database(client)
-    found = _in_database(engine, tags) if engine is not None else _on_server(client, tags)
+    found = _in_database(engine, tags, deleted) if engine is not None else _on_server(client, tags, deleted)
     return [run for run in found if schema.is_ours(run.tags)]
+
+
+def run_ids(engine: Engine) -> set[str]:
+    """The ids of all runs in a database, whoever made them, deleted ones too."""
+    from mlflow.store.tracking.dbmodels.models import SqlRun
+    from sqlalchemy import select
+
+    with engine.connect() as connection:
+        return set(connection.execute(select(SqlRun.run_uuid)).scalars())
 
 
 def database(client: MlflowClient) -> Engine | None:
@@ -62,12 +76,13 @@ def database(client: MlflowClient) -> Engine | None:
     return engine if type(store) is SqlAlchemyStore else None  # others divide their tables among workspaces
 
 
-def _in_database(engine: Engine, tags: Mapping[str, str]) -> list[Stored]:
+def _in_database(engine: Engine, tags: Mapping[str, str], deleted: bool) -> list[Stored]:
     from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLatestMetric, SqlRun, SqlTag
-    from sqlalchemy import select
+    from sqlalchemy import and_, not_, select
 
+    active = and_(SqlRun.lifecycle_stage == "active", SqlExperiment.lifecycle_stage == "active")
     wanted = select(SqlRun.run_uuid).join(SqlExperiment, SqlRun.experiment_id == SqlExperiment.experiment_id)
-    wanted = wanted.where(SqlRun.lifecycle_stage == "active", SqlExperiment.lifecycle_stage == "active")
+    wanted = wanted.where(not_(active) if deleted else active)
     for key, value in tags.items():
         tagged = select(SqlTag.run_uuid).where(SqlTag.key == key, SqlTag.value == value)
         wanted = wanted.where(SqlRun.run_uuid.in_(tagged))
@@ -93,14 +108,20 @@ def _in_database(engine: Engine, tags: Mapping[str, str]) -> list[Stored]:
     return list(found.values())
 
 
-def _on_server(client: MlflowClient, tags: Mapping[str, str]) -> list[Stored]:
+def _on_server(client: MlflowClient, tags: Mapping[str, str], deleted: bool) -> list[Stored]:
+    from mlflow.entities import ViewType
+
     # What is asked narrows the search, and must not break out of its quotes; the answer is compared anyway.
     asked = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items() if value.isalnum())
-    experiments = [e.experiment_id for e in paging.entries(lambda token: client.search_experiments(page_token=token))]
+    seen = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    ask = client.search_experiments
+    experiments = [e.experiment_id for e in paging.entries(lambda token: ask(view_type=seen, page_token=token))]
     if not experiments:
         return []
+    # The runs of an experiment that was deleted are deleted with it.
+    chosen = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
     runs: Iterator[Run] = paging.entries(
-        lambda token: client.search_runs(experiments, asked, max_results=2_000, page_token=token)
+        lambda token: client.search_runs(experiments, asked, chosen, max_results=2_000, page_token=token)
     )
     return [
         Stored(
@@ -171,6 +192,13 @@ def _told(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[str]) 
         for metric, name in enumerate(metrics)
         for point in client.get_metric_history(run_id, name)
     ]
+
+
+def checked(client: MlflowClient, run: Stored, name: str) -> bytes | None:
+    """As `content`. Raises RecordError for a file that is not as it was logged."""
+    found = content(client, run.run_id, run.artifacts, name)
+    where = f"{name} of run {run.run_id}"
+    return None if found is None else checksums.check(found, run.tags, name, where)
 
 
 def content(client: MlflowClient, run_id: str, place: str, name: str) -> bytes | None:

@@ -19,7 +19,7 @@ import typer
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import check_range
-from cifar_ablations.study.commands import facts, outside, streams
+from cifar_ablations.study.commands import facts, outside, streams, upkeep
 from cifar_ablations.study.commands.ending import LOUDNESS, along, complain, ending, errors, finish, leave, say
 from cifar_ablations.study.commands.options import (
     Backend,
@@ -534,7 +534,8 @@ app.command("check")(outside.check_command)
 app.command("check-extension")(outside.check_extension_command)
 app.command("script")(outside.script_command)
 app.command("judge")(outside.judge_command)
-app.command("doctor")(outside.doctor_command)
+app.command("doctor")(upkeep.doctor_command)
+app.command("clean")(upkeep.clean_command)
 
 
 def main() -> None:

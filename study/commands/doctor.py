@@ -343,18 +343,7 @@ def _store(found: Examined) -> None:
 
 def _left_in_training(home: Home, running: int) -> int:
     """How many runs nobody trains any more: all that are marked as running where no command is at work here."""
-    import filelock
-
-    file = home.folder / "ablate.lock"
-    if not running or not file.exists():
-        return running
-    lock = filelock.FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except (filelock.Timeout, OSError):
-        return 0
-    lock.release()
-    return running
+    return 0 if home.is_held else running
 
 
 def _data(found: Examined) -> None:

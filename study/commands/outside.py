@@ -1,4 +1,4 @@
-"""Commands for other programs and other people's code: check, judge, script, check-extension, doctor.
+"""Commands for other programs and other people's code: check, judge, script, check-extension.
 
 `app` gives them their names.
 """
@@ -96,22 +96,6 @@ def script_command(
         from cifar_ablations.study.store.home import Home
 
         write_script(Home(), ScriptRequest(profile, baseline, tuple(settings or ()), tuple(without or ()), seed))
-
-
-def doctor_command(as_json: Json = False) -> None:
-    """Look at what a run needs: versions, processor, kernels, disk, store, data and speed; say what is odd.
-
-    Exit code 1: something must be mended before `ablate run` works; what, and how, is said.
-    """
-    with errors("doctor", as_json) as answer:
-        from cifar_ablations.study.commands.doctor import as_facts, examine, show
-
-        found = examine()
-        if answer is None:
-            show(found, say)
-        else:
-            answer.write(as_facts(found))
-        raise typer.Exit(found.code)
 
 
 def judge_command(

@@ -17,16 +17,7 @@ def mend(file: Path) -> str:
     A power cut leaves half a line, or zeros; versions before this one then went on writing behind it. What is cut off
     is added to a file beside the journal. To be called by whoever holds the output folder.
     """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return ""
-    whole = lines = 0
-    for line in content.splitlines(keepends=True):
-        if not _is_whole(line):
-            break
-        whole, lines = whole + len(line), lines + 1
-    rest = content[whole:]
+    lines, whole, rest = _read(file)
     if not rest:
         return ""
     if _is_whole(rest + b"\n"):  # nothing but the end of its line is missing
@@ -43,6 +34,28 @@ def mend(file: Path) -> str:
         f"{file.name} ended in a line that cannot be read, as after a power cut. The {lines} lines before it are kept; "
         f"the rest ({len(rest):,} bytes) lies in {beside.name}, and what it told of trials is found out anew."
     )
+
+
+def torn(file: Path) -> str:
+    """A sentence where a journal has a line that cannot be read, else ""; nothing is written."""
+    lines, _, rest = _read(file)
+    if not rest or _is_whole(rest + b"\n"):
+        return ""
+    return f"{file.name} has a line that cannot be read: the {lines} lines before it can, {len(rest):,} bytes cannot"
+
+
+def _read(file: Path) -> tuple[int, int, bytes]:
+    """How many whole lines a journal begins with, their bytes, and what follows; nothing where there is no journal."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return 0, 0, b""
+    whole = lines = 0
+    for line in content.splitlines(keepends=True):
+        if not _is_whole(line):
+            break
+        whole, lines = whole + len(line), lines + 1
+    return lines, whole, content[whole:]
 
 
 def _is_whole(line: bytes) -> bool:

@@ -48,7 +48,6 @@ class FoundationsLog:
         metrics = {f"{schema.CHECK}{i}": value for i, value in enumerate(holds, start=1)}
         metrics |= {schema.CHECKS_HOLDING: sum(holds), schema.SECONDS: seconds}
         self._store.client.log_batch(run_id, metrics=metrics_at(metrics, 0), params=[Param("seed", str(seed))])
-        self._store.client.log_dict(run_id, to_json(record), schema.DEMONSTRATION_FILE)
-        self._store.client.log_artifacts(run_id, str(files), schema.FRAMES_FOLDER)
+        self._store.log_json(run_id, {schema.DEMONSTRATION_FILE: to_json(record)}, {schema.FRAMES_FOLDER: files})
         self._store.client.set_terminated(run_id, "FINISHED")
         return run_id

@@ -17,6 +17,9 @@ from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.record import LockRecord, RecordError, from_json, to_json
 
+LOCK = "ablate.lock"
+"""In the output folder: the file that whoever works there holds."""
+
 
 class Home:
     """The folder named by `ABLATE_HOME`, else `out` in the current folder; created when first used.
@@ -71,6 +74,11 @@ class Home:
         return self.folder / "commands"
 
     @property
+    def damaged(self) -> Path:
+        """Files that could not be read any more, and were put aside."""
+        return self.folder / "damaged"
+
+    @property
     def pending(self) -> Path:
         """Epochs that have been reported and are about to be written to the MLflow store at `tracking_uri`.
 
@@ -122,16 +130,30 @@ class Home:
         except ValueError:  # on another of Windows' drives
             return str(path)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether another command is at work in this folder; True also where nobody can know. Writes nothing."""
+        file = self.folder / LOCK
+        if not file.exists():
+            return False
+        lock = filelock.FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except (filelock.Timeout, OSError):
+            return True
+        lock.release()
+        return False
+
     @contextmanager
-    def locked(self, doing: str, say: Callable[[str], None]) -> Iterator[None]:
+    def locked(self, doing: str, say: Callable[[str], None], *, wait: bool = True) -> Iterator[None]:
         """Hold this folder for one command at a time, and the file of a store that lies elsewhere; wait, saying for
         whom, while another one holds either.
 
         The operating system releases a lock when its holder dies, however it dies. Raises AblateError where the
-        folder, or that of the store, cannot be written to.
+        folder, or that of the store, cannot be written to; and, unless it shall `wait`, where another one holds either.
         """
         self.check_writable()
-        places = [(self.folder / "ablate.lock", self.folder)]
+        places = [(self.folder / LOCK, self.folder)]
         file = addresses.sqlite_file(self.tracking_uri)
         if file is not None and file.parent.resolve() != self.folder:
             store = file.resolve()
@@ -139,16 +161,21 @@ class Home:
             places.append((store.with_name(f"{store.name}.ablate.lock"), store))
         with ExitStack() as held:
             for lock, of in places:
-                held.enter_context(self._held(lock, of, doing, say))
+                held.enter_context(self._held(lock, of, doing, say if wait else None))
             yield
 
     @contextmanager
-    def _held(self, file: Path, of: Path, doing: str, say: Callable[[str], None]) -> Iterator[None]:
-        """Hold the lock in a file, with a note beside it of who does; of: what it is for."""
+    def _held(self, file: Path, of: Path, doing: str, say: Callable[[str], None] | None) -> Iterator[None]:
+        """Hold the lock in a file, with a note beside it of who does; of: what it is for; say: None for no waiting."""
         lock, note = filelock.FileLock(file), file.with_name(f"{file.name}.json")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
+            if say is None:
+                raise AblateError(
+                    f"{_holder(note)} is at work in {self.shown(of)}, and nothing was changed. Wait for it to end, and "
+                    "give the same command again."
+                ) from None
             say(f"{_holder(note)} is at work in {self.shown(of)}; waiting for it to end (Ctrl-C to stop waiting).")
             lock.acquire(poll_interval=0.5)
         try:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Param, ViewType
-from mlflow.exceptions import MlflowException
 
-from cifar_ablations.ablations import addresses, paging, schema
+from cifar_ablations.ablations import paging, schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import (
     ProvenanceRecord,
@@ -87,7 +84,7 @@ class SearchLog:
         )
         tags = {schema.KIND: schema.KIND_SEARCH, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
         run_id = self._store.create_run(experiment, f"{record.name} ({record.profile.name})", tags)
-        self._store.client.log_dict(run_id, to_json(record), schema.SEARCH_FILE)
+        self._store.log_json(run_id, {schema.SEARCH_FILE: to_json(record)})
         return Parent(experiment, run_id, record)
 
     def start_trial(
@@ -128,7 +125,7 @@ class SearchLog:
 
     def close(self, parent: Parent, outcome: SearchOutcomeRecord, failures: bool) -> None:
         """Write what a search found and end its parent run."""
-        self._store.client.log_dict(parent.run_id, to_json(outcome), schema.OUTCOME_FILE)
+        self._store.log_json(parent.run_id, {schema.OUTCOME_FILE: to_json(outcome)})
         self._store.close_invocation(parent.run_id, int(failures))
 
     def outcome(self, search_digest: str) -> SearchOutcomeRecord | None:
@@ -137,8 +134,8 @@ class SearchLog:
             if run.info.status not in ("FINISHED", "FAILED"):
                 continue
             try:
-                logged = self._artifact(run, schema.OUTCOME_FILE)
-                if logged and self._artifact(run, schema.SEARCH_FILE):  # no page has one without the other
+                logged = self._store.content(run, schema.OUTCOME_FILE)
+                if logged and self._store.content(run, schema.SEARCH_FILE):  # no page has one without the other
                     return from_json(SearchOutcomeRecord, logged, f"{schema.OUTCOME_FILE} of run {run.info.run_id}")
             except RecordError:
                 return None
@@ -172,17 +169,6 @@ class SearchLog:
         runs = self._store.search_runs(f"tags.{schema.KIND} = '{schema.KIND_SEARCH}' and {wanted}")
         return sorted(runs, key=_order, reverse=True)
 
-    def _artifact(self, run: Any, name: str) -> bytes | None:
-        """A file of a run; None where it has none."""
-        for folder in addresses.folders(run.info.artifact_uri, self._store.uri):
-            with suppress(OSError):
-                return (folder / name).read_bytes()
-        with tempfile.TemporaryDirectory() as copy:
-            try:
-                return Path(self._store.client.download_artifacts(run.info.run_id, name, copy)).read_bytes()
-            except (MlflowException, OSError):
-                return None
-
     def newest_ended(self, search: str, data: Dataset, digest: str = "") -> Ended | None:
         """The newest search of that name on this data that has ended; digest: of a very one.
 
@@ -192,7 +178,7 @@ class SearchLog:
         wanted = f"tags.{schema.SEARCH} = '{search}' and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         for run in self._newest(wanted + very):
             run_id = run.info.run_id
-            asked, outcome = (self._artifact(run, name) for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE))
+            asked, outcome = (self._store.content(run, name) for name in (schema.SEARCH_FILE, schema.OUTCOME_FILE))
             if asked is None or outcome is None:
                 continue  # was stopped before it had an outcome
             return Ended(

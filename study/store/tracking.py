@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -33,7 +34,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from cifar_ablations.ablations import addresses, paging, schema, stores
+from cifar_ablations.ablations import addresses, checksums, paging, schema, stores
 from cifar_ablations.ablations.record import (
     DataRecord,
     EnvironmentRecord,
@@ -44,6 +45,7 @@ from cifar_ablations.ablations.record import (
     ProvenanceRecord,
     RecordError,
     RunRecord,
+    from_json,
     from_tags,
     to_json,
     to_tags,
@@ -64,6 +66,9 @@ STATUSES = {schema.FAILED: "FAILED", schema.PRUNED: "KILLED", schema.INTERRUPTED
 
 COUNTED = (schema.KIND_TRAINING, schema.KIND_TRIAL, schema.KIND_COMMAND)
 """Kinds of runs that `reconcile` counts."""
+
+ENDED = (*schema.RESULTS, schema.PRUNED, schema.FAILED)
+"""Outcomes of what came to its own end."""
 
 MOST_METRICS = 800
 """Written in one batch, in which MLflow takes a thousand of metrics, parameters and tags together."""
@@ -163,13 +168,37 @@ class Store:
         return found
 
     def invoked(self, plan_digest: str, data: Dataset) -> bool:
-        """Whether this very plan has been logged for this data set before, and its file is still there."""
+        """Whether this very plan has been logged for this data set before, and its file is still there and whole."""
         logged = self.search_runs(
             f"tags.{schema.KIND} = '{schema.KIND_PLAN}' and tags.{schema.PLAN_DIGEST} = '{plan_digest}' "
             f"and tags.{schema.DATA_DIGEST} = '{data.digest}'"
         )
-        kept = (file.path for run in logged for file in self.client.list_artifacts(run.info.run_id))
-        return schema.PLAN_FILE in kept
+        for run in logged:
+            with suppress(RecordError):
+                text = self.content(run, schema.PLAN_FILE)
+                if text is not None and from_json(PlanRecord, text, schema.PLAN_FILE):
+                    return True
+        return False
+
+    def content(self, run: Any, name: str) -> bytes | None:
+        """What is in a file of a run; None where it has none. Raises RecordError for one that is not as it was logged.
+
+        run: as MLflow has it.
+        """
+        content, where = self._content(run, name), f"{name} of run {run.info.run_id}"
+        return None if content is None else checksums.check(content, run.data.tags, name, where)
+
+    def _content(self, run: Any, name: str) -> bytes | None:
+        if here := addresses.folders(run.info.artifact_uri, self.uri):
+            for folder in here:
+                with suppress(OSError):
+                    return (folder / name).read_bytes()
+            return None
+        with tempfile.TemporaryDirectory() as copy:
+            try:
+                return Path(self.client.download_artifacts(run.info.run_id, name, copy)).read_bytes()
+            except (MlflowException, OSError):
+                return None
 
     def next_number(self) -> int:
         """What an invocation is numbered with that begins now: one more than the highest in the store."""
@@ -194,6 +223,10 @@ class Store:
             coordinator = run.data.tags.get(schema.COORDINATOR, "")
             here = is_running(coordinator)
             if here is False or (self._in_home and (here is None or coordinator == self._me)):
+                outcome = run.data.tags.get(schema.OUTCOME)
+                if outcome in ENDED:  # all but its end was written, and it stands
+                    self.client.set_terminated(run.info.run_id, STATUSES.get(outcome, "FINISHED"))
+                    continue
                 self.interrupt(run.info.run_id)
                 ended += run.data.tags.get(schema.KIND) in COUNTED
         for run_id in self._pending.runs():
@@ -246,8 +279,7 @@ class Store:
         tags = {schema.KIND: schema.KIND_PLAN, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
         self.client.set_experiment_tag(experiment, views.TAG, views.of_plan(plan))
         run_id = self.create_run(experiment, f"{plan.name} ({plan.profile.name})", tags)
-        self.client.log_dict(run_id, to_json(plan), schema.PLAN_FILE)
-        self.client.log_dict(run_id, to_json(gallery), schema.GALLERY_FILE)
+        self.log_json(run_id, {schema.PLAN_FILE: to_json(plan), schema.GALLERY_FILE: to_json(gallery)})
         # Last: by this tag the plan is known to have been logged whole.
         self.client.set_tag(run_id, schema.PLAN_DIGEST, plan.digest)
         return run_id
@@ -355,6 +387,18 @@ class Store:
         with self.unless_deleted(run_id):
             self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
 
+    def log_json(self, run_id: str, files: Mapping[str, object], folders: Mapping[str, Path] | None = None) -> None:
+        """Write JSON files of a run, and folders of others, each by its name, and what they are known by as tags."""
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder)
+            for name, content in files.items():
+                (made / name).write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
+            for name, others in (folders or {}).items():
+                shutil.copytree(others, made / name)
+            self.client.log_artifacts(run_id, folder)
+            tags = [RunTag(name, value) for name, value in checksums.of_folder(made).items()]
+        self.client.log_batch(run_id, tags=tags)
+
     def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """The id of a new run, with its tags and what every run says of itself."""
         everyone = {
@@ -381,7 +425,7 @@ class Store:
         return str(info.run_id)
 
     def search_runs(self, filter_string: str) -> list[Any]:
-        """Every run of ours, in any experiment, for which MLflow's filter holds; none that was deleted."""
+        """Every run of ours, in any experiment, for which MLflow's filter holds; none that was deleted or set aside."""
         ask = self.client.search_experiments
         experiments = [e.experiment_id for e in paging.entries(lambda token: ask(page_token=token))]
         if not experiments:
@@ -389,7 +433,7 @@ class Store:
         found = paging.entries(
             lambda token: self.client.search_runs(experiments, filter_string, max_results=1_000, page_token=token)
         )
-        return [run for run in found if schema.is_ours(run.data.tags)]
+        return [run for run in found if schema.counts(run.data.tags)]
 
 
 def open_store(home: Home) -> Store:

@@ -169,6 +169,15 @@ def clean(folder: Path, data_digest: str, done: Iterable[Identity]) -> None:
             path.unlink()
 
 
+def whole(path: Path) -> FleetRecord | None:
+    """A file's header, once every array of it could be read; None where one cannot be."""
+    try:
+        read(path)
+    except READ_ERRORS:
+        return None
+    return _header(path)
+
+
 def _header(path: Path) -> FleetRecord | None:
     """A file's header; None where it cannot be read, or is of a newer format."""
     try:

@@ -220,9 +220,9 @@ def test_what_cannot_be_read_is_said_and_stops_no_page(plan, runs, tmp_path):
     assert page.name == "techniques-cifar10-quick.html"
     text = index_page.write_index(writer.uri, tmp_path / "reports").read_text()
     assert text.count("Left out: ") == 1
-    assert f"Left out: plan.json of run {broken} is not whole JSON" in text
+    assert f"Left out: plan.json of run {broken} was changed or damaged since it was logged" in text
     assert f'href="{page.name}"' in text
-    left_out = f"'<broken>'.*; left out: plan.json of run {broken} is not whole JSON"
+    left_out = f"'<broken>'.*; left out: plan.json of run {broken} was changed or damaged since"
     with pytest.raises(AblateError, match=f"no runs of a plan {left_out}"):
         plan_page.write_reports(writer.uri, tmp_path / "reports", plan="<broken>")
     with pytest.raises(AblateError, match=f"no plan and no parent run {left_out}"):

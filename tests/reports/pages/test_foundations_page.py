@@ -227,10 +227,10 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown(tmp_path, monkeypatch
     assert "2. The" not in text
     for said in (
         "demonstration.json of “cut short” (run ",
-        "is not whole JSON",
-        "the field checks.0.holds is missing",
+        "was changed or damaged since it was logged",
+        "demonstration.json of “no check” (run ",
         "the files of “no frame” (run ",
-        "x.csv of “no table” is not a table",
+        "x.csv of “no table” (run ",
     ):
         assert said in text
     assert text.count("Not shown: ") == 4

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import checksums, schema
 from cifar_ablations.ablations.record import GalleryRecord, PictureRecord
 from cifar_ablations.reports.pages import index_page, plan_page
 from cifar_ablations.reports.reading import load
@@ -27,9 +27,10 @@ def two(plan, tmp_path):
 
 
 def damage(writer, run, name, change):
-    """Rewrite the file of a run with what `change` makes of its text."""
+    """Rewrite the file of a run with what `change` makes of its text, as if it had been logged without a checksum."""
     (path,) = [found for found in writer.folder.rglob(name) if run in found.parts]
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    writer.client.delete_tag(run, checksums.PREFIX + name)
 
 
 def changed(**values):

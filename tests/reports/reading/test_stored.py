@@ -79,6 +79,24 @@ def test_what_was_deleted_is_left_out_and_quotes_break_nothing(writer, asked, re
     assert [run.run_id for run in stored.find(writer.client, {"word": "it's"})] == [kept]
 
 
+@pytest.mark.parametrize("asked", ["database", "server"])
+def test_the_deleted_ones_are_those_of_ours_that_were_or_whose_experiment_was(writer, asked, request):
+    experiments = [writer.client.create_experiment(name) for name in "ab"]
+    runs = [
+        [writer.client.create_run(one, tags=dict(schema.MARKED)).info.run_id for _ in range(2)] for one in experiments
+    ]
+    others = writer.client.create_run(experiments[0]).info.run_id
+    for run in (runs[0][0], others):
+        writer.client.delete_run(run)
+    writer.client.delete_experiment(experiments[1])
+    if asked == "server":
+        request.getfixturevalue("server")
+    assert {run.run_id for run in stored.every(writer.client, {})} == {runs[0][1]}
+    assert {run.run_id for run in stored.every(writer.client, {}, deleted=True)} == {runs[0][0], *runs[1]}
+    engine = writer.client._tracking_client.store.engine
+    assert stored.run_ids(engine) == {*runs[0], *runs[1], others}
+
+
 def test_a_number_that_is_none_is_read_as_none(writer):
     run = writer.client.create_run(writer.experiment("first"), tags={"a": "b", **schema.MARKED}).info.run_id
     writer.client.log_metric(run, "loss", math.nan)

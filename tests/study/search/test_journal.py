@@ -91,3 +91,13 @@ def test_a_line_that_is_nested_too_deeply_is_torn(tmp_path: Path) -> None:
     file.write_bytes(whole + b'{"a":' * 100_000 + b"\n")
     assert journal.mend(file)
     assert file.read_bytes() == whole
+
+
+def test_looking_at_a_journal_writes_nothing(tmp_path: Path) -> None:
+    file, whole = _written(tmp_path)
+    assert journal.torn(file) == journal.torn(tmp_path / "none") == ""
+    file.write_bytes(whole[:-1])
+    assert journal.torn(file) == "", "nothing but the end of its line is missing"
+    file.write_bytes(whole + b'{"op_co')
+    assert journal.torn(file).endswith(f"{len(whole.splitlines())} lines before it can, 7 bytes cannot")
+    assert file.read_bytes() == whole + b'{"op_co'

@@ -245,3 +245,19 @@ def test_a_store_in_a_folder_that_cannot_be_written_to_is_named(
         Home(tmp_path / "out").locked("run", print),
     ):
         pass
+
+
+def test_who_will_not_wait_is_told_who_holds_it(tmp_path: Path) -> None:
+    home, said = Home(tmp_path / "out"), list[str]()
+    assert not home.is_held
+    with home.locked("running plan techniques", print):
+        assert home.is_held
+        with (
+            pytest.raises(AblateError, match=r"running plan techniques, since .*\) is at work in .*, and nothing"),
+            home.locked("cleaning", said.append, wait=False),
+        ):
+            pass
+    assert not home.is_held
+    with home.locked("cleaning", said.append, wait=False):
+        assert home.is_held
+    assert said == []

@@ -237,3 +237,14 @@ def test_more_members_than_rows_are_passed_over(tmp_path: Path) -> None:
     checkpoint.save(path, FleetRecord(1, "d", members=abouts, **checkpoint.place(CPU)), {"weights": np.ones((2, 3))})
     member: Any = SimpleNamespace(digest="digest", seed=2, extension="")
     assert checkpoint.take([member], checkpoint.find(tmp_path, "d", CPU), {"weights": (3,)}) == []
+
+
+def test_a_file_is_whole_where_every_array_can_be_read(tmp_path: Path) -> None:
+    header = FleetRecord(3, "data", "2.8.0", "cpu", (MemberRecord(("a", 1), 1.0, [], []),))
+    checkpoint.save(tmp_path / "fleet.npz", header, {"weights": np.arange(100.0).reshape(1, 100)})
+    assert checkpoint.whole(tmp_path / "fleet.npz") == header
+    content = bytearray((tmp_path / "fleet.npz").read_bytes())
+    content[-400] ^= 1  # of an array: the header can still be read
+    (tmp_path / "fleet.npz").write_bytes(content)
+    assert checkpoint.whole(tmp_path / "fleet.npz") is None
+    assert checkpoint.whole(tmp_path / "none.npz") is None
