@@ -21,7 +21,7 @@ import typer
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import check_range
 from cifar_ablations.study.commands import facts, outside, streams
-from cifar_ablations.study.commands.ending import LOUDNESS, along, ending, errors, finish, leave, say
+from cifar_ablations.study.commands.ending import LOUDNESS, along, ending, errors, finish, inert, leave, say
 from cifar_ablations.study.commands.options import (
     Backend,
     Baseline,
@@ -534,7 +534,7 @@ def main() -> None:
         leave(end.code)
     except (Exception, KeyboardInterrupt) as error:  # beside a command, as in what is made of its words
         sentence, code = ending(error)
-        print(sentence, file=sys.stderr)
+        print(inert(sentence), file=sys.stderr)
         leave(code)
 
 

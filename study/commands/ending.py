@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+from unicodedata import category
 
 import typer
 
@@ -106,8 +107,13 @@ def errors(command: str = "", as_json: bool = False) -> Iterator[facts.Document 
                 document.fail(sentence.strip().removeprefix("ablate: "), code)
             if LOUDNESS.verbose:
                 traceback.print_exception(error)
-            print(sentence, file=sys.stderr)
+            print(inert(sentence), file=sys.stderr)
             raise typer.Exit(code) from None
+
+
+def inert(text: str) -> str:
+    """A text without signs that would move a terminal's cursor or change its colours: those that were typed or read."""
+    return "".join(sign if sign in "\n\t" or category(sign) != "Cc" else f"\\x{ord(sign):02x}" for sign in text)
 
 
 def ending(error: BaseException) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import remove_left
 from cifar_ablations.ablations.stores import without_password
 from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.pages.findings import Findings
@@ -42,6 +43,7 @@ def write_pages(
         catalog.plan_module(plan)
     if home.has_store:
         check_writable(home)
+        remove_left(home.reports)
     told: list[str] = []
 
     def hear(sentence: str) -> None:
