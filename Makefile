@@ -12,7 +12,7 @@ AUDITORS := $(VENV)/.audit-ready
 INSTALL := requirements/install.py
 # What a person gives reaches the shell through the environment, as it is: no space, quote, dollar or newline ends it.
 GIVEN := PLAN PROFILE SEEDS MINUTES FIRST_SEED DEVICE WORKERS BACKEND TRIALS DATA IMAGE_SIZE TO OUTPUT STYLE SPREAD WIDTH \
-	KEEP_WEIGHTS ABLATE_HOME ABLATE_DATA
+	KEEP_WEIGHTS ONLY SEED ABLATE_HOME ABLATE_DATA
 $(if $(filter-out 1,$(words $(VENV))),$(error VENV=$(VENV): make cannot take a path with spaces here; name another))
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 settings = $(foreach setting,$(SET),--set '$(subst ','\'',$(setting))')
@@ -27,7 +27,7 @@ ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
 .PHONY: help ablate tune tune-ablate foundations plan report export ui test test-all test-gpu test-browser check pictures \
-	bench gpu-proof validate results docs test-wheel audit lock clean distclean
+	bench gpu-proof validate torture results docs test-wheel audit lock clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,10 @@ gpu-proof: $(TOOLS) ## prove the way to a GPU on one that a CPU plays: captured 
 
 validate: $(READY) ## simulate whether the statistics keep their promises; writes benchmarks/CALIBRATION.md
 	@$(BIN)/python -m benchmarks.calibration
+
+torture: $(READY) ## inject faults and bad input by the hundred; writes benchmarks/RELIABILITY.md (MINUTES=9 SEED=n ONLY=kind|memory)
+	@$(BIN)/python -m benchmarks.torture $(if $(MINUTES),--minutes "$$MINUTES") $(if $(SEED),--seed "$$SEED") \
+		$(if $(ONLY),--only "$$ONLY")
 
 results: $(READY) ## the reference study on real images, as small files in results/, for the documentation
 	@$(BIN)/python -m benchmarks.reference $(if $(DATA),--data "$$DATA")

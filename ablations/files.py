@@ -9,7 +9,9 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +20,9 @@ from typing import Any, BinaryIO
 
 PARTIAL = ".partial-"
 """Begins the name of a file that is still being written; a process that was killed leaves it behind."""
+
+PARTIAL_SECONDS = 24 * 3600
+"""An older one belongs to a process that was killed."""
 
 MOST_BYTES = 16 << 20
 """Of a text that a person wrote: a file with more is something else."""
@@ -105,6 +110,14 @@ def opened_atomically(path: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what processes that were killed more than a day ago had begun to write into a folder."""
+    for left in folder.glob(f"{PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > PARTIAL_SECONDS:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import remove_left
 from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.pages.command_page import Written, write_command_pages
@@ -49,6 +50,7 @@ def write_pages(
         catalog.plan_module(plan)
     if home.has_store:
         check_writable(home)
+        remove_left(home.reports)
     told: list[str] = []
 
     def hear(sentence: str) -> None:

@@ -20,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_ablations.ablations import addresses, checksums, record, schema, stores
+from cifar_ablations.ablations import addresses, checksums, record, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import PARTIAL
 from cifar_ablations.ablations.record import RecordError
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.ablations.training_key import TrainingKey, same_training
 from cifar_ablations.reports.reading import load, order, stored
 from cifar_ablations.reports.reading.stored import Stored
@@ -236,7 +237,7 @@ def as_facts(home: Home, found: Checked) -> dict[str, Any]:
     names = ("part", "sentence", "must", "run_id", "path")
     return {
         "folder": home.folder,
-        "address": stores.without_password(home.tracking_uri),
+        "address": without_password(home.tracking_uri),
         "parts": found.parts,
         "findings": [
             {name: getattr(one, name) or None if name == "run_id" else getattr(one, name) for name in names}
@@ -250,7 +251,7 @@ def as_facts(home: Home, found: Checked) -> dict[str, Any]:
 
 def _database(found: Checked, seen: _Seen) -> None:
     home = seen.home
-    file, shown = addresses.sqlite_file(home.tracking_uri), stores.without_password(home.tracking_uri)
+    file, shown = addresses.sqlite_file(home.tracking_uri), without_password(home.tracking_uri)
     if not home.has_store:
         found.count("database", f"{shown}, not made yet", readable=None, bytes=None)
         return

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from cifar_ablations.ablations.files import (
     opened_atomically,
     parse_json,
     read_named,
+    remove_left,
     sync_folder,
     write_atomically,
 )
@@ -47,7 +47,6 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = 1  # raise it when what is written into a cache entry changes
 OWN_ARRAYS = ("validation_images", "validation_labels")  # of data sets that bring validation images
 READING = "3"  # raise it when the same files are read as other images than before
-PARTIAL_SECONDS = 24 * 3600  # an older one belongs to a process that was killed
 DOWNLOAD_LOCK = "download.lock"
 CHANNELS = ("red", "green", "blue")
 NAMES = "cifar10, cifar100 or synthetic"
@@ -276,10 +275,7 @@ def _move_into_place(partial: Path, entry: Path) -> None:
 @contextlib.contextmanager
 def _partial_folder(cache: Path) -> Iterator[Path]:
     """A folder beside the cache entries that goes away at the end; those of killed processes go with it."""
-    for left in cache.glob(f"{PARTIAL}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > PARTIAL_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+    remove_left(cache)
     folder = cache / f"{PARTIAL}{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True)

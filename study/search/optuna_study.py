@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -517,13 +518,26 @@ def _grid(study: Study) -> list[dict[str, Value]]:
     return [dict(zip(grid, point, strict=True)) for point in product(*grid.values())]
 
 
+class _Halving(optuna.pruners.SuccessiveHalvingPruner):
+    """Successive halving among the trials that count: one that was interrupted does not compete with its repetition."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        seen: Any = copy(study)
+        seen.get_trials = lambda **asked: [one for one in study.get_trials(**asked) if not _was_interrupted(one)]
+        return super().prune(seen, trial)
+
+
+def _was_interrupted(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
+
+
 def _pruner(settings: Settings) -> optuna.pruners.BasePruner:
     if not settings.rungs or settings.pareto:
         return optuna.pruners.NopPruner()
     first = settings.rungs[0]
     match settings.pruner:
         case "halving":
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION_FACTOR)
+            return _Halving(min_resource=first, reduction_factor=REDUCTION_FACTOR)
         case "median":
             return optuna.pruners.MedianPruner(n_startup_trials=4)
         case "hyperband":

@@ -15,6 +15,7 @@ import filelock
 
 from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import remove_left
 from cifar_ablations.ablations.record import LockRecord, RecordError, from_json, to_json
 
 LOCK = "ablate.lock"
@@ -149,8 +150,9 @@ class Home:
         """Hold this folder for one command at a time, and the file of a store that lies elsewhere; wait, saying for
         whom, while another one holds either.
 
-        The operating system releases a lock when its holder dies, however it dies. Raises AblateError where the
-        folder, or that of the store, cannot be written to; and, unless it shall `wait`, where another one holds either.
+        The operating system releases a lock when its holder dies, however it dies; what it had begun to write is
+        removed a day later. Raises AblateError where the folder, or that of the store, cannot be written to; and,
+        unless it shall `wait`, where another one holds either.
         """
         self.check_writable()
         places = [(self.folder / LOCK, self.folder)]
@@ -162,6 +164,8 @@ class Home:
         with ExitStack() as held:
             for lock, of in places:
                 held.enter_context(self._held(lock, of, doing, say if wait else None))
+            for folder in (self.folder, self.reports, self.recipes, self.exports):
+                remove_left(folder)
             yield
 
     @contextmanager

@@ -99,8 +99,9 @@ def _commit() -> tuple[str, str]:
 
     def git(*words: str) -> str:
         here = Path(__file__).parent
+        # Without a lock: one that is killed in the middle would leave it, and git refuse every commit from then on.
         return subprocess.run(
-            ["git", *words], cwd=here, check=True, capture_output=True, text=True, timeout=10
+            ["git", "--no-optional-locks", *words], cwd=here, check=True, capture_output=True, text=True, timeout=10
         ).stdout.strip()
 
     try:

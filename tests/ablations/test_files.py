@@ -15,6 +15,7 @@ from cifar_ablations.ablations.files import (
     parse_json,
     parse_toml,
     read_named,
+    remove_left,
     write_atomically,
 )
 
@@ -37,6 +38,17 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
         (partial,) = set(tmp_path.iterdir()) - {path}
         assert partial.name.startswith(PARTIAL)
     assert path.read_bytes() == b"new"
+
+
+def test_what_a_killed_process_had_begun_is_removed_a_day_later(tmp_path: Path) -> None:
+    for name in (f"{PARTIAL}new", f"{PARTIAL}old", "page.html"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / f"{PARTIAL}folder").mkdir()
+    for name in (f"{PARTIAL}old", f"{PARTIAL}folder", "page.html"):
+        os.utime(tmp_path / name, (0, 0))
+    remove_left(tmp_path)
+    remove_left(tmp_path / "none")
+    assert sorted(os.listdir(tmp_path)) == [f"{PARTIAL}new", "page.html"]
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])

@@ -51,6 +51,12 @@ def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Home()
 
 
+def test_a_mistake_cannot_drive_the_terminal(home: Home) -> None:
+    told = CliRunner().invoke(app.app, ["report", "--compare", "https://u:p\x1b[1m@127.0.0.1:9#x", "a\x9b\rb#y"])
+    assert told.exit_code == 2
+    assert not {"\x1b", "\x9b", "\r"} & set(told.output)
+
+
 @pytest.fixture
 def no_data(used_home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     """An output folder where no data is named and CIFAR-10 cannot be downloaded; there are few images to draw."""

@@ -142,6 +142,23 @@ def test_the_pruner_decides_at_the_rungs(tmp_path: Path) -> None:
     assert [rank for rank, trial in enumerate(trials) if not trial.should_prune()] == [0]
 
 
+@pytest.mark.parametrize("interrupted", [0, 3])
+def test_a_trial_that_was_interrupted_does_not_compete_with_its_repetition(interrupted: int, tmp_path: Path) -> None:
+    settings = _settings(pruner="halving", rungs=(1, 3))
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(9), settings)
+    for _ in range(interrupted):
+        killed = study.ask("gone")
+        killed.report(0.5, 1)
+        assert not killed.should_prune()
+        study.recover(lambda coordinator: coordinator == "gone")
+    decided = []
+    for value in (0.5, 0.9, 0.8):
+        trial = study.ask(ME)
+        trial.report(value, 1)
+        decided.append(trial.should_prune())
+    assert decided == [False, False, True]
+
+
 def test_two_objectives_have_a_front(tmp_path: Path) -> None:
     study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(4), _settings(pareto=True))
     for accuracy, seconds in ((0.5, 1.0), (0.6, 3.0), (0.55, 4.0), (0.7, 9.0)):

@@ -16,6 +16,7 @@ import filelock
 import pytest
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import PARTIAL
 from cifar_ablations.reports.reading import load
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
@@ -160,6 +161,16 @@ def test_a_held_folder_says_who_holds_it_and_is_free_afterwards(tmp_path: Path) 
     with filelock.FileLock(home.folder / "ablate.lock").acquire(timeout=0):
         pass
     assert said == []
+
+
+def test_what_was_left_half_written_a_day_ago_is_removed(tmp_path: Path) -> None:
+    home = Home(tmp_path / "out")
+    lefts = [folder / f"{PARTIAL}x" for folder in (home.folder, home.reports, home.recipes, home.exports)]
+    for left in lefts:
+        left.mkdir(parents=True)
+        os.utime(left, (0, 0))
+    with home.locked("testing", print):
+        assert not any(left.exists() for left in lefts)
 
 
 def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     facts = provenance(CPU, 1)
     assert (facts.commit, facts.dirty) == ("unknown", "unknown")
+
+
+def test_the_index_of_a_checkout_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "provenance.py"
+    file.write_text("x = 1\n")
+    by = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run(["git", *by, *words], cwd=tmp_path, check=True)
+    os.utime(file, (1, 1))  # git would note that it is unchanged
+    before = (tmp_path / ".git" / "index").read_bytes()
+    monkeypatch.setattr(module, "__file__", str(file))
+    assert provenance(CPU, 1).dirty == "false"
+    assert (tmp_path / ".git" / "index").read_bytes() == before
 
 
 def test_without_git_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
