@@ -499,6 +499,18 @@ def watch_command(
             time.sleep(max(0.0, every - (time.perf_counter() - began)))
 
 
+@app.command("sync")
+def sync_command() -> None:
+    """Deliver what waits in the output folder because the MLflow store was not there; trains nothing."""
+    with errors():
+        from cifar_ablations.study.commands.sync import sync
+        from cifar_ablations.study.store.home import Home
+
+        home = Home()
+        with home.locked("delivering what waits", say):
+            sync(home, say)
+
+
 @app.command("ui")
 def ui_command(
     port: Annotated[
