@@ -87,7 +87,7 @@ def may_pass(error: Exception, *, served: bool) -> bool:
     """
     module = type(error).__module__.partition(".")[0]
     if module == "requests" or getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE":
-        return True
+        return re.search("no such|readonly|malformed|not a database", str(error)) is None
     status = getattr(error, "get_http_status_code", None)
     return served and status is not None and (status() >= 500 or status() in (401, 403, 408, 429))
 

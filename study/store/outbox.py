@@ -147,6 +147,8 @@ class Outbox:
 
     def new_folder(self) -> Path:
         """A folder for files of a run, which a write of the kind FILES then names."""
+        if not self._taken_up:
+            self.take_up()
         with self._changed:
             self.folder.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(dir=self.folder))
@@ -163,7 +165,8 @@ class Outbox:
                 with suppress(ValueError, TypeError, KeyError):  # the last, of a process that ended in its middle
                     self._read(json.loads(line), found)
         with self._changed:
-            for number in sorted(found):
+            known = {number for writes in self._waiting.values() for one in writes for number in one.numbers}
+            for number in sorted(found.keys() - known):
                 self._waiting.setdefault(found[number].run, []).append(found[number])
             self._due.update(self._waiting)
             self._rewrite()
