@@ -85,6 +85,8 @@ def tracking_server(folder: Path) -> Iterator[TrackingServer]:
         warnings.simplefilter("ignore")  # mlflow's own, on import
         from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR, app, handlers
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    # What it needs is not installed, which each request that searches would take long to find out.
+    sys.modules.setdefault("mlflow.server.auth", None)  # type: ignore[arg-type]
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     put_fresh_store(folder)
     store = SqlAlchemyStore(f"sqlite:///{folder / 'mlflow.db'}", "mlflow-artifacts:/")
@@ -93,7 +95,6 @@ def tracking_server(folder: Path) -> Iterator[TrackingServer]:
         patch.object(handlers, "_tracking_store", store),
         patch.object(handlers, "_artifact_repo", None),
         patch.dict(os.environ, {**served, "no_proxy": "*"}),
-        patch.dict(sys.modules, {"mlflow.server.auth": None}),  # is not installed, which takes long to find out
     ):
         server = TrackingServer(folder, app)
         try:

@@ -173,6 +173,9 @@ def run_command(request: PlanRequest, answer: facts.Document | None) -> None:
 def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Invocation, float | None, bool]:
     """What a request asks for; where a time was given, about how many seconds all of it takes; and whether trials of a
     search that it needed have failed."""
+    from cifar_ablations.study.store.tracking import ask_server
+
+    ask_server(home)
     if request.retune or request.trials is not None:
         from cifar_ablations.study.commands.retuning import plan_retuned
 
@@ -311,6 +314,10 @@ def tune_command(
                 workers=workers,
                 backend=backend,
             )
+            if not dry_run:
+                from cifar_ablations.study.store.tracking import ask_server
+
+                ask_server(home)
             invocation = search_invocation(home, request, along)
             failed = False
             if dry_run:

@@ -519,6 +519,15 @@ def open_store(home: Home, say: Callable[[str], None] = lambda sentence: None) -
     return store
 
 
+def ask_server(home: Home) -> None:
+    """Ask a tracking server or a database whether it is there, before anything is done that takes long.
+
+    Raises StoreError, in a sentence, where it is not. A file is left alone.
+    """
+    if addresses.sqlite_file(home.tracking_uri) is None:
+        open_store(home)
+
+
 def training_tags(plan: PlanRecord, parent: str, arm: str, recipe: str, seed: int) -> dict[str, str]:
     """What the run of a training says of itself when it begins; recipe: the digest."""
     begun = RunRecord(
