@@ -27,6 +27,10 @@ MARKED = {MARK: "true"}
 COORDINATOR = "coordinator"
 """Tag of every run: host, boot, process and its start, to tell a run in training from one whose process is gone."""
 
+WRITTEN_AS = "written_as"
+"""Tag of every run: what its coordinator called it before MLflow did. By it a run is found whose creation MLflow has
+answered to nobody."""
+
 
 def is_ours(tags: Mapping[str, str]) -> bool:
     """Whether a run with these tags was made here; earlier versions had no mark of their own."""

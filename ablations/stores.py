@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.secrets import without_password
 
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 """How long a server is asked whether it is there, where the environment says nothing: seconds, and not minutes."""
+ONE_REQUEST = "30"
+"""Seconds that a server may take for one, where the environment says nothing and who asks tries again by himself."""
 IN_MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 ADVICE = {
     "maintenance mode": "MLflow keeps runs in folders no more: name a file, as sqlite:///mlflow.db; "
@@ -46,17 +48,49 @@ def opening(address: str) -> Iterator[None]:
         raise _cannot_be_opened(address, "it is in memory, and would be lost at the end")
     if (file := addresses.sqlite_file(address)) is not None and _is_of_others(file):
         raise _cannot_be_opened(address, "the file holds other tables, and none of MLflow's")
-    added = {name: value for name, value in PATIENCE.items() if name not in os.environ}
-    os.environ |= added
     try:
-        yield
+        with _environment({**PATIENCE, **os.environ}):
+            yield
     except AblateError:
         raise
     except Exception as error:
-        raise _cannot_be_opened(address, _reason(error)) from error
+        raise _cannot_be_opened(address, reason_of(error)) from error
+
+
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """Within it, MLflow sends each request once: what it repeats by itself could be done twice, as creating a run."""
+    timeout = {"MLFLOW_HTTP_REQUEST_TIMEOUT": ONE_REQUEST}
+    with _environment({**timeout, **os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
+        yield
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Within it, the variables of the environment that `opening` and `asked_once` are about are as wanted."""
+    before = {name: os.environ.get(name) for name in PATIENCE}
+    os.environ |= {name: wanted[name] for name in PATIENCE}
+    try:
+        yield
     finally:
-        for name in added:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def may_pass(error: Exception, *, served: bool) -> bool:
+    """Whether an error of a store may go by itself, or by what its owner does: it is locked or gone, or its server says
+    that it cannot now, or not for this user.
+
+    served: whether a server has it, and not this process.
+    """
+    module = type(error).__module__.partition(".")[0]
+    if module == "requests" or getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE":
+        return re.search("no such|readonly|malformed|not a database", str(error)) is None
+    status = getattr(error, "get_http_status_code", None)
+    return served and status is not None and (status() >= 500 or status() in (401, 403, 408, 429))
 
 
 def failing(error: Exception) -> str | None:
@@ -74,7 +108,7 @@ def failing(error: Exception) -> str | None:
     )
     if not of_mlflow and not of_database:
         return None
-    reason = _reason(error)
+    reason = reason_of(error)
     return f"The MLflow store failed ({reason}).{_advice(reason)} The same command goes on with what is missing."
 
 
@@ -99,8 +133,8 @@ def _advice(reason: str) -> str:
     return next((f" {advice}" for sign, advice in ADVICE.items() if re.search(sign, reason)), "")
 
 
-def _reason(error: BaseException) -> str:
-    """The first sentence of an error, without its class."""
+def reason_of(error: BaseException) -> str:
+    """The first sentence of an error, without its class and without passwords."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if cause := re.search(
         r"""Caused by [^"']*["'](?:\w+\([^)]*\): )?(.*?)["']\)""", first

@@ -181,6 +181,9 @@ def run_command(request: PlanRequest, answer: facts.Document | None) -> None:
 def _asked_for(home: Home, request: PlanRequest, *, training: bool) -> tuple[Invocation, float | None, bool]:
     """What a request asks for; where a time was given, about how many seconds all of it takes; and whether trials of a
     search that it needed have failed."""
+    from cifar_ablations.study.store.tracking import ask_server
+
+    ask_server(home)
     if request.retune or request.trials is not None:
         from cifar_ablations.study.commands.retuning import plan_retuned
 
@@ -329,6 +332,10 @@ def tune_command(
                 workers=workers,
                 backend=backend,
             )
+            if not dry_run:
+                from cifar_ablations.study.store.tracking import ask_server
+
+                ask_server(home)
             invocation = search_invocation(home, request, along)
             failed = False
             if dry_run:
@@ -512,6 +519,18 @@ def watch_command(
             if streams.lost():
                 return
             time.sleep(max(0.0, every - (time.perf_counter() - began)))
+
+
+@app.command("sync")
+def sync_command() -> None:
+    """Deliver what waits in the output folder because the MLflow store was not there; trains nothing."""
+    with errors():
+        from cifar_ablations.study.commands.sync import sync
+        from cifar_ablations.study.store.home import Home
+
+        home = Home()
+        with home.locked("delivering what waits", say):
+            sync(home, say)
 
 
 @app.command("ui")

@@ -12,11 +12,11 @@ import torch
 
 from cifar_ablations.ablations.naming import EXACT, check_range
 from cifar_ablations.reports.wording.tables import for_spreadsheets
+from cifar_ablations.study.commands.sync import opened
 from cifar_ablations.study.foundations.catalog import demonstrations
 from cifar_ablations.study.store.foundations_log import FoundationsLog
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.provenance import provenance
-from cifar_ablations.study.store.tracking import open_store
 
 Say = Callable[[str], None]
 
@@ -30,33 +30,35 @@ def run_foundations(
     hold, which is a finding and no error. Raises AblateError for a negative seed. Hold the home's lock.
     """
     check_range("--seed", seed, 0, EXACT)
-    store = open_store(home)
-    store.reconcile()
+    store = opened(home, say)
     log = FoundationsLog(store)
-    experiment, parent = log.open(seed, provenance(torch.device("cpu"), 1))
     began, total, failing = time.perf_counter(), 0, 0
     threads = torch.get_num_threads()
     # Sums over several threads may differ in their last bit, and these are too small to gain from them.
     torch.set_num_threads(1)
     try:
-        for name, module in demonstrations().items():
-            started = time.perf_counter()
-            found = module.run(seed)
-            seconds = time.perf_counter() - started
-            with tempfile.TemporaryDirectory() as folder:
-                _write_frames(Path(folder), found.frames)
-                log.demonstration(experiment, parent, seed, found.record(), Path(folder), seconds)
-            missed = [check for check in found.checks if not check.holds]
-            total, failing = total + len(found.checks), failing + len(missed)
-            say(f"{name}: {len(found.checks) - len(missed)} of {len(found.checks)} checks hold ({seconds:.1f} s)")
-            for check in missed:
-                say(f"  does not hold: {check.statement} ({check.source})")
-    except BaseException:
-        store.interrupt(parent)
-        raise
+        with store.delivering():
+            experiment, parent = log.open(seed, provenance(torch.device("cpu"), 1))
+            try:
+                for name, module in demonstrations().items():
+                    started = time.perf_counter()
+                    found = module.run(seed)
+                    seconds = time.perf_counter() - started
+                    with tempfile.TemporaryDirectory() as folder:
+                        _write_frames(Path(folder), found.frames)
+                        log.demonstration(experiment, parent, seed, found.record(), Path(folder), seconds)
+                    missed = [check for check in found.checks if not check.holds]
+                    total, failing = total + len(found.checks), failing + len(missed)
+                    holding = f"{len(found.checks) - len(missed)} of {len(found.checks)} checks hold"
+                    say(f"{name}: {holding} ({seconds:.1f} s)")
+                    for check in missed:
+                        say(f"  does not hold: {check.statement} ({check.source})")
+            except BaseException:
+                store.interrupt(parent)
+                raise
+            store.close_invocation(parent, 0)
     finally:
         torch.set_num_threads(threads)
-    store.close_invocation(parent, 0)
     say(f"{total - failing} of {total} checks hold, in {time.perf_counter() - began:.0f} s.")
     for page in write(store.uri, home.reports) if write else ():
         say(f"Report: {home.shown(page)}")

@@ -18,6 +18,7 @@ from cifar_ablations.ablations.record import SearchOutcomeRecord
 from cifar_ablations.study.commands import answer_table, next_step
 from cifar_ablations.study.commands.next_step import say_end
 from cifar_ablations.study.commands.progress import progress_shown
+from cifar_ablations.study.commands.sync import opened
 from cifar_ablations.study.commands.tune import nothing_to_adopt
 from cifar_ablations.study.data.typed import option, program
 from cifar_ablations.study.execution.disk import check_room, estimated_bytes
@@ -31,7 +32,7 @@ from cifar_ablations.study.search.search import carry_out
 from cifar_ablations.study.store.answers import write_answer
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.provenance import provenance
-from cifar_ablations.study.store.tracking import Store, open_store
+from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.training.backend import KERNELS
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def carry_out_plan(
     quiet: whether how far it is is not shown. Hold the folder's lock.
     """
     prepare(invocation.device.type)
-    store, plan, record = store_of(home, say), invocation.plan, invocation.record()
+    store, plan, record = opened(home, say), invocation.plan, invocation.record()
     members = invocation.members()
     done = store.results(invocation.data, invocation.environment(), say, invocation.measured)
     left = invocation.missing(done)
@@ -108,7 +109,7 @@ def carry_out_plan(
     asked: dict[str, Any] = {"plan": plan.name, "digest": plan.digest(), "data": invocation.data.digest}
     first_page = _FirstPage(home, store.uri, asked, say)
     shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers, at_once=bool(left))
-    with shown as show, asked_to_stop() as stopped:
+    with store.delivering(), shown as show, asked_to_stop() as stopped:
         progress = run(invocation, store, facts, _then_prepare_reports(_also(show, first_page.see)), stopped, enough)
     first_page.wait()
     if progress.total:
@@ -166,7 +167,7 @@ def carry_out_search(
     storage: the URL of an Optuna database, None for a journal file; quiet: whether how far it is is not shown. Hold the
     folder's lock.
     """
-    store = store_of(home, say)
+    store = opened(home, say)
     say(
         f"{catalog.search_module(invocation.name).QUESTION}\n"
         f"  search {invocation.name}, profile {invocation.profile.name}: {invocation.trials} trials of each study, "
@@ -176,10 +177,10 @@ def carry_out_search(
     )
     began = time.perf_counter()
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
-    opened, mended = storage_at(storage, home.journal, say), list[str]()
+    trials, mended = storage_at(storage, home.journal, say), list[str]()
     shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers)
-    with shown as show, asked_to_stop() as stopped:
-        outcome, progress = carry_out(invocation, opened, store, facts, show, stopped, mended.append)
+    with store.delivering(), shown as show, asked_to_stop() as stopped:
+        outcome, progress = carry_out(invocation, trials, store, facts, show, stopped, mended.append)
     for sentence in mended:
         say(sentence)
     if progress.done:
@@ -213,14 +214,6 @@ def _import_reports() -> None:
     from cifar_ablations.reports.pages import index_page, plan_page, rendering  # noqa: F401
 
     rendering.import_libraries()
-
-
-def store_of(home: Home, say: Say) -> Store:
-    """The store, with the runs ended that nobody trains any more."""
-    store = open_store(home)
-    if ended := store.reconcile():
-        say(f"Closed {ended} training{'s' * (ended > 1)} that an earlier call left unfinished.")
-    return store
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from cifar_ablations.reports.reading import command_plans
 from cifar_ablations.study.commands import execute, facts, judge, terminal
 from cifar_ablations.study.commands.ending import FAILED, LOUDNESS, along, say
 from cifar_ablations.study.commands.progress import progress_shown
+from cifar_ablations.study.commands.sync import opened
 from cifar_ablations.study.execution import command_runner
 from cifar_ablations.study.execution.command_runner import RunProgress
 from cifar_ablations.study.store.command_log import CommandLog
@@ -152,7 +153,7 @@ def _asked(context: typer.Context, typed: str, seeds: str | None, first_seed: in
 
 
 def _run(home: Home, plan: CommandPlanRecord) -> RunProgress:
-    store = execute.store_of(home, along)
+    store = opened(home, along)
     log = CommandLog(store, plan)
     done = log.results()
     every, left = command_runner.every_run(plan), command_runner.missing(plan, done)

@@ -15,6 +15,7 @@ from cifar_ablations.study.execution import gallery
 from cifar_ablations.study.execution.fleets import TRAININGS, Listener, Progress, Trainer
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.workers import THREADS, Done, Failed, Stalled, Started
+from cifar_ablations.study.store import outbox
 from cifar_ablations.study.store.provenance import environment
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.store.weights import Keeper
@@ -109,6 +110,8 @@ def run(
             if log and missing:
                 log.expect(missing)
                 trainer.train(list(missing), log, keep_weights=invocation.keep_weights != schema.KEEP_NONE)
+            if look < invocation.looks[-1]:  # what comes next is in the store
+                store.flush(outbox.AT_A_LOOK, stopped)
             if progress.failed or (look < invocation.looks[-1] and enough()):
                 break
     except BaseException:

@@ -138,6 +138,7 @@ class _Coordinator:
                 except StopIteration:
                     break
             outcome = self._outcome(list(known.values()))
+            self._store.flush()
             if self._log.outcome(self._record.digest) != outcome:
                 self._open_parent()  # the power went after the last trial, or the best was found otherwise before
             if self._parent:

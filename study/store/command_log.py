@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from mlflow.entities import Param, RunTag
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import (
@@ -65,9 +64,9 @@ class CommandLog:
         facts = replace(provenance(torch.device("cpu"), 1), commit="", dirty="")
         tags |= {schema.NUMBER: str(store.next_number()), "mlflow.note.content": _note(plan)}
         self._parent = store.create_run(self._experiment, plan.name, tags | to_tags(facts, schema.PROVENANCE))
-        store.client.log_dict(self._parent, to_json(plan), schema.COMMANDS_FILE)
+        store.log_json(self._parent, {schema.COMMANDS_FILE: to_json(plan)})
         # Last: by this tag the plan is known to have been logged whole.
-        store.client.set_tag(self._parent, schema.PLAN_DIGEST, plan.digest)
+        store.log(self._parent, tags={schema.PLAN_DIGEST: plan.digest})
 
     def start(self, arm: CommandArmRecord, seed: int, words: Sequence[str]) -> str:
         """The id of a new run of an arm's command, which is these words."""
@@ -75,18 +74,16 @@ class CommandLog:
         tags = {schema.KIND: schema.KIND_COMMAND, **to_tags(about)}
         self._in_flight = self._store.create_run(self._experiment, f"{arm.name}, seed {seed}", tags)
         params = {"arm": arm.name, "seed": str(seed), "command": shlex.join(words)[:MOST_PARAM]}
-        with self._store.unless_deleted(self._in_flight):
-            self._store.client.log_batch(self._in_flight, params=[Param(*one) for one in params.items()])
+        self._store.log(self._in_flight, params=params)
         return self._in_flight
 
     def end(self, outcome: str, cause: str, metrics: Mapping[str, float], output: str) -> None:
         """Write what the run that was started last ended as; output: the end of what it printed."""
         run_id, store = self._in_flight, self._store
-        with store.unless_deleted(run_id):
-            if output:
-                store.client.log_text(run_id, output, schema.OUTPUT_FILE)
-            if cause:
-                store.client.log_batch(run_id, tags=[RunTag(schema.CAUSE, cause[:MOST_PARAM])])
+        if output:
+            store.put_file(run_id, schema.OUTPUT_FILE, output.encode("utf-8", "replace"))
+        if cause:
+            store.log(run_id, tags={schema.CAUSE: cause[:MOST_PARAM]})
         store.close(run_id, outcome, metrics=metrics_at(metrics, 0))
         self._in_flight = ""
 

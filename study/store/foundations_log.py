@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlflow.entities import Param
-
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import DemonstrationRecord, ProvenanceRecord, to_json, to_tags
 from cifar_ablations.study.store.tracking import Store, metrics_at
@@ -30,7 +28,7 @@ class FoundationsLog:
             schema.NUMBER: str(self._store.next_number()),
             **to_tags(facts, schema.PROVENANCE),
         }
-        return experiment, self._store.create_run(experiment, f"foundations, seed {seed}", tags)
+        return experiment, self._store.created(self._store.create_run(experiment, f"foundations, seed {seed}", tags))
 
     def demonstration(
         self, experiment: str, parent: str, seed: int, record: DemonstrationRecord, files: Path, seconds: float
@@ -47,7 +45,7 @@ class FoundationsLog:
         holds = [float(check.holds) for check in record.checks]
         metrics = {f"{schema.CHECK}{i}": value for i, value in enumerate(holds, start=1)}
         metrics |= {schema.CHECKS_HOLDING: sum(holds), schema.SECONDS: seconds}
-        self._store.client.log_batch(run_id, metrics=metrics_at(metrics, 0), params=[Param("seed", str(seed))])
+        self._store.log(run_id, metrics_at(metrics, 0), {"seed": seed})
         self._store.log_json(run_id, {schema.DEMONSTRATION_FILE: to_json(record)}, {schema.FRAMES_FOLDER: files})
-        self._store.client.set_terminated(run_id, "FINISHED")
+        self._store.close_invocation(run_id, 0)
         return run_id

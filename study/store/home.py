@@ -81,12 +81,16 @@ class Home:
 
     @property
     def pending(self) -> Path:
-        """Epochs that have been reported and are about to be written to the MLflow store at `tracking_uri`.
+        """What has been reported and is about to be written to the MLflow store at `tracking_uri`.
 
         The folder's own store has the same file wherever the folder is moved.
         """
         address = self.tracking_uri
         store = "own" if address == self._own else hashlib.sha256(address.encode()).hexdigest()[:8]
+        return self.pending_of(store)
+
+    def pending_of(self, store: str) -> Path:
+        """What `pending` is for another store, by what its address comes to."""
         return self.folder / f"pending-{store}.jsonl"
 
     @property

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.entities import Param, ViewType
+from mlflow.entities import ViewType
 
 from cifar_ablations.ablations import paging, schema
 from cifar_ablations.ablations.recipe import Recipe
@@ -85,7 +85,7 @@ class SearchLog:
         tags = {schema.KIND: schema.KIND_SEARCH, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
         run_id = self._store.create_run(experiment, f"{record.name} ({record.profile.name})", tags)
         self._store.log_json(run_id, {schema.SEARCH_FILE: to_json(record)})
-        return Parent(experiment, run_id, record)
+        return Parent(experiment, self._store.created(run_id), record)
 
     def start_trial(
         self, parent: Parent, study: str, number: int, sampled: Mapping[str, Value], recipe: Recipe, origin: str = ""
@@ -108,16 +108,12 @@ class SearchLog:
         )
         tags = {schema.KIND: schema.KIND_TRIAL, **to_tags(begun)}
         run_id = self._store.create_run(parent.experiment, f"{study}, trial {number}", tags)
-        params = [Param(name, str(value)) for name, value in recipe.knobs().items()]
-        seeds = ", ".join(map(str, asked.seeds))
-        with self._store.unless_deleted(run_id):
-            self._store.client.log_batch(run_id, params=[*params, Param("seeds", seeds)])
+        self._store.log(run_id, params={**recipe.knobs(), "seeds": ", ".join(map(str, asked.seeds))})
         return run_id
 
     def rung(self, run_id: str, step: int, value: float) -> None:
         """Write where a trial stood when the pruner was asked."""
-        with self._store.unless_deleted(run_id):
-            self._store.client.log_batch(run_id, metrics=metrics_at({schema.RUNG: value}, step))
+        self._store.log(run_id, metrics_at({schema.RUNG: value}, step))
 
     def end_trial(self, run_id: str, outcome: str, metrics: Mapping[str, float], why: str) -> None:
         """Write what a trial ended as: finished, killed by its pruner, or failed, as MLflow calls it."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -47,6 +49,28 @@ def make_tables(address: str, artifacts: Path) -> bool:
         os.replace(made, file)
     sync_folder(file.parent)
     return True
+
+
+def wait_for_others(address: str, say: Callable[[str], None]) -> None:
+    """Wait while another program is writing to the SQLite file of an address, and say so. Another kind of store, and a
+    file that is none, are left to whoever opens it."""
+    file = addresses.sqlite_file(address)
+    said = False
+    while file is not None and file.is_file() and _is_locked(file):
+        if not said:
+            say(f"Another program is writing to {os.path.relpath(file)}; waiting for it (Ctrl-C to stop waiting).")
+        said = True
+        time.sleep(0.5)
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True, timeout=0)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.rollback()
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return False
 
 
 def _is_unused(file: Path) -> bool:

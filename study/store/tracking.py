@@ -2,7 +2,8 @@
 `foundations_log`). What is written is named in `ablations.schema`.
 
 One coordinator process holds a Store; workers never touch MLflow. Every run costs a few writes when it starts and when
-it ends, and at most one every `pending.SECONDS` for the epochs in between.
+it ends, and at most one every `outbox.SECONDS` for the epochs in between. They go through an outbox: within
+`Store.delivering` nobody waits for them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,13 +30,14 @@ import mlflow
 import numpy as np
 import psutil
 from mlflow.entities import Dataset as TrackedDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from cifar_ablations.ablations import addresses, checksums, paging, schema, stores
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.record import (
     DataRecord,
     EnvironmentRecord,
@@ -55,7 +58,19 @@ from cifar_ablations.ablations.training_key import TrainingKey, same_training
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.store import moved, views
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.pending import Pending
+from cifar_ablations.study.store.outbox import (
+    BATCH,
+    CREATE,
+    END,
+    FILES,
+    INPUTS,
+    REMOVE,
+    Outbox,
+    Refused,
+    SilentStoreError,
+    Unanswered,
+    Write,
+)
 from cifar_ablations.study.store.provenance import user
 from cifar_ablations.study.store.tables import make_tables
 from cifar_ablations.study.training.engine import Epoch, Outcome
@@ -70,17 +85,15 @@ COUNTED = (schema.KIND_TRAINING, schema.KIND_TRIAL, schema.KIND_COMMAND)
 ENDED = (*schema.RESULTS, schema.PRUNED, schema.FAILED)
 """Outcomes of what came to its own end."""
 
-MOST_METRICS = 800
-"""Written in one batch, in which MLflow takes a thousand of metrics, parameters and tags together."""
-
 
 class Store:
     """The MLflow store of an output folder. Hold the folder's lock before making one, which makes the tables too."""
 
-    def __init__(self, home: Home):
-        # Creating the tables of a fresh SQLite store is announced in a dozen lines otherwise.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+    def __init__(self, home: Home, say: Callable[[str], None] = lambda sentence: None):
+        # Creating the tables of a fresh SQLite store is announced in a dozen lines otherwise, and each failure to write
+        # to one in a traceback.
+        for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL")):
+            logging.getLogger(name).setLevel(level)
         self.home = home
         self.uri = home.tracking_uri
         self.local = self.uri.startswith(tuple(DATABASE_ENGINES))
@@ -90,7 +103,12 @@ class Store:
         make_tables(self.uri, home.artifacts)
         self.client = mlflow.MlflowClient(tracking_uri=self.uri)
         self._me = this_process()
-        self._pending = Pending(home.pending)
+        self._say = say
+        self._outbox = Outbox(home.pending, self._deliver, say, home.shown(home.pending))
+        self._ids: dict[str, str] = {}
+        """MLflow's names of runs, by what they are called here until they have one."""
+        self._doubtful: set[str] = set()
+        """Runs that may have been created twice."""
         self.deleted: list[str] = []
         """The ids of the runs that a person deleted while they were in training here."""
         self._places: dict[str, str] = {}
@@ -217,7 +235,9 @@ class Store:
         """
         if self._in_home:
             moved.bring_home(self.client._tracking_client.store.engine, self.home.artifacts)
-        self._pending.recover()
+        if waited := self._outbox.take_up():
+            self._say(f"Delivering how {waited} run{'s' * (waited > 1)} ended: the MLflow store has not heard of it.")
+        self._deliver_leftovers()
         ended = 0
         for run in self.search_runs("attributes.status = 'RUNNING'"):
             coordinator = run.data.tags.get(schema.COORDINATOR, "")
@@ -229,15 +249,35 @@ class Store:
                     continue
                 self.interrupt(run.info.run_id)
                 ended += run.data.tags.get(schema.KIND) in COUNTED
-        for run_id in self._pending.runs():
-            if not self._is_running(run_id):
-                self._pending.drop(run_id)
         return ended
 
-    def _is_running(self, run_id: str) -> bool:
-        """Whether a run is in flight; one that was deleted, or that the store has lost, is not."""
-        info = self._info(run_id)
-        return info is not None and (info.lifecycle_stage, info.status) == ("active", "RUNNING")
+    def _deliver_leftovers(self) -> None:
+        """Deliver what an earlier call left; what was for runs and experiments that are deleted by now is let go."""
+        told: set[str] = set()
+        while self._outbox.runs():
+            try:
+                self._outbox.flush()
+            except SilentStoreError:
+                raise
+            except StoreError as error:
+                if str(error) not in told:
+                    self._say(str(error))
+                told.add(str(error))
+        self.deleted.clear()
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Within it, what is written is on its way when the call returns, and runs are called by a name of ours until
+        MLflow has created them. At the end all is delivered.
+
+        Raises SilentStoreError where the store does not answer then: what waits is in the file, for `reconcile`.
+        """
+        with stores.asked_once(), self._outbox.at_work():
+            yield
+
+    def flush(self, patience: float | None = None, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Wait until all that was written is in the store, as `Outbox.flush` does."""
+        self._outbox.flush(patience, stopped)
 
     def _info(self, run_id: str) -> Any | None:
         """What MLflow says of a run; None of one that the store has lost."""
@@ -248,17 +288,126 @@ class Store:
                 raise
             return None
 
-    @contextmanager
-    def unless_deleted(self, run_id: str) -> Iterator[None]:
-        """Let go what is to be written to a run that a person deleted meanwhile: it counts no longer."""
+    def _deliver(self, write: Write) -> None:
+        """Make a write of the outbox."""
         try:
-            yield
-        except MlflowException:
-            info = self._info(run_id)
-            if info is not None and info.lifecycle_stage == "active":
+            self._make(write)
+        except Exception as error:
+            if stores.may_pass(error, served=not self.local):
+                raise Unanswered(stores.reason_of(error)) from error
+            raise
+
+    def _make(self, write: Write) -> None:
+        try:
+            if write.kind == CREATE:
+                self._create(write)
+            else:
+                self._write(self._id(write.run), write)
+        except MlflowException as error:
+            if stores.may_pass(error, served=not self.local):
                 raise
-            self._pending.drop(run_id)
-            self.deleted += [run_id] if run_id not in self.deleted else []
+            if write.kind == CREATE:
+                self._check_experiment(write.content["experiment"])
+            elif self._is_deleted(write.run):
+                self.deleted += [write.run] if write.run not in self.deleted else []
+                raise Refused from None
+            if error.error_code == "INVALID_PARAMETER_VALUE":
+                raise Refused from error
+            raise
+
+    def _create(self, write: Write) -> None:
+        asked, known = write.content, self._known_as(write.run) if write.again else None
+        if write.again:
+            self._doubtful.add(write.run)
+        if known is None:
+            tags, name, began = asked["tags"], asked["name"], asked["at"]
+            known = self.client.create_run(asked["experiment"], start_time=began, tags=tags, run_name=name)
+        self._ids[write.run], self._places[write.run] = known.info.run_id, known.info.artifact_uri
+
+    def _check_experiment(self, experiment: str) -> None:
+        """Raise Refused where a person deleted an experiment."""
+        about = self.client.get_experiment(experiment)
+        if about.lifecycle_stage != "active":
+            raise Refused from StoreError(
+                f"The experiment {about.name!r} was deleted in MLflow while it was written to. Its runs count no "
+                "longer: the same command trains them again, in a new experiment. To keep them, restore it first."
+            )
+
+    def _write(self, run_id: str, write: Write) -> None:
+        """Make a write that is about a run which is there."""
+        asked = write.content
+        if write.kind == INPUTS:
+            data = TrackedDataset(**asked)
+            self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+        elif write.kind == BATCH:
+            metrics, params, tags = (asked.get(name, []) for name in ("metrics", "params", "tags"))
+            self.client.log_batch(
+                run_id,
+                metrics=[Metric(*values) for values in metrics],
+                params=[Param(*values) for values in params],
+                tags=[RunTag(*values) for values in tags],
+            )
+        elif write.kind == FILES:
+            self._put_files(run_id, write)
+        elif write.kind == REMOVE:
+            self._remove(run_id, asked["name"])
+        else:
+            if write.run in self._doubtful:
+                self._known_as(write.run)
+                self._doubtful.discard(write.run)
+            self.client.set_terminated(run_id, asked["status"], end_time=asked["at"])
+
+    def _remove(self, run_id: str, name: str) -> None:
+        try:
+            uri = self.client.get_run(run_id).info.artifact_uri
+            get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(name)  # type: ignore[no-untyped-call]
+        except (MlflowException, NotImplementedError, FileNotFoundError) as error:
+            if stores.may_pass(error, served=not self.local):
+                raise
+
+    def _put_files(self, run_id: str, write: Write) -> None:
+        folder = self._outbox.folder / write.content["folder"]
+        if not folder.is_dir():  # delivered just before a process was killed
+            return
+        place = self._places.get(write.run, "")
+        if place.startswith("file://"):
+            # As MLflow would do it, without asking it first where it has put the run.
+            to = local_file_uri_to_path(place)  # type: ignore[no-untyped-call]
+            shutil.copytree(folder, to, dirs_exist_ok=True)
+            return
+        try:
+            self.client.log_artifacts(run_id, str(folder))
+        except Exception as error:  # of whatever keeps the files of a server's runs
+            if self.local or isinstance(error, MlflowException):
+                raise
+            raise Unanswered(stores.reason_of(error)) from error
+
+    def _id(self, run: str) -> str:
+        """What MLflow calls a run. Raises Refused for one of ours that the store has lost."""
+        if "@" not in run:
+            return run
+        if run not in self._ids:
+            known = self._known_as(run)
+            if known is None:
+                raise Refused
+            self._ids[run] = known.info.run_id
+        return self._ids[run]
+
+    def _known_as(self, run: str) -> Any | None:
+        """The run that was created under a name of ours; None where there is none. Where it was created twice, as an
+        answer was lost, the one that was written to stays."""
+        wanted, experiment = f"tags.{schema.WRITTEN_AS} = '{run}'", run.partition("@")[2]
+        found = list(self.client.search_runs([experiment], wanted, ViewType.ALL))
+        found.sort(key=lambda one: (one.info.run_id != self._ids.get(run), one.info.lifecycle_stage, one.info.run_id))
+        for double in found[1:]:
+            if double.info.lifecycle_stage == "active":
+                self.client.delete_run(double.info.run_id)
+        return found[0] if found else None
+
+    def _is_deleted(self, run: str) -> bool:
+        """Whether a person deleted a run, or the store has lost it."""
+        info = self._info(self._ids.get(run, run))
+        return info is None or info.lifecycle_stage != "active"
 
     def open_invocation(
         self, experiment: str, plan: PlanRecord, facts: ProvenanceRecord, gallery: GalleryRecord
@@ -281,8 +430,8 @@ class Store:
         run_id = self.create_run(experiment, f"{plan.name} ({plan.profile.name})", tags)
         self.log_json(run_id, {schema.PLAN_FILE: to_json(plan), schema.GALLERY_FILE: to_json(gallery)})
         # Last: by this tag the plan is known to have been logged whole.
-        self.client.set_tag(run_id, schema.PLAN_DIGEST, plan.digest)
-        return run_id
+        self.log(run_id, tags={schema.PLAN_DIGEST: plan.digest})
+        return self.created(run_id)
 
     def start(
         self,
@@ -302,14 +451,10 @@ class Store:
             environment = replace(environment, extension=member.extension)
         tags |= to_tags(environment, schema.ENVIRONMENT)
         run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags)
-        params = [Param(name, str(value)) for name, value in member.recipe.knobs().items()]
-        self._pending.add(run_id, params=[*params, Param("seed", str(member.seed))])
         data = plan.data
-        tracked = TrackedDataset(
-            name=data.name, digest=data.digest, source_type="local", source=json.dumps({"source": data.source})
-        )
-        with self.unless_deleted(run_id):
-            self.client.log_inputs(run_id, [DatasetInput(tracked, [InputTag("mlflow.data.context", "training")])])
+        tracked = {"name": data.name, "digest": data.digest, "source_type": "local"}
+        self._outbox.put(run_id, (INPUTS, {**tracked, "source": json.dumps({"source": data.source})}))
+        self.log(run_id, params={**member.recipe.knobs(), "seed": member.seed}, urgent=False)
         return run_id
 
     def epoch(self, run_id: str, event: Epoch) -> None:
@@ -318,39 +463,14 @@ class Store:
         A write costs MLflow nearly the same for one epoch as for ten. What is noted outlives this process: where a run
         does not come to its end, `reconcile` writes it.
         """
-        self._pending.add(run_id, metrics_at(event.metrics, event.epoch))
-        for waiting in self._pending.due():
-            with self.unless_deleted(waiting):
-                self._write(waiting)
+        self.log(run_id, metrics_at(event.metrics, event.epoch), urgent=False)
 
     def end(self, run_id: str, outcome: Outcome) -> None:
         """Write what a training ended as."""
         details: dict[str, Any] = dict(outcome.details)
-        with self.file_of(run_id, schema.DETAILS_FILE) as path:
-            np.savez_compressed(path, **details)
-        self._places.pop(run_id, "")
-        self.close(run_id, outcome.outcome, metrics=metrics_at(outcome.metrics, outcome.epochs))
-
-    @contextmanager
-    def file_of(self, run_id: str, name: str) -> Iterator[Path]:
-        """Where to write a file that is to be an artifact of a run, of that name."""
-        place = self._places.get(run_id, "")
-        if place.startswith("file://"):
-            # As MLflow would do it, without asking it first where it has put the run.
-            path = Path(local_file_uri_to_path(place)) / name  # type: ignore[no-untyped-call]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield path
-            return
-        with tempfile.TemporaryDirectory() as elsewhere:
-            path = Path(elsewhere) / Path(name).name
-            yield path
-            self.client.log_artifact(run_id, str(path), name.rpartition("/")[0] or None)
-
-    def remove(self, run_id: str, name: str) -> None:
-        """Delete an artifact of a run, if it is there and the store can delete any."""
-        with suppress(MlflowException, NotImplementedError):
-            uri = self.client.get_run(run_id).info.artifact_uri
-            get_artifact_repository(uri, tracking_uri=self.uri).delete_artifacts(name)  # type: ignore[no-untyped-call]
+        folder = self._outbox.new_folder()
+        np.savez_compressed(folder / schema.DETAILS_FILE, **details)
+        self.close(run_id, outcome.outcome, metrics=metrics_at(outcome.metrics, outcome.epochs), folder=folder)
 
     def fail(self, run_id: str, why: str) -> None:
         """Mark a training that raised an error; it has no result and will be trained again."""
@@ -358,52 +478,67 @@ class Store:
 
     def stall(self, run_id: str, why: str) -> None:
         """Note that the worker of a run made no progress and was ended."""
-        with self.unless_deleted(run_id):
-            self.client.set_tag(run_id, schema.STALLED, why)
+        self.log(run_id, tags={schema.STALLED: why})
 
     def interrupt(self, run_id: str) -> None:
         """Mark a run that was stopped from outside; it has no result and will be trained again."""
         self.close(run_id, schema.INTERRUPTED)
 
-    def close(self, run_id: str, outcome: str, why: str = "", metrics: Sequence[Metric] = ()) -> None:
-        """Write what a training or trial ended as, with the end of the traceback where one was raised."""
-        tags = [RunTag(schema.OUTCOME, outcome), *([RunTag(schema.ERROR, why[-5_000:])] if why else [])]
-        with self.unless_deleted(run_id):
-            self._write(run_id, metrics, tags)
-            self.client.set_terminated(run_id, STATUSES.get(outcome, "FINISHED"))
+    def close(
+        self, run_id: str, outcome: str, why: str = "", metrics: Sequence[Metric] = (), folder: Path | None = None
+    ) -> None:
+        """Write what a training or trial ended as, with the end of the traceback where one was raised.
 
-    def _write(self, run_id: str, metrics: Sequence[Metric] = (), tags: Sequence[RunTag] = ()) -> None:
-        """Write what waits of a run, and more, in as few batches as MLflow takes; tags with the last of them."""
-        waiting = self._pending.of(run_id)
-        params, rest = waiting.params, [*waiting.metrics, *metrics]
-        while len(rest) > MOST_METRICS:
-            self.client.log_batch(run_id, metrics=rest[:MOST_METRICS], params=params)
-            params, rest = [], rest[MOST_METRICS:]
-        self.client.log_batch(run_id, metrics=rest, params=params, tags=tags)
-        self._pending.drop(run_id)
+        folder: of the outbox, with files of the run.
+        """
+        tags = {schema.OUTCOME: outcome, **({schema.ERROR: why[-5_000:]} if why else {})}
+        files = [] if folder is None else [(FILES, {"folder": folder.name})]
+        status = STATUSES.get(outcome, "FINISHED")
+        self._outbox.put(run_id, *files, _batch(metrics, tags=tags), (END, {"status": status, "at": _now()}))
 
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
-        with self.unless_deleted(run_id):
-            self.client.set_terminated(run_id, "FAILED" if failures else "FINISHED")
+        self._outbox.put(run_id, (END, {"status": "FAILED" if failures else "FINISHED", "at": _now()}))
+
+    def log(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        urgent: bool = True,
+    ) -> None:
+        """Write metrics, parameters and tags of a run; at the latest with its end where that is not urgent."""
+        self._outbox.put(run_id, _batch(metrics, params, tags), urgent=urgent)
 
     def log_json(self, run_id: str, files: Mapping[str, object], folders: Mapping[str, Path] | None = None) -> None:
         """Write JSON files of a run, and folders of others, each by its name, and what they are known by as tags."""
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder)
-            for name, content in files.items():
-                (made / name).write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
-            for name, others in (folders or {}).items():
-                shutil.copytree(others, made / name)
-            self.client.log_artifacts(run_id, folder)
-            tags = [RunTag(name, value) for name, value in checksums.of_folder(made).items()]
-        self.client.log_batch(run_id, tags=tags)
+        made = self._outbox.new_folder()
+        for name, content in files.items():
+            (made / name).write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
+        for name, folder in (folders or {}).items():
+            shutil.copytree(folder, made / name)
+        self._outbox.put(run_id, (FILES, {"folder": made.name}), _batch(tags=checksums.of_folder(made)))
+
+    def put_file(self, run_id: str, name: str, content: bytes) -> None:
+        """Write a file of a run, by its name among the artifacts."""
+        made = self._outbox.new_folder()
+        write_atomically(made / name, content)
+        self._outbox.put(run_id, (FILES, {"folder": made.name}))
+
+    def remove(self, run_id: str, name: str) -> None:
+        """Delete an artifact of a run, if it is there and the store can delete any."""
+        self._outbox.put(run_id, (REMOVE, {"name": name}))
 
     def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """The id of a new run, with its tags and what every run says of itself."""
+        """What a new run is called, with its tags and what every run says of itself: its id, or, within `delivering`, a
+        name of ours that this store takes for it."""
+        ours = f"{uuid.uuid4().hex}@{experiment}"
         everyone = {
             **schema.MARKED,
             schema.COORDINATOR: self._me,
+            schema.WRITTEN_AS: ours,
             "mlflow.user": user(),
             "mlflow.source.name": "ablate",
             "mlflow.source.type": "LOCAL",
@@ -411,18 +546,14 @@ class Store:
         commit = tags.get(schema.PROVENANCE + "commit", "unknown")
         if commit != "unknown":
             everyone["mlflow.source.git.commit"] = commit
-        try:
-            info = self.client.create_run(experiment, run_name=name, tags={**everyone, **tags}).info
-        except MlflowException:
-            about = self.client.get_experiment(experiment)
-            if about.lifecycle_stage == "active":
-                raise
-            raise StoreError(
-                f"The experiment {about.name!r} was deleted in MLflow while it was written to. Its runs count no "
-                "longer: the same command trains them again, in a new experiment. To keep them, restore it first."
-            ) from None
-        self._places[info.run_id] = info.artifact_uri
-        return str(info.run_id)
+        about = {"experiment": experiment, "name": name, "tags": {**everyone, **tags}, "at": _now()}
+        self._outbox.put(ours, (CREATE, about))
+        return self._ids.get(ours, ours)
+
+    def created(self, run_id: str) -> str:
+        """The id of a new run, once all that has been written of it is in the store."""
+        self.flush()
+        return self._ids.get(run_id, run_id)
 
     def search_runs(self, filter_string: str) -> list[Any]:
         """Every run of ours, in any experiment, for which MLflow's filter holds; none that was deleted or set aside."""
@@ -436,12 +567,24 @@ class Store:
         return [run for run in found if schema.counts(run.data.tags)]
 
 
-def open_store(home: Home) -> Store:
-    """The store. Raises StoreError, in a sentence, where it cannot be opened."""
+def open_store(home: Home, say: Callable[[str], None] = lambda sentence: None) -> Store:
+    """The store. Raises StoreError, in a sentence, where it cannot be opened.
+
+    say: is given a sentence where it does not answer for a while, and when it does again.
+    """
     with stores.opening(home.tracking_uri):
-        store = Store(home)
+        store = Store(home, say)
         store.client.search_experiments(max_results=1)
     return store
+
+
+def ask_server(home: Home) -> None:
+    """Ask a tracking server or a database whether it is there, before anything is done that takes long.
+
+    Raises StoreError, in a sentence, where it is not. A file is left alone.
+    """
+    if addresses.sqlite_file(home.tracking_uri) is None:
+        open_store(home)
 
 
 def training_tags(plan: PlanRecord, parent: str, arm: str, recipe: str, seed: int) -> dict[str, str]:
@@ -462,8 +605,26 @@ def training_tags(plan: PlanRecord, parent: str, arm: str, recipe: str, seed: in
 
 def metrics_at(values: Mapping[str, float], step: int) -> list[Metric]:
     """Metrics of now, at a step."""
-    now = int(time.time() * 1000)
+    now = _now()
     return [Metric(name, value, now, step) for name, value in values.items()]
+
+
+def _now() -> int:
+    """As MLflow has times."""
+    return int(time.time() * 1000)
+
+
+def _batch(
+    metrics: Sequence[Metric] = (),
+    params: Mapping[str, object] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """A write of metrics, parameters and tags."""
+    return BATCH, {
+        "metrics": [(m.key, m.value, m.timestamp, m.step) for m in metrics],
+        "params": [(name, str(value)) for name, value in (params or {}).items()],
+        "tags": list((tags or {}).items()),
+    }
 
 
 def _environment(tags: Mapping[str, str]) -> EnvironmentRecord | None:

@@ -19,7 +19,6 @@ from safetensors.numpy import save
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
-from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import RecordError, RunRecord, WeightsRecord, from_tags, to_tags
 from cifar_ablations.study.data.dataset import Dataset
@@ -129,18 +128,15 @@ class Keeper:
                 record = replace(record, kept=schema.PASSED_OVER)
             else:
                 self._supersede(lesser)
-        with self._store.unless_deleted(run_id):
-            if record.kept != schema.PASSED_OVER:
-                with self._store.file_of(run_id, schema.WEIGHTS_FILE) as path:
-                    write_atomically(path, content(outcome, self._data))
-            self._tag(run_id, record)
+        if record.kept != schema.PASSED_OVER:
+            self._store.put_file(run_id, schema.WEIGHTS_FILE, content(outcome, self._data))
+        self._tag(run_id, record)
 
     def tidy(self) -> None:
         """Delete the files whose place better ones have taken; to be called once the better one's run has ended."""
         for one in self._superseded:
-            with self._store.unless_deleted(one.run_id):
-                self._store.remove(one.run_id, schema.WEIGHTS_FILE.partition("/")[0])
-                self._tag(one.run_id, replace(one.weights, kept=schema.PASSED_OVER))
+            self._store.remove(one.run_id, schema.WEIGHTS_FILE.partition("/")[0])
+            self._tag(one.run_id, replace(one.weights, kept=schema.PASSED_OVER))
         self._superseded.clear()
 
     def _take(self, one: Kept) -> Kept | None:
@@ -156,5 +152,4 @@ class Keeper:
             self._superseded.append(one)
 
     def _tag(self, run_id: str, record: WeightsRecord) -> None:
-        for tag, value in to_tags(record, schema.WEIGHTS).items():
-            self._store.client.set_tag(run_id, tag, value)
+        self._store.log(run_id, tags=to_tags(record, schema.WEIGHTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 import threading
@@ -10,6 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    REQUEST_LIMIT_EXCEEDED,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+    UNAUTHENTICATED,
+)
 
 from cifar_ablations.ablations import stores
 from cifar_ablations.ablations.stores import StoreError
@@ -131,6 +141,33 @@ def test_a_server_that_never_answers_is_given_up_within_seconds(
 def test_other_errors_are_none_of_the_stores() -> None:
     assert stores.failing(ValueError("x")) is None
     assert stores.failing(OSError("x")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (MlflowException("database is locked", TEMPORARILY_UNAVAILABLE), True),
+        (MlflowException("no such table: runs", TEMPORARILY_UNAVAILABLE), False),
+        (MlflowException("API request to http://x failed with exception"), True),
+        (MlflowException("who are you?", UNAUTHENTICATED), True),
+        (MlflowException("too many requests", REQUEST_LIMIT_EXCEEDED), True),
+        (MlflowException("run is deleted", INVALID_PARAMETER_VALUE), False),
+        (MlflowException("no such run", RESOURCE_DOES_NOT_EXIST), False),
+        (requests.ConnectionError("refused"), True),
+        (ValueError("a fault"), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_does_not(error: Exception, passes: bool) -> None:
+    assert stores.may_pass(error, served=True) == passes
+
+
+def test_requests_are_sent_once_and_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    retries, timeout = stores.PATIENCE
+    monkeypatch.setenv(retries, "5")
+    monkeypatch.delenv(timeout, raising=False)
+    with stores.asked_once():
+        assert (os.environ[retries], os.environ[timeout]) == ("0", stores.ONE_REQUEST)
+    assert (os.environ[retries], timeout in os.environ) == ("5", False)
 
 
 def test_a_store_that_fails_later_is_a_sentence_too(tmp_path: Path) -> None:

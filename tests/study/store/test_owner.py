@@ -119,7 +119,7 @@ def test_what_a_person_deletes_in_mid_training_is_let_go(writer: Writer) -> None
     store.fail(failed, "ValueError")
     store.stall(stalled, "no progress")
     assert store.deleted == [ended, failed, stalled]
-    assert store._pending.runs() == [waiting]
+    assert store._outbox.runs() == [waiting]
     assert Store(Home(writer.folder)).reconcile() == 0, "no training is left open"
     assert not store.home.pending.exists()
     assert {writer.client.get_run(run).info.lifecycle_stage for run in runs} == {"deleted"}

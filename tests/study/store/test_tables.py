@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import Engine, create_engine, event
 from cifar_ablations.ablations.addresses import sqlite_file
 from cifar_ablations.study.store import tables
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.tables import make_tables
+from cifar_ablations.study.store.tables import make_tables, wait_for_others
 from cifar_ablations.study.store.tracking import open_store
 from tests.fresh_store import put_fresh_store
 
@@ -117,3 +118,20 @@ def test_what_is_no_store_is_left_as_it_is(content: bytes | None, tmp_path: Path
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "postgresql://somewhere/mlflow", "sqlite://"])
 def test_other_kinds_of_store_make_their_own(address: str, tmp_path: Path) -> None:
     assert not make_tables(address, tmp_path)
+
+
+def test_a_file_that_another_program_writes_to_is_waited_for_and_said_once(tmp_path: Path) -> None:
+    address = f"sqlite:///{put_fresh_store(tmp_path) / 'mlflow.db'}"
+    said: list[str] = []
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.7, other.execute, ["ROLLBACK"])
+        ending.start()
+        wait_for_others(address, said.append)
+        ending.join()
+    (sentence,) = said
+    assert sentence.startswith("Another program is writing to ")
+    wait_for_others(address, said.append)
+    wait_for_others("http://127.0.0.1:9", said.append)
+    wait_for_others(f"sqlite:///{tmp_path / 'none.db'}", said.append)
+    assert said == [sentence]
