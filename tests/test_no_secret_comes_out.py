@@ -50,6 +50,7 @@ def environment(tmp_path: Path, tiny_folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_nothing_that_is_written_or_said_has_a_password(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
