@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -46,7 +47,7 @@ MOST_METRICS = 800
 SPARE_LINES = 1_000
 """So many lines of what has been delivered may stand in the file beside as many as are still needed."""
 
-CREATE, INPUTS, BATCH, FILES, REMOVE, END = "create", "inputs", "batch", "files", "remove", "end"
+KINDS = CREATE, INPUTS, BATCH, FILES, REMOVE, END = "create", "inputs", "batch", "files", "remove", "end"
 """The kinds of writes: a run with its tags; its data set; metrics, parameters and tags; files; what files go; how it
 ended."""
 
@@ -152,7 +153,7 @@ class Outbox:
             self.take_up()
         with self._changed:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(dir=self.folder))
+            return Path(tempfile.mkdtemp(prefix="files", dir=self.folder))
 
     def take_up(self) -> int:
         """Take up what a process left behind that has ended. The caller has made sure that there is no other.
@@ -163,7 +164,8 @@ class Outbox:
         self._taken_up = True
         with suppress(FileNotFoundError):
             for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with suppress(ValueError, TypeError, KeyError):  # the last, of a process that ended in its middle
+                # The last, of a process that ended in its middle; or one that was not written here.
+                with suppress(ValueError, TypeError, KeyError, RecursionError):
                     self._read(json.loads(line), found)
         with self._changed:
             known = {number for writes in self._waiting.values() for one in writes for number in one.numbers}
@@ -172,7 +174,7 @@ class Outbox:
             self._due.update(self._waiting)
             self._rewrite()
         named = {w.content["folder"] for w in found.values() if w.kind == FILES}
-        for left in self.folder.glob("*"):
+        for left in () if self.folder.is_symlink() else self.folder.glob("*"):
             if left.name not in named:
                 shutil.rmtree(left, ignore_errors=True)
         return len({write.run for write in found.values() if write.kind == END})
@@ -188,8 +190,9 @@ class Outbox:
             for number in line["done"]:
                 found.pop(number, None)
         else:
-            number = line["number"]
-            found[number] = Write(line["run"], line["kind"], line["content"], (number,), again=True)
+            number, kind, content = int(line["number"]), line["kind"], dict(line["content"])
+            if kind in KINDS and (kind != FILES or re.fullmatch(r"\w+", content["folder"])):  # none elsewhere
+                found[number] = Write(str(line["run"]), kind, content, (number,), again=True)
 
     def _rewrite(self) -> None:
         """Write the file anew with what waits; none where nothing does."""

@@ -369,6 +369,8 @@ class Store:
         folder = self._outbox.folder / write.content["folder"]
         if not folder.is_dir():  # delivered just before a process was killed
             return
+        if any(one.is_symlink() for one in (self._outbox.folder, folder, *folder.rglob("*"))):  # none made here is one
+            return
         place = self._places.get(write.run, "")
         if place.startswith("file://"):
             # As MLflow would do it, without asking it first where it has put the run.

@@ -122,7 +122,7 @@ def _after(server: TrackingServer, requests: int, act: Callable[[], None]) -> th
 
 
 def _results(uri: str) -> dict[tuple[str, str], object]:
-    """By seed and name, metrics (but their pace) and parameters of all trainings in a store; all have ended."""
+    """By seed and name, metrics of the trainings in a store but their pace, and parameters; all have ended."""
     client = mlflow.MlflowClient(tracking_uri=uri)
     found: dict[tuple[str, str], object] = {}
     for run in client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.kind = 'training'"):

@@ -15,7 +15,7 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.study.store import outbox
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.outbox import BATCH, END, MOST_METRICS, Outbox, Refused, SilentStoreError, Write
+from cifar_ablations.study.store.outbox import BATCH, END, FILES, MOST_METRICS, Outbox, Refused, SilentStoreError, Write
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.training.engine import Epoch
 from cifar_ablations.study.training.fleet import Member
@@ -151,6 +151,18 @@ def test_what_the_version_before_left_is_taken_up(tmp_path: Path) -> None:
     assert (write.run, write.content["metrics"]) == ("a run", [["m", 0.5, 7, 1], ["m", 0.25, 8, 2]])
     assert write.content["params"] == [["p", "1"]]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["..", "../files", "/tmp", "", 5, None, "a/b"])
+def test_a_file_of_another_person_names_no_folder_elsewhere(folder: object, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "mine").write_text("x")
+    write = {"number": 1, "run": "a run", "kind": FILES, "content": {"folder": folder}}
+    (tmp_path / "pending.jsonl").write_text(f"{json.dumps(write)}\n{'[' * 100_000}\n")
+    found = Box(tmp_path / "pending.jsonl")
+    assert found.box.take_up() == 0
+    assert found.box.runs() == []
+    assert (tmp_path / "files" / "mine").read_text() == "x"
 
 
 def test_the_file_does_not_grow_with_what_was_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
