@@ -281,9 +281,9 @@ def _beside(folder: Path) -> str:
 def _device(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise AblateError(f"no device {name!r}. Known: cpu, cuda.")
+    kind, numbered, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (numbered and not (index.isascii() and index.isdigit() and len(index) < 3)):
+        raise AblateError(f"no device {shown(name)}. Known: cpu, cuda.")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise AblateError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use."

@@ -99,7 +99,7 @@ def _commit() -> tuple[str, str]:
 
     def git(*words: str) -> str:
         here = Path(__file__).parent
-        # Without a lock: a command that is killed in the middle would leave it, and git refuse every commit from then on.
+        # Without a lock: a command that is killed in the middle would leave it, and git would refuse to commit.
         return subprocess.run(
             ["git", "--no-optional-locks", *words], cwd=here, check=True, capture_output=True, text=True, timeout=10
         ).stdout.strip()

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
 from cifar_ablations.ablations import stores
 from cifar_ablations.ablations.stores import StoreError
@@ -148,6 +151,23 @@ def test_passwords_are_not_shown(text: str, shown: str) -> None:
 def test_other_errors_are_none_of_the_stores() -> None:
     assert stores.failing(ValueError("x")) is None
     assert stores.failing(OSError("x")) is None
+    assert stores.failing(BrokenPipeError("x")) is None
+    assert stores.failing(MlflowException("no such thing", INVALID_PARAMETER_VALUE)) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("it broke", INTERNAL_ERROR),
+        MlflowException("it broke", TEMPORARILY_UNAVAILABLE),
+        ConnectionResetError("it broke"),
+        requests.exceptions.ConnectionError("it broke"),
+    ],
+)
+def test_what_breaks_at_the_store_is_a_sentence(error: Exception) -> None:
+    sentence = stores.failing(error)
+    assert sentence is not None
+    assert sentence.startswith("The MLflow store failed (it broke).")
 
 
 def test_a_store_that_fails_later_is_a_sentence_too(tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ def test_a_cpu_gets_the_quick_profile_unless_another_is_named() -> None:
     [
         ("tpu", None, "no device 'tpu'. Known: cpu, cuda."),
         ("cuda:x", None, "no device 'cuda:x'. Known: cpu, cuda."),
+        ("cpu:", None, "no device 'cpu:'. Known: cpu, cuda."),
+        ("cpu:²", None, "no device 'cpu:²'. Known: cpu, cuda."),
+        ("cpu:99999999999", None, "no device 'cpu:99999999999'. Known: cpu, cuda."),
         ("cuda:99", None, "--device cuda:99: this machine has"),
         ("cpu", 0, "--workers must be at least 1, not 0"),
     ],
