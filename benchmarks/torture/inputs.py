@@ -34,8 +34,14 @@ PLACES = {"ABLATE_HOME", "MLFLOW_TRACKING_URI", "ABLATE_STORAGE", "XDG_CACHE_HOM
 """Variables that have files be written elsewhere."""
 
 
-STOPPED = ("execute:run_plan", "execute:run_search", "reporting:run_told", "reporting:search_quietly", "ui:serve")
-STOPPED += ("demonstrate:run_foundations",)
+STOPPED = (
+    "execute:run_plan",
+    "execute:run_search",
+    "reporting:run_told",
+    "reporting:search_quietly",
+    "demonstrate:run_foundations",
+    "ui:serve",
+)
 """Functions that would train, demonstrate or serve; nothing is looked at beyond them."""
 
 

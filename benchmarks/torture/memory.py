@@ -128,5 +128,7 @@ def _ended(store: Path) -> int:
 
 
 def _temporary(folder: Path) -> set[str]:
-    own = {"out", "images", "cache", "said", ".cache"}
-    return {path.name for path in folder.iterdir()} - own | {path.name for path in Path("/dev/shm").glob("pym-*")}
+    """Names of temporary files; what libraries keep in a home folder begins with a dot."""
+    own = {"out", "images", "cache", "said"}
+    here = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - own
+    return here | {path.name for path in Path("/dev/shm").glob("pym-*")}
