@@ -132,7 +132,9 @@ def _arguments() -> argparse.Namespace:
         "--only", action="append", choices=[*KINDS, memory.KIND], help="these kinds alone (default: all)"
     )
     parser.add_argument("--case", type=int, help="this case of the kind alone, and all about it (default: many)")
-    parser.add_argument("--short", action="store_true", help="one case of each kind, of runs and pages (default: all)")
+    parser.add_argument(
+        "--short", action="store_true", help="one case of each kind, of `ablate run` alone (default: all)"
+    )
     parser.add_argument("--lanes", type=int, default=2, help="processes that run cases (default: 2)")
     parser.add_argument(
         "--results", type=Path, help="the file to be written (default: RELIABILITY.md; of a part, none)"

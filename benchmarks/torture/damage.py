@@ -19,7 +19,9 @@ CHECKED = (
     "a sentence, or it is redone; no traceback; every other result is still there, and what is trained on is what it "
     "should be, both in every bit"
 )
-STORE = "the store"
+MOST = 4
+"""Files of different kinds that a case damages."""
+STORE, LOCKS = "the store", "plan locks"
 KINDS = {
     STORE: r"mlflow\.db$",
     "plan.json": r"plan\.json$",
@@ -36,7 +38,7 @@ KINDS = {
     "recipes": r"recipes/.*\.toml$",
     "pages": r"reports/.*\.html$",
     "tables": r"reports/.*\.(csv|parquet|json|zip)$",
-    "plan locks": r"lock\.json$",
+    LOCKS: r"lock\.json$",
     "numbers kept": r"cache/cifar-ablations/.*\.json$",
 }
 """Files by what they are."""
@@ -92,12 +94,13 @@ def attempt(ground_: Ground, rng: Random, folder: Path) -> Attempt:
     cache = folder / "cache"
     shutil.copytree(ground_.folder / "cache", cache)
     shutil.copy(ground_.folder / "lock.json", folder / "here.lock.json")
-    if began := rng.random() < 0.5:  # with checkpoints, and epochs that wait
+    if began := rng.random() < 0.5 and not ground_.short:  # with checkpoints, and epochs that wait
         shutil.rmtree(home)
         shutil.copytree(ground_.half, home)
     there = sorted(path for path in folder.rglob("*") if path.is_file())
     found = {kind: [path for path in there if re.search(sign, str(path))] for kind, sign in KINDS.items()}
-    kinds = rng.sample([kind for kind, files in found.items() if files], 1 if ground_.short else rng.randint(1, 4))
+    known = [kind for kind, files in found.items() if files and not (ground_.short and kind == LOCKS)]
+    kinds = rng.sample(known, ground_.chain(rng, MOST))
     kinds = [STORE] if STORE in kinds else kinds
     before = _results(home)
     done = Attempt("half done;" * began, len(kinds))
@@ -105,7 +108,7 @@ def attempt(ground_: Ground, rng: Random, folder: Path) -> Attempt:
         file = rng.choice(found[kind])
         done.what += f" {kind} ({file.relative_to(folder)}) {damage(file, rng)};"
     words = rng.choice(AFTER_RUN if ground_.short else AFTER_ALL)
-    if "plan locks" in kinds:
+    if LOCKS in kinds:
         lock = str(folder / "here.lock.json")
         words = rng.choice([["verify", lock], [*RUN, "--lock", lock]])
     done.what += f" {' '.join(words[:2])}"
@@ -121,8 +124,8 @@ def attempt(ground_: Ground, rng: Random, folder: Path) -> Attempt:
     done.note([f"then run: {sentence}" for sentence in ended.unseemly((0, 2))])
     if ended.code == 0:
         whole = _results(ground_.full)[schema.KIND_TRAINING]
-        known = {key: one for key, one in _results(home)[schema.KIND_TRAINING].items() if key in whole}
-        done.note(ground.differences(known, whole, "training"))
+        ours = {key: one for key, one in _results(home)[schema.KIND_TRAINING].items() if key in whole}
+        done.note(ground.differences(ours, whole, "training"))
         done.note(ground.missing_pages(home, ground_.full, "levels-dropout"))
     return done
 
