@@ -34,6 +34,10 @@ ADVICE = {
 """What to do, by what the error says."""
 
 
+OF_THE_STORE = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR")
+"""Codes of MLflow's errors that are none of who asked."""
+
+
 class StoreError(AblateError):
     """The MLflow store cannot be reached or read; the message says which and what to do."""
 
@@ -96,7 +100,9 @@ def may_pass(error: Exception, *, served: bool) -> bool:
 def failing(error: Exception) -> str | None:
     """A sentence about a store that was opened and then failed; None for an error that is none of a store's."""
     kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
-    lost = getattr(error, "error_code", "") == "TEMPORARILY_UNAVAILABLE" or str(error).startswith("API request to")
+    lost = getattr(error, "error_code", "") in OF_THE_STORE or str(error).startswith("API request to")
+    of_network = bool({"requests.exceptions.RequestException", "builtins.ConnectionError"} & kinds)
+    of_network &= not isinstance(error, BrokenPipeError)  # which is of a process of ours
     of_mlflow = "mlflow.exceptions.MlflowException" in kinds and lost
     of_database = (
         "sqlalchemy.exc.DatabaseError" in kinds
@@ -106,7 +112,7 @@ def failing(error: Exception) -> str | None:
         }
         & kinds
     )
-    if not of_mlflow and not of_database:
+    if not (of_mlflow or of_network or of_database):
         return None
     reason = reason_of(error)
     return f"The MLflow store failed ({reason}).{_advice(reason)} The same command goes on with what is missing."

@@ -24,13 +24,13 @@ FEW_INPUTS = 8
 """Of a short version, which has one case of every other kind."""
 
 KINDS: dict[str, tuple[ModuleType, int]] = {
-    kills.KIND: (kills, 2),
+    kills.KIND: (kills, 3),
     crashes.KIND: (crashes, 2),
     disk.KIND: (disk, 1),
     calls.KIND: (calls, 1),
     clocks.KIND: (clocks, 1),
     damage.KIND: (damage, 4),
-    inputs.KIND: (inputs, 36),
+    inputs.KIND: (inputs, 70),
 }
 """Every kind, and how many of its cases a round has."""
 LAST_SECONDS = 40.0
@@ -123,7 +123,7 @@ def _case(line: str) -> Case:
     return Case(**{**said, "problems": tuple(said["problems"])})
 
 
-def arguments() -> argparse.Namespace:
+def _arguments() -> argparse.Namespace:
     """What is asked for on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=__doc__)
     parser.add_argument("--minutes", type=float, default=9.0, help="how long all of it may take (default: 9)")
@@ -132,7 +132,9 @@ def arguments() -> argparse.Namespace:
         "--only", action="append", choices=[*KINDS, memory.KIND], help="these kinds alone (default: all)"
     )
     parser.add_argument("--case", type=int, help="this case of the kind alone, and all about it (default: many)")
-    parser.add_argument("--short", action="store_true", help="one case of each kind, of runs and pages (default: all)")
+    parser.add_argument(
+        "--short", action="store_true", help="one case of each kind, of `ablate run` alone (default: all)"
+    )
     parser.add_argument("--lanes", type=int, default=2, help="processes that run cases (default: 2)")
     parser.add_argument(
         "--results", type=Path, help="the file to be written (default: RELIABILITY.md; of a part, none)"
@@ -145,7 +147,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run what is asked for; 1 where something did not hold."""
-    asked, began = arguments(), time.monotonic()
+    asked, began = _arguments(), time.monotonic()
     seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(10**6)
     if asked.only == [memory.KIND]:
         text = memory.measured(asked.minutes)

@@ -19,7 +19,7 @@ from benchmarks.torture.ground import Attempt, Ground
 KIND = "crashes"
 TITLE = "Gone at the n-th call of a function, before or after it"
 CHECKED = "as above"
-MOST = 4
+MOST = 8
 PLACES = (
     "mlflow:MlflowClient.create_run",
     "mlflow:MlflowClient.create_experiment",

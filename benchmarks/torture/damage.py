@@ -19,8 +19,11 @@ CHECKED = (
     "a sentence, or it is redone; no traceback; every other result is still there, and what is trained on is what it "
     "should be, both in every bit"
 )
+MOST = 4
+"""Files of different kinds that a case damages."""
+STORE, LOCKS = "the store", "plan locks"
 KINDS = {
-    "the store": r"mlflow\.db$",
+    STORE: r"mlflow\.db$",
     "plan.json": r"plan\.json$",
     "gallery.json": r"gallery\.json$",
     "details.npz": r"details\.npz$",
@@ -35,7 +38,7 @@ KINDS = {
     "recipes": r"recipes/.*\.toml$",
     "pages": r"reports/.*\.html$",
     "tables": r"reports/.*\.(csv|parquet|json|zip)$",
-    "plan locks": r"lock\.json$",
+    LOCKS: r"lock\.json$",
     "numbers kept": r"cache/cifar-ablations/.*\.json$",
 }
 """Files by what they are."""
@@ -91,37 +94,38 @@ def attempt(ground_: Ground, rng: Random, folder: Path) -> Attempt:
     cache = folder / "cache"
     shutil.copytree(ground_.folder / "cache", cache)
     shutil.copy(ground_.folder / "lock.json", folder / "here.lock.json")
-    if began := rng.random() < 0.5:  # with checkpoints, and epochs that wait
+    if began := rng.random() < 0.5 and not ground_.short:  # with checkpoints, and epochs that wait
         shutil.rmtree(home)
         shutil.copytree(ground_.half, home)
     there = sorted(path for path in folder.rglob("*") if path.is_file())
     found = {kind: [path for path in there if re.search(sign, str(path))] for kind, sign in KINDS.items()}
-    kind = rng.choice([kind for kind, files in found.items() if files])
-    file = rng.choice(found[kind])
+    known = [kind for kind, files in found.items() if files and not (ground_.short and kind == LOCKS)]
+    kinds = rng.sample(known, ground_.chain(rng, MOST))
+    kinds = [STORE] if STORE in kinds else kinds
     before = _results(home)
-    way = damage(file, rng)
-    done = Attempt(f"{kind} ({file.relative_to(folder)}) {way}; {'half done; ' * began}", 1)
+    done = Attempt("half done;" * began, len(kinds))
+    for kind in kinds:
+        file = rng.choice(found[kind])
+        done.what += f" {kind} ({file.relative_to(folder)}) {damage(file, rng)};"
     words = rng.choice(AFTER_RUN if ground_.short else AFTER_ALL)
-    if kind == "plan locks":
+    if LOCKS in kinds:
         lock = str(folder / "here.lock.json")
         words = rng.choice([["verify", lock], [*RUN, "--lock", lock]])
-    done.what += " ".join(words[:2])
+    done.what += f" {' '.join(words[:2])}"
     ended = ground_.call(words, folder, cache=cache).end()
     done.note(ended.unseemly((0, 1, 2, 3)))
-    if kind == "the store":  # it says so, or has not met the damage; a store cannot be made whole again
+    if kinds == [STORE]:  # it says so, or has not met the damage; a store cannot be made whole again
         return done
     after = _results(home)
     for kind_of_run, earlier in before.items():
         kept = {key: one for key, one in after[kind_of_run].items() if key in earlier}
         done.note(ground.differences(kept, earlier, kind_of_run))
-    for again in (RUN, REPORT):
-        ended = ground_.call(again, folder, cache=cache).end()
-        codes = (0, 2) if way.startswith("a folder") else (0,)
-        done.note([f"then {again[0]}: {sentence}" for sentence in ended.unseemly(codes)])
-    if not way.startswith("a folder"):
+    ended = ground_.call(RUN, folder, cache=cache).end()
+    done.note([f"then run: {sentence}" for sentence in ended.unseemly((0, 2))])
+    if ended.code == 0:
         whole = _results(ground_.full)[schema.KIND_TRAINING]
-        known = {key: one for key, one in _results(home)[schema.KIND_TRAINING].items() if key in whole}
-        done.note(ground.differences(known, whole, "training"))
+        ours = {key: one for key, one in _results(home)[schema.KIND_TRAINING].items() if key in whole}
+        done.note(ground.differences(ours, whole, "training"))
         done.note(ground.missing_pages(home, ground_.full, "levels-dropout"))
     return done
 

@@ -26,7 +26,7 @@ KIND = "disk"
 TITLE = "Disk full, read-only or broken at the n-th write"
 CHECKED = "a sentence and exit code 1 or 2, or it goes on; then as above"
 ERRORS = (errno.ENOSPC, errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT)
-MOST = 2
+MOST = 4
 TAKES_ROOM = ("replace", "rename", "mkdir", "fsync", "link")
 """Functions of `os` that a full disk fails."""
 REMOVES = ("unlink", "rmdir", "truncate")

@@ -30,12 +30,19 @@ SECONDS = 60.0
 MEMORY = 6 << 30
 """Bytes beyond those that the process has when it starts."""
 CANARY = "code-ran"
-PLACES = {"ABLATE_HOME", "MLFLOW_TRACKING_URI", "ABLATE_STORAGE", "XDG_CACHE_HOME", "TMPDIR", "HOME"}
+PLACES = {"ABLATE_HOME", "MLFLOW_TRACKING_URI", "ABLATE_STORAGE", "XDG_CACHE_HOME", "HOME"}
 """Variables that have files be written elsewhere."""
 
 
-STOPPED = ("execute:run_plan", "execute:run_search", "reporting:run_told", "reporting:search_quietly", "ui:serve")
-"""Functions that would train or serve; nothing is looked at beyond them."""
+STOPPED = (
+    "execute:run_plan",
+    "execute:run_search",
+    "reporting:run_told",
+    "reporting:search_quietly",
+    "demonstrate:run_foundations",
+    "ui:serve",
+)
+"""Functions that would train, demonstrate or serve; nothing is looked at beyond them."""
 
 
 def attempt(ground: Ground, rng: Random, folder: Path) -> Attempt:

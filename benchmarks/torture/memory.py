@@ -92,6 +92,8 @@ def _measured(folder: Path, until: float) -> str:
     rows += [look.row() for look in looks]
     rest = sorted(_temporary(folder) - before)
     ended = f"exit code {code}; afterwards {len(left)} of its processes and {len(rest)} temporary files were left."
+    if len(looks) < 2:
+        return f"Too few runs ended within the time; {ended}\n{(folder / 'said').read_text()[-500:]}"
     first, last = looks[0], looks[-1]
     grown = last.coordinator_mb - first.coordinator_mb
     of_workers = max(b - a for a, b in zip(first.workers_mb, last.workers_mb, strict=False))
@@ -126,5 +128,7 @@ def _ended(store: Path) -> int:
 
 
 def _temporary(folder: Path) -> set[str]:
-    own = {"out", "images", "cache", "said", ".cache"}
-    return {path.name for path in folder.iterdir()} - own | {path.name for path in Path("/dev/shm").glob("pym-*")}
+    """Names of temporary files; what libraries keep in a home folder begins with a dot."""
+    own = {"out", "images", "cache", "said"}
+    here = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - own
+    return here | {path.name for path in Path("/dev/shm").glob("pym-*")}

@@ -28,10 +28,25 @@ USER_ERROR = 2
 INTERRUPTED = 130
 OF_THE_SYSTEM = {
     getattr(errno, name)
-    for name in ("EACCES", "EDQUOT", "EISDIR", "ELOOP", "ENAMETOOLONG", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
+    for name in (
+        *(
+            "EACCES",
+            "EDQUOT",
+            "EFBIG",
+            "EIO",
+            "EISDIR",
+            "ELOOP",
+            "EMFILE",
+            "ENAMETOOLONG",
+            "ENFILE",
+            "ENOSPC",
+            "ENOTDIR",
+        ),
+        *("EPERM", "EROFS"),
+    )
     if hasattr(errno, name)
 }
-"""Errors of files that lie with the machine and not with the suite: full, not allowed, not such a path."""
+"""Errors of files that lie with the machine and not with the suite: full, broken, not allowed, not such a path."""
 STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
 
 

@@ -248,13 +248,24 @@ class OptunaStudy:
             self._optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         waiting = [t.system_attrs.get("fixed_params") for t in self.trials() if t.state == TrialState.WAITING]
         for trial in stale:
-            sampled = trial.params or trial.system_attrs.get("fixed_params", {})
+            # Of one whose coordinator ended while it was sampled, the rest would be drawn as if it came first.
+            sampled = trial.params if self._is_whole(trial.params) else trial.system_attrs.get("fixed_params", {})
             if sampled and sampled not in waiting:
                 if PLACE in trial.user_attrs:
                     self._queue(sampled, trial.number)
                 else:  # asked for by another program, and looked at like all that is queued from outside
                     self._optuna.enqueue_trial(sampled)
         return stale
+
+    def _is_whole(self, params: Mapping[str, Any]) -> bool:
+        """Whether these are all parameters that a trial with them has."""
+        sampled: dict[str, Value] = {}
+        for parameter in self.definition.parameters:
+            if parameter.wanted(sampled):
+                if parameter.name not in params:
+                    return False
+                sampled[parameter.name] = params[parameter.name]
+        return True
 
     def ask(self, coordinator: str) -> Trial:
         """The next trial, its values sampled.

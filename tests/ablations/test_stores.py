@@ -14,6 +14,7 @@ import pytest
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
+    INTERNAL_ERROR,
     INVALID_PARAMETER_VALUE,
     REQUEST_LIMIT_EXCEEDED,
     RESOURCE_DOES_NOT_EXIST,
@@ -141,6 +142,23 @@ def test_a_server_that_never_answers_is_given_up_within_seconds(
 def test_other_errors_are_none_of_the_stores() -> None:
     assert stores.failing(ValueError("x")) is None
     assert stores.failing(OSError("x")) is None
+    assert stores.failing(BrokenPipeError("x")) is None
+    assert stores.failing(MlflowException("no such thing", INVALID_PARAMETER_VALUE)) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("it broke", INTERNAL_ERROR),
+        MlflowException("it broke", TEMPORARILY_UNAVAILABLE),
+        ConnectionResetError("it broke"),
+        requests.exceptions.ConnectionError("it broke"),
+    ],
+)
+def test_what_breaks_at_the_store_is_a_sentence(error: Exception) -> None:
+    sentence = stores.failing(error)
+    assert sentence is not None
+    assert sentence.startswith("The MLflow store failed (it broke).")
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,36 @@ def test_the_pruner_decides_at_the_rungs(tmp_path: Path) -> None:
     assert [rank for rank, trial in enumerate(trials) if not trial.should_prune()] == [0]
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("at", [1, 2, 4, 5])
+def test_what_was_killed_while_it_was_sampled_is_sampled_the_same_again(
+    at: int, sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = tuple(around(name, 0.003, 4.0) for name in ("optimizer.rate", "weight_decay.strength"))
+    definition = Study("two", catalog.notebook_recipe(), parameters, 4, sampler=sampler)
+    undisturbed = OptunaStudy(storage_at(None, tmp_path / "one"), "s", definition, _settings())
+    _carry_out(undisturbed)
+
+    real, calls = optuna_study._suggest, 0
+
+    def suggest(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    study = OptunaStudy(storage_at(None, tmp_path / "two"), "s", definition, _settings())
+    monkeypatch.setattr(optuna_study, "_suggest", suggest)
+    with pytest.raises(KeyboardInterrupt):
+        _carry_out(study)
+    again = OptunaStudy(storage_at(None, tmp_path / "two"), "s", definition, _settings())
+    again.recover(lambda coordinator: True)
+    _carry_out(again)
+    ended = [[t.params for t in one.trials() if t.state == TrialState.COMPLETE] for one in (undisturbed, again)]
+    assert ended[0] == ended[1]
+
+
 @pytest.mark.parametrize("interrupted", [0, 3])
 def test_a_trial_that_was_interrupted_does_not_compete_with_its_repetition(interrupted: int, tmp_path: Path) -> None:
     settings = _settings(pruner="halving", rungs=(1, 3))
