@@ -112,6 +112,10 @@ class Source:
     rehearsal: bool = False
 
 
+MOST_BYTES = 1 << 29
+"""Of a table: more than ten million rows."""
+
+
 def of_file(path: Path, text: Sequence[str | None] = ()) -> Source:
     """The table in a CSV or Parquet file; text: columns that hold names, which stay as they are written.
 
@@ -123,6 +127,8 @@ def of_file(path: Path, text: Sequence[str | None] = ()) -> Source:
         near = [file.name for file in path.parent.glob("*") if file.suffix in (".csv", ".tsv", ".parquet", ".gz")]
         known = did_you_mean(name, sorted(near)[:MOST_LISTED]) if near and path.parent.is_dir() else ""
         raise AblateError(f"there is no file {str(path)!r}{known}")
+    if path.stat().st_size > MOST_BYTES:
+        raise AblateError(f"{name} has more than {MOST_BYTES >> 20:,} MB; a table with a row per run has less")
     try:
         if path.suffix in (".parquet", ".pq"):
             frame = pd.read_parquet(path)

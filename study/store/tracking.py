@@ -72,6 +72,8 @@ class Store:
         # Creating the tables of a fresh SQLite store is announced in a dozen lines otherwise.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # It logs tracebacks of the very errors that it raises, and they become a sentence.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.home = home
         self.uri = home.tracking_uri
         self.local = self.uri.startswith(tuple(DATABASE_ENGINES))

@@ -282,3 +282,10 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(AblateError, match="there is no MLflow store at"):
         outside.of_experiment("x", f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_table_by_its_size_is_refused_at_once(tmp_path) -> None:
+    with (tmp_path / "runs.csv").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(AblateError, match="has more than 512 MB"):
+        outside.of_file(tmp_path / "runs.csv")
