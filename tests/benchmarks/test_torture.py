@@ -23,6 +23,7 @@ def tortured(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_faults_of_each_kind_lose_nothing() -> None:
     told = tortured("--short", "--minutes", "5")
     assert told.returncode == 0, told.stdout + told.stderr
