@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -138,6 +137,10 @@ class Unmade:
         return {}
 
 
+CLOCK = "cifar_ablations.study.store.tracking._now"
+"""What says when a run begins and ends."""
+
+
 class Writer:
     """A store of its own, written as `study` writes it, with runs that began and ended when a test says so."""
 
@@ -159,7 +162,7 @@ class Writer:
         return self.store.experiment(name, small_plan().data)
 
     def invoke(self, experiment, plan, started=1_000, gallery=None, **provenance):
-        with patch.object(self.client, "create_run", partial(self.client.create_run, start_time=started)):
+        with patch(CLOCK, return_value=started):
             facts = ProvenanceRecord(**provenance)
             run = self.store.open_invocation(experiment, plan, facts, gallery or GalleryRecord())
         self.store.close_invocation(run, failures=0)
@@ -177,7 +180,7 @@ class Writer:
             accuracy = validation_accuracy(reached, epoch)
             self.store.epoch(run, Epoch(member, epoch, {schema.VALIDATION_ACCURACY: accuracy}))
         metrics = {name: row[name] for name in schema.ENDINGS} if outcome == schema.FINISHED else {}
-        with patch.object(self.client, "set_terminated", partial(self.client.set_terminated, end_time=ended)):
+        with patch(CLOCK, return_value=ended):
             if outcome == schema.FAILED:
                 self.store.fail(run, "ValueError")
             elif outcome == schema.INTERRUPTED:

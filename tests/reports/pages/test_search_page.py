@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from dataclasses import dataclass, replace
-from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -30,7 +29,7 @@ from cifar_ablations.ablations.record import (
 from cifar_ablations.reports.pages import search_page
 from cifar_ablations.reports.reading import load, searches
 from cifar_ablations.reports.wording import phrases
-from tests.reports.conftest import Unmade, Writer
+from tests.reports.conftest import CLOCK, Unmade, Writer
 from tests.reports.figures.test_search_figures import (
     CHANCE,
     EPOCHS,
@@ -115,7 +114,7 @@ class SearchWriter(Writer):
     def search(self, asked, started, outcome=None, running=False):
         """The parent of a search, which has ended with an outcome, was interrupted, or is still running."""
         experiment = self.log.experiment(asked.name, asked.data)
-        with patch.object(self.client, "create_run", partial(self.client.create_run, start_time=started)):
+        with patch(CLOCK, return_value=started):
             parent = self.log.open(experiment, asked, ProvenanceRecord(processor="a & b"))
         if outcome is not None:
             self.log.close(parent, outcome, failures=False)
@@ -142,8 +141,7 @@ class SearchWriter(Writer):
         counts = row["outcome"] in searches.COUNTED
         ends = {name: value for name, value in ends.items() if counts and not np.isnan(value)}
         if row["outcome"]:
-            ended = partial(self.client.set_terminated, end_time=int(row["ended"]))
-            with patch.object(self.client, "set_terminated", ended):
+            with patch(CLOCK, return_value=int(row["ended"])):
                 self.log.end_trial(run, row["outcome"], ends, "")
         return run
 

@@ -14,7 +14,7 @@ from cifar_ablations.reports.inference import registration
 from cifar_ablations.reports.pages import foundations_page, index_page, plan_page, search_page
 from cifar_ablations.reports.reading import load, order, searches
 from cifar_ablations.reports.reading.stored import Stored
-from tests.reports.conftest import Writer, planted_runs
+from tests.reports.conftest import CLOCK, Writer, planted_runs
 from tests.reports.pages.test_search_page import SearchWriter, asked_for
 
 NOW = int(time.time() * 1000)
@@ -147,9 +147,9 @@ def test_the_demonstrations_of_a_clock_that_was_ahead_do_not_hide_later_ones(wri
     from cifar_ablations.ablations.record import ProvenanceRecord
     from cifar_ablations.study.store.foundations_log import FoundationsLog
 
-    log, create = FoundationsLog(writer.store), writer.client.create_run
+    log = FoundationsLog(writer.store)
     for started in (NOW + YEAR, NOW - 60_000):
-        with patch.object(writer.client, "create_run", lambda *a, at=started, **kw: create(*a, start_time=at, **kw)):
+        with patch(CLOCK, return_value=started):
             experiment, run = log.open(0, ProvenanceRecord())
         writer.client.set_terminated(run)
         tags = {schema.KIND: schema.KIND_FOUNDATION, schema.PARENT: run, **schema.MARKED}
