@@ -13,10 +13,10 @@
     code = ["train.py"]             # optional: files whose content is part of what a run is known by
 
     [arms."with dropout"]
-    command = "python train.py --seed {seed} --metrics {metrics}"
+    command = "python train.py {seed} {metrics}"
 
     [arms."no dropout"]
-    command = ["python", "train.py", "--seed", "{seed}", "--metrics", "{metrics}", "--dropout", "0"]
+    command = ["python", "train.py", "{seed}", "{metrics}", "without dropout"]
     expect = "lower"                # optional: of this arm alone
 
 A command is run in the folder of the file, by no shell. It writes a JSON object of numbers to `{metrics}`.

@@ -62,7 +62,7 @@ def test_a_gpu_of_apples_is_refused_with_what_to_take() -> None:
     done = CliRunner().invoke(app.app, ["run", "--device", "mps"])
     assert (done.exit_code, done.stderr) == (
         2,
-        "ablate: --device mps: Apple's GPUs have no 64-bit numbers, in which sums are kept here; --device cpu trains "
+        "ablate: --device 'mps': Apple's GPUs have no 64-bit numbers, in which sums are kept here; --device cpu trains "
         "on this machine's cores\n",
     )
 

@@ -109,13 +109,11 @@ def _resnet9(width: float) -> tuple[list[str], int]:
     return layers, fourth
 
 
-CHANNEL_NORM = '''
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels, at each place for itself."""
-
+CHANNEL_NORM = """
+class ChannelNorm(nn.LayerNorm):  # over the channels, at each place for itself
     def forward(self, images):
         return super().forward(images.movedim(1, -1)).movedim(-1, 1)
-'''
+"""
 BLOCK = '''
 class Block(nn.Module):
     """A depthwise convolution and two pointwise ones beside an identity."""

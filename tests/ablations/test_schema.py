@@ -18,4 +18,4 @@ def test_an_outcome_is_a_result_or_is_trained_again() -> None:
 
 def test_no_kind_of_run_is_called_as_another() -> None:
     kinds = [value for name, value in vars(schema).items() if name.startswith("KIND_")]
-    assert len(kinds) == len(set(kinds)) == 7
+    assert len(kinds) == len(set(kinds)) == 9

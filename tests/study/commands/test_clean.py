@@ -19,7 +19,7 @@ from cifar_ablations.study.data import dataset
 from cifar_ablations.study.data.images import Images
 from cifar_ablations.study.store.home import Home
 from tests.reports.conftest import Writer, planted_runs
-from tests.study.commands.test_store_check import LONG_AGO, PLAN, _checkpoint
+from tests.study.commands.test_store_check import HOURS_AGO, PLAN, _checkpoint
 
 ALWAYS = {"checkpoints", "caches", "reports", "exports", "logs", "torn", "partial"}
 BY_NAME = {"unfinished", "deleted", "orphans", "damaged"}
@@ -58,7 +58,7 @@ def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Writer:
     for path in others:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1_000)
-    os.utime(home.folder / ".partial-1", (LONG_AGO, LONG_AGO))
+    os.utime(home.folder / ".partial-1", (HOURS_AGO, HOURS_AGO))
     home.journal.write_bytes(b'{"op_code": 0}\n')
     return writer
 

@@ -31,6 +31,7 @@ PLAN = replace(small_plan(), seeds=(0, 1))
 DATA = PLAN.data.digest
 OLD = Path(__file__).parents[2] / "fixtures" / "store-0.1.0.tar.xz"
 LONG_AGO = 1_000_000_000
+HOURS_AGO = time.time() - 2 * 3_600
 
 
 @dataclass
@@ -368,7 +369,9 @@ def test_recipes_journal_and_partial_files(kept: Kept) -> None:
     for path in partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    for path in (partial[0], partial[0].parent, partial[2], partial[4], partial[4].parent):
+    for path in (partial[0], partial[0].parent, partial[2]):  # whoever holds the folder removes what is a day old
+        os.utime(path, (HOURS_AGO, HOURS_AGO))
+    for path in (partial[4], partial[4].parent):
         os.utime(path, (LONG_AGO, LONG_AGO))
     found = store_check.check(kept.home)
     parts = [one.part for one in found.findings]
