@@ -43,7 +43,7 @@ from tests.official_like import put_official
 
 CPU = torch.device("cpu")
 CLASSES = 10
-MOST_LINES = 200
+MOST_LINES = {"notebook": 200, "resnet9": 200, "convnext": 215}
 LEVELS = [(name, level) for name, cls in catalog.techniques().items() for level in cls.levels]
 Program = dict[str, Any]
 """What a program defines, by name."""
@@ -501,7 +501,7 @@ def test_every_plans_baseline_is_a_short_program_of_torch_alone(written: list[tu
     assert len(written) > len(LEVELS)
     for recipe, source in written:
         tree = ast.parse(source)
-        assert source.count("\n") <= MOST_LINES
+        assert source.count("\n") <= MOST_LINES[recipe.model.name]
         assert max(map(len, source.splitlines())) <= WIDTH
         documentation = " ".join((ast.get_docstring(tree) or "").split())
         assert recipe.digest() in documentation

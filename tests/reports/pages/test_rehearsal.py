@@ -108,9 +108,8 @@ def test_the_index_and_a_comparison_say_it(rehearsed, written, pages):
     index = index_page.write_index(rehearsed.uri, pages.parent).read_text(encoding="utf-8")
     assert f'<span class="under">{TERM}</span>' in index
     one, other = compare_page.side("techniques", rehearsed.uri), compare_page.side("techniques", written.uri)
-    html = compare_page.write_comparison(compare_page.compare(one, other), pages.parent / "compared").read_text(
-        encoding="utf-8"
-    )
+    compared = compare_page.compare(one, other)
+    html = compare_page.write_comparison(compared, pages.parent / "compared").read_text(encoding="utf-8")
     assert TERM in re.search(r"<title>(.*?)</title>", html)[1]
     assert f"Comparison · {TERM}" in html
     text = Parsed(html).text

@@ -43,7 +43,7 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[
     def of(plans: list[Any], logged: list[Any], asked: str | None = None) -> list[str]:
         home, lines = Home(tmp_path), list[str]()
 
-        def write(home: Home, plan: str | None, tell: object, found: Callable[[Any], None]) -> list[Path]:
+        def write(home: Home, plan: str | None, tell: object, found: Callable[[Any], None], *_: object) -> list[Path]:
             for one in plans:
                 found(one)
             names = [f"plan-{i}" for i in range(len(plans))] + [f"search-{i}" for i in range(len(logged))]
