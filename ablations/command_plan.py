@@ -258,15 +258,15 @@ def _command(where: str, table: Mapping[str, Any]) -> list[str]:
 def _seeds(where: str, content: Mapping[str, Any], count: int | None, first: int) -> tuple[int, ...]:
     given = content.get("seeds")
     if count is not None:
-        check_range("--seeds", count, 1, MOST_SEEDS)
-    check_range("--first-seed", first, 0, EXACT)
+        check_range("the number of seeds", count, 1, MOST_SEEDS)
+    check_range("the first seed", first, 0, EXACT)
     if isinstance(given, list) and all(type(seed) is int and 0 <= seed <= EXACT for seed in given):
         if not given or len(set(given)) < len(given) or len(given) > MOST_SEEDS:
             raise AblateError(f"{where}: seeds are listed once each, and at least one; not {shown(given)}")
         if first:
-            raise AblateError(f"--first-seed: {where} lists its seeds; give a number of them there, or change the list")
+            raise AblateError(f"{where} lists its seeds; give a number of them there, or change the list")
         if count is not None and count > len(given):
-            raise AblateError(f"--seeds {count}: {where} lists {len(given)} seeds; add others there")
+            raise AblateError(f"{where} lists {len(given)} seeds, and {count} are asked for; add others there")
         return tuple(given[:count])
     if type(given) is int:
         check_range(f"{where}: seeds", given, 1, MOST_SEEDS)

@@ -62,8 +62,8 @@ class Invocation(Surroundings):
         for arm in self.plan.arms:
             if self.keep_weights == schema.KEEP_BEST and not arm.recipe.sized.budget.validation_images:
                 raise AblateError(
-                    "--keep-weights best chooses by accuracy on validation images, and budget.validation_images is 0 "
-                    f"in the arm {arm.name!r}; ask for --keep-weights all, or set some aside"
+                    "the best weights are chosen by accuracy on validation images, and budget.validation_images is 0 "
+                    f"in the arm {arm.name!r}; keep all weights, or set some aside"
                 )
             self.check_recipe(arm.recipe)
 

@@ -29,7 +29,7 @@ from cifar_ablations.study.training.engine import Outcome
 def check_choice(name: str) -> None:
     """Raise AblateError for anything but one of `schema.KEEPS`."""
     if name not in schema.KEEPS:
-        raise AblateError(f"--keep-weights cannot be {name!r}{did_you_mean(name, schema.KEEPS)}")
+        raise AblateError(f"weights cannot be kept {name!r}{did_you_mean(name, schema.KEEPS)}")
 
 
 def content(outcome: Outcome, data: Dataset) -> bytes:

@@ -140,9 +140,9 @@ def test_a_mistake_is_a_sentence(content: str, said: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("seeds", "asked", "said"),
     [
-        ("3", (0,), "--seeds must be at least 1, not 0"),
-        ("3", (3, -1), "--first-seed must be at least 0, not -1"),
-        ("[1, 2]", (3,), "lists 2 seeds; add others there"),
+        ("3", (0,), "the number of seeds must be at least 1, not 0"),
+        ("3", (3, -1), "the first seed must be at least 0, not -1"),
+        ("[1, 2]", (3,), "lists 2 seeds, and 3 are asked for; add others there"),
         ("[1, 2]", (2, 5), "lists its seeds"),
     ],
 )

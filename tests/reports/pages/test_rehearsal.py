@@ -113,11 +113,12 @@ def test_the_index_and_a_comparison_say_it(rehearsed, written, pages):
     assert TERM in re.search(r"<title>(.*?)</title>", html)[1]
     assert f"Comparison · {TERM}" in html
     text = Parsed(html).text
-    assert f"First data: synthetic, {TERM}, digest aa11bb22cc33dd44, 10 classes, 5,000 training images" in text
-    assert "Second data: cifar10, digest aa11bb22cc33dd44, 10 classes, 5,000 training images" in text
+    assert f"A: synthetic, {TERM}, digest aa11bb22cc33dd44, 10 classes, 5,000 training images" in text
+    assert "B: cifar10, digest aa11bb22cc33dd44, 10 classes, 5,000 training images" in text
     chips = re.findall(r'<span class="chip \w+">(.*?)</span>', html)
     assert sum(chip.endswith(" · rehearsal") for chip in chips) == len(chips) / 2 > 0
-    alone = compare_page.write_comparison(other, other, pages.parent / "compared").read_text(encoding="utf-8")
+    compared = compare_page.compare(other, other)
+    alone = compare_page.write_comparison(compared, pages.parent / "compared").read_text(encoding="utf-8")
     assert "ehearsal" not in alone
 
 

@@ -51,4 +51,4 @@ def test_an_unknown_choice_and_no_validation_images_are_sentences(home: Home) ->
     said = _ablate("run", *RUN, "--keep-weights", "bets")
     assert (said.exit_code, "did you mean best" in said.output) == (2, True)
     said = _ablate("plan", *RUN, "--set", "budget.validation_images=0", "--keep-weights", "best")
-    assert (said.exit_code, "--keep-weights all" in said.output) == (2, True)
+    assert (said.exit_code, "keep all weights" in said.output) == (2, True)

@@ -368,7 +368,7 @@ def test_pairs_are_compared_where_the_file_says_so(home: Home) -> None:
         (["--data", "synthetic"], "--data is about"),
         (["--minutes", "1"], "--minutes is about"),
         (["--seeds", "adaptive"], "a plan of commands has a whole number of them, not 'adaptive'"),
-        (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--seeds", "0"], "the number of seeds must be at least 1, not 0"),
     ],
 )
 def test_what_says_nothing_of_commands_is_refused(words: list[str], said: str, home: Home) -> None:

@@ -261,6 +261,6 @@ def test_what_cannot_be_kept_is_refused(recipe: Recipe, tiny_data: Dataset) -> N
     blind = replace(recipe, budget=replace(recipe.budget, validation_images=0))
     plan = catalog.make_plan("levels/dropout", blind, Profile("t", "", blind.model, blind.budget, 1, 0.01), (0,))
     asked = replace(_invocation(recipe, tiny_data, 1, schema.KEEP_BEST), plan=plan)
-    with pytest.raises(AblateError, match=r"budget\.validation_images is 0 .*--keep-weights all"):
+    with pytest.raises(AblateError, match=r"budget\.validation_images is 0 .*keep all weights"):
         asked.check()
     replace(asked, keep_weights=schema.KEEP_ALL).check()
