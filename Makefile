@@ -128,7 +128,7 @@ WHEEL_TESTS := $(addprefix tests/,test_origin.py test_frozen_names.py study/trai
 # The wheel's files come before those of this folder, and nothing is installed twice.
 test-wheel: $(TOOLS) ## build the wheel; from it, in another folder, run fast tests and a small ablation
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; uv=$(abspath $(BIN))/uv; python=$(abspath $(BIN))/python; \
-	"$$uv" build --quiet --no-build-isolation --wheel --out-dir "$$folder" .; rm -rf build *.egg-info; \
+	"$$uv" build --quiet --python "$$python" --no-build-isolation --wheel --out-dir "$$folder" .; rm -rf build *.egg-info; \
 	"$$uv" pip install --quiet --no-deps --target "$$folder/site" "$$folder"/*.whl; \
 	cp -R tests pyproject.toml "$$folder"; \
 	cd "$$folder"; export PYTHONPATH="$$folder/site" ABLATE_HOME="$$folder/out" TESTED_FOLDER="$$folder/site"; \
