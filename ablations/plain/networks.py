@@ -136,11 +136,11 @@ class Block(nn.Module):
 
 def _convnext(width: float) -> tuple[list[str], int]:
     first, second, third = _scaled(width, 64, 128, 256)
-    layers = [f"nn.Conv2d(3, {first}, kernel_size=2, stride=2)", f"ChannelNorm({first})", *[f"Block({first})"] * 2]
+    # A line for each stage.
+    layers = [f"*[nn.Conv2d(3, {first}, 2, 2), ChannelNorm({first}), Block({first}), Block({first})]"]
     for before, after in ((first, second), (second, third)):
-        layers += [f"ChannelNorm({before})", f"nn.Conv2d({before}, {after}, kernel_size=2, stride=2)"]
-        layers += [f"Block({after})"] * 2
-    return [*layers, "nn.AdaptiveAvgPool2d(1)", "nn.Flatten()", f"nn.LayerNorm({third})"], third
+        layers += [f"*[ChannelNorm({before}), nn.Conv2d({before}, {after}, 2, 2), Block({after}), Block({after})]"]
+    return [*layers, f"*[nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm({third})]"], third
 
 
 class Source(NamedTuple):

@@ -43,7 +43,7 @@ from tests.official_like import put_official
 
 CPU = torch.device("cpu")
 CLASSES = 10
-MOST_LINES = {"notebook": 200, "resnet9": 200, "convnext": 215}
+MOST_LINES = 200
 LEVELS = [(name, level) for name, cls in catalog.techniques().items() for level in cls.levels]
 Program = dict[str, Any]
 """What a program defines, by name."""
@@ -140,14 +140,14 @@ class Script:
             self.names["train_epoch"](self.model, self.batches(epoch), *self.made, CPU)
 
 
-def _agree(recipe: Recipe, data: Dataset) -> None:
-    """Raise unless weights, and how far they have moved, agree after one step and after three."""
+def _agree(recipe: Recipe, data: Dataset, after: tuple[int, ...] = (1, 3)) -> None:
+    """Raise unless weights, and how far they have moved, agree after so many steps, at most three."""
     engine = Engine(recipe, data)
     script = Script(recipe, engine)
     first = torch.cat([w.flatten() for w in engine.weights()])
     script.train(2)
     expected = [engine.take(step) for step in range(3)]
-    for steps in (1, 3):
+    for steps in after:
         ours, theirs = (torch.cat([w.flatten() for w in of[steps - 1]]) for of in (expected, script.weights))
         torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
         assert torch.linalg.vector_norm(theirs - ours) <= 1e-4 * torch.linalg.vector_norm(ours - first)
@@ -174,8 +174,6 @@ def _in_two_steps(recipe: Recipe) -> Recipe:
 def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, tiny_data: Dataset) -> None:
     technique = catalog.techniques()[name].at(level)
     recipe = small.with_technique(technique)
-    if name == "augmentation":  # Adam would multiply a pixel that another processor rounds the other way
-        recipe = recipe.set("optimizer=off").set("optimizer.rate=0.001")
     try:
         program(recipe)
     except AblateError as refusal:
@@ -183,6 +181,11 @@ def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, t
         assert (name, level) in REFUSED
         return
     assert (name, level) not in REFUSED
+    if name == "augmentation":
+        # Adam makes of a gradient that is nothing but rounding a whole step: on some processors the second and the third
+        # differ by that, where momentum's agree to a millionth.
+        _agree(_in_two_steps(recipe), tiny_data, after=(1,))
+        recipe = recipe.set("optimizer=momentum").set("optimizer.rate=0.001")
     _agree(_in_two_steps(recipe), tiny_data)
 
 
@@ -501,7 +504,7 @@ def test_every_plans_baseline_is_a_short_program_of_torch_alone(written: list[tu
     assert len(written) > len(LEVELS)
     for recipe, source in written:
         tree = ast.parse(source)
-        assert source.count("\n") <= MOST_LINES[recipe.model.name]
+        assert source.count("\n") <= MOST_LINES
         assert max(map(len, source.splitlines())) <= WIDTH
         documentation = " ".join((ast.get_docstring(tree) or "").split())
         assert recipe.digest() in documentation
