@@ -182,8 +182,8 @@ def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, t
         return
     assert (name, level) not in REFUSED
     if name == "augmentation":
-        # Adam makes of a gradient that is nothing but rounding a whole step: on some processors the second and the third
-        # differ by that, where momentum's agree to a millionth.
+        # Adam makes a whole step of a gradient that is nothing but rounding: on some processors the second and the
+        # third differ by that, where momentum's agree to a millionth.
         _agree(_in_two_steps(recipe), tiny_data, after=(1,))
         recipe = recipe.set("optimizer=momentum").set("optimizer.rate=0.001")
     _agree(_in_two_steps(recipe), tiny_data)
