@@ -214,9 +214,10 @@ def list_command(as_json: Json = False, extensions: Extensions = None) -> None:
 @_of_a_plan
 def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
     """Show a plan's arms, what is done, what is left, how long it would take and what it could tell; trains nothing."""
+    from cifar_ablations.ablations.sizes import readable
     from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
     from cifar_ablations.study.commands.show import show_plan
-    from cifar_ablations.study.execution.disk import estimated_bytes, free_bytes, megabytes
+    from cifar_ablations.study.execution.disk import estimated_bytes, free_bytes
     from cifar_ablations.study.execution.sizing import estimated_seconds
     from cifar_ablations.study.store.home import Home
     from cifar_ablations.study.store.tracking import open_store
@@ -236,11 +237,11 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
         seconds = estimated_seconds(invocation, missing)
     else:  # what was said already: steps that are timed again take another time
         seconds = whole * len(missing) / len(invocation.members())
-    needed = estimated_bytes(invocation, missing)
+    needed = estimated_bytes(invocation, missing, weights=request.keep_weights != "none")
     if answer is None:
         show_plan(invocation, done, seconds, pilots)
         if missing:
-            along(f"At most {megabytes(needed)} of disk; {megabytes(free_bytes(home))} are free.")
+            along(f"At most {readable(needed)} of disk; {readable(free_bytes(home))} are free.")
     if request.keep_weights != "none":
         from cifar_ablations.study.commands.keeping import before
 

@@ -12,9 +12,9 @@ from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import PARTIAL
 from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.sizes import readable, remove, size
 from cifar_ablations.reports.reading import load, stored
 from cifar_ablations.study.commands import fault, store_check
-from cifar_ablations.study.commands.sizes import readable, remove, size
 from cifar_ablations.study.store.home import Home
 
 Say = Callable[[str], None]

@@ -80,7 +80,8 @@ def carry_out_plan(
     members = invocation.members()
     done = store.results(invocation.data, invocation.environment(), say, invocation.measured)
     left = invocation.missing(done)
-    check_room(home, estimated_bytes(invocation, list(left)))
+    weights = invocation.keep_weights != schema.KEEP_NONE
+    check_room(home, estimated_bytes(invocation, list(left), weights=weights))
     behind = len(invocation.epochs_behind(home.checkpoints, left))
     up_to = "up to " if plan.rule.looks else ""
     say(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.sizes import readable
 from cifar_ablations.reports.wording.phrases import count
-from cifar_ablations.study.execution.disk import megabytes
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.store.weights import kept_in
@@ -29,7 +29,7 @@ def before(invocation: Invocation, store: Store | None, done: Collection[tuple[s
             sizes[recipe.model] = sum(values.nbytes for values in state)
     total = sum(sizes[recipe.model] for recipe in recipes)
     most = "at most " if invocation.plan.rule.looks else ""
-    yield f"Weights to keep: {most}{count(len(recipes), 'file')}, {most}{megabytes(total)}."
+    yield f"Weights to keep: {most}{count(len(recipes), 'file')}, {most}{readable(total)}."
 
     ours = {(member.recipe.digest(), member.seed) for member in invocation.members()} & set(done)
     if store is None or not ours:

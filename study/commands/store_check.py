@@ -25,10 +25,10 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import PARTIAL
 from cifar_ablations.ablations.record import RecordError
 from cifar_ablations.ablations.secrets import without_password
+from cifar_ablations.ablations.sizes import readable, size
 from cifar_ablations.ablations.training_key import TrainingKey, same_training
 from cifar_ablations.reports.reading import load, order, stored
 from cifar_ablations.reports.reading.stored import Stored
-from cifar_ablations.study.commands.sizes import readable, size
 from cifar_ablations.study.store.home import Home
 
 if TYPE_CHECKING:
@@ -742,7 +742,7 @@ def _sum(paths: Iterable[Path]) -> int:
 
 
 def _remove(paths: list[Path], store: Store | None) -> str:
-    from cifar_ablations.study.commands.sizes import remove
+    from cifar_ablations.ablations.sizes import remove
 
     room = _sum(paths)
     for path in paths:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.sizes import readable
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.sizing import CPU_FLEET, LARGEST_FLEET
 from cifar_ablations.study.store.home import Home
@@ -26,17 +27,21 @@ SPARE = 100_000_000
 """Bytes that are left free: a disk that is full to the brim stops other programs too."""
 
 
-def estimated_bytes(invocation: Surroundings, members: Sequence[Member]) -> int:
-    """About how many bytes these trainings write at most at a time, with their checkpoints and pages."""
+def estimated_bytes(invocation: Surroundings, members: Sequence[Member], *, weights: bool = False) -> int:
+    """About how many bytes these trainings write at most at a time, with their checkpoints and pages.
+
+    weights: whether those of all of them may be kept.
+    """
     if not members:
-        return PAGES
+        return 0
     rows = sum(BYTES_OF_A_RUN + BYTES_OF_A_VALUE * VALUES_OF_AN_EPOCH * m.recipe.sized.budget.epochs for m in members)
     networks = {m.recipe.model: m.recipe for m in members}.values()
     classes = len(invocation.data.classes)
     largest = max(sum(p.nbytes for p in model.network_of(one, classes).parameters()) for one in networks)
     fleet = CPU_FLEET if invocation.device.type == "cpu" else LARGEST_FLEET
     at_once = min(len(members), invocation.workers * fleet)
-    return rows + at_once * largest * MATRICES * OLD_AND_NEW + PAGES
+    kept = len(members) * largest if weights else 0
+    return rows + at_once * largest * MATRICES * OLD_AND_NEW + kept + PAGES
 
 
 def free_bytes(home: Home) -> int:
@@ -46,15 +51,10 @@ def free_bytes(home: Home) -> int:
 
 
 def check_room(home: Home, needed: int) -> None:
-    """Raise AblateError where the output folder's disk has less room than is needed."""
+    """Raise AblateError where the output folder's disk has less room than is needed, if any is."""
     free = free_bytes(home)
-    if free < needed + SPARE:
+    if needed and free < needed + SPARE:
         raise AblateError(
-            f"these trainings need about {megabytes(needed)} in {home.shown(home.folder)}, and {megabytes(free)} are "
+            f"these trainings need about {readable(needed)} in {home.shown(home.folder)}, and {readable(free)} are "
             "free on its disk. Make room, or name another output folder: ABLATE_HOME=FOLDER."
         )
-
-
-def megabytes(size: int) -> str:
-    """A number of bytes for a person."""
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

@@ -25,7 +25,7 @@ def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_plan_says_what_they_take_and_a_run_where_they_are(home: Home) -> None:
     for choice in ("best", "all"):
         said = _ablate("plan", *RUN, "--keep-weights", choice).output
-        assert "Weights to keep: 3 files, 0.1 MB.\n" in said
+        assert "Weights to keep: 3 files, 75.7 kB.\n" in said
         assert "no weights" not in said
     first = _ablate("run", *RUN, "--keep-weights", "best")
     assert first.exit_code == 0, first.output

@@ -34,6 +34,7 @@ def test_rows_grow_with_epochs_and_checkpoints_with_the_network(recipe: Recipe, 
     assert bytes_of(longer) - bytes_of(one) == epochs * disk.BYTES_OF_A_VALUE * disk.VALUES_OF_AN_EPOCH
     wide = Member(recipe.set("model.width=1"), 0)
     parameters = 1_490_826
+    assert estimated_bytes(here, [wide, wide], weights=True) - bytes_of(wide, wide) == 2 * 4 * parameters
     assert bytes_of(wide) > 4 * parameters * disk.MATRICES * disk.OLD_AND_NEW
     assert bytes_of(wide, one) - bytes_of(wide) > 4 * parameters * disk.MATRICES, "they are in flight together"
 
@@ -44,11 +45,12 @@ def test_at_most_as_many_checkpoints_as_are_in_flight(recipe: Recipe, tiny_data:
     assert growth[1] - growth[0] == growth[2] - growth[1], "rows alone, beyond two fleets"
 
 
-def test_a_disk_that_is_too_full_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_full_is_said(tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path / "not" / "there" / "yet")
     assert free_bytes(home) > 0
     check_room(home, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=150_000_000))
     check_room(home, 40_000_000)
-    with pytest.raises(AblateError, match=r"need about 60.0 MB in .*, and 150.0 MB are free .* ABLATE_HOME=FOLDER"):
+    check_room(home, estimated_bytes(_surroundings(tiny_data), []))
+    with pytest.raises(AblateError, match=r"need about 60.0 MB in .*, and 150 MB are free .* ABLATE_HOME=FOLDER"):
         check_room(home, 60_000_000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_ablations.study.commands.sizes import readable, remove, size
+from cifar_ablations.ablations.sizes import readable, remove, size
 
 
 def test_the_size_of_a_folder_is_that_of_its_files_and_not_of_what_links_lead_to(tmp_path: Path) -> None:
