@@ -16,7 +16,7 @@ from cifar_ablations.ablations import addresses
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.secrets import without_password
 
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 """How long a server is asked whether it is there, where the environment says nothing: seconds, and not minutes."""
 ONE_REQUEST = "30"
 """Seconds that a server may take for one, where the environment says nothing and who asks tries again by himself."""

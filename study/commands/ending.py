@@ -26,26 +26,8 @@ if TYPE_CHECKING:
 FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
-OF_THE_SYSTEM = {
-    getattr(errno, name)
-    for name in (
-        *(
-            "EACCES",
-            "EDQUOT",
-            "EFBIG",
-            "EIO",
-            "EISDIR",
-            "ELOOP",
-            "EMFILE",
-            "ENAMETOOLONG",
-            "ENFILE",
-            "ENOSPC",
-            "ENOTDIR",
-        ),
-        *("EPERM", "EROFS"),
-    )
-    if hasattr(errno, name)
-}
+NAMES = "EACCES EDQUOT EFBIG EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOSPC ENOTDIR EPERM EROFS"
+OF_THE_SYSTEM = {getattr(errno, name) for name in NAMES.split() if hasattr(errno, name)}
 """Errors of files that lie with the machine and not with the suite: full, broken, not allowed, not such a path."""
 STOPPED = "Stopped. What has ended is kept; the same command goes on with the rest."
 

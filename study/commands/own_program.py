@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -25,7 +24,7 @@ from cifar_ablations.reports.pages.command_page import Written, write_command_pa
 from cifar_ablations.reports.pages.index_page import write_index
 from cifar_ablations.reports.reading import command_plans
 from cifar_ablations.study.commands import execute, facts, judge, terminal
-from cifar_ablations.study.commands.ending import FAILED, LOUDNESS, along, say
+from cifar_ablations.study.commands.ending import FAILED, LOUDNESS, along, complain, say
 from cifar_ablations.study.commands.progress import progress_shown
 from cifar_ablations.study.commands.sync import opened
 from cifar_ablations.study.execution import command_runner
@@ -189,7 +188,7 @@ def _tell_failed(failed: Mapping[str, str]) -> None:
     tell: Callable[[str], None] = say
     for line in lines:
         if LOUDNESS.quiet:
-            print(f"ablate: failed: {line}", file=sys.stderr)
+            complain(f"ablate: failed: {line}")
         else:
             tell(f"Failed: {line}")
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+import psutil
+
 from cifar_ablations.ablations import command_plan, schema
 from cifar_ablations.ablations.durations import duration
 from cifar_ablations.ablations.errors import AblateError
@@ -159,7 +161,7 @@ def _run(
     log.start(arm, seed, words)
 
     def started(pid: int) -> None:
-        with suppress(Exception):  # it may have ended already
+        with suppress(psutil.NoSuchProcess):  # it may have ended already
             (place / PROCESS_FILE).write_text(process_named(pid))
 
     progress.run_began = time.monotonic()
