@@ -26,7 +26,7 @@ RETUNING := $(if $(RETUNE),--retune $(if $(TRIALS),--trials "$$TRIALS"))
 ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate foundations plan report export ui test test-all test-gpu test-browser check pictures \
+.PHONY: help ablate tune tune-ablate foundations plan report export ui test test-slow test-all test-gpu test-browser check pictures \
 	bench gpu-proof validate torture results docs test-wheel audit lock clean distclean
 
 help: ## show this list
@@ -74,7 +74,10 @@ ui: $(READY) ## browse every run in MLflow on 127.0.0.1
 test: $(TOOLS) ## run the fast tests, on all cores
 	@$(BIN)/pytest -n auto --dist worksteal
 
-test-all: $(TOOLS) ## run the slow tests too
+test-slow: $(TOOLS) ## run the slow tests too
+	@$(BIN)/pytest -n auto --dist worksteal -m "not exhaustive and not gpu and not browser"
+
+test-all: $(TOOLS) ## run the exhaustive tests too, one after the other
 	@$(BIN)/pytest -m "not gpu and not browser"
 
 test-gpu: $(TOOLS) ## prove the CUDA path, on a GPU

@@ -100,6 +100,7 @@ def test_sets_that_are_too_small_are_refused_in_a_sentence(
     assert re.search(said, " ".join(output.split()))
 
 
+@pytest.mark.slow
 def test_a_folder_with_validation_images_from_its_first_line_to_the_page(home: Path, tmp_path: Path) -> None:
     folder = _put(tmp_path / "mine", 3, train=20, test=5, valid=4)
     tiny = ("model.width=0.0625", "budget.epochs=2", "budget.train_images=60", "budget.validation_images=9")
@@ -120,7 +121,7 @@ def test_a_folder_with_validation_images_from_its_first_line_to_the_page(home: P
     assert all((9 * value) % 1 == pytest.approx(0, abs=1e-9) for value in runs[schema.VALIDATION_ACCURACY])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("like", LIKE)
 def test_the_profile_smoke_ends_with_a_page_on_sets_like_these(like: str, home: Path, tmp_path: Path) -> None:
     folder = _put(tmp_path / like, **LIKE[like])
@@ -135,7 +136,7 @@ def test_the_profile_smoke_ends_with_a_page_on_sets_like_these(like: str, home: 
     assert page.stat().st_size < 2**20
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_search_chooses_by_the_validation_images_of_the_set(home: Path, tmp_path: Path) -> None:
     folder = _put(tmp_path / "mine", 10, train=60, test=5, val=5)
     words = ("tune", "sweep", "--trials", "2", "--profile", "smoke", "--data", str(folder))

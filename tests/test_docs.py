@@ -106,7 +106,7 @@ def test_what_a_workflow_runs_can_be_typed(line: str) -> None:
         _ablate_takes(word, WRITTEN)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if _blocks("python", page.read_text())], ids=lambda page: page.stem
 )
@@ -117,7 +117,7 @@ def test_examples_in_python_run(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs what `make docs` installs")
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]

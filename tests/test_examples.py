@@ -24,6 +24,8 @@ from cifar_ablations.study.training.randomness import StepDraws
 from tests.conftest import TINY
 from tests.fresh_store import put_fresh_store
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LAB = EXAMPLES / "my_lab"
 SMALL = ("budget.epochs=2", "budget.train_images=80", "budget.validation_images=40", "budget.test_images=60")

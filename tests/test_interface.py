@@ -17,6 +17,8 @@ from cifar_ablations.study.commands import app
 from tests.conftest import TINY
 from tests.fresh_store import put_fresh_store
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 0.0625
 
 

@@ -50,7 +50,7 @@ def environment(tmp_path: Path, tiny_folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_nothing_that_is_written_or_said_has_a_password(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_fault_of_our_own_is_reported_without_a_password(
     assert "postgresql://anna:***@h/d" in log.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="where processes can be looked at")
 def test_no_process_has_the_address_of_the_store_among_its_words(environment: dict[str, str], tmp_path: Path) -> None:
     output = (tmp_path / "said").open("w+")

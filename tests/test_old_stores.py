@@ -34,6 +34,8 @@ from cifar_ablations.reports.pages.foundations_page import write_foundations_rep
 from cifar_ablations.study.commands import app
 from cifar_ablations.study.data.dataset import open_cached
 
+pytestmark = pytest.mark.slow
+
 ARCHIVE = Path(__file__).parent / "fixtures" / "store-0.1.0.tar.xz"
 
 REWORDED = {"sentence", "ended"}

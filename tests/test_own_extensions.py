@@ -22,6 +22,8 @@ from cifar_ablations.study.training.fleet import Member
 from tests.fresh_store import put_fresh_store
 from tests.own_extension import TECHNIQUE, named, put_extension
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ("model.width=0.0625", "budget.epochs=1", "budget.train_images=80", "budget.validation_images=40")
 WORDS = ["--seeds", "2", "--profile", "smoke", "--workers", "1", "--set", "budget.test_images=60"]
 for setting in SETTINGS:
@@ -89,6 +91,7 @@ def test_changed_code_is_trained_again_and_the_old_runs_do_not_count(lab: Path) 
     assert ca.load(plan="fading").verdicts["metric"].to_list() == ["test/accuracy", "surprise"]
 
 
+@pytest.mark.exhaustive
 def test_a_metric_that_came_later_is_measured_by_training_again(lab: Path) -> None:
     surprise = lab / "metrics" / "surprise.py"
     surprise.rename(lab / "surprise.txt")

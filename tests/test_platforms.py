@@ -49,7 +49,7 @@ print(start_method("cpu"), cores() >= 1)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 def test_every_module_is_imported_without_what_the_system_lacks(platform: str) -> None:
     code = f"PLATFORM = {platform!r}\n{ELSEWHERE}"

@@ -155,7 +155,7 @@ def _make_store(home: Path) -> None:
     import logging
 
     from cifar_ablations.ablations import addresses
-    from cifar_ablations.study.store.tables import make_tables
+    from cifar_ablations.study.store.store_tables import make_tables
 
     logging.disable()
     make_tables(addresses.sqlite_address(home / "mlflow.db"), home / ARTIFACTS)

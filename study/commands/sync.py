@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.tables import wait_for_others
+from cifar_ablations.study.store.store_tables import wait_for_others
 from cifar_ablations.study.store.tracking import Store, open_store
 
 Say = Callable[[str], None]

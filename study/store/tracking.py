@@ -72,7 +72,7 @@ from cifar_ablations.study.store.outbox import (
     Write,
 )
 from cifar_ablations.study.store.provenance import user
-from cifar_ablations.study.store.tables import make_tables
+from cifar_ablations.study.store.store_tables import make_tables
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 

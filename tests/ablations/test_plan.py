@@ -120,6 +120,7 @@ def test_a_recipe_whose_rates_are_the_best_gets_no_arm_and_no_claim_more(setting
     assert retuned.digest() != plain.digest(), "it says that rates were looked for"
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([None, 0.0005, 0.02, 0.3]), min_size=14, max_size=14))
 def test_each_claim_is_made_of_both_rates_in_places_of_its_own(found: list[float | None]) -> None:
     baseline = profile("quick").apply(catalog.notebook_recipe())
@@ -259,6 +260,7 @@ def test_the_digest_is_of_everything_that_was_fixed() -> None:
     assert plan.digest() != catalog.make_plan("techniques", changed, size, (0, 1)).digest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", contracts.PLANS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", catalog.plan_names())
 def test_every_plan_keeps_to_the_contract(name: str, check: Callable[[str, contracts.MakePlan], None]) -> None:
@@ -321,6 +323,7 @@ def test_looks_are_part_of_what_a_plan_fixes(way: str) -> None:
     assert (plan.arms, plan.claims, plan.rule.margin) == (fixed.arms, fixed.claims, fixed.rule.margin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalog.plan_names())
 def test_a_plan_is_logged_whole(name):
     plan = _plan(name, profile("quick"))

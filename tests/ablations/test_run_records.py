@@ -26,6 +26,8 @@ from cifar_ablations.reports.pages import search_page
 from cifar_ablations.reports.reading import load, searches
 from tests.reports.conftest import ENVIRONMENT, Unmade, Writer, planted_runs, small_plan
 
+pytestmark = pytest.mark.slow
+
 RUN = RunRecord(
     digest="00ff",
     seed=3,

@@ -128,6 +128,7 @@ def test_what_depends_on_another_is_sampled_only_with_it(baseline: Recipe) -> No
     assert named.knobs()["weight_decay.strength"] == 0.00123
 
 
+@pytest.mark.slow
 @given(
     rate=st.floats(1e-7, 10.0),
     p=st.floats(0.0, 0.95),
@@ -154,6 +155,7 @@ def _read_back(written: adopted.Adopted) -> adopted.Adopted:
         return adopted.read(path)
 
 
+@pytest.mark.slow
 @given(
     names=st.lists(st.text(), min_size=3, max_size=3),
     value=st.text() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False),

@@ -13,7 +13,7 @@ from cifar_ablations.ablations.budget import Budget
 from cifar_ablations.study.training.kernels import build
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_its_table_has_both_backends_and_their_difference(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

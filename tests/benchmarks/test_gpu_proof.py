@@ -26,7 +26,8 @@ def _case(recipe: Recipe, by: str = "torch") -> Case:
     return Case("a mixed fleet", tuple(Member(one, 0) for one in recipes), by)
 
 
-@pytest.mark.parametrize("by", ["torch", pytest.param("kernels", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["torch", pytest.param("kernels", marks=pytest.mark.exhaustive)])
 def test_a_mixed_fleet_is_captured_and_the_same_bit_for_bit(by: str, small: Recipe, tiny_data: Dataset) -> None:
     before = torch.cuda.Stream, torch.cuda.graph, step._on
     proof = prove(_case(small, by), tiny_data)
@@ -36,7 +37,7 @@ def test_a_mixed_fleet_is_captured_and_the_same_bit_for_bit(by: str, small: Reci
     assert proof.operations > 1_000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_technique_is_proved_by_torch(tiny_data: Dataset) -> None:
     case = next(gpu_proof.cases(["notebook"]))
     proof = prove(case, tiny_data)
@@ -44,6 +45,7 @@ def test_every_technique_is_proved_by_torch(tiny_data: Dataset) -> None:
     assert proof.captures > 2, "anew once members have left"
 
 
+@pytest.mark.slow
 def test_a_join_that_is_left_out_is_noticed(small: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def without(training: Training) -> None:
         monkeypatch.setattr(step.Stepper, "_join", lambda self, branches: None)
@@ -54,6 +56,7 @@ def test_a_join_that_is_left_out_is_noticed(small: Recipe, tiny_data: Dataset, m
     assert proof.races
 
 
+@pytest.mark.slow
 def test_a_number_that_python_counts_is_noticed(
     small: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +73,7 @@ def test_a_number_that_python_counts_is_noticed(
     assert prove(_case(small), tiny_data).differing
 
 
+@pytest.mark.slow
 def test_a_step_that_reads_something_back_is_noticed(
     small: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def _called(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     reference.main()
 
 
+@pytest.mark.slow
 def test_files_are_those_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _planted(tmp_path / "out")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -79,6 +80,7 @@ def test_runs_of_several_calls_have_no_duration(tmp_path: Path) -> None:
     assert "minutes" not in reference._about(replace(results, runs=elsewhere))
 
 
+@pytest.mark.slow
 def test_runs_that_are_missing_and_drawn_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ca.AblateError, match="4 of 6 runs"):
         reference.found(_planted(tmp_path / "few", SEEDS[:2]).uri, PLANTED)
@@ -105,7 +107,7 @@ def test_what_cannot_be_asked_for_is_said(
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_study_is_carried_out_once(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ABLATE_HOME", str(put_fresh_store(tmp_path / "out")))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

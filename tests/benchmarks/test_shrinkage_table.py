@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
 from benchmarks import shrinkage as benchmark
 
 
+@pytest.mark.slow
 def test_on_average_intervals_hold_the_effect_and_the_largest_is_no_longer_too_large():
     """At six effects of the prior, five seeds each: see benchmarks/CALIBRATION.md for the other cases."""
     rng, draws = np.random.default_rng(0), 400

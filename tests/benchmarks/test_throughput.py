@@ -56,7 +56,7 @@ def with_kernels() -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_runs_to_the_end_where_only_torch_is_installed(pictures: Path, tmp_path: Path) -> None:
     bare = environment_with("torch", "torchvision", "numpy", "pillow", folder=tmp_path)
     check = subprocess.run([sys.executable, "-c", "import mlflow"], capture_output=True, text=True, env=bare)
@@ -337,6 +337,7 @@ def test_halves_that_train_in_turn_are_as_fast_as_their_seconds_say() -> None:
     assert contenders.in_turn([100.0, 100.0, 300.0, 300.0]) == pytest.approx(150)
 
 
+@pytest.mark.slow
 def test_a_fleet_that_ends_in_an_error_says_why(recipe: Recipe, tiny_data) -> None:
     broken = recipe.set("budget.train_images=500")  # of 200
     calls: list[Call] = []
@@ -345,6 +346,7 @@ def test_a_fleet_that_ends_in_an_error_says_why(recipe: Recipe, tiny_data) -> No
     assert calls == []
 
 
+@pytest.mark.slow
 def test_time_that_is_up_ends_a_fleet(recipe: Recipe, tiny_data) -> None:
     with pytest.raises(OutOfTimeError):
         contenders.fleet_rate([[Member(recipe, 0)]], tiny_data, CPU, TORCH, [], Deadline.after(-1))

@@ -23,7 +23,7 @@ def tortured(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_faults_of_each_kind_lose_nothing() -> None:
     told = tortured("--short", "--minutes", "5")
     assert told.returncode == 0, told.stdout + told.stderr
@@ -31,7 +31,7 @@ def test_faults_of_each_kind_lose_nothing() -> None:
         assert f"| {kind}" in told.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many_faults_lose_nothing() -> None:
     told = tortured("--minutes", "4", "--results", "/dev/null")
     assert told.returncode == 0, told.stdout + told.stderr

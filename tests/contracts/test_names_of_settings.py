@@ -50,6 +50,7 @@ def test_a_level_with_a_title_is_called_by_it(cls: type[Technique]) -> None:
         assert cls.at("off").setting_title == f"no {cls.title.removeprefix('the ')}"
 
 
+@pytest.mark.slow
 @EVERY
 @given(data=st.data())
 def test_the_name_has_what_tells_the_setting_from_its_kind(cls: type[Technique], data: st.DataObject) -> None:
@@ -71,6 +72,7 @@ def test_the_name_has_what_tells_the_setting_from_its_kind(cls: type[Technique],
             assert any(float(number) == pytest.approx(value, rel=0.005, abs=1e-300) for number in NUMBER.findall(told))
 
 
+@pytest.mark.exhaustive
 @EVERY
 @given(data=st.data())
 def test_the_name_is_no_other_levels(cls: type[Technique], data: st.DataObject) -> None:
@@ -86,6 +88,7 @@ def test_the_name_is_no_other_levels(cls: type[Technique], data: st.DataObject) 
             assert other.kind_title != setting.kind_title
 
 
+@pytest.mark.exhaustive
 @EVERY
 @given(data=st.data())
 def test_two_settings_never_share_a_name(cls: type[Technique], data: st.DataObject) -> None:

@@ -45,6 +45,7 @@ def test_a_gpu_run_agrees_with_a_cpu_run(arms: list[Member], trained) -> None:
             assert gpu.metrics[schema.TRAIN_LOSS] == pytest.approx(cpu.metrics[schema.TRAIN_LOSS], rel=2e-2)
 
 
+@pytest.mark.slow
 def test_every_technique_trains_in_a_fleet_as_alone(mixed: list[Member], device: torch.device, trained) -> None:
     """A run's losses do not depend on the fleet that it is in: every technique at every level."""
     together = trained(mixed, device)
@@ -53,6 +54,7 @@ def test_every_technique_trains_in_a_fleet_as_alone(mixed: list[Member], device:
         assert _losses(alone) == pytest.approx(_losses(together[member]), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_every_technique_agrees_with_a_cpu(mixed: list[Member], device: torch.device, trained) -> None:
     """Losses, and what is measured of the untrained networks, are those on a CPU: every technique at every level."""
     on_cpu, here = trained(mixed, CPU), trained(mixed, device)

@@ -170,6 +170,7 @@ def _in_two_steps(recipe: Recipe) -> Recipe:
     raise AssertionError(recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "level"), LEVELS)
 def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, tiny_data: Dataset) -> None:
     technique = catalog.techniques()[name].at(level)
@@ -206,6 +207,7 @@ def test_every_update_rule_is_equal_or_refused(optimizer: str, form: str, small:
     _agree(recipe, tiny_data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", ["label_smoothing=on mixup=on", "activation=gelu label_smoothing=on cutmix=on"])
 @pytest.mark.parametrize("network", ["resnet9", "convnext"])
 def test_other_networks_are_equal(network: str, changes: str, small: Recipe, tiny_data: Dataset) -> None:
@@ -237,6 +239,7 @@ shares = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8, 1.0])
 shapes = st.sampled_from(catalog.techniques()["schedule"].knobs()["shape"].choices or ())
 
 
+@pytest.mark.slow
 @given(shape=shapes, epochs=st.integers(1, 9), steps=st.integers(1, 4), at=st.tuples(shares, shares, shares, shares))
 @settings(max_examples=40, deadline=None)
 def test_every_schedule_has_the_engines_rate_at_every_step(
@@ -285,6 +288,7 @@ def _alone(name: str, level: str, recipe: Recipe) -> tuple[Technique, Plain, Pro
     return technique, technique.plain(only.sized), _executed(program(only))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "level"), _with_piece("transforms"))
 def test_images_are_changed_as_the_engine_changes_them(
     name: str, level: str, recipe: Recipe, tiny_data: Dataset
@@ -500,6 +504,7 @@ def written() -> list[tuple[Recipe, str]]:
     return [(recipe, program(recipe)) for recipe in {r.digest(): r for r in _recipes().values()}.values()]
 
 
+@pytest.mark.slow
 def test_every_plans_baseline_is_a_short_program_of_torch_alone(written: list[tuple[Recipe, str]]) -> None:
     assert len(written) > len(LEVELS)
     for recipe, source in written:
@@ -518,6 +523,7 @@ def test_every_plans_baseline_is_a_short_program_of_torch_alone(written: list[tu
         assert imported - sys.stdlib_module_names == {"torch", "torchvision"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [WIDTH, 120])
 def test_every_program_is_laid_out_as_ruff_does(width: int, written: list[tuple[Recipe, str]], tmp_path: Path) -> None:
     for recipe, source in written:
@@ -628,7 +634,7 @@ def test_what_it_was_asked_for_may_be_called_anything(recipe: Recipe) -> None:
     assert "the adopted recipe it's '''a''' \\name\\x07\\udcff.toml" in (ast.get_docstring(tree) or "")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_program_trains_on_a_folder_of_images(recipe: Recipe, tiny_folder: Path, tmp_path: Path) -> None:
     longer = recipe.set("budget.epochs=6").set("budget.train_images=160").without("dropout")
     file = tmp_path / "train.py"

@@ -19,6 +19,8 @@ from cifar_ablations.reports.figures import interactions, main_effects, theme, w
 from cifar_ablations.reports.inference import factorial
 from cifar_ablations.reports.pages import drawings, plan_page
 
+pytestmark = pytest.mark.exhaustive
+
 FACTORS = ("a", "b", "c")
 USED = [frozenset(s) for size in (3, 2, 1, 0) for s in combinations(FACTORS, size)]
 WORTH = {"a": 0.05, "b": -0.02, "c": 0.001}

@@ -76,6 +76,7 @@ def test_right_answers_are_read_where_a_purpose_is_varied(split_up, its_runs, tm
     assert details.answers(details.arrays_of(CLIENT, kept, plain)) == {}
 
 
+@pytest.mark.exhaustive
 def test_a_page_of_it(split_up, its_runs, tmp_path):
     from tests.reports.conftest import Writer
     from tests.reports.pages.test_plan_page import Parsed

@@ -235,6 +235,7 @@ def test_an_interval_of_a_contrast_is_satterthwaites() -> None:
     )
 
 
+@pytest.mark.slow
 def test_pairs_are_compared_by_the_paired_t_test_and_holm() -> None:
     """An old plan's rule; now over all claims of its page."""
     page = drawn(5, seeds=6, diverging=0.0)
@@ -275,6 +276,7 @@ shares = st.floats(0.01, 100)
 pvalues = st.floats(1e-6, 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("claims", [1, 2, 9])
 def test_equal_weights_make_it_holms_own(claims: int) -> None:
     p = np.random.default_rng(claims).random(claims) ** 3
@@ -471,6 +473,7 @@ TRIPLE = claimed(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(pages(), st.sampled_from(sorted(decision.TESTS)), st.sampled_from(decision.CORRECTIONS))
 def test_divergence_never_decides_for_the_arm_that_diverged_more(
@@ -488,6 +491,7 @@ def test_divergence_never_decides_for_the_arm_that_diverged_more(
         assert not found.different[i] or found.direction[i] * better * more < 0
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(pages(), st.integers(0, 20), st.sampled_from(sorted(decision.TESTS)))
 def test_a_run_that_diverges_helps_no_arm(values: np.ndarray, which: int, test: str) -> None:

@@ -77,6 +77,7 @@ def test_an_arm_that_never_diverged_has_an_upper_limit(plan: PlanRecord) -> None
     assert found["p_page"].to_list() == [1.0] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lost", "verdicts"), [(2, 0), (7, 0), (10, 1)])
 def test_the_rows_share_an_error_of_their_own(plan: PlanRecord, lost: int, verdicts: int) -> None:
     found = by_themselves(plan, {"full recipe": 0, "without dropout": lost}, seeds=10)
@@ -89,6 +90,7 @@ def test_the_rows_share_an_error_of_their_own(plan: PlanRecord, lost: int, verdi
     assert (row["verdict"] == divergence.LESS) == (p <= 0.01) or verdicts == 0
 
 
+@pytest.mark.slow
 def test_where_every_row_could_be_significant_it_is_holms(plan: PlanRecord) -> None:
     found = by_themselves(plan, {arm.name: k for arm, k in zip(plan.arms, (9, 1, 3, 8, 2), strict=True)}, seeds=10)
     adjusted = multipletests(found["p"], method="holm")[1]

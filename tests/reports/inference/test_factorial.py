@@ -95,6 +95,7 @@ def test_of_an_additive_game_shapley_main_effect_removal_and_addition_are_one():
     np.testing.assert_allclose(between["effect"], 0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_planted_effects_agree_with_statsmodels_and_the_t_interval():
     rng = np.random.default_rng(1)
     signs = np.array([[1 if f in used else -1 for f in FACTORS] for used in EVERY])
@@ -177,6 +178,7 @@ def test_intervals_hold_at_whichever_look_one_stops():
     assert pairs.loc[("a", "b"), ["low", "high"]].tolist() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_claim_about_a_mean_over_arms_is_the_main_effect():
     recipe = catalog.notebook_recipe()
     made = catalog.make_plan("factorial", recipe, catalog_profile(), tuple(range(6)))

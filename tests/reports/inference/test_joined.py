@@ -58,6 +58,7 @@ def values(one: Side, place: int, metric=ACCURACY):
     return one.runs.loc[one.runs["arm"] == one.plan.arms[place].name, metric].dropna().to_numpy()
 
 
+@pytest.mark.slow
 def test_the_difference_of_differences_is_that_of_statsmodels_and_welch_and_satterthwaite():
     one, other = side(seed=1), side(renamed(small_plan(), a0="baseline"), seed=2, ids="b", seeds=range(50, 59))
     found = joined.join(one, other)

@@ -269,7 +269,7 @@ def run(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_unchanged_copy_passes(tmp_path):
     done = run(copied(tmp_path), *FILES)
     assert done.returncode == 0, done.stdout[-3_000:]
@@ -282,7 +282,7 @@ def test_what_is_to_be_mutated_is_there():
         assert noticing in FILES, name
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("module", "old", "new", "noticing"), MUTATIONS.values(), ids=MUTATIONS)
 def test_a_slip_is_noticed(tmp_path, module, old, new, noticing):
     path = source(copied(tmp_path), module)

@@ -56,6 +56,7 @@ def runs():
     return frame.assign(converged=frame["outcome"] != schema.DIVERGED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("technique", "where", "metric", "said", "difference", "low", "high", "p", "p_page"), EXPECTED)
 def test_the_verdicts_of_a_real_run(plan, runs, technique, where, metric, said, difference, low, high, p, p_page):
     judged = verdict.judge(plan, runs)

@@ -96,6 +96,7 @@ def test_what_cannot_be_used_stays_out():
         assert np.isnan([found.shrunken, found.low, found.high, found.power, found.exaggeration]).all()
 
 
+@pytest.mark.slow
 def test_alike_variances_are_pooled_and_unlike_ones_kept():
     rng, df = np.random.default_rng(1), np.full(12, 4)
     v, freedom = shrinkage.moderated(np.ones(12), df)

@@ -223,11 +223,12 @@ def shipped(profile: str, seeds: int, way: str = "") -> dict[str, Shape]:
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("profile", "seeds"),
     [
         *((name, seeds) for seeds, name in {size.seeds: name for name, size in PROFILES.items()}.items() if seeds >= 5),
-        *(pytest.param("quick", seeds, marks=pytest.mark.slow) for seeds in (5, 8, 10, 15)),
+        *(pytest.param("quick", seeds, marks=pytest.mark.exhaustive) for seeds in (5, 8, 10, 15)),
     ],
 )
 def test_no_page_of_a_shipped_plan_is_wrong_more_often_than_said(profile: str, seeds: int) -> None:
@@ -239,7 +240,7 @@ def test_no_page_of_a_shipped_plan_is_wrong_more_often_than_said(profile: str, s
     assert above == ({"a-a"} if seeds < PROFILES["quick"].seeds else set()), rates
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("way", LOOKS)
 def test_no_page_with_looks_is_wrong_more_often_than_said(way: str) -> None:
     rates = {name: simulation.worst(one) for name, one in shipped("quick", 5, way).items() if one.arms < 20}

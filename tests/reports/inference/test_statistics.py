@@ -80,6 +80,7 @@ def test_holm_by_hand_and_with_a_gap():
     assert st.holm([]) == []
 
 
+@pytest.mark.exhaustive
 def test_holm_is_statsmodels():
     from statsmodels.stats.multitest import multipletests
 
@@ -95,6 +96,7 @@ def test_upper_limit_of_sd_covers():
     assert math.isnan(st.upper_limit_of_sd(1.0, 1))
 
 
+@pytest.mark.slow
 def test_interval_covers_and_test_keeps_its_level():
     """A/A: no effect, correlated arms; 95 % of intervals hold zero and 5 % of tests reject."""
     rng = np.random.default_rng(5)
@@ -142,6 +144,7 @@ def test_differences_without_spread_are_no_evidence(shift):
     assert all(math.isnan(x) for x in st.prediction_interval([0.7, 0.7, 0.7]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed_spread", "example_spread"), [(0.0, 0.1), (0.05, 0.3), (0.2, 0.05), (0.0, 0.0)])
 def test_the_interval_for_new_images_covers_new_seeds_and_new_images(seed_spread, example_spread):
     rng, covered, draws = np.random.default_rng(0), 0, 600

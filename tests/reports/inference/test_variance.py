@@ -106,7 +106,7 @@ def test_pitmans_limits_are_where_his_test_turns():
     assert variance.ratio_of_variances(other, one, 0.9) == pytest.approx((1 / ratio, 1 / high, 1 / low))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_intervals_cover_as_often_as_they_say(split_up):
     """400 plans of ten seeds; two standard errors are 2.2 points."""
     small = replace(split_up, seeds=tuple(range(10)))
@@ -131,7 +131,7 @@ def test_intervals_cover_as_often_as_they_say(split_up):
     assert share_of_sum > 0.95, "seeds that are shared make it too wide"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_test_images_part_in_every_purpose_is_no_substitution(split_up):
     """Purposes that add up, each with the test images' part: the plain sum is 300 % of the whole."""
     small, images = replace(split_up, seeds=tuple(range(10))), 0.008

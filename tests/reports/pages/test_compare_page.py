@@ -18,6 +18,8 @@ from cifar_ablations.study.commands.facts import of_comparison
 from tests.reports.conftest import HOSTILE, Writer, planted_runs
 from tests.reports.pages.test_plan_page import Parsed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def elsewhere(written, tmp_path_factory):

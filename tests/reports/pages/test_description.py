@@ -12,6 +12,8 @@ from cifar_ablations.reports.pages import description, findings
 from cifar_ablations.reports.reading import load
 from tests.reports.conftest import HOSTILE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(written):

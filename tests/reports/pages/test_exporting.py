@@ -17,6 +17,8 @@ from cifar_ablations.reports.pages import exporting
 from cifar_ablations.reports.wording import tables
 from tests.reports.conftest import HOSTILE, Writer, small_plan
 
+pytestmark = pytest.mark.exhaustive
+
 
 def test_the_newest_invocation_is_taken_and_named(written) -> None:
     said = []

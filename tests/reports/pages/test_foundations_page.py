@@ -23,6 +23,8 @@ from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.reports.pages.test_plan_page import Parsed
 
+pytestmark = pytest.mark.exhaustive
+
 HOSTILE = "<script>alert('one & two')</script>"
 
 

@@ -65,6 +65,7 @@ SHARED = [
 """What does not depend on the wording of a claim."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losing", [False, True])
 def test_the_file_of_runs_of_a_plan_gives_what_its_page_says(losing):
     plan = against_full_recipe(small_plan())
@@ -96,6 +97,7 @@ def test_whether_a_plan_waits_for_runs_changes_no_number_where_all_are_there(pla
     pd.testing.assert_frame_equal(verdict.judge(some, runs), verdict.judge(some, runs, complete=True))
 
 
+@pytest.mark.slow
 @given(sizes=st.lists(st.integers(2, 12), min_size=3, max_size=3), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 @patch.object(verdict, "error_rate", lambda shape: 0.0)  # which takes a second for each shape
@@ -111,6 +113,7 @@ def test_intervals_of_independent_arms_are_those_of_welch(sizes, seed):
     assert f"Arms have {min(sizes)} to {max(sizes)} runs." in found.pairing_sentence or len(set(sizes)) == 1
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=10, deadline=None)
 def test_pairs_are_tested_as_pairs(seed):
@@ -173,6 +176,7 @@ def test_a_direction_that_was_claimed_is_found_or_its_opposite(expect, outcome):
     assert f"{outcome}</span>" in found.to_html()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "margin", "said"), [("accuracy", 0.03, "3 pp"), ("reward", 0.03, "0.03")])
 def test_what_lies_within_the_margin_is_the_same(metric, margin, said):
     found = judge(table((15,) * 3, metric=metric), metric=metric, control="a", margin=margin)
@@ -192,6 +196,7 @@ def test_per_cent_and_fractions_are_judged_alike():
     assert any("read as per cent" in sentence for sentence in other.caveats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-4, 1.0, 1e4])
 def test_the_unit_of_a_metric_changes_no_verdict_and_no_figure_has_points(factor):
     frame = table(metric="reward")
@@ -257,6 +262,7 @@ def test_an_arm_of_many_runs_does_not_make_few_enough():
     assert found.error_rate > verdict.error_rate(verdict.shape_of(found.plan))
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_escapes(tmp_path):
     frame = table().replace({"arm": {"b": HOSTILE}})
     frame = frame.assign(data_kind=schema.REHEARSAL)

@@ -20,6 +20,8 @@ from cifar_ablations.reports.reading import load, stored
 from cifar_ablations.reports.wording import phrases, tables
 from tests.fresh_store import put_fresh_store
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 

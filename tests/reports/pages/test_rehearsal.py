@@ -18,6 +18,8 @@ from cifar_ablations.reports.wording import phrases
 from tests.reports.conftest import Writer, planted_runs, small_plan
 from tests.reports.pages.test_plan_page import Parsed
 
+pytestmark = pytest.mark.exhaustive
+
 TERM = "rehearsal on drawn images"
 
 

@@ -39,6 +39,7 @@ def test_a_slug_keeps_what_tells_names_apart() -> None:
     assert rendering.slug("¿?") == "unnamed"
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(
@@ -238,6 +239,7 @@ def test_a_page_is_made_of_what_it_says_while_all_its_files_are_there(tmp_path: 
     assert not rendering.is_made_of(page, "abc")
 
 
+@pytest.mark.exhaustive
 def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
     """Nearly half of the time of a command that had nothing to train went into drawing the same figures again."""
     writer, plan = Writer(tmp_path), small_plan()

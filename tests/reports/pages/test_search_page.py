@@ -44,6 +44,8 @@ from tests.reports.figures.test_search_figures import (
 )
 from tests.reports.pages.test_plan_page import Parsed
 
+pytestmark = pytest.mark.slow
+
 LEARNING = "learning-rate"
 OPEN = "<script>alert('search')</script>"
 

@@ -15,6 +15,8 @@ from cifar_ablations.reports.reading import load
 from tests.reports.conftest import ENVIRONMENT, Writer, planted_runs
 from tests.reports.reading.test_load import changed, damage
 
+pytestmark = pytest.mark.slow
+
 BIG = str(2**63)
 
 
@@ -36,6 +38,7 @@ def edit(client, run, tag, value):
         client.set_tag(run, tag, value)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("tag", "value", "said"),
     [
@@ -80,6 +83,7 @@ def test_metrics_that_are_no_results_stop_no_page(store, plan, tmp_path, value):
     assert len(plan_page.write_reports(writer.uri, tmp_path / "pages")) == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("tag", "value"),
     [

@@ -96,6 +96,7 @@ def test_confusion_data(deep, kept):
     assert unnamed["answer"].iloc[-1] == "class 9"
 
 
+@pytest.mark.slow
 def test_figures_of_details(deep, kept):
     arrays = details.arrays_of(CLIENT, kept, deep)
     for figure, data in (

@@ -16,6 +16,8 @@ from cifar_ablations.reports.pages import index_page, plan_page
 from cifar_ablations.reports.reading import load
 from tests.reports.conftest import Writer, planted_runs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def two(plan, tmp_path):
@@ -51,6 +53,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("change", "said"), DAMAGES.values(), ids=DAMAGES)
 def test_one_plan_that_cannot_be_read_does_not_stop_the_others(two, tmp_path, change, said):
     writer, whole, damaged = two

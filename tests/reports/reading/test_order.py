@@ -17,6 +17,8 @@ from cifar_ablations.reports.reading.stored import Stored
 from tests.reports.conftest import CLOCK, Writer, planted_runs
 from tests.reports.pages.test_search_page import SearchWriter, asked_for
 
+pytestmark = pytest.mark.slow
+
 NOW = int(time.time() * 1000)
 YEAR = 365 * int(order.DAY)
 SAID = "A clock was wrong: dates of runs lie more than a day ahead of now, the last "

@@ -236,6 +236,7 @@ def test_other_plans_call_their_arms_by_name(name: str) -> None:
     assert lines["label"].is_unique
 
 
+@pytest.mark.exhaustive
 def test_every_plan_has_a_table_in_every_style_that_it_takes() -> None:
     for name in catalog.plan_names():
         plan = replace(made(name, settings=("dropout.p=0.4",) if name == "tuned" else ()), claims=())
@@ -341,6 +342,7 @@ NAMES = st.lists(
 )
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=60, deadline=None)
 @given(NAMES, st.sampled_from(["rows", "matrix"]))
 def test_no_name_breaks_out_of_a_cell(names: list[str], style: str) -> None:
@@ -363,7 +365,7 @@ def test_no_name_breaks_out_of_a_cell(names: list[str], style: str) -> None:
         assert all(sign.isascii() or sign in tables.PLAIN for sign in line)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_it_compiles_whatever_names_it_holds(tmp_path: Path) -> None:
     plans = [made("techniques"), replace(made("factorial"), claims=()), renamed(HOSTILE)]

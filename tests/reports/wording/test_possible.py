@@ -43,6 +43,7 @@ def of_two_arms(plan, treatment, control):
     return plan, frame(plan, {"full recipe": treatment, "without dropout": control})
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(SHARE, SHARE), min_size=2, max_size=4))
 def test_nothing_impossible_is_printed_whatever_the_runs(pairs):

@@ -72,6 +72,7 @@ def test_a_store_that_does_not_say_is_not_asked() -> None:
     assert rates.of_plan(other).startswith("Learning rates: 0.01 with adagrad; none")
 
 
+@pytest.mark.slow
 def test_both_answers_to_the_whole_come_first_and_places_are_compared_once() -> None:
     plain, plan = _plan(), _plan(best={FULL: 0.0042, "bare recipe": 0.2})
     arms = {arm.name: 0.5 + 0.01 * i + WOBBLE[:6] for i, arm in enumerate(plan.arms)}

@@ -78,6 +78,7 @@ def _ablate(*words: str):
     return CliRunner().invoke(app.app, list(words), catch_exceptions=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -144,6 +145,7 @@ def test_a_mistake_is_one_sentence_and_code_2(home: Home, words: list[str], said
     assert not (home.folder / "mlflow.db").exists(), "nothing is stored for a command that cannot run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["", " ", "abc", "1e5", "0x10", "1,5", "9" * 5_000, "½", "None"])
 @pytest.mark.parametrize("option", ["--first-seed", "--workers", "--trials", "--image-size", "--minutes"])
 def test_what_is_no_number_is_named_with_its_option_and_what_is_allowed(option: str, value: str) -> None:
@@ -225,6 +227,7 @@ def test_no_help_is_lost_to_markup() -> None:
     assert [text for text in texts if Text.from_markup(text).plain != text] == []
 
 
+@pytest.mark.slow
 def test_run_report_and_run_again(home: Home) -> None:
     planned = _ablate("plan", "notebook", "--seeds", "2", *TINY)
     assert planned.exit_code == 0
@@ -264,6 +267,7 @@ def test_run_report_and_run_again(home: Home) -> None:
     assert f"Left out: {schema.PLAN_FILE} of run " in damaged.stdout
 
 
+@pytest.mark.slow
 def test_a_training_that_cannot_be_read_is_said_and_trained_again(used_home: Home) -> None:
     words = ["notebook", "--seeds", "1", "--workers", "1", *TINY]
     assert "Left out" not in _ablate("run", *words).stdout
@@ -307,6 +311,7 @@ def test_a_first_page_is_written_once_when_a_seed_is_complete_and_much_is_left(
 LONG = ["notebook", "--seeds=8", *TINY, "--workers=1", "--set=budget.epochs=400"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_in_order(used_home: Home) -> None:
     home = used_home
     asked = []
@@ -328,7 +333,7 @@ def test_ctrl_c_ends_in_order(used_home: Home) -> None:
     _nothing_finished(home)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
     command = [sys.executable, "-c", "from cifar_ablations.study.commands.app import main; main()", "run", *LONG]
     with subprocess.Popen(
@@ -342,6 +347,7 @@ def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
     _nothing_finished(home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "writer"),
     [
@@ -378,6 +384,7 @@ def _wait_for_a_run(home: Home, process: subprocess.Popen | None = None) -> None
     raise AssertionError("no training began")
 
 
+@pytest.mark.exhaustive
 def test_looks_stop_when_every_claim_is_decided_and_are_not_taken_twice(used_home: Home) -> None:
     home = used_home
     small = ["a-a", *TINY, "--seeds", "adaptive", "--set", "budget.epochs=1", "--workers", "1"]
@@ -410,6 +417,7 @@ def _lines_from_data_on(words: list[str]) -> list[str]:
     return lines[start:]
 
 
+@pytest.mark.slow
 def test_without_data_a_run_is_a_rehearsal_from_the_first_line_to_the_last(no_data: Home) -> None:
     for words in (
         ["run", "notebook", "--seeds", "1", "--workers", "1"],
@@ -422,6 +430,7 @@ def test_without_data_a_run_is_a_rehearsal_from_the_first_line_to_the_last(no_da
         assert last == f"{LAST} {ADVICE}"
 
 
+@pytest.mark.slow
 def test_a_rehearsal_asked_for_by_name_downloads_nothing_and_gives_no_advice(no_data: Home) -> None:
     plan = _ablate("plan", "notebook", "--seeds", "1", "--data", "synthetic", *TINY)
     assert plan.exit_code == 0, plan.stderr
@@ -440,7 +449,7 @@ def test_what_was_given_once_is_not_taken_again_unasked(no_data: Home, tiny_fold
 SEARCH = ["--trials", "2", "--workers", "1", "--sampler", "random", *TINY, "--set=optimizer.rate=0.002"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> None:
     home = used_home
     dry = _ablate("tune", "regularization", "--dry-run", *SEARCH)
@@ -474,6 +483,7 @@ def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> Non
     assert "baseline=mine (" in page.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -132,6 +132,7 @@ def test_the_size_of_images_is_typed_again_with_the_data() -> None:
     assert where == " --data 'my x' --image-size 32 --workers 2"
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_are_taken_by_a_command_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

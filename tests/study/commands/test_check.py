@@ -16,6 +16,8 @@ from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.reports.conftest import HOSTILE, Writer, planted_runs, small_plan
 
+pytestmark = pytest.mark.slow
+
 PLAN = replace(small_plan(), seeds=tuple(range(8)))
 """Planted: without dropout test accuracy is six points lower, and the gap the same; the hostile arm makes no
 difference. A run of the bare recipe diverged, and one of "only dropout" is missing."""

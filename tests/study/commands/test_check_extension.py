@@ -23,6 +23,7 @@ def _checked(folder: Path) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_an_extension_that_keeps_to_all_contracts(tmp_path: Path) -> None:
     code, said, _ = _checked(put_extension(tmp_path / "lab_that_keeps"))
     assert code == 0, said
@@ -32,6 +33,7 @@ def test_an_extension_that_keeps_to_all_contracts(tmp_path: Path) -> None:
     assert "of lab_that_keeps are kept" in said
 
 
+@pytest.mark.slow
 def test_one_that_does_not(tmp_path: Path) -> None:
     files = FILES | {"techniques/fade.py": TECHNIQUE.replace("if self.share == 0.0", "if True")}
     code, said, _ = _checked(put_extension(tmp_path / "lab_that_fails", files))

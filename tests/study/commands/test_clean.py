@@ -21,6 +21,8 @@ from cifar_ablations.study.store.home import Home
 from tests.reports.conftest import Writer, planted_runs
 from tests.study.commands.test_store_check import HOURS_AGO, PLAN, _checkpoint
 
+pytestmark = pytest.mark.slow
+
 ALWAYS = {"checkpoints", "caches", "reports", "exports", "logs", "torn", "partial"}
 BY_NAME = {"unfinished", "deleted", "orphans", "damaged"}
 

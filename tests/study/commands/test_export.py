@@ -54,6 +54,7 @@ def _accuracies(home: Home) -> pd.DataFrame:
     return frame.groupby("arm")["accuracy"].agg(["mean", "std", "count"])
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_the_store_holds(home: Home) -> None:
     result = _ablate("export", "techniques", "--to", "csv")
     assert result.exit_code == 0, result.output
@@ -76,6 +77,7 @@ def test_the_table_holds_what_the_store_holds(home: Home) -> None:
     assert table.loc[compared, "difference"].to_numpy() == pytest.approx(difference[compared].to_numpy(), abs=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("to", "ending", "begins"), [("latex", "tex", b"% \\usepackage"), ("pdf", "pdf", b"%PDF")])
 def test_a_file_is_written_where_it_is_asked_for(
     home: Home, tmp_path: Path, to: str, ending: str, begins: bytes
@@ -118,6 +120,7 @@ def test_a_mistake_is_one_sentence_and_code_2(home: Home, words: list[str], said
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_to_is_a_sentence(home: Home, tmp_path: Path) -> None:
     result = _ablate("export", "techniques", "--to", "csv", "--output", str(tmp_path))
     assert (result.exit_code, result.stderr) == (2, f"ablate: --output {tmp_path}: Is a directory\n")

@@ -68,6 +68,7 @@ def _strict(text: str) -> dict:
     return json.loads(text, parse_constant=no)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_does_what_it_says(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_every_command_of_the_page_does_what_it_says(
     assert (tmp_path / "step.md").exists()
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_store(home: Home) -> None:
     words = ["a-a", "--profile", "smoke", "--workers", "1", *TINY]
     planned = _strict(_ablate("plan", *words, "--json").stdout)
@@ -141,6 +143,7 @@ def test_the_catalog_has_all_that_can_be_asked_for() -> None:
             assert cls(**knobs) == cls.at(level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said", "code"),
     [
@@ -260,6 +263,7 @@ def test_completion_knows_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout.split() == ["techniques"]
 
 
+@pytest.mark.slow
 def test_a_document_names_every_command_that_has_one() -> None:
     assert set(SECTIONS) - {"error", "doctor-store"} == {
         command.name

@@ -162,6 +162,7 @@ def _check(place: tuple[str, ...], word: str, as_json: bool) -> None:
     assert len(said) < 12_000, (words, len(said))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("place", PLACES, ids=" ".join)
 def test_three_nasty_words_behind_every_option(place: tuple[str, ...]) -> None:
     first = 7 * PLACES.index(place)
@@ -169,7 +170,7 @@ def test_three_nasty_words_behind_every_option(place: tuple[str, ...]) -> None:
         _check(place, word, as_json=bool(i % 2))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(
     max_examples=600, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -39,6 +39,7 @@ def _many(folder: Path, arms: int, name: str = "arm {}") -> Path:
     return folder / "many.csv"
 
 
+@pytest.mark.slow
 def test_the_answer_is_a_table_sentences_and_a_page(home: Home) -> None:
     done = _judge(EXAMPLE, *ASKED)
     assert done.exit_code == 0
@@ -54,6 +55,7 @@ def test_the_answer_is_a_table_sentences_and_a_page(home: Home) -> None:
     assert done.stdout.splitlines()[-1].endswith("judged-results.html")
 
 
+@pytest.mark.slow
 def test_the_command_on_the_page_asks_the_same(home: Home, tmp_path: Path) -> None:
     options = ["--arm", "arm", "--seed", "seed", "--metric", "loss", "--control", "baseline"]
     options += ["--better", "lower", "--expect", "higher", "--margin", "0.1", "--paired"]
@@ -67,6 +69,7 @@ def test_the_command_on_the_page_asks_the_same(home: Home, tmp_path: Path) -> No
     assert not home.folder.exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("columns", [60, 80, 200])
 @pytest.mark.parametrize(
     "name", ["arm {}", "an arm with a name as long as that of a run in a sweep of learning rates {}"]
@@ -105,6 +108,7 @@ def test_a_program_gets_the_numbers(home: Home) -> None:
     assert json.loads(failed.stdout)["error"]["exit_code"] == failed.exit_code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

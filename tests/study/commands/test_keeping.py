@@ -10,6 +10,8 @@ from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.study.commands.test_app import TINY, _ablate
 
+pytestmark = pytest.mark.exhaustive
+
 RUN = ["levels/input_scaling", "--seeds", "1", "--workers", "1", "--backend", "torch", *TINY]
 
 

@@ -21,6 +21,8 @@ from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.reports.conftest import Writer, planted_runs, small_plan
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     f"--set={setting}"
     for setting in (
@@ -130,6 +132,7 @@ def test_the_lock_that_it_was_run_under_is_this_one(writer: Writer, file: Path) 
     assert said[2] == f"{logged} ended."
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("other", "said"),
     [

@@ -28,6 +28,8 @@ from cifar_ablations.study.store import tracking
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json, os, sys, time
 seed, shift, mode = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""
@@ -271,7 +273,7 @@ def test_what_a_killed_call_left_is_ended_and_run_again(home: Home) -> None:
     assert not home.commands.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_call_that_was_killed_is_gone_on_with(home: Home) -> None:
     write({"a": "0", "b": "0.2 hangs"}, seeds=1)
     start = (

@@ -76,6 +76,7 @@ def _runs(home: Home, kind: str) -> list[Run]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -95,6 +96,7 @@ def test_what_cannot_be_retuned_is_said_before_anything_is_trained(home: Home, w
     assert not _runs(home, schema.KIND_TRIAL)
 
 
+@pytest.mark.exhaustive
 def test_a_plan_says_what_the_search_would_cost(home: Home) -> None:
     said = _said("plan", *RUN[1:])
     assert said.count("3 trials; optimizer.rate") == 8
@@ -124,7 +126,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return asked
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_from_the_search_to_both_verdicts_and_a_second_call_does_nothing(home: Home, evaluated: list[bool]) -> None:
     _said("run", "techniques", *FEW)
     usual = {run.info.run_id for run in _runs(home, schema.KIND_TRAINING)}

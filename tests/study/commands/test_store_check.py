@@ -27,6 +27,8 @@ from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training import checkpoint
 from tests.reports.conftest import ENVIRONMENT, Writer, planted_runs, small_plan
 
+pytestmark = pytest.mark.slow
+
 PLAN = replace(small_plan(), seeds=(0, 1))
 DATA = PLAN.data.digest
 OLD = Path(__file__).parents[2] / "fixtures" / "store-0.1.0.tar.xz"

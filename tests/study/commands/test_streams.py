@@ -15,6 +15,8 @@ import pytest
 
 from cifar_ablations.study.commands import streams
 
+pytestmark = pytest.mark.exhaustive
+
 ABLATE = (sys.executable, "-c", "from cifar_ablations.study.commands.app import main; main()")
 FULL = Path("/dev/full")
 
@@ -63,7 +65,7 @@ def test_a_full_disk_is_said_and_keeps_the_exit_code_of_a_mistake(words: tuple[s
     assert _run(*words, shell=f"> {FULL} 2> {FULL}").returncode == code
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 def test_trainings_go_on_when_nobody_reads(tiny_folder: Path, tmp_path: Path) -> None:
     words = ["run", "levels/shuffling", "--seeds=1", "--profile=smoke", "--workers=1", "--backend=torch"]

@@ -91,7 +91,7 @@ def test_where_nothing_waits_no_store_is_made(home: Home) -> None:
     assert not home.has_store
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("address", ["a closed port", "a black hole", "a server that never answers"], indirect=True)
 @pytest.mark.parametrize("words", [["run", *SMALL], ["plan", *SMALL], ["report"], ["foundations"]])
 def test_a_server_that_is_not_there_is_said_within_seconds(
@@ -136,7 +136,7 @@ def _results(uri: str) -> dict[tuple[str, str], object]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_server_that_was_gone_for_a_while_has_what_it_would_have_had(home: Home, server: TrackingServer) -> None:
     def restart() -> None:
         server.stop()
@@ -157,7 +157,7 @@ def test_a_server_that_was_gone_for_a_while_has_what_it_would_have_had(home: Hom
     assert {seed for seed, _ in disturbed} == {"0", "1", "2"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_server_that_is_gone_for_good_is_told_by_sync(home: Home, server: TrackingServer) -> None:
     stopping = _after(server, 1, server.stop)
     with _in_a_process("run", *SMALL) as process:

@@ -35,7 +35,7 @@ def test_it_follows_the_store_that_is_named(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "none.db").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_folder_of_an_odd_name_that_may_not_be_written_to_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

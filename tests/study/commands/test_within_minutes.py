@@ -19,6 +19,8 @@ from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training.fleet import Member
 from tests.fresh_store import put_fresh_store
 
+pytestmark = pytest.mark.slow
+
 IMAGES = ("budget.train_images=80", "budget.validation_images=40", "budget.test_images=60")
 SMALL = ["--profile=smoke", "--workers=1", *(f"--set={setting}" for setting in ("model.width=0.0625", *IMAGES))]
 """The smoke profile with few images, in which three epochs may become fewer."""
@@ -81,6 +83,7 @@ def _by_number(said: str) -> str:
     return command
 
 
+@pytest.mark.exhaustive
 def test_a_run_of_a_minute_and_the_same_again(home: Home) -> None:
     """For real: steps are timed, and ten seeds of so small a recipe fit, with which 95 % is found."""
     first = _said("run", "a-a", "--minutes", "1", *FIXED)

@@ -86,6 +86,7 @@ def little_may_be_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
 BOMB = bytes(64 * MEGABYTE)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("little_may_be_unpacked")
 @pytest.mark.parametrize("name", ["train/cat/a.png", "elsewhere", "cifar-10-batches-py/x"])
 def test_a_compressed_tar_archive_that_is_a_bomb(name: str, tmp_path: Path) -> None:
@@ -94,6 +95,7 @@ def test_a_compressed_tar_archive_that_is_a_bomb(name: str, tmp_path: Path) -> N
         read(tmp_path / "d.tar.gz", tmp_path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("little_may_be_unpacked")
 @pytest.mark.parametrize("lie", [False, True])
 @pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -218,7 +220,7 @@ def _parquet(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [25, pytest.param(1_000, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip", "parquet"])
 def test_whatever_is_in_a_file_it_is_read_or_refused_in_a_sentence(kind: str, count: int, tmp_path: Path) -> None:
     rng, path = np.random.default_rng(3), tmp_path / f"d.{kind}"

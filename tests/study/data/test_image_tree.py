@@ -368,6 +368,7 @@ def test_a_split_or_a_class_may_be_a_link(tmp_path: Path) -> None:
     assert read(linked, tmp_path).digest == read(plain, tmp_path).digest
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("make", MAKERS)
 def test_of_thousands_of_classes_each_may_have_one_image(make: Maker, tmp_path: Path) -> None:
     small = encoded(Image.new("RGB", (32, 32), 80))

@@ -19,6 +19,8 @@ from cifar_ablations.study.training import gpu
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.kernels import build
 
+pytestmark = pytest.mark.slow
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -144,6 +146,7 @@ def test_the_trial_times_what_there_is_with_as_many_threads_as_asked(
     assert backends.bf16_gain(recipe, TORCH) == found[TORCH] / found["bf16"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"seconds": []}', '{"seconds": {"torch": 1}}', '{"seconds": {"torch": NaN}}']
 )

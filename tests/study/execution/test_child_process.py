@@ -55,6 +55,7 @@ def test_a_command_gets_its_words_folder_and_variables_as_they_are(tmp_path: Pat
         run(tmp_path, "no-such-program")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", ["own", "shared"])
 def test_a_time_out_ends_grandchildren_too(own: str, tmp_path: Path) -> None:
     began = time.monotonic()
@@ -70,6 +71,7 @@ def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
 
 def test_one_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "GRACE_SECONDS", 0.3)
+    before = psutil.Process().children()  # of tests that ran before in this process
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); {SLEEPS}"
 
     def stop() -> None:
@@ -78,7 +80,7 @@ def test_one_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, *python(deaf), tick=stop)
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= set(before)
 
 
 def test_who_does_not_wait_for_the_end_has_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,7 @@ def errors(told: list[tuple[float, object]], count: int, workers: int) -> list[f
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(
     ("count", "workers", "start", "drift"),

@@ -48,6 +48,8 @@ from cifar_ablations.study.training.fleet import Member
 from tests.fresh_store import put_fresh_store
 from tests.standing_still import IMPATIENT, put_stuck_network, send_workers
 
+pytestmark = pytest.mark.slow
+
 FACTS = ProvenanceRecord(commit="unknown", device="cpu")
 
 
@@ -277,6 +279,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.exhaustive
 def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     home = Home(put_fresh_store(tmp_path / "home"))
     script, pickled = tmp_path / "coordinator.py", tmp_path / "invocation.pickle"

@@ -11,6 +11,8 @@ import pytest
 
 from cifar_ablations.study.execution.starting import start_method
 
+pytestmark = pytest.mark.slow
+
 HEARD = """
 import os, signal, sys
 from multiprocessing import forkserver

@@ -27,6 +27,8 @@ from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.kernels import build
 from tests.standing_still import IMPATIENT, put_stuck_network, send_workers
 
+pytestmark = pytest.mark.slow
+
 TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
 
 
@@ -215,7 +217,7 @@ def _trained(data: Dataset, tmp_path: Path, workers: int, cores: int = 0, **vari
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_bit_depends_on_workers_threads_or_cores(tiny_data: Dataset, tmp_path: Path) -> None:
     usual = _trained(tiny_data, tmp_path, 2, OMP_NUM_THREADS="1")
     assert _trained(tiny_data, tmp_path, 1, OMP_NUM_THREADS="4", MKL_NUM_THREADS="4") == usual

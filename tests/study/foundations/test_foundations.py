@@ -45,6 +45,8 @@ from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training.randomness import StepDraws
 from tests.fresh_store import put_fresh_store
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
     "l2_regression",
     "dropout",
@@ -98,7 +100,7 @@ def test_what_all_keep_to(results: dict[str, Demonstration], name: str) -> None:
     assert len({check.statement for check in one.checks}) == len(one.checks)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_which_statements_do_not_hold_with_all_seeds() -> None:
     checks = [check for module in demonstrations().values() for check in module.run(0).checks]
     assert {check.statement for check in checks if not check.holds} == DO_NOT_HOLD

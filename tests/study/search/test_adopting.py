@@ -133,6 +133,7 @@ def test_what_the_same_search_has_found_since_is_written_over_it(home: Home) -> 
     assert "rate = 0.02" in _adopt(home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit",
     [

@@ -66,7 +66,7 @@ def test_a_planted_optimum_is_found_and_the_same_seed_draws_the_same(sampler: st
     assert len(set(sampled[0])) == len(sampled[0]) == (4 if sampler == "grid" else 24)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("sampler", ["gp", "cmaes"])
 def test_the_slow_samplers_find_it_too(sampler: str, tmp_path: Path) -> None:
     parameters = (around("optimizer.rate", 0.03, 4.0), around("weight_decay.strength", 1e-4, 2.0))
@@ -77,6 +77,7 @@ def test_the_slow_samplers_find_it_too(sampler: str, tmp_path: Path) -> None:
     assert study.best().value > 0.78  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc", "random", "grid"])
 @pytest.mark.parametrize("kill_after", [0, 5, 9])
 def test_a_killed_study_goes_on_as_if_it_had_not_been(sampler: str, kill_after: int, tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ from cifar_ablations.study.store.tracking import open_store
 from tests.fresh_store import put_fresh_store
 from tests.standing_still import IMPATIENT, put_stuck_network
 
+pytestmark = pytest.mark.slow
+
 FACTS = ProvenanceRecord(commit="unknown", device="cpu")
 
 
@@ -184,7 +186,7 @@ def test_a_trial_that_was_told_but_not_written_when_the_power_went_is_written(ca
     assert after == before
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> None:
     home, invocation, outcome, _ = carried_out
     other = Home(put_fresh_store(tmp_path))
@@ -194,7 +196,7 @@ def test_the_same_seed_tries_the_same_elsewhere(carried_out, tmp_path: Path) -> 
     assert again.winner == outcome.winner
 
 
-@pytest.mark.parametrize("events", [3, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("events", [3, pytest.param(25, marks=pytest.mark.exhaustive)])
 def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: int, tmp_path: Path) -> None:
     home, invocation, outcome, _ = carried_out
     other = Home(put_fresh_store(tmp_path))
@@ -249,7 +251,7 @@ def test_trials_of_a_worker_that_stands_still_go_on_in_their_runs(
         assert [point.step for point in curve] == list(range(1, invocation.epochs + 1)), "each epoch once"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset
 ) -> None:
@@ -267,7 +269,7 @@ def test_a_search_of_rates_widens_and_a_retuning_keeps_its_baseline(
     assert set(kept.retuned) == {t.name for t in invocation.baseline.techniques if not t.is_off}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("pruner", ["wilcoxon", "median"])
 def test_a_trial_of_several_seeds_is_worth_their_mean(
     pruner: str, tmp_path: Path, recipe: Recipe, tiny_data: Dataset
@@ -301,7 +303,7 @@ def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
     assert not all(study.name in outcome.retuned for study in outcome.studies)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_objectives_end_with_a_front(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     outcome, progress = _tune(Home(put_fresh_store(tmp_path)), _invocation(recipe, tiny_data, trials=3, pareto=True))
     assert progress.pruned == 0

@@ -12,6 +12,7 @@ from cifar_ablations.study.commands import app
 from tests.reports.conftest import ENVIRONMENT, Writer, planted_runs, small_plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "value", "said"),
     [

@@ -15,6 +15,8 @@ from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.tracking import Store
 from tests.reports.conftest import ProvenanceRecord, Writer, planted_runs, small_plan
 
+pytestmark = pytest.mark.slow
+
 PLAN = small_plan()
 ROWS = planted_runs(PLAN).to_dict("records")
 

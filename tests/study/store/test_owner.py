@@ -22,6 +22,8 @@ from cifar_ablations.study.store.search_log import SearchLog
 from cifar_ablations.study.store.tracking import Store, StoreError, is_running, this_process
 from tests.reports.conftest import ENVIRONMENT, Writer, planted_runs, small_plan
 
+pytestmark = pytest.mark.slow
+
 PLAN = small_plan()
 ROW = planted_runs(PLAN).iloc[0].to_dict()
 TRAINING = {(ROW["digest"], ROW["seed"])}

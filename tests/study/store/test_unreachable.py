@@ -24,6 +24,8 @@ from tests.fresh_store import put_fresh_store
 from tests.reports.conftest import ENVIRONMENT, Unmade, small_plan
 from tests.tracking_server import TrackingServer, tracking_server
 
+pytestmark = pytest.mark.slow
+
 PLAN = small_plan()
 RUNS, EPOCHS = 3, 4
 
@@ -267,7 +269,7 @@ def test_ctrl_c_does_not_wait_long_for_a_server_that_is_gone(
     assert "`ablate sync` only delivers" in said[-1]
 
 
-@pytest.mark.parametrize("seconds", [0.4, pytest.param(10.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [0.4, pytest.param(10.0, marks=pytest.mark.exhaustive)])
 def test_a_file_that_another_program_holds_is_waited_for(
     seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

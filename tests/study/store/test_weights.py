@@ -33,6 +33,8 @@ from cifar_ablations.study.training.kernels import build
 from cifar_ablations.study.training.randomness import permutation
 from tests.fresh_store import put_fresh_store
 
+pytestmark = pytest.mark.exhaustive
+
 CPU = torch.device("cpu")
 
 

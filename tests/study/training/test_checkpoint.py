@@ -76,6 +76,7 @@ def whole(members: list[Member], tiny_data, backend: str) -> dict:
     return _reported(members, tiny_data, backend=backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_after", [1, 2, 3])
 def test_cut_off_and_gone_on_is_bitwise_uninterrupted(
     cut_after: int, members: list[Member], whole: dict, tiny_data, tmp_path: Path, backend: str
@@ -95,6 +96,7 @@ def test_cut_off_and_gone_on_is_bitwise_uninterrupted(
     assert after == {m: whole[m] for m in left}
 
 
+@pytest.mark.slow
 def test_running_statistics_go_on_too(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
     normed = recipe.set("model.name=resnet9").set("model.width=0.0625").set("optimizer.rate=0.001")
     pair = [Member(normed, 0), Member(normed.without("optimizer"), 1)]
@@ -104,6 +106,7 @@ def test_running_statistics_go_on_too(recipe: Recipe, tiny_data, tmp_path: Path)
     assert _reported(pair, tiny_data, places) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut short", "overwritten", "empty", "another format"])
 def test_a_damaged_file_means_starting_over(damage: str, recipe: Recipe, tiny_data, tmp_path: Path) -> None:
     members, places = [Member(recipe, 0)], Checkpoints(tmp_path, seconds=0)
@@ -212,7 +215,7 @@ def _mutated(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(4_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(4_000, marks=pytest.mark.exhaustive)])
 def test_whatever_is_in_a_file_it_is_taken_or_passed_over(count: int, tmp_path: Path) -> None:
     """Of 4,000 of these, 19 ended the command."""
     path, rng = tmp_path / f"fleet{checkpoint.SUFFIX}", np.random.default_rng(7)

@@ -83,6 +83,7 @@ def _of_few_images(recipe: Recipe) -> Recipe:
     return replace(recipe, budget=replace(recipe.budget, train_images=40, validation_images=20, test_images=20))
 
 
+@pytest.mark.slow
 def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data, backend: str) -> None:
     # The full recipe, without augmentation, dropout and the optimizer, and with another seed. Of few images, and a last
     # batch that is not full.
@@ -94,6 +95,7 @@ def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data, b
     assert alone == together
 
 
+@pytest.mark.slow
 def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members_alone(
     recipe: Recipe, tiny_data, backend: str
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members
     assert {k: v for m in mixed for k, v in _trained([m], tiny_data, backend).items()} == together
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["off", "on"])
 def test_a_member_equals_a_plain_loop_with_torch_optim(
     optimizer: str, on_network: Recipe, tiny_data, backend: str
@@ -171,6 +174,7 @@ def _diverging(recipe: Recipe) -> Recipe:
     return recipe.with_technique(Optimizer(rate=100.0)).set("weight_decay.strength=1").set("budget.epochs=4")
 
 
+@pytest.mark.slow
 def test_a_diverged_run_ends_and_the_others_do_not_notice(recipe: Recipe, tiny_data, backend: str) -> None:
     wild = Member(_diverging(recipe), 0)
     calm = [Member(recipe.set("budget.epochs=4"), 0), Member(recipe.without("optimizer").set("budget.epochs=4"), 0)]

@@ -33,7 +33,7 @@ def _accuracies(recipe: Recipe, folder: Path) -> np.ndarray:
     return np.array([found[seed] for seed in range(SEEDS)])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_bf16_reaches_the_accuracy_of_fp32(tmp_path: Path) -> None:
     data = load(os.environ.get("ABLATE_DATA"), tmp_path)
     if data.stand_in:

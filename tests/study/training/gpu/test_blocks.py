@@ -42,6 +42,7 @@ def test_in_fp32_it_is_torchs(shape: tuple[int, ...], outputs: int, activation: 
         torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize(("shape", "outputs"), [((3, 3, 8, 6), 7), ((5, 3, 32, 32), 64), ((1, 3, 2, 2), 130)])
 def test_the_first_block_in_bf16_is_exact_but_for_the_last_rounding(

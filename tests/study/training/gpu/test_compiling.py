@@ -61,7 +61,7 @@ for kernel, types, constants in KERNELS:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_kernel_compiles(tmp_path: Path) -> None:
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)

@@ -19,6 +19,8 @@ from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.gpu.gpu_backend import GpuBackend
 from cifar_ablations.study.training.lockstep import Training
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(autouse=True)
 def nothing_but_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ def _fails() -> str:
     return str(caught.value)
 
 
+@pytest.mark.exhaustive
 def test_it_is_compiled_once_and_kept(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         compiler = build._compiler()
@@ -123,7 +124,7 @@ def _sweep(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", SWEEP, *words], env=given, capture_output=True, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_width_of_the_vectors_changes_no_bit(elsewhere: Path) -> None:
     try:
         build.library()
@@ -134,7 +135,7 @@ def test_the_width_of_the_vectors_changes_no_bit(elsewhere: Path) -> None:
     assert said[0] == said[1] == said[2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_nothing_is_read_or_written_outside_of_its_piece_of_memory(elsewhere: Path) -> None:
     found = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
     if found.returncode or not Path(found.stdout.strip()).is_absolute():
@@ -155,6 +156,7 @@ def test_a_cache_that_cannot_be_written_is_told_of(
     assert "cannot be kept in" in _fails()
 
 
+@pytest.mark.slow
 def test_a_library_that_others_could_have_put_there_is_not_loaded(elsewhere: Path) -> None:
     try:
         build.library()

@@ -48,6 +48,7 @@ def _apart(a: Tensor, b: Tensor) -> float:
     return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b).clamp_min(1e-30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("technique", "level"), LEVELS)
 def test_the_first_step_of_every_level_is_torchs(
     technique: str, level: str, recipe: Recipe, tiny_data: Dataset
@@ -70,6 +71,7 @@ def test_the_first_step_of_every_level_is_torchs(
     assert _apart(found.weights, reference.weights) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [0.0625, 0.25, 0.3])
 @pytest.mark.parametrize("size", [1, 2, 7, 33])
 @pytest.mark.parametrize("classes", [2, 10, 100])

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, event
 
 from cifar_ablations.ablations.addresses import sqlite_file
-from cifar_ablations.study.store import tables
+from cifar_ablations.study.store import store_tables
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.tables import make_tables, wait_for_others
+from cifar_ablations.study.store.store_tables import make_tables, wait_for_others
 from cifar_ablations.study.store.tracking import open_store
 from tests.fresh_store import put_fresh_store
 
@@ -59,7 +59,7 @@ HALF_MADE = (
 def test_half_of_them_from_an_earlier_version_are_made_anew(
     statements: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "SqlAlchemyStore", CopiedStore)  # MLflow's own takes seconds
+    monkeypatch.setattr(store_tables, "SqlAlchemyStore", CopiedStore)  # MLflow's own takes seconds
     home = Home(put_fresh_store(tmp_path / "out"))
     with closing(sqlite3.connect(home.folder / "mlflow.db")) as database:
         database.executescript(statements)
@@ -80,6 +80,7 @@ class CopiedStore:
         self.engine = create_engine(address)
 
 
+@pytest.mark.slow
 def test_ours_are_those_that_mlflow_makes(tmp_path: Path) -> None:
     assert make_tables(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "artifacts")
     put_fresh_store(tmp_path)
