@@ -8,7 +8,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.storages import InMemoryStorage
+from optuna.trial import Trial, TrialState
 
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.errors import AblateError
@@ -188,6 +191,39 @@ def test_a_trial_that_was_interrupted_does_not_compete_with_its_repetition(inter
         trial.report(value, 1)
         decided.append(trial.should_prune())
     assert decided == [False, False, True]
+
+
+@given(st.lists(st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=2, max_size=8), st.data())
+def test_a_trial_that_is_repeated_is_decided_as_if_it_had_not_been_interrupted(
+    values: list[float], data: st.DataObject
+) -> None:
+    """Those that the pruner ended keep their end; the others are asked for again."""
+
+    def asked(study: OptunaStudy, of: list[int], coordinator: str) -> dict[int, Trial]:
+        trials = {number: study.ask(coordinator) for number in of}
+        for number, trial in trials.items():
+            trial.report(values[number], 1)
+        return trials
+
+    def pruned(study: OptunaStudy, trials: dict[int, Trial]) -> set[int]:
+        ended = {number for number, trial in trials.items() if trial.should_prune()}
+        for number in ended:
+            study.prune(trials[number])
+        return ended
+
+    def opened() -> OptunaStudy:
+        settings = _settings(sampler="random", pruner="halving", rungs=(1, 3))
+        return OptunaStudy(InMemoryStorage(), "s", _study(len(values)), settings)
+
+    everyone, interrupted = list(range(len(values))), opened()
+    trials = asked(interrupted, everyone, "gone")
+    decided = data.draw(st.integers(0, len(values)))
+    ended = pruned(interrupted, {number: trials[number] for number in everyone[:decided]})
+    interrupted.recover(lambda coordinator: coordinator == "gone")
+    again = asked(interrupted, [number for number in everyone if number not in ended], ME)
+    assert [t.params for t in again.values()] == [trials[number].params for number in again]
+    undisturbed = opened()
+    assert ended | pruned(interrupted, again) == pruned(undisturbed, asked(undisturbed, everyone, ME))
 
 
 def test_two_objectives_have_a_front(tmp_path: Path) -> None:
