@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +49,22 @@ SPACE = "space"
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
+class _JournalLock(JournalFileOpenLock):
+    """Optuna's lock of a journal, which other programs that know Optuna respect.
+
+    Optuna's own choice is a symbolic link, which Windows lets an administrator make; and whatever the disk says when a
+    lock cannot be removed, Optuna says that somebody else has it.
+    """
+
+    def __init__(self, file: Path):
+        super().__init__(str(file))
+        self._file = Path(f"{file}.lock")
+
+    def release(self) -> None:
+        """Remove the lock. Raises OSError where the disk does not let it."""
+        self._file.unlink(missing_ok=True)
+
+
 def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda sentence: None) -> BaseStorage:
     """The storage of an RDB URL, or a journal in a file. Raises AblateError where it cannot be opened.
 
@@ -62,10 +77,8 @@ def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda 
         Path(f"{file}.lock").unlink(missing_ok=True)
         if sentence := journal.mend(file):
             say(sentence)
-        # Optuna's own choice of a lock is a symbolic link, which Windows lets an administrator make.
-        lock = JournalFileOpenLock(str(file)) if sys.platform == "win32" else None
         try:
-            return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+            return JournalStorage(JournalFileBackend(str(file), lock_obj=_JournalLock(file)))
         except Exception as error:  # of lines that are JSON, and none of Optuna's
             raise AblateError(
                 f"{file.name} is no journal of Optuna's ({type(error).__name__}: {without_password(str(error))}); it "
@@ -530,11 +543,22 @@ def _grid(study: Study) -> list[dict[str, Value]]:
 
 
 class _Halving(optuna.pruners.SuccessiveHalvingPruner):
-    """Successive halving among the trials that count: one that was interrupted does not compete with its repetition."""
+    """Successive halving in which a trial competes with those that were asked for before it, whenever it is decided.
+
+    One that was interrupted does not compete with its repetition, which takes its place: what is decided is what would
+    have been without the interruption.
+    """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        first: dict[int, int] = {}  # the number that a trial had when it was asked for the first time
+        for one in study.get_trials(deepcopy=False):
+            first[one.number] = first.get(one.user_attrs.get(AGAIN, one.number), one.number)
         seen: Any = copy(study)
-        seen.get_trials = lambda **asked: [one for one in study.get_trials(**asked) if not _was_interrupted(one)]
+        seen.get_trials = lambda **asked: [
+            one
+            for one in study.get_trials(**asked)
+            if not _was_interrupted(one) and first[one.number] < first[trial.number]
+        ]
         return super().prune(seen, trial)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileSymlinkLock
+from optuna.study import StudyDirection
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.study.search import journal
@@ -101,3 +106,31 @@ def test_looking_at_a_journal_writes_nothing(tmp_path: Path) -> None:
     file.write_bytes(whole + b'{"op_co')
     assert journal.torn(file).endswith(f"{len(whole.splitlines())} lines before it can, 7 bytes cannot")
     assert file.read_bytes() == whole + b'{"op_co'
+
+
+def test_a_lock_that_the_disk_keeps_is_the_disks_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: object, **named: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    file, _ = _written(tmp_path)
+    storage = storage_at(None, file)
+    for name in ("rename", "unlink", "remove"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        storage.create_new_study([StudyDirection.MAXIMIZE], "new")
+    monkeypatch.undo()
+    again = storage_at(None, file)
+    assert "new" in [study.study_name for study in again.get_all_studies()]
+
+
+def test_a_lock_that_is_another_programs_is_waited_for(tmp_path: Path) -> None:
+    file, _ = _written(tmp_path)
+    storage, held = storage_at(None, file), JournalFileSymlinkLock(str(file))
+    held.acquire()
+    waiting = threading.Thread(target=storage.create_new_study, args=([StudyDirection.MAXIMIZE], "new"))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    held.release()
+    waiting.join(10)
+    assert not waiting.is_alive()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 from optuna.trial import Trial, TrialState
@@ -193,9 +193,10 @@ def test_a_trial_that_was_interrupted_does_not_compete_with_its_repetition(inter
     assert decided == [False, False, True]
 
 
-@given(st.lists(st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=2, max_size=8), st.data())
+@given(st.lists(st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=2, max_size=8), st.integers(0, 8))
+@example([0.5, 0.9, 0.6], 3)
 def test_a_trial_that_is_repeated_is_decided_as_if_it_had_not_been_interrupted(
-    values: list[float], data: st.DataObject
+    values: list[float], decided: int
 ) -> None:
     """Those that the pruner ended keep their end; the others are asked for again."""
 
@@ -217,7 +218,6 @@ def test_a_trial_that_is_repeated_is_decided_as_if_it_had_not_been_interrupted(
 
     everyone, interrupted = list(range(len(values))), opened()
     trials = asked(interrupted, everyone, "gone")
-    decided = data.draw(st.integers(0, len(values)))
     ended = pruned(interrupted, {number: trials[number] for number in everyone[:decided]})
     interrupted.recover(lambda coordinator: coordinator == "gone")
     again = asked(interrupted, [number for number in everyone if number not in ended], ME)
