@@ -53,7 +53,7 @@ print(phrases.metric_title("test/top_3"), round(metrics[schema.TOP_3] * 40, 9) %
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_adding_a_metric_is_one_entry_and_nothing_else(tmp_path: Path) -> None:
     """Put into a copy of the suite, it is in an outcome, a column of what reports read, and called by its title."""
     for package in ("ablations", "study", "reports", "cifar_ablations"):

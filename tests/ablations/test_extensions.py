@@ -215,7 +215,7 @@ print(extensions.code_of(recipe), recipe.digest(), "fade" in catalog.techniques(
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_process_is_given_extensions_and_asks_nobody_else(known: Path, tmp_path: Path) -> None:
     recipe = catalog.notebook_recipe().set("fade=on")
     (tmp_path / "given").write_bytes(pickle.dumps((pickle.dumps(extensions.known()), pickle.dumps(recipe))))

@@ -120,7 +120,7 @@ def test_a_recipe_whose_rates_are_the_best_gets_no_arm_and_no_claim_more(setting
     assert retuned.digest() != plain.digest(), "it says that rates were looked for"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @given(st.lists(st.sampled_from([None, 0.0005, 0.02, 0.3]), min_size=14, max_size=14))
 def test_each_claim_is_made_of_both_rates_in_places_of_its_own(found: list[float | None]) -> None:
     baseline = profile("quick").apply(catalog.notebook_recipe())

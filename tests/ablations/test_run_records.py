@@ -26,7 +26,7 @@ from cifar_ablations.reports.pages import search_page
 from cifar_ablations.reports.reading import load, searches
 from tests.reports.conftest import ENVIRONMENT, Unmade, Writer, planted_runs, small_plan
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 RUN = RunRecord(
     digest="00ff",

@@ -10,7 +10,7 @@ from benchmarks.gpu_counts import counted
 from cifar_ablations.study.training.fleet import Member, initialised
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_kernels_launch_and_move_less_than_half(recipe, tiny_data) -> None:
     members = [Member(recipe.set("model.width=0.5").set("budget.precision=bf16"), seed) for seed in (0, 1)]
     by_torch, by_kernels = (counted(members, tiny_data, by_kernels=way) for way in (False, True))

@@ -21,7 +21,7 @@ from tests.conftest import TINY
 CPU = torch.device("cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_row_is_of_the_clock(tiny_data: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn of the level takes twice the seconds of one of the bare recipe, the first turn, which warms up, apart."""
     readings = itertools.accumulate([0, 99, 0, 77, *[0, 2, 0, 1] * 4])
@@ -43,7 +43,7 @@ def test_every_level_of_every_technique_has_its_turn(recipe: Recipe) -> None:
     assert {one.backend for one in found} == {"torch"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_call_writes_its_files(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "out"))
     smoke = profiles.PROFILES["smoke"]

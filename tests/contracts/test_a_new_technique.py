@@ -57,7 +57,7 @@ def test_the_readmes_example_is_one_new_file_and_nothing_else(tmp_path: Path) ->
     files = [
         f"tests/contracts/{name}.py" for name in ("test_the_example", "test_every_technique", "test_names_of_settings")
     ]
-    command = [sys.executable, "-m", "pytest", *files, "-k", "brightness"]
+    command = [sys.executable, "-m", "pytest", *files, "-k", "brightness", "-o", "addopts=-q"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     (passed,) = re.findall(r"^(\d+) passed", done.stdout, re.MULTILINE)

@@ -22,7 +22,6 @@ def trainings(recipe: Recipe, tiny_data: Dataset) -> Trainings:
     return Trainings(recipe, tiny_data)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("check", contracts.TECHNIQUES, ids=lambda check: check.__name__)
 @EVERY
 def test_it_keeps_to_the_contract(

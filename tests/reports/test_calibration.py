@@ -34,7 +34,7 @@ def within(rate, draws, promised=0.95, exact=True):
     return low <= rate <= (high if exact else 1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @DRAWS
 @pytest.mark.parametrize("kind", ["of_samples", "of_factorials", "of_images", "of_e_process"])
 def test_intervals_hold_the_true_value_as_often_as_said(draws, kind):
@@ -83,7 +83,7 @@ def test_effects_of_a_factorial_are_planted_as_the_report_computes_them(plan):
     assert between["effect"].iloc[0] == pytest.approx(1.5 - 0.7 / 2)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_pages_have_the_shapes_of_all_plans_that_claim_something():
     shape = calibration.page("techniques", 5).shape
     assert (len(shape.claims.metric), shape.arms, shape.seeds) == (19, 14, 5)
@@ -167,7 +167,7 @@ def test_holm_in_families_is_holms():
     assert (calibration.holm(p, families) == wanted).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "rate"), [("techniques", 0.3), ("data-size", 0.6), ("half-factorial", 0.3)])
 def test_divergence_is_called_where_a_report_calls_it(monkeypatch, name, rate):
     monkeypatch.setattr(calibration, "DIVERGENT", 0.3)  # so that something is called
@@ -197,7 +197,7 @@ def test_divergence_is_called_where_a_report_calls_it(monkeypatch, name, rate):
         assert {(t.diverged, c.diverged) for t, c in tallies} == set(zip(left @ lost, right @ lost, strict=True))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @DRAWS
 def test_no_plan_says_something_false_more_often_than_said(monkeypatch, draws):
     monkeypatch.setattr(calibration, "names_alike", lambda: [["techniques"], ["levels/mixup"]])
@@ -218,7 +218,7 @@ def test_the_power_of_one_pair_is_the_non_central_ts(draws):
             assert low <= calibration.at_power(shape, effect, draws, seed=1).found <= high
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_effect_and_the_seeds_that_are_printed_are_near_the_true_ones(monkeypatch):
     monkeypatch.setattr(calibration, "POWERS", (("techniques", None),))
     for row in calibration.detectables(200, seed=1):
@@ -242,7 +242,7 @@ def test_converged_means_are_covered_and_all_seeds_tell_the_truth_after_a_stop(d
     assert abs(rows[0.5, 15].then - rows[0.5, 15].finally_) < 1e-9
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @DRAWS
 def test_equal_treatments_rank_unequally_as_rarely_as_said(draws):
     _, high = calibration.limits(draws)
@@ -255,7 +255,7 @@ def test_what_is_equivalent_is_found_and_what_is_at_the_margin_is_not():
     assert all(pages <= 0.03 for _, pages, _ in rows.values())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_report_says_what_it_was_made_of(monkeypatch):
     monkeypatch.setattr(verdict, "error_rate", lambda shape: 0.06 if shape.seeds == 3 else 0.01)
     monkeypatch.setattr(calibration, "SEEDS", (3, 5))

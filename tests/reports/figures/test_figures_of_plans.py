@@ -205,7 +205,7 @@ def drawn(plan, runs, curves):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_figures_are_the_same_twice_and_safe_to_inline(plan, runs, curves):
     import matplotlib as mpl
     import matplotlib.pyplot as plt
@@ -233,7 +233,7 @@ def test_figures_with_nothing_to_show(plan, runs, curves):
         assert figure.describe(data).startswith("No ")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_figures_where_an_arm_or_every_run_diverged(plan, runs, curves):
     for lost in (runs["arm"] == "full recipe", runs["seed"] >= 0):
         some = runs.assign(converged=runs["converged"] & ~lost, outcome=runs["outcome"].where(~lost, schema.DIVERGED))

@@ -221,7 +221,7 @@ def test_log_ticks_are_round_and_within():
     assert search_slices.log_ticks(0.012, 0.018) == [0.012, 0.018]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_importances_find_what_dominates(importances):
     for method in ("fANOVA", "PED-ANOVA"):
         rows = importances[importances["method"] == method]
@@ -237,7 +237,7 @@ def test_importances_find_what_dominates(importances):
     assert all(row["fanova"] and row["ped"] for row in table)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_importances_need_trials_parameters_and_differences(joint):
     assert search_importance.data(joint.iloc[:9], JOINT).empty
     assert search_importance.data(joint.assign(value=0.4), JOINT).empty
@@ -327,7 +327,7 @@ def drawn(rates, joint, importances):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_figures_are_the_same_twice_and_safe_to_inline(rates, joint, importances):
     import matplotlib as mpl
     import matplotlib.pyplot as plt
@@ -355,7 +355,7 @@ def test_figures_with_nothing_to_show(rates, joint, importances):
         assert figure.describe(data).startswith("No ")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_figures_of_few_trials(rates, joint, importances):
     for figure, data in drawn(rates.iloc[[9]], joint.iloc[:3], importances):
         assert "<svg" in theme.svg(figure.draw(data), "few")

@@ -229,7 +229,7 @@ def unlearned(tmp_path_factory):
     return writer
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_page_and_terminal_say_it_under_the_answer(unlearned, tmp_path):
     heard = []
     (path,) = plan_page.write_reports(unlearned.uri, tmp_path, tell=heard.append)
@@ -248,7 +248,7 @@ def test_page_and_terminal_say_it_under_the_answer(unlearned, tmp_path):
     assert set(arms["fit"]) == {health.UNFIT}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_curves_are_read_once(unlearned, tmp_path, monkeypatch):
     asked, real = [], load.curves_of
 

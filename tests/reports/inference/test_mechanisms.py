@@ -141,7 +141,7 @@ def test_comparisons_in_one_place_are_told_apart_by_their_arms(plan):
     assert ledger[0].label == "full recipe / without dropout"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_page_sets_claims_beside_what_was_seen(plan, runs, kept, tmp_path):
     reason = ReasonRecord("Because of <noise>", "Author & Author 2014")
     claims = [replace(claim, mechanism=(schema.ENTROPY,)) for claim in plan.claims]

@@ -210,6 +210,7 @@ def test_the_index_links_what_is_there_and_says_what_is_not(written, tmp_path):
     assert "Left out" not in text
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_read_is_said_and_stops_no_page(plan, runs, tmp_path):
     writer = Writer(tmp_path)
     experiment = writer.experiment("one")

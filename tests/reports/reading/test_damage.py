@@ -75,6 +75,7 @@ def test_a_training_whose_tags_were_edited_harms_itself_alone(store, plan, tmp_p
     assert writer.store.results(plan.data, ENVIRONMENT)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1e300])
 def test_metrics_that_are_no_results_stop_no_page(store, plan, tmp_path, value):
     writer, _, (edited, _) = store
@@ -115,6 +116,7 @@ def of_claims(**values):
     return change
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "change",
     [

@@ -81,7 +81,7 @@ def test_one_that_was_stopped_before_it_was_logged_whole_is_left_out_without_a_w
     assert unreadable == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", ["missing", "cut", "no archive", "empty"])
 def test_a_page_stands_without_arrays_and_pictures_and_says_which(writer, parent, tmp_path, damage):
     files = sorted(writer.folder.rglob(schema.DETAILS_FILE))

@@ -21,7 +21,7 @@ from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 from tests.reports.conftest import Writer, planted_runs, small_plan
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 TINY = [
     f"--set={setting}"

@@ -455,6 +455,7 @@ def _copied(kept: Kept, run: str, number: int) -> None:
         shutil.copytree(folder, folder.with_name(f"{i:032x}"))
 
 
+@pytest.mark.exhaustive
 def test_a_thousand_runs_take_seconds(kept: Kept) -> None:
     _copied(kept, kept.runs[0], 1_000)
     began = time.process_time()

@@ -19,7 +19,7 @@ from cifar_ablations.study.training import gpu
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.kernels import build
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

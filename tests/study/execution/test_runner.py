@@ -434,6 +434,7 @@ def test_trainings_of_a_worker_that_stands_still_go_on_under_new_runs(
     assert not list(home.checkpoints.iterdir())
 
 
+@pytest.mark.exhaustive
 def test_trainings_that_stand_still_twice_are_named_and_the_others_end(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,7 @@ def test_a_fleet_is_as_large_as_a_gpus_memory(
     assert sizing.fleet_size(recipe, tiny_data, torch.device("cuda"), KERNELS) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("at", ["the start", "an epoch's end"])
 def test_a_fleet_that_does_not_fit_is_halved_and_its_results_stay(
     at: str, recipe: Recipe, tiny_data, monkeypatch: pytest.MonkeyPatch

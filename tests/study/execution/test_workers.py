@@ -115,6 +115,7 @@ def test_a_worker_that_stands_still_is_replaced_and_its_fleet_goes_on_bitwise(
         assert _numbers(events, member) == _numbers(undisturbed, member)
 
 
+@pytest.mark.exhaustive
 def test_a_fleet_that_stands_still_twice_has_failed_and_the_others_go_on(
     recipe: Recipe, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,7 @@ for act in (lambda: home.locked("run", print).__enter__(), lambda: check_writabl
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["another user's", "a disk that is read-only"])
 def test_a_folder_that_may_not_be_written_to_is_said(how: str) -> None:
     """Tests may run as root, whom no permission stops: so another user, or a mount of their own."""
