@@ -39,6 +39,8 @@ class _Seen:
         self._sums = [(0.0, 0.0)]
 
     def add(self, work: float, seconds: float) -> None:
+        if not work:  # as of an epoch that is told when all of its members have ended
+            return
         self._sums.append((self._sums[-1][0] + work, self._sums[-1][1] + seconds))
 
     @property

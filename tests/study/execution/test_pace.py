@@ -175,6 +175,21 @@ def test_what_ended_early_failed_or_stood_still_is_counted_as_such() -> None:
     assert pace.seconds_left() == pytest.approx(2 * 2 * EPOCHS)
 
 
+def test_a_fleet_that_is_told_to_have_ended_without_more_work_leaves_the_pace_as_it_was() -> None:
+    """Of trials, which nobody measures on test images, each trained for one epoch."""
+    clock, fleets = Clock(), [(member,) for member in members(4)]
+    pace = Pace(1, clock)
+    pace.expect(fleets, {}, 1, False)
+    for fleet in fleets[:3]:
+        pace.hear(Started(fleet))
+        clock.now += 8
+        pace.hear(Epoch(fleet[0], 1, {}))
+        pace.hear(Outcome(fleet[0], "diverged", 1))
+        pace.hear(Done(fleet))
+        pace.seconds_left()
+    assert pace.seconds_left() == pytest.approx(8)
+
+
 def test_networks_of_other_sizes_have_a_pace_of_their_own() -> None:
     large = replace(RECIPE, model=replace(RECIPE.model, width=1.0))
     small, big = (Member(RECIPE, 0),), [(Member(large, seed),) for seed in range(2)]
