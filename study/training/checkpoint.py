@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,36 @@ def save(path: Path, header: FleetRecord, arrays: Mapping[str, np.ndarray]) -> N
     named: dict[str, Any] = {META: np.frombuffer(text.encode(), np.uint8), **arrays}
     with opened_atomically(path) as file:
         np.savez(file, **named)
+
+
+class Writer:
+    """Writes the files of fleets on a thread of its own, one after the other, while training goes on.
+
+    As a context it waits for the last file.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+
+    def save(self, path: Path, header: FleetRecord, arrays: Mapping[str, np.ndarray]) -> None:
+        """Begin to write a file, once the one before it is written; the arrays must not change any more.
+
+        Raises what the writing of the one before it raised.
+        """
+        self.wait()
+        self._last = self._pool.submit(save, path, header, arrays)
+
+    def wait(self) -> None:
+        """Until the last file is written. Raises what that raised."""
+        if self._last is not None:
+            self._last.result()
 
 
 def find(folder: Path, data_digest: str, device: torch.device, backend: str = TORCH) -> dict[Identity, Saved]:

@@ -131,15 +131,19 @@ def _train_together(
             report(past)
     saved_at = time.perf_counter()
     last = training.budget.epochs if until_epoch is None else min(until_epoch, training.budget.epochs)
-    while training.fleet.members and training.epoch < last:
-        for event in training.run_epoch():
-            report(event)
-        if path is not None and checkpoints is not None and time.perf_counter() - saved_at >= checkpoints.seconds:
-            training.save(path)
-            saved_at = time.perf_counter()
+    with checkpoint.Writer() as writer:
+        while training.fleet.members and training.epoch < last:
+            for event in training.run_epoch():
+                report(event)
+            if path is not None and checkpoints is not None and time.perf_counter() - saved_at >= checkpoints.seconds:
+                if training.fleet.members:
+                    writer.save(path, *training.copied())
+                saved_at = time.perf_counter()
+        if last < training.budget.epochs and training.fleet.members:
+            assert path is not None, "what is left in the middle must be saved"
+            writer.save(path, *training.copied())
+        writer.wait()
     if last < training.budget.epochs:
-        assert path is not None, "what is left in the middle must be saved"
-        training.save(path)
         return
     for outcome in training.outcomes(range(len(training.fleet.members)), schema.FINISHED):
         report(outcome)

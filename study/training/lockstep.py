@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -185,22 +184,19 @@ class Training:
             progress.history[epoch].get(schema.VALIDATION_ACCURACY, math.nan),
         )
 
-    def save(self, path: Path) -> None:
-        """Write the fleet as it stands at the end of an epoch."""
-        if not self.fleet.members:
-            return
+    def copied(self) -> tuple[FleetRecord, dict[str, np.ndarray]]:
+        """The fleet as it stands at the end of an epoch, for a file: copies, which training on does not change."""
         state = self.fleet.state() | self.optimizer.state()
-        arrays = {name: matrix.cpu().numpy() for name, matrix in state.items()}
+        arrays = {name: matrix.to("cpu", copy=True).numpy() for name, matrix in state.items()}
         records = []
         for row, member in enumerate(self.fleet.members):
             progress = self._progress[member]
             for name, values in progress.best.items():
-                arrays[f"own.{row}.best.{name}"] = values.cpu().numpy()
-            identity = checkpoint.identity(member)
-            records.append(MemberRecord(identity, self.seconds, progress.history, progress.layers, member.extension))
+                arrays[f"own.{row}.best.{name}"] = values.to("cpu", copy=True).numpy()
+            identity, history, layers = checkpoint.identity(member), list(progress.history), list(progress.layers)
+            records.append(MemberRecord(identity, self.seconds, history, layers, member.extension))
         place = checkpoint.place(self.device, self._backend_name)
-        header = FleetRecord(epoch=self.epoch, data=self.data.digest, members=tuple(records), **place)
-        checkpoint.save(path, header, arrays)
+        return FleetRecord(epoch=self.epoch, data=self.data.digest, members=tuple(records), **place), arrays
 
     def go_on(self, saved: Mapping[checkpoint.Identity, checkpoint.Saved]) -> list[Epoch]:
         """Take up the members where they were saved; returns the epochs that they have behind them.

@@ -86,7 +86,7 @@ def test_a_run_goes_on_from_its_checkpoint(
     whole = trained(members, device)
     first = Training(members, tiny_data, device, backend=backend_on(device))
     first.run_epoch()
-    first.save(checkpoint.path_of(tmp_path, members, tiny_data.digest, backend_on(device)))
+    checkpoint.save(checkpoint.path_of(tmp_path, members, tiny_data.digest, backend_on(device)), *first.copied())
     second = Training(members, tiny_data, device, backend=backend_on(device))
     past = second.go_on(checkpoint.find(tmp_path, tiny_data.digest, device, backend_on(device)))
     assert {(event.member, event.epoch) for event in past} == {(member, 1) for member in members}

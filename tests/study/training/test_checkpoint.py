@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +76,43 @@ def members(recipe: Recipe) -> list[Member]:
 def whole(members: list[Member], tiny_data, backend: str) -> dict:
     """What is reported of them where nothing interrupts."""
     return _reported(members, tiny_data, backend=backend)
+
+
+def test_a_file_that_is_written_while_training_goes_on_holds_what_was_there(
+    recipe: Recipe, tiny_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [Member(recipe.set("early_stopping=on").set("early_stopping.patience=5"), seed) for seed in (0, 1)]
+    expected, read, real = _reported(members, tiny_data), [], checkpoint.save
+    trained = threading.Event()
+
+    def late(path: Path, header: FleetRecord, arrays: dict[str, np.ndarray]) -> None:
+        assert trained.wait(60)
+        real(path, header, arrays)
+        read.append(path.read_bytes())
+
+    def report(event: Epoch | Outcome) -> None:
+        if event.epoch == 2 if isinstance(event, Epoch) else True:
+            trained.set()
+
+    monkeypatch.setattr(checkpoint, "save", late)
+    train(members, tiny_data, CPU, report, Checkpoints(tmp_path, seconds=0))
+    assert len(read) == 2, "after each epoch"
+    monkeypatch.undo()
+    (file,) = tmp_path.glob("*.npz")
+    file.write_bytes(read[0])
+    gone_on = _reported(members, tiny_data, Checkpoints(tmp_path, seconds=1e9))
+    assert gone_on == expected
+
+
+def test_a_file_that_cannot_be_written_ends_the_training(
+    recipe: Recipe, tiny_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, header: FleetRecord, arrays: dict[str, np.ndarray]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train([Member(recipe, 0)], tiny_data, CPU, lambda event: None, Checkpoints(tmp_path, seconds=0))
 
 
 @pytest.mark.slow
