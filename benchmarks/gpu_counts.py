@@ -39,6 +39,8 @@ TWICE = {"_step": ("weights", "first", "second")}
 """By kernel, what is read and written; everything else is one of the two."""
 UNREAD = {"_step": ("step_sizes", "root_corrections", "shrinkage")}
 """By kernel, of what a few numbers are read."""
+BANDWIDTHS = {"H100": 3.35e12, "H200": 4.8e12}
+"""Bytes a second of the memory of the models with SXM, by NVIDIA's data sheets."""
 NOTHING_MOVES = {"empty", "empty_like", "new_empty", "detach", "alias", "lift_fresh", "_unsafe_view", "_reshape_alias"}
 
 
@@ -162,22 +164,28 @@ def main() -> None:
     recipe = timed_recipe("full", data, 4 * 256).set("budget.precision=bf16")
     plan = catalog.make_plan("factorial", recipe, PROFILES["full"], (0,))
     lines = [
-        "| members | by | serial operations | MB | operations per member | MB per member |",
-        "|---|---|---|---|---|---|",
+        "| members | by | serial operations | MB | operations per member | MB per member "
+        + "".join(f"| ms per member on an {name}, estimated " for name in BANDWIDTHS)
+        + "|",
+        "|---" * (6 + len(BANDWIDTHS)) + "|",
     ]
     for size in arguments.members:
         # Arms with everything on come first.
         members = [Member(arm.recipe, 0) for arm in plan.arms[:size]]
         for name in ("torch", "kernels"):
             found = counted(members, data, by_kernels=name == "kernels")
+            moved = found.serial_bytes + found.member_bytes
             lines.append(
                 f"| {size} | {name} | {found.serial} | {found.serial_bytes / 1e6:.0f} | {found.members / size:.0f} "
-                f"| {found.member_bytes / size / 1e6:.0f} |"
+                f"| {found.member_bytes / size / 1e6:.0f} "
+                + "".join(f"| {1e3 * moved / size / rate:.3f} " for rate in BANDWIDTHS.values())
+                + "|"
             )
             print(lines[-1])
     text = (
         "Width × 1, batch 256, bf16, the first arms of plan factorial; the update of all members and all draws are "
-        "among the serial operations, the preparation of batches among those of members.\n\n" + "\n".join(lines)
+        "among the serial operations, the preparation of batches among those of members. Estimated is what the bytes take by "
+        "the bandwidth of the GPU's memory: a floor, and not measured.\n\n" + "\n".join(lines)
     )
     record(arguments.results, "What a step on a GPU launches and moves, counted on a CPU", text)
 
