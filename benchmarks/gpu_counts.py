@@ -184,8 +184,8 @@ def main() -> None:
             print(lines[-1])
     text = (
         "Width × 1, batch 256, bf16, the first arms of plan factorial; the update of all members and all draws are "
-        "among the serial operations, the preparation of batches among those of members. Estimated is what the bytes take by "
-        "the bandwidth of the GPU's memory: a floor, and not measured.\n\n" + "\n".join(lines)
+        "among the serial operations, the preparation of batches among those of members. Estimated is the floor that "
+        "the bytes set by the bandwidth of the GPU's memory.\n\n" + "\n".join(lines)
     )
     record(arguments.results, "What a step on a GPU launches and moves, counted on a CPU", text)
 
