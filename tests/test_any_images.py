@@ -100,7 +100,7 @@ def test_sets_that_are_too_small_are_refused_in_a_sentence(
     assert re.search(said, " ".join(output.split()))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_folder_with_validation_images_from_its_first_line_to_the_page(home: Path, tmp_path: Path) -> None:
     folder = _put(tmp_path / "mine", 3, train=20, test=5, valid=4)
     tiny = ("model.width=0.0625", "budget.epochs=2", "budget.train_images=60", "budget.validation_images=9")

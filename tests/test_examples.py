@@ -40,6 +40,7 @@ def home(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     extensions.name()
 
 
+@pytest.mark.exhaustive
 def test_the_examples_keep_to_the_contracts() -> None:
     done = CliRunner().invoke(app.app, ["check-extension", str(LAB)])
     assert done.exit_code == 0, done.stdout
@@ -90,6 +91,7 @@ def test_the_network_of_the_examples_mixes_patches_and_channels() -> None:
     assert (images.grad != 0).any(dim=1)[0, ::4, ::4].all(), "and on every patch"
 
 
+@pytest.mark.exhaustive
 def test_what_python_reads_in_the_readme_works(home: Path) -> None:
     (block,) = re.findall(r"^    import cifar.*?(?=\n\n)", (EXAMPLES / "README.md").read_text(), re.M | re.S)
     code = "\n".join(line.strip() for line in block.splitlines()).replace('"my_lab"', repr(str(LAB)))

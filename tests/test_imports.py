@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 P = "cifar_ablations"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("code", "forbidden"),
     [
@@ -30,7 +30,7 @@ def test_what_is_slow_is_imported_by_who_needs_it(code: str, forbidden: tuple[st
     assert done.stdout.splitlines()[-1] == ""
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_folders_of_a_persons_own_are_not_shadowed(tmp_path: Path) -> None:
     """Only one name is installed; `reports` and `study` are whatever lies in the current folder."""
     for name in ("reports", "study", "ablations"):

@@ -43,6 +43,7 @@ def compared(home: Path) -> ca.Result:
     return ca.compare(arms, seeds=2, profile=None, quiet=True)
 
 
+@pytest.mark.exhaustive
 def test_a_comparison_has_all_that_its_page_has(compared: ca.Result, home: Path, tmp_path: Path) -> None:
     assert compared.effects["treatment"].to_list() == ["no dropout", "no decay"]
     assert set(compared.effects["control"]) == {"baseline"}
@@ -69,6 +70,7 @@ def test_a_comparison_has_all_that_its_page_has(compared: ca.Result, home: Path,
     assert "6 of 6 runs done" in repr(compared)
 
 
+@pytest.mark.exhaustive
 def test_what_is_done_is_not_done_again_and_is_read_from_the_store(compared: ca.Result, home: Path) -> None:
     recipe = tiny_recipe()
     arms = {"baseline": recipe, "no dropout": recipe.without("dropout")}
@@ -100,6 +102,7 @@ def test_a_plan_is_as_the_command_trains_it(home: Path, tmp_path: Path, monkeypa
     pd.testing.assert_frame_equal(result.runs[kept], typed.runs[kept])
 
 
+@pytest.mark.exhaustive
 def test_a_search_returns_its_best_recipe(home: Path) -> None:
     settings = [f"model.width={WIDTH}", "budget.epochs=2", "budget.train_images=80", "budget.validation_images=40"]
     found = ca.tune("regularization", trials=2, profile="smoke", settings=settings, quiet=True)
@@ -128,6 +131,7 @@ def test_a_script_needs_no_guard(home: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.exhaustive
 def test_in_a_thread(home: Path) -> None:
     recipe, found = tiny_recipe(), list[ca.Result]()
     arms = {"baseline": recipe, "no dropout": recipe.without("dropout")}

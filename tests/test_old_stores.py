@@ -251,6 +251,7 @@ def test_a_search_is_adopted_as_it_was(old: OldStore) -> None:
     assert changed[0].startswith("# found: ")
 
 
+@pytest.mark.exhaustive
 def test_an_adopted_recipe_is_the_trial_that_it_was(old: OldStore) -> None:
     settings = [word for word in old.facts["commands"]["search"] if word.startswith("--set=")]
     said = _ablate("plan", "tuned", "--baseline", "found", "--profile", "smoke", *settings, *PLACE)
@@ -268,6 +269,7 @@ def test_decoded_images_are_opened(old: OldStore) -> None:
     assert {entry.digest for entry in entries} == {old.facts["trainings"][0]["tags"]["data_digest"]}
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_plan_goes_on_from_its_checkpoints(
     unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_worker_that_finds_other_code_trains_nothing(lab: Path, recipe: Recipe
     assert failed.why.startswith(f"the folder {lab} has changed since it was read")
 
 
+@pytest.mark.exhaustive
 def test_a_search_samples_what_an_extension_has(lab: Path) -> None:
     _typed("tune", "fading", "--extensions", lab.name, *WORDS[2:], "--trials", "2")
     ca.use_extension(lab)

@@ -43,7 +43,7 @@ def test_an_address_leads_to_its_file_and_back(name: str, tmp_path: Path) -> Non
     assert sorted(tmp_path.rglob("*")) == [file.parent, file]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES)
 def test_mlflow_keeps_runs_and_files_in_a_folder_of_any_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -155,7 +155,7 @@ def _read_back(written: adopted.Adopted) -> adopted.Adopted:
         return adopted.read(path)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @given(
     names=st.lists(st.text(), min_size=3, max_size=3),
     value=st.text() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False),

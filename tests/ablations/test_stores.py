@@ -101,7 +101,7 @@ def test_tables_of_others_get_none_of_mlflows_beside_them(tmp_path: Path) -> Non
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_store_that_another_program_writes_to_is_a_sentence(tmp_path: Path) -> None:
     put_fresh_store(tmp_path)
     with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as other:

@@ -56,7 +56,7 @@ def test_a_join_that_is_left_out_is_noticed(small: Recipe, tiny_data: Dataset, m
     assert proof.races
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_number_that_python_counts_is_noticed(
     small: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

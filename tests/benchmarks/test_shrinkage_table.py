@@ -10,7 +10,7 @@ import pytest
 from benchmarks import shrinkage as benchmark
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_on_average_intervals_hold_the_effect_and_the_largest_is_no_longer_too_large():
     """At six effects of the prior, five seeds each: see benchmarks/CALIBRATION.md for the other cases."""
     rng, draws = np.random.default_rng(0), 400

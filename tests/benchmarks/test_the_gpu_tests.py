@@ -25,7 +25,7 @@ def _docstrings() -> dict[str, str | None]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_they_can_be_collected_without_the_suites_other_packages_and_the_readme_lists_them(tmp_path: Path) -> None:
     bare = environment_with("torch", "torchvision", "numpy", "pillow", "pytest", folder=tmp_path)
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "--collect-only", "-p", "no:cacheprovider", "tests/gpu"]

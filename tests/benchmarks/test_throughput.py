@@ -337,7 +337,7 @@ def test_halves_that_train_in_turn_are_as_fast_as_their_seconds_say() -> None:
     assert contenders.in_turn([100.0, 100.0, 300.0, 300.0]) == pytest.approx(150)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_fleet_that_ends_in_an_error_says_why(recipe: Recipe, tiny_data) -> None:
     broken = recipe.set("budget.train_images=500")  # of 200
     calls: list[Call] = []

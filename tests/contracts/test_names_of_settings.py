@@ -50,7 +50,7 @@ def test_a_level_with_a_title_is_called_by_it(cls: type[Technique]) -> None:
         assert cls.at("off").setting_title == f"no {cls.title.removeprefix('the ')}"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @EVERY
 @given(data=st.data())
 def test_the_name_has_what_tells_the_setting_from_its_kind(cls: type[Technique], data: st.DataObject) -> None:

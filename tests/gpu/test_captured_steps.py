@@ -55,7 +55,7 @@ def test_the_kernels_train_what_torch_trains(precision: str, limit: float, mixed
     assert _apart(_after_an_epoch(members, tiny_data, CUDA, capturing=True), by_torch) < limit
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 0.01), ("bf16", 0.1)])
 def test_every_technique_is_captured_as_it_is(
     precision: str, limit: float, mixed: list[Member], device: torch.device, tiny_data

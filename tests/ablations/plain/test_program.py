@@ -288,7 +288,7 @@ def _alone(name: str, level: str, recipe: Recipe) -> tuple[Technique, Plain, Pro
     return technique, technique.plain(only.sized), _executed(program(only))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "level"), _with_piece("transforms"))
 def test_images_are_changed_as_the_engine_changes_them(
     name: str, level: str, recipe: Recipe, tiny_data: Dataset
@@ -504,7 +504,7 @@ def written() -> list[tuple[Recipe, str]]:
     return [(recipe, program(recipe)) for recipe in {r.digest(): r for r in _recipes().values()}.values()]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_plans_baseline_is_a_short_program_of_torch_alone(written: list[tuple[Recipe, str]]) -> None:
     assert len(written) > len(LEVELS)
     for recipe, source in written:

@@ -59,7 +59,7 @@ def test_colours_are_apart_and_can_be_read() -> None:
             assert _contrast(theme.COLOURS[name], behind) >= 4.5, f"{name} on {behind}"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_a_page_is_drawn_with_is_imported_only_to_draw() -> None:
     modules = [f"{figures.__name__}.{name}" for name in NAMES]
     check = (

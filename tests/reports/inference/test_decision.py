@@ -491,7 +491,7 @@ def test_divergence_never_decides_for_the_arm_that_diverged_more(
         assert not found.different[i] or found.direction[i] * better * more < 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(deadline=None)
 @given(pages(), st.integers(0, 20), st.sampled_from(sorted(decision.TESTS)))
 def test_a_run_that_diverges_helps_no_arm(values: np.ndarray, which: int, test: str) -> None:

@@ -141,7 +141,7 @@ def test_what_a_plan_could_find_is_of_independent_arms(plan):
     assert stats.nct.sf(bound, 2 * n, shift) == pytest.approx(0.8, abs=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_claims_of_a_page_share_one_error(plan, runs):
     """Statistics, 2: Holm corrected within families, of which many had one claim. All claims count, whatever theirs."""
     whole = runs[runs["arm"] != "bare recipe"]

@@ -114,6 +114,7 @@ def another(written, tmp_path_factory):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_plans_are_joined_by_recipe_and_claim_whatever_they_are_called(written, another, tmp_path):
     sides = [compare_page.side(asked, written.uri) for asked in ("techniques", f"{another}#another")]
     compared = compare_page.compare(*sides)
@@ -192,6 +193,7 @@ def test_welch_is_scipys():
     assert np.isnan(st.welch(one[:1], other)[1])
 
 
+@pytest.mark.exhaustive
 def test_the_index_links_what_is_there_and_says_what_is_not(written, tmp_path):
     path = index_page.write_index(written.uri, tmp_path)
     assert "no page yet" in path.read_text()

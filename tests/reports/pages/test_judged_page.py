@@ -97,7 +97,7 @@ def test_whether_a_plan_waits_for_runs_changes_no_number_where_all_are_there(pla
     pd.testing.assert_frame_equal(verdict.judge(some, runs), verdict.judge(some, runs, complete=True))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @given(sizes=st.lists(st.integers(2, 12), min_size=3, max_size=3), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 @patch.object(verdict, "error_rate", lambda shape: 0.0)  # which takes a second for each shape

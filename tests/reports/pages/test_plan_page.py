@@ -110,6 +110,7 @@ def test_epochs_to_target_come_from_the_curves(written):
     assert load.with_epochs_to_target(client, runs, written.plan) is runs
 
 
+@pytest.mark.exhaustive
 def test_pages_are_named_safely_and_whole(pages, techniques):
     assert sorted(pages) == ["notebook-drawn-shapes-quick-fb5451.html", "techniques-cifar10-quick.html"]
     kinds = {
@@ -312,11 +313,13 @@ def test_csv_is_the_frame(written, techniques):
         pd.testing.assert_frame_equal(found, expected, check_dtype=False, check_exact=False, rtol=1e-7)
 
 
+@pytest.mark.exhaustive
 def test_same_store_same_bytes(written, techniques, tmp_path):
     (again,) = plan_page.write_reports(written.uri, tmp_path, plan="techniques")
     assert again.read_bytes() == techniques.read_bytes()
 
 
+@pytest.mark.exhaustive
 def test_pages_of_one_plan_alone(written, tmp_path):
     (one,) = plan_page.write_reports(written.uri, tmp_path, digest="0123012301230123")
     assert one.name == "techniques-cifar10-quick.html", "the older plan's question"
@@ -324,6 +327,7 @@ def test_pages_of_one_plan_alone(written, tmp_path):
     assert plan_page.write_reports(written.uri, tmp_path, data="none of these") == []
 
 
+@pytest.mark.exhaustive
 def test_other_address(written, tmp_path):
     (path,) = plan_page.write_reports(written.uri, tmp_path, plan="techniques", ui_address="https://mlflow.example/ui/")
     assert 'href="https://mlflow.example/ui/#/experiments/' in path.read_text(encoding="utf-8")

@@ -233,6 +233,7 @@ def text_of(pages, start):
     return Parsed(next(path for name, path in pages.items() if name.startswith(start)).read_text("utf-8")).text
 
 
+@pytest.mark.exhaustive
 def test_trials_come_back(searched):
     newest = next(s for s in searches.searches(searched.uri) if s.name == LEARNING)
     assert newest.digest == "feed0001"
@@ -401,6 +402,7 @@ def test_every_trial_is_linked(searched, pages):
         assert any(f"/runs/{run_id}?" in link for link in links)
 
 
+@pytest.mark.exhaustive
 def test_same_store_same_bytes(searched, pages, tmp_path):
     (again,) = search_page.write_search_reports(searched.uri, tmp_path, search="joint")
     assert again.read_bytes() == pages["search-joint-cifar10-quick.html"].read_bytes()
@@ -458,6 +460,7 @@ def test_a_search_that_cannot_be_read_stops_no_page_and_is_named(tmp_path):
         search_page.write_search_reports(writer.uri, tmp_path, search="damaged")
 
 
+@pytest.mark.exhaustive
 def test_a_test_run_that_cannot_be_read_is_said(tmp_path):
     writer = SearchWriter(tmp_path / "store")
     whole = asked_for("joint", "feed0002", sampler="random")

@@ -140,6 +140,7 @@ def test_a_plan_that_cannot_be_judged_stops_no_other_page(store, tmp_path, chang
         plan_page.write_reports(writer.uri, tmp_path / "pages", plan="notebook")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kept", [b"", b"PK\x03\x04", b"no archive at all"])
 def test_damaged_details_are_said_and_all_other_numbers_stand(store, plan, tmp_path, kept):
     writer, _, (edited, _) = store

@@ -106,6 +106,7 @@ def test_a_rehearsal_is_called_one(plan, drawn):
     assert load.data_kind(plan) == (schema.REHEARSAL if drawn else "images")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("tag", "value", "said"),
     [

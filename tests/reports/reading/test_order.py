@@ -83,6 +83,7 @@ def test_invocations_are_numbered_across_kinds(tmp_path, plan):
     assert load.invocations(writer.uri) == []
 
 
+@pytest.mark.exhaustive
 def test_a_plan_of_a_clock_that_was_ahead_does_not_hide_later_ones(writer, plan, tmp_path):
     experiment = writer.experiment("first")
     ahead = writer.invoke(experiment, replace(plan, seeds=(0,), digest="0" * 16), started=NOW + YEAR)
@@ -105,6 +106,7 @@ def test_a_plan_of_a_clock_that_was_ahead_does_not_hide_later_ones(writer, plan,
     assert "6 seeds" in text
 
 
+@pytest.mark.exhaustive
 def test_what_had_been_seen_is_known_though_a_clock_was_ahead(writer, plan):
     """Claims that were fixed after runs had ended are late, also where those runs are dated after them."""
     experiment = writer.experiment("first")

@@ -113,7 +113,7 @@ def test_the_content_of_a_file_or_none(writer, place):
     assert stored.content(writer.client, run.run_id, where, "b.txt") is None
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_page_asks_as_often_for_many_runs_as_for_few(writer):
     """It asked once a run and metric: 32 seconds for 10,000 runs."""
     plan = small_plan()

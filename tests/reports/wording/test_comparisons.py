@@ -49,7 +49,7 @@ def test_one_result_shown_or_made_twice_is_not_called_agreement():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_too_few_runs_other_images_budgets_and_looks_are_said():
     one = side(seed=1, seeds=(0, 1))
     assert said(one, side(seed=2, ids="b", seeds=range(50, 56)))[-1] == (

@@ -56,7 +56,7 @@ def test_what_is_not_known_any_more_keeps_its_recorded_title(knobs: dict[str, An
     assert phrases.technique_title(replace(plan, arms=(first, *plan.arms[1:])), "optimizer") == "Adam"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_title_brings_no_torch() -> None:
     """Not for the notebook's recipe, nor for an optimizer; a report is to be written without it."""
     code = """

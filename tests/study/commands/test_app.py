@@ -267,7 +267,7 @@ def test_run_report_and_run_again(home: Home) -> None:
     assert f"Left out: {schema.PLAN_FILE} of run " in damaged.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_training_that_cannot_be_read_is_said_and_trained_again(used_home: Home) -> None:
     words = ["notebook", "--seeds", "1", "--workers", "1", *TINY]
     assert "Left out" not in _ablate("run", *words).stdout
@@ -347,7 +347,7 @@ def test_ctrl_c_ends_a_process_of_its_own_in_order(home: Home) -> None:
     _nothing_finished(home)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("words", "writer"),
     [
@@ -417,7 +417,7 @@ def _lines_from_data_on(words: list[str]) -> list[str]:
     return lines[start:]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_without_data_a_run_is_a_rehearsal_from_the_first_line_to_the_last(no_data: Home) -> None:
     for words in (
         ["run", "notebook", "--seeds", "1", "--workers", "1"],
@@ -483,7 +483,7 @@ def test_tuning_from_the_search_to_a_plan_on_fresh_seeds(used_home: Home) -> Non
     assert "baseline=mine (" in page.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("words", "said"),
     [

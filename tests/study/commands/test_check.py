@@ -65,6 +65,7 @@ NO_LOSS = '[[expect]]\narm = "without dropout"\nat_least = -3.0\n'
 OPEN = '[[expect]]\narm = "only dropout"\neffect = "higher"\n'
 
 
+@pytest.mark.exhaustive
 def test_what_was_planted_holds(home: Home, tmp_path: Path) -> None:
     result = _check("techniques", "--expect", _expected(tmp_path, f"{LOWER}at_least = -9\nat_most = -3\n"))
     assert result.exit_code == 0, result.output

@@ -77,7 +77,7 @@ def test_the_table_holds_what_the_store_holds(home: Home) -> None:
     assert table.loc[compared, "difference"].to_numpy() == pytest.approx(difference[compared].to_numpy(), abs=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("to", "ending", "begins"), [("latex", "tex", b"% \\usepackage"), ("pdf", "pdf", b"%PDF")])
 def test_a_file_is_written_where_it_is_asked_for(
     home: Home, tmp_path: Path, to: str, ending: str, begins: bytes

@@ -101,7 +101,7 @@ def test_every_command_of_the_page_does_what_it_says(
     assert (tmp_path / "step.md").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_numbers_are_those_of_the_store(home: Home) -> None:
     words = ["a-a", "--profile", "smoke", "--workers", "1", *TINY]
     planned = _strict(_ablate("plan", *words, "--json").stdout)

@@ -98,6 +98,7 @@ def runs(home: Home, kind: str = schema.KIND_COMMAND) -> list[mlflow.entities.Ru
     return client.search_runs(every, f"tags.{schema.KIND} = '{kind}'", order_by=["attributes.start_time ASC"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("drawn", [True])
 def test_a_plan_is_run_seed_by_seed_logged_and_judged(home: Home) -> None:
     write(question="Does a shift help?")
@@ -155,6 +156,7 @@ def test_the_answer_is_that_of_judge(home: Home, tmp_path: Path) -> None:
     assert told["runs"] == {"planned": 8, "asked": 8, "done": 8, "diverged": 0, "failed": {}}
 
 
+@pytest.mark.exhaustive
 def test_more_seeds_run_what_is_missing_and_are_marked(home: Home) -> None:
     write()
     ablate("run", "plan.toml", "--seeds", "2")
@@ -170,6 +172,7 @@ def test_more_seeds_run_what_is_missing_and_are_marked(home: Home) -> None:
     assert "run plan.toml --seeds 2 --first-seed 50" in (home.reports / "commands-shifts.html").read_text()
 
 
+@pytest.mark.exhaustive
 def test_what_failed_is_tried_again_and_what_changed_is_another_run(home: Home) -> None:
     write({"a": "0", "b": "0.2 fails", "; rm -rf *": "0.1"})
     done = ablate("run", "plan.toml")
@@ -190,6 +193,7 @@ def test_what_failed_is_tried_again_and_what_changed_is_another_run(home: Home) 
     assert told["runs"] == {"total": 9, "done": 0, "missing": 9}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("mode", "cause"),
     [
@@ -236,6 +240,7 @@ def _when(there: Callable[[], bool], act: Callable[[], None]) -> threading.Threa
     return thread
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_the_command_and_the_next_call_goes_on(home: Home) -> None:
     write({"a": "0", "b": "0.2 hangs"}, seeds=1)
     there = lambda: Path("hangs.txt").exists() and len(Path("hangs.txt").read_text().split()) == 2  # noqa: E731
@@ -304,6 +309,7 @@ def test_a_file_that_changes_meanwhile_stops_the_plan(home: Home) -> None:
     assert {run.info.status for run in runs(home, schema.KIND_COMMANDS)} == {"KILLED"}
 
 
+@pytest.mark.exhaustive
 def test_plan_and_report_run_nothing(home: Home) -> None:
     write({**RUNS, "$(touch x); [red]": "0.1"})
     first = ablate("plan", "plan.toml")
@@ -332,6 +338,7 @@ def test_plan_and_report_run_nothing(home: Home) -> None:
     assert not Path("x").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("drawn", [True])
 def test_claims_of_some_arms_have_a_direction(home: Home) -> None:
     write({"a": "0", "b": "0.2", "c": "-0.2"}, seeds=4)
@@ -346,6 +353,7 @@ def test_claims_of_some_arms_have_a_direction(home: Home) -> None:
     assert re.search(r'class="chip refuted">opposite found<', page)
 
 
+@pytest.mark.exhaustive
 def test_pairs_are_compared_where_the_file_says_so(home: Home) -> None:
     write({"a": "0", "b": "0.2", "c": "0.1 fails"}, paired=True, seeds=4)
     done = ablate("run", "plan.toml")
@@ -394,6 +402,7 @@ def test_a_program_that_is_not_there_is_said_before_anything_runs(home: Home) ->
     assert ablate("run", "plna.toml").exit_code == 2
 
 
+@pytest.mark.exhaustive
 def test_quiet_leaves_the_answer_and_errors(home: Home) -> None:
     write({"a": "0", "b": "0.2", "c": "0.1 fails"}, seeds=2)
     done = ablate("--quiet", "run", "plan.toml")
@@ -403,6 +412,7 @@ def test_quiet_leaves_the_answer_and_errors(home: Home) -> None:
     assert done.stderr.startswith("ablate: failed: c, seed 0: exit code 1")
 
 
+@pytest.mark.exhaustive
 def test_two_plans_have_experiments_and_pages_of_their_own(home: Home) -> None:
     write(seeds=2)
     ablate("run", "plan.toml")

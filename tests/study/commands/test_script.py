@@ -73,7 +73,7 @@ def test_a_mistake_is_one_sentence_and_code_2_and_no_half_of_a_program(home: Hom
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_program_is_in_the_encoding_of_python_whatever_the_terminals(home: Home, tmp_path: Path) -> None:
     """The name of a recipe may hold any sign."""
     home.recipes.mkdir(parents=True)

@@ -159,6 +159,7 @@ def test_a_byte_within_the_arrays_is_found(kept: Kept) -> None:
     assert sentence.startswith(f"details.npz of run {kept.runs[0]} is damaged; its numbers stand")
 
 
+@pytest.mark.exhaustive
 def test_a_changed_plan_harms_itself_alone_and_is_logged_again(kept: Kept, tmp_path: Path) -> None:
     other = replace(PLAN, name="notebook", digest="0123012301230123")
     kept.writer.invoke(kept.writer.experiment("second"), other, started=2_000)
@@ -414,6 +415,7 @@ def test_repair_waits_for_nobody(kept: Kept) -> None:
     assert kept.home.journal.read_bytes() == b"{"
 
 
+@pytest.mark.exhaustive
 def test_files_that_lie_where_nobody_here_sees_them_are_counted(kept: Kept) -> None:
     engine = kept.writer.client._tracking_client.store.engine
     with engine.begin() as connection:

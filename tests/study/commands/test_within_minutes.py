@@ -108,6 +108,7 @@ def test_a_run_of_a_minute_and_the_same_again(home: Home) -> None:
     assert _by_number(again) == _by_number(first)
 
 
+@pytest.mark.exhaustive
 def test_what_was_begun_goes_on_on_a_machine_that_is_slower_by_now(
     home: Home, machine: Machine, untrained: list[Invocation]
 ) -> None:

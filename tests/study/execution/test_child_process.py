@@ -55,7 +55,7 @@ def test_a_command_gets_its_words_folder_and_variables_as_they_are(tmp_path: Pat
         run(tmp_path, "no-such-program")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("own", ["own", "shared"])
 def test_a_time_out_ends_grandchildren_too(own: str, tmp_path: Path) -> None:
     began = time.monotonic()

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(start_method("cpu") != "forkserver", reason="where workers are forked")
 def test_a_worker_has_imported_what_it_trains_with_and_nothing_else(tmp_path: Path) -> None:
     script = tmp_path / "ask.py"
@@ -37,7 +37,7 @@ def test_a_worker_has_imported_what_it_trains_with_and_nothing_else(tmp_path: Pa
     assert done.stderr == ""
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_collector_is_on_again_afterwards() -> None:
     code = f"import gc, {PRELOADED}; print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -84,6 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data
     return home, invocation, progress, shown
 
 
+@pytest.mark.exhaustive
 def test_the_first_seed_says_which_arm_leads(finished) -> None:
     home, _, progress, _ = finished
     means = {r.data.tags[schema.ARM]: r.data.metrics[schema.TEST_ACCURACY] for r in _runs(home)}
@@ -169,6 +170,7 @@ def test_the_plan_is_logged_before_the_first_training(finished) -> None:
     assert "mlflow.source.git.commit" not in parent.data.tags
 
 
+@pytest.mark.exhaustive
 def test_a_second_call_trains_nothing_and_more_seeds_train_the_rest(finished, tiny_data: Dataset) -> None:
     home, invocation, *_ = finished
     store = open_store(home)
@@ -191,6 +193,7 @@ def test_every_training_says_where_it_was_trained(finished) -> None:
     assert not [tag for tag in parent.data.tags if tag.startswith(schema.ENVIRONMENT)]
 
 
+@pytest.mark.exhaustive
 def test_results_of_any_environment_are_taken_and_nothing_else_decides(
     finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +250,7 @@ def test_an_error_in_a_fleet_is_a_failure_of_its_runs_alone(tmp_path: Path, reci
     assert run(bad, store, FACTS, _silent).total == 1, "a failure is tried again"
 
 
+@pytest.mark.exhaustive
 def test_stopping_marks_what_was_in_flight(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     home = Home(put_fresh_store(tmp_path))
 
@@ -395,6 +399,7 @@ def test_a_worker_that_died_at_rest_costs_the_fleet_it_is_given_and_no_more(reci
     assert [e.member for e in events if isinstance(e, Outcome)] == [Member(recipe, 2)]
 
 
+@pytest.mark.exhaustive
 def test_trainings_of_a_worker_that_stands_still_go_on_under_new_runs(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,6 +501,7 @@ def test_packing_keeps_order_and_balances(count: int, workers: int, size: int) -
     assert len(fleets) % workers == 0 or len(fleets) == count
 
 
+@pytest.mark.exhaustive
 def test_training_stops_at_the_first_look_that_is_enough(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     home = Home(put_fresh_store(tmp_path))
     fixed = _invocation(recipe, tiny_data, seeds=1, plan="a-a")

@@ -33,6 +33,7 @@ def test_a_gpu_is_driven_by_a_process_that_was_not_forked() -> None:
     assert start_method("cuda") == start_method("cuda:1") == "spawn"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(start_method("cpu") != "forkserver", reason="where workers are forked")
 def test_what_workers_are_forked_from_is_started_once_and_does_not_hear_ctrl_c(tmp_path) -> None:
     """Also while it is still importing; and who has it started imports nothing and goes on hearing it."""
@@ -59,6 +60,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(start_method("cpu") != "forkserver", reason="where workers are forked")
 @pytest.mark.parametrize("options", [[], ["-E"]], ids=["plain", "as pipx starts it"])
 def test_what_lies_in_the_current_folder_is_not_taken_for_the_package(options: list[str], tmp_path) -> None:

@@ -86,6 +86,7 @@ def test_time_that_the_coordinator_slept_through_is_no_silence(recipe: Recipe) -
     assert watch.silence <= 1
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_stands_still_is_replaced_and_its_fleet_goes_on_bitwise(
     recipe: Recipe, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_fleet_that_stands_still_twice_has_failed_and_the_others_go_on(
     assert not active_children()
 
 
+@pytest.mark.exhaustive
 def test_nobody_is_stuck_because_everybody_slept(recipe: Recipe, tiny_data: Dataset) -> None:
     assert tiny_data.folder is not None
     patience = replace(IMPATIENT, floor_seconds=2.0)

@@ -96,6 +96,7 @@ def carried_out(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_d
     return home, invocation, outcome, progress
 
 
+@pytest.mark.exhaustive
 def test_every_trial_is_a_run_with_its_knobs_its_number_and_its_state(carried_out) -> None:
     home, invocation, _, progress = carried_out
     (trials,) = _studies(home).values()
@@ -222,6 +223,7 @@ def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: in
     assert not list(other.checkpoints.glob("search-*"))
 
 
+@pytest.mark.exhaustive
 def test_trials_of_a_worker_that_stands_still_go_on_in_their_runs(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +289,7 @@ def test_a_trial_of_several_seeds_is_worth_their_mean(
             )
 
 
+@pytest.mark.exhaustive
 def test_a_diverged_trial_counts_as_guessing_and_is_not_called_pruned(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset
 ) -> None:
@@ -431,6 +434,7 @@ def test_more_trials_go_on_with_what_is_done(copied) -> None:
     assert (fewer, progress.done) == (more, 0)
 
 
+@pytest.mark.exhaustive
 def test_a_search_that_was_begun_by_a_version_before_goes_on(
     tmp_path: Path, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,6 +453,7 @@ def test_a_search_that_was_begun_by_a_version_before_goes_on(
     assert _tune(home, replace(invocation, trials=1))[1].done == 0
 
 
+@pytest.mark.exhaustive
 def test_where_all_diverged_nothing_is_best(tmp_path: Path, recipe: Recipe, tiny_data: Dataset) -> None:
     wild = recipe.set("optimizer=off").set("learning_rate.factor=1000000")
     home = Home(put_fresh_store(tmp_path))

@@ -76,6 +76,7 @@ def test_runs_of_a_deleted_experiment_do_not_count(writer: Writer) -> None:
     assert writer.client.get_run(old).info.lifecycle_stage == "deleted"
 
 
+@pytest.mark.exhaustive
 def test_a_renamed_experiment_goes_on(writer: Writer) -> None:
     first = _of_plan(writer)
     writer.client.rename_experiment(first, "what dropout does")

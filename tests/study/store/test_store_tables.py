@@ -80,7 +80,7 @@ class CopiedStore:
         self.engine = create_engine(address)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ours_are_those_that_mlflow_makes(tmp_path: Path) -> None:
     assert make_tables(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "artifacts")
     put_fresh_store(tmp_path)

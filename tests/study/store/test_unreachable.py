@@ -123,6 +123,7 @@ def test_a_training_costs_a_server_six_requests(server: TrackingServer, store: S
     assert len(asked) <= 7 * RUNS + 3, asked
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("lost", ["runs/create", "runs/log-inputs", "runs/log-batch", "runs/update"])
 def test_an_answer_that_is_lost_doubles_nothing(lost: str, server: TrackingServer, store: Store) -> None:
     with store.delivering():
@@ -174,6 +175,7 @@ def test_a_server_that_is_gone_for_a_while_is_told_all_when_it_is_back(
     assert said[-1] == "The MLflow store answers again; what waited for it is being written."
 
 
+@pytest.mark.exhaustive
 def test_a_server_that_is_gone_for_good_is_told_by_the_next_command(
     server: TrackingServer, store: Store, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +228,7 @@ def test_a_process_that_was_killed_leaves_its_word(server: TrackingServer, store
     _nothing_waits(again)
 
 
+@pytest.mark.exhaustive
 def test_a_slow_server_keeps_nobody_waiting(server: TrackingServer, store: Store) -> None:
     with store.delivering():
         trainings = Trainings(store)

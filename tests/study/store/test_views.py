@@ -62,7 +62,7 @@ def test_a_view_is_never_too_long_for_mlflow_nor_broken_by_a_name() -> None:
     assert _state(value)["searchFilter"] == "tags.kind != 'plan'"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_experiment_has_it_also_one_made_before(tmp_path: Path, tiny_data: Dataset) -> None:
     home = Home(tmp_path)
     store = open_store(home)

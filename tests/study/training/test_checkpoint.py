@@ -135,7 +135,7 @@ def test_cut_off_and_gone_on_is_bitwise_uninterrupted(
     assert after == {m: whole[m] for m in left}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_running_statistics_go_on_too(recipe: Recipe, tiny_data, tmp_path: Path) -> None:
     normed = recipe.set("model.name=resnet9").set("model.width=0.0625").set("optimizer.rate=0.001")
     pair = [Member(normed, 0), Member(normed.without("optimizer"), 1)]

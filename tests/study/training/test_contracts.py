@@ -176,7 +176,7 @@ def test_what_keeps_to_them_passes(tmp_path: Path, recipe: Recipe, tiny_data: Da
     assert _failures(files, tmp_path, recipe, tiny_data) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("check", contracts.NETWORKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", ["notebook", "resnet9", "convnext"])
 def test_the_suites_networks_keep_to_them(
@@ -185,7 +185,7 @@ def test_the_suites_networks_keep_to_them(
     check(name, trainings)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("check", contracts.METRICS, ids=lambda check: check.__name__)
 def test_the_suites_metrics_keep_to_them(check: Callable[[str, Trainings], None], trainings: Trainings) -> None:
     for name, known in metrics.METRICS.items():

@@ -95,7 +95,7 @@ def test_a_run_is_bitwise_the_same_in_any_fleet(arms: list[Member], tiny_data, b
     assert alone == together
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_fleet_of_every_optimizer_schedule_and_augmentation_equals_its_members_alone(
     recipe: Recipe, tiny_data, backend: str
 ) -> None:

@@ -88,7 +88,7 @@ def test_convnext_has_the_parameters_of_its_paper_at_these_widths() -> None:
     assert sum(p.numel() for p in build(Network("convnext"), 10).parameters()) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_convnext_learns(recipe: Recipe, tiny_data: Dataset) -> None:
     fast = recipe.set("model.name=convnext").set("optimizer.rate=0.01").without("dropout").without("augmentation")
     member = Member(replace(fast, budget=replace(fast.budget, epochs=12)), 0)

@@ -44,7 +44,7 @@ def test_only_the_one_draw_changes(varies: str, recipe: Recipe) -> None:
         assert found[purpose] == (own if purpose == varies else held)[purpose], purpose
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_members_of_one_fleet_are_trained_as_they_would_be_alone(recipe: Recipe, tiny_data: Dataset) -> None:
     """Seeds differ by purpose, so what members share in a step is told by all of them."""
     mixed = recipe.set("cutmix=on")

@@ -156,7 +156,7 @@ def test_a_cache_that_cannot_be_written_is_told_of(
     assert "cannot be kept in" in _fails()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_library_that_others_could_have_put_there_is_not_loaded(elsewhere: Path) -> None:
     try:
         build.library()
