@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import statsmodels.api as sm
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
 from cifar_ablations.ablations import schema
@@ -67,7 +67,7 @@ def test_the_difference_of_differences_is_that_of_statsmodels_and_welch_and_satt
     contrast = np.array([1.0, -1.0, -1.0, 1.0])
     y = np.concatenate(cells)
     design = np.repeat(np.eye(4), [len(cell) for cell in cells], axis=0)
-    told = sm.OLS(y, design).fit(cov_type="HC2").t_test(contrast)  # of cell means: s² / n of each
+    told = OLS(y, design).fit(cov_type="HC2").t_test(contrast)  # of cell means: s² / n of each
     parts = np.array([cell.var(ddof=1) / len(cell) for cell in cells])
     df = parts.sum() ** 2 / (parts**2 / [len(cell) - 1 for cell in cells]).sum()
     assert row["runs"] == APART
