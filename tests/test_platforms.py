@@ -19,7 +19,8 @@ from cifar_ablations.study.training.kernels import build
 ELSEWHERE = """
 import importlib, os, pkgutil, signal, sys
 # What others do on other systems is theirs: they are imported as they are here.
-import mlflow, optuna, pandas, scipy.stats, seaborn, statsmodels.formula.api, torch, torchvision, typer, pydantic, psutil
+import mlflow, optuna, pandas, scipy.stats, seaborn, torch, torchvision, typer, pydantic, psutil
+import statsmodels.formula.api
 import filelock, safetensors.numpy, pyarrow.parquet, rich.progress, typer.testing, multiprocessing.forkserver
 import mlflow.store.artifact.artifact_repository_registry, optuna.storages.journal, torchvision.transforms.v2
 HIDDEN = ["fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog"]

@@ -42,7 +42,8 @@ LEAVING = 20.0
 NOT_IMPORTED = ("cifar_ablations.study.training.gpu", "cifar_ablations.__main__")
 LAZY = (
     "alembic.command", "mlflow.store.tracking.sqlalchemy_store", "mlflow.data.dataset", "optuna", "pyarrow.parquet",
-    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn", "statsmodels.formula.api", "scipy.stats",
+    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn", "scipy.stats",
+    "statsmodels.formula.api",
 )  # fmt: skip
 """What libraries import when they are first used."""
 
