@@ -40,6 +40,8 @@ def data(trials: pd.DataFrame, samplers: Mapping[str, str]) -> pd.DataFrame:
     parts = []
     for name, rows in frame.groupby("study", sort=False):
         complete = rows.dropna(subset=["best"])
+        if complete.empty:  # all were pruned or failed
+            continue
         so_far = {"n": complete["order"], "epochs": complete["spent"], "value": 100 * complete["best"]}
         parts.append(pd.DataFrame(so_far).assign(study=name, kind="best so far"))
         values = rows["last"].dropna().to_list()

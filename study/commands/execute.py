@@ -262,7 +262,7 @@ def _close(
     from cifar_ablations.reports.pages.index_page import write_index
 
     for sentence in progress.stalled:
-        say(f"Stalled: {sentence}.")
+        say(f"Worker lost: {sentence}.")
     if gone := len(store.deleted):
         runs, they = ("1 run was", "it counts") if gone == 1 else (f"{gone} runs were", "they count")
         say(f"{runs} deleted in MLflow while in training; {they} no longer, and the same command trains again.")

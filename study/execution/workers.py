@@ -1,6 +1,7 @@
 """Fleets dealt to worker processes on this machine, and what they report, as one stream of events.
 
-A worker that stands still is noticed by its silence, ended, and its fleet given to another one, once.
+A worker that stands still is noticed by its silence and ended. Its fleet, or that of one that died, is given to
+another one, once.
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ class Failed:
 
     members: tuple[Member, ...]
     why: str
+    lost: bool = False
+    """Whether its worker was lost, which says nothing about the members: they may well succeed another time."""
 
 
 @dataclass(frozen=True)
 class Stalled:
-    """A worker stood still and was ended; these members, without an outcome so far, are about to start again."""
+    """A worker stood still and was ended, or its process died; these members, without an outcome so far, go on."""
 
     members: tuple[Member, ...]
     why: str
@@ -199,9 +202,9 @@ class WorkerPool:
         caller. Where no event comes for a while it yields None, so that the caller can look up from its waiting.
         Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at once.
 
-        A worker that stands still is ended, and those of its fleet that have no outcome yet go on with another worker,
-        after a Stalled: from their checkpoint, or else from the beginning, their earlier epochs told again. Where that
-        one stands still too, they have failed.
+        A worker that stands still is ended. Those of its fleet, or of one whose process has died, that have no outcome
+        yet go on with another worker, after a Stalled: from their checkpoint, or else from the beginning, their earlier
+        epochs told again. Where that one stands still or dies too, they have failed.
         """
         how = checkpoints, until_epoch, evaluate_test, keep_weights
         waiting = [_Order(tuple(fleet), *how) for fleet in reversed(fleets)]
@@ -220,7 +223,8 @@ class WorkerPool:
                     yield from self._receive(at_work[cast(Connection, ready)], at_work, waiting)
                 for job in list(at_work.values()):
                     if job.watch.is_stuck(job.worker.ticks.value, time.monotonic()):
-                        yield from self._give_up(job, at_work, waiting)
+                        why = f"its worker made no progress for {job.watch.silence:.0f} s; it was ended"
+                        yield from self._give_up(job, why, at_work, waiting)
         finally:
             self._end([job.worker for job in at_work.values()])
 
@@ -245,12 +249,10 @@ class WorkerPool:
         try:
             message = worker.connection.recv()
         except (EOFError, ConnectionResetError):
-            # The worker died without a word: out of memory, most often. Another takes its place.
+            # The worker died without a word: out of memory, most often.
             worker.process.join(timeout=self._patience.leaving_seconds)
-            self._end([worker])
-            del at_work[worker.connection]
-            yield Failed(members, f"its worker process ended with exit code {worker.process.exitcode}")
-            yield from self._assign(at_work, waiting)
+            code = worker.process.exitcode
+            yield from self._give_up(job, f"its worker process ended with exit code {code}", at_work, waiting)
             return
         job.watch.heard(message)
         if isinstance(message, Epoch | Outcome):
@@ -263,18 +265,18 @@ class WorkerPool:
         yield Done(members) if message is None else Failed(members, message)
         yield from self._assign(at_work, waiting)
 
-    def _give_up(self, job: _Job, at_work: dict[Connection, _Job], waiting: list[_Order]) -> Iterator[Event]:
-        """End a worker that stands still; what is left of its fleet goes to another one, or has failed."""
+    def _give_up(self, job: _Job, why: str, at_work: dict[Connection, _Job], waiting: list[_Order]) -> Iterator[Event]:
+        """End a worker, if it has not ended; what is left of its fleet goes to another one, or has failed."""
         self._end([job.worker])
         del at_work[job.worker.connection]
-        left, why = tuple(job.left), f"its worker made no progress for {job.watch.silence:.0f} s"
+        left = tuple(job.left)
         if not left:
             yield Done(job.order.members)
         elif job.order.again:
-            yield Failed(left, f"{why}, twice; it was ended")
+            yield Failed(left, f"{why}, for the second time", lost=True)
         else:
             waiting.append(replace(job.order, members=left, again=True))
-            yield Stalled(left, f"{why}; it was ended")
+            yield Stalled(left, why)
         yield from self._assign(at_work, waiting)
 
     def _end(self, workers: Sequence[_Worker]) -> None:

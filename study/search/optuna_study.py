@@ -39,9 +39,10 @@ REDUCTION_FACTOR = 2
 """From a rung to the next the epochs grow by this factor, and successive halving keeps one in so many trials."""
 
 PLACE, COORDINATOR, RUN, ERROR, ENDED = "place", "coordinator", "mlflow_run", "error", "ended"
-AGAIN, REFUSED = "again", "refused"
+AGAIN, REFUSED, LOST = "again", "refused", "lost"
 """Attributes of a trial: its place in the order of asking, from 0; the process that trains it; its MLflow run's id;
-what went wrong; what it ended as; the number of the trial that it tries again; why it was not tried, though queued."""
+what went wrong; what it ended as; the number of the trial that it tries again; why it was not tried, though queued;
+whether its worker was lost."""
 
 SPACE = "space"
 """The attribute of a study that says what is searched, and how; followed by how often its ranges were widened."""
@@ -333,13 +334,22 @@ class OptunaStudy:
         """Report that a trial was ended by the pruner."""
         self._optuna.tell(trial, state=TrialState.PRUNED)
 
-    def fail(self, trial: Trial, why: str | None) -> None:
-        """Report that a trial has no result: for good where something went wrong, else to be asked again."""
+    def fail(self, trial: Trial, why: str | None, lost: bool = False) -> None:
+        """Report that a trial has no result: for good where something went wrong, else to be asked again.
+
+        lost: whether its worker was lost. Such a trial counts in this object's life, and is `lost` to a later one.
+        """
+        if lost:
+            trial.set_user_attr(LOST, True)
         if why is not None:
             trial.set_user_attr(ERROR, why[-1_000:])
         self._optuna.tell(trial, state=TrialState.FAIL)
         if why is None:
             self._queue(trial.params, trial.number)
+
+    def lost(self) -> list[int]:
+        """The numbers of the trials whose worker was lost."""
+        return [trial.number for trial in self.trials() if trial.user_attrs.get(LOST)]
 
     def best(self) -> Best | None:
         """The finished trial with the highest accuracy, of equals the first; one that diverged is never best."""

@@ -53,6 +53,8 @@ class RunningTrial:
     logged: set[int] = field(default_factory=set)
     """The epochs that are in the store."""
     failed: str = ""
+    lost: bool = False
+    """Whether it failed because its worker was lost."""
 
     def accuracy(self, seed: int, chance: float, epoch: int | None = None) -> float:
         """Validation accuracy of one seed: after an epoch, or of the weights that count in the end.
@@ -164,6 +166,7 @@ class _Coordinator:
         for trial in opened.recover(is_gone):
             if run_id := trial.user_attrs.get(RUN):
                 self._store.interrupt(run_id)
+        opened.forget(opened.lost())
         return opened
 
     def _reconcile(self, study: OptunaStudy) -> None:
@@ -332,8 +335,8 @@ class _Coordinator:
         name = _name(trial)
         metrics: dict[str, float] = {}
         if outcome == schema.FAILED:
-            trial.study.fail(trial.asked, trial.failed)
-            self._progress.failed[name] = trial.failed
+            trial.study.fail(trial.asked, trial.failed, trial.lost)
+            self._progress.failed[name] = trial.failed + "; the same command tries it again" * trial.lost
         else:
             value = trial.mean_accuracy(seeds, self._record.chance)
             seconds = sum(o.metrics.get(schema.SECONDS, 0.0) for o in trial.ended.values())
@@ -404,7 +407,7 @@ class _Stage(Listener):
         for member in event.members:
             for trial in self._trials[member]:
                 if member.seed not in trial.ended:
-                    trial.failed = event.why
+                    trial.failed, trial.lost = event.why, event.lost
 
 
 MOST_TRIALS = 1_000

@@ -359,3 +359,18 @@ def test_figures_with_nothing_to_show(rates, joint, importances):
 def test_figures_of_few_trials(rates, joint, importances):
     for figure, data in drawn(rates.iloc[[9]], joint.iloc[:3], importances):
         assert "<svg" in theme.svg(figure.draw(data), "few")
+
+
+@pytest.mark.parametrize("outcome", [schema.PRUNED, schema.FAILED, schema.INTERRUPTED, schema.DIVERGED])
+def test_figures_where_no_trial_has_finished(outcome):
+    joint, at = planted_joint().iloc[:4].copy(), [0, 2, 3]
+    joint["outcome"] = outcome
+    if outcome == schema.DIVERGED:
+        joint[["value", "last"]] = CHANCE
+    else:
+        joint["value"] = np.nan
+        joint.loc[at, "last"] = np.nan if outcome == schema.FAILED else 0.3
+    importances = search_importance.data(joint, JOINT)
+    for figure, data in drawn(joint.assign(study="sgd"), joint, importances):
+        assert "<svg" in theme.svg(figure.draw(data), "no-trial")
+        assert figure.describe(data).endswith(".")

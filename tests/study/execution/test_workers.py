@@ -130,7 +130,9 @@ def test_a_fleet_that_stands_still_twice_has_failed_and_the_others_go_on(
     assert len([e for e in events if isinstance(e, Stalled)]) == 1
     (failed,) = [e for e in events if isinstance(e, Failed)]
     assert failed.members == tuple(fleets[0])
-    assert failed.why in {f"its worker made no progress for {s} s, twice; it was ended" for s in range(1, 60)}
+    assert failed.why in {
+        f"its worker made no progress for {s} s; it was ended, for the second time" for s in range(1, 60)
+    }
     assert [e.member for e in events if isinstance(e, Outcome)] == [Member(recipe, 0), Member(recipe, 1)]
     assert not active_children()
 

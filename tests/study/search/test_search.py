@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import shutil
 from dataclasses import replace
@@ -17,7 +18,7 @@ from optuna.trial import TrialState
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.record import BestRecord, ProvenanceRecord, WinnerRecord
+from cifar_ablations.ablations.record import BestRecord, ProvenanceRecord, SearchOutcomeRecord, WinnerRecord
 from cifar_ablations.reports.pages import search_page
 from cifar_ablations.reports.reading import searches
 from cifar_ablations.study.commands.tune import nothing_to_adopt
@@ -215,12 +216,44 @@ def test_an_interrupted_search_ends_with_the_same_trials(carried_out, events: in
     drawn, expected = ({repr(sorted(t.params.items())): t for t in some} for some in (ended, whole))
     assert len(drawn) == 10
     assert set(drawn) == set(expected)
-    both = [d for d in drawn if drawn[d].state == expected[d].state == TrialState.COMPLETE]
-    assert both
-    assert [drawn[d].values for d in both] == [expected[d].values for d in both]
+    assert {d: (t.state, t.values) for d, t in drawn.items()} == {d: (t.state, t.values) for d, t in expected.items()}
     assert {t.state for t in trials if t not in ended} <= {TrialState.FAIL}
     assert again.winner.value == outcome.winner.value
     assert not list(other.checkpoints.glob("search-*"))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_trials_of_a_worker_that_was_killed_go_on_with_another_and_later_with_the_next_call(
+    carried_out, times: int, tmp_path: Path
+) -> None:
+    home, invocation, outcome, _ = carried_out
+    invocation, other = replace(invocation, workers=1), Home(put_fresh_store(tmp_path))
+    killed = list[int]()
+
+    def kill(progress: Progress) -> None:
+        for worker in multiprocessing.active_children():
+            if len(killed) < times and worker.pid not in killed and progress.epochs_done > 2:
+                killed.append(worker.pid or 0)
+                worker.kill()
+
+    def tune() -> tuple[SearchOutcomeRecord, Progress]:
+        return carry_out(invocation, storage_at(None, other.journal), open_store(other), FACTS, kill)
+
+    _, progress = tune()
+    assert len(killed) == times
+    assert all(" worker process ended with exit code -9, and another goes on" in said for said in progress.stalled)
+    assert bool(progress.failed) == (times == 2)
+    again, progress = tune()
+    assert (progress.done > 0, progress.failed) == (times == 2, {})
+    assert tune()[1].done == 0
+    (whole,), (trials,) = _studies(home).values(), _studies(other).values()
+    drawn, expected = (
+        {repr(sorted(t.params.items())): t for t in some if t.state in COUNTED} for some in (trials, whole)
+    )
+    assert drawn.keys() == expected.keys()
+    if times == 1:
+        assert {d: t.values for d, t in drawn.items()} == {d: t.values for d, t in expected.items()}
+        assert again.winner == outcome.winner
 
 
 @pytest.mark.exhaustive
