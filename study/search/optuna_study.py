@@ -258,8 +258,6 @@ class OptunaStudy:
             for trial in self.trials()
             if trial.state == TrialState.RUNNING and is_gone(trial.user_attrs.get(COORDINATOR))
         ]
-        for trial in stale:
-            self._optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         waiting = [t.system_attrs.get("fixed_params") for t in self.trials() if t.state == TrialState.WAITING]
         for trial in stale:
             # Of one whose coordinator ended while it was sampled, the rest would be drawn as if it came first.
@@ -269,6 +267,8 @@ class OptunaStudy:
                     self._queue(sampled, trial.number)
                 else:  # asked for by another program, and looked at like all that is queued from outside
                     self._optuna.enqueue_trial(sampled)
+            # Last: what has failed and is not queued would be lost, if this process were to end in between.
+            self._optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return stale
 
     def _is_whole(self, params: Mapping[str, Any]) -> bool:
@@ -280,6 +280,10 @@ class OptunaStudy:
                     return False
                 sampled[parameter.name] = params[parameter.name]
         return True
+
+    def first_number(self, number: int) -> int:
+        """The number that a trial, or the one that it repeats, had when it was asked for the first time."""
+        return _first_numbers(self.trials())[number]
 
     def ask(self, coordinator: str) -> Trial:
         """The next trial, its values sampled.
@@ -337,15 +341,18 @@ class OptunaStudy:
     def fail(self, trial: Trial, why: str | None, lost: bool = False) -> None:
         """Report that a trial has no result: for good where something went wrong, else to be asked again.
 
-        lost: whether its worker was lost. Such a trial counts in this object's life, and is `lost` to a later one.
+        lost: whether its worker was lost. Such a trial counts in this object's life, and is `lost` to a later one. One
+        that has come to an end before stays as it is.
         """
+        if self.trials()[trial.number].state.is_finished():
+            return
         if lost:
             trial.set_user_attr(LOST, True)
         if why is not None:
             trial.set_user_attr(ERROR, why[-1_000:])
-        self._optuna.tell(trial, state=TrialState.FAIL)
         if why is None:
             self._queue(trial.params, trial.number)
+        self._optuna.tell(trial, state=TrialState.FAIL)
 
     def lost(self) -> list[int]:
         """The numbers of the trials whose worker was lost."""
@@ -560,9 +567,7 @@ class _Halving(optuna.pruners.SuccessiveHalvingPruner):
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        first: dict[int, int] = {}  # the number that a trial had when it was asked for the first time
-        for one in study.get_trials(deepcopy=False):
-            first[one.number] = first.get(one.user_attrs.get(AGAIN, one.number), one.number)
+        first = _first_numbers(study.get_trials(deepcopy=False))
         seen: Any = copy(study)
         seen.get_trials = lambda **asked: [
             one
@@ -570,6 +575,14 @@ class _Halving(optuna.pruners.SuccessiveHalvingPruner):
             if not _was_interrupted(one) and first[one.number] < first[trial.number]
         ]
         return super().prune(seen, trial)
+
+
+def _first_numbers(trials: Sequence[FrozenTrial]) -> dict[int, int]:
+    """By the number of each trial, the one that it had when it was asked for the first time."""
+    first: dict[int, int] = {}
+    for trial in trials:
+        first[trial.number] = first.get(trial.user_attrs.get(AGAIN, trial.number), trial.number)
+    return first
 
 
 def _was_interrupted(trial: FrozenTrial) -> bool:

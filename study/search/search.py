@@ -254,7 +254,7 @@ class _Coordinator:
         self._progress.epochs_total += missing * self._epochs_each
         while open_ones := [s for s in studies if s.missing()]:
             share = max(LEAST_AT_ONCE, AT_ONCE[self._invocation.device.type] // len(studies))
-            batch = [self._ask(s) for s in open_ones for _ in range(s.due(share))]
+            batch = [trial for s in open_ones for trial in self._ask(s, s.due(share))]
             try:
                 self._train(batch)
             except BaseException:
@@ -270,7 +270,12 @@ class _Coordinator:
         """How many epochs a trial is trained that is not pruned, over all its seeds."""
         return self._invocation.epochs * self._invocation.seeds_per_trial
 
-    def _ask(self, study: OptunaStudy) -> RunningTrial:
+    def _ask(self, study: OptunaStudy, count: int) -> list[RunningTrial]:
+        """So many trials, in the order in which they would be without interruptions."""
+        asked = [self._ask_one(study) for _ in range(count)]
+        return sorted(asked, key=lambda trial: study.first_number(trial.asked.number))
+
+    def _ask_one(self, study: OptunaStudy) -> RunningTrial:
         parent = self._open_parent()
         asked = study.ask(this_process())
         for number, why in study.refused.items():

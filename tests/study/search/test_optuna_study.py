@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,6 +192,58 @@ def test_a_trial_that_was_interrupted_does_not_compete_with_its_repetition(inter
         trial.report(value, 1)
         decided.append(trial.should_prune())
     assert decided == [False, False, True]
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_kill_while_trials_are_put_back_loses_none(
+    calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put back is two calls of Optuna for each of them: one queues what it sampled, one tells that it has failed."""
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(3), _settings("random"))
+    sampled = [study.ask("gone").params for _ in range(3)]
+    left = calls
+
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*given: object, **named: object) -> None:
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            real(*given, **named)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for name in ("tell", "enqueue_trial"):
+            patched.setattr(study._optuna, name, counted(getattr(study._optuna, name)))
+        with pytest.raises(KeyboardInterrupt):
+            study.recover(lambda coordinator: coordinator == "gone")
+    study.recover(lambda coordinator: coordinator == "gone")
+    assert study.due(3) == 3
+    again = sorted((study.ask(ME) for _ in range(3)), key=lambda trial: study.first_number(trial.number))
+    assert [trial.params for trial in again] == sampled
+    assert not [trial for trial in study.trials() if trial.state == TrialState.WAITING]
+
+
+def test_trials_are_put_in_the_order_of_their_first_asking(tmp_path: Path) -> None:
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(3), _settings("random"))
+    sampled = [study.ask("gone").params for _ in range(3)]
+    study.recover(lambda coordinator: coordinator == "gone")
+    for _ in range(2):  # the third is still waiting when the next call puts these two back
+        study.ask("gone too")
+    study.recover(lambda coordinator: coordinator == "gone too")
+    asked = [study.ask(ME) for _ in range(3)]
+    assert [trial.params for trial in asked] != sampled
+    asked.sort(key=lambda trial: study.first_number(trial.number))
+    assert [trial.params for trial in asked] == sampled
+
+
+def test_what_has_come_to_an_end_is_not_put_back(tmp_path: Path) -> None:
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(2), _settings())
+    trial = study.ask(ME)
+    study.complete(trial, 0.5, 1.0)
+    study.fail(trial, None)
+    assert [(t.state, t.value) for t in study.trials()] == [(TrialState.COMPLETE, 0.5)]
 
 
 @given(st.lists(st.sampled_from([0.1, 0.5, 0.6, 0.7, 0.8, 0.9]), min_size=2, max_size=8), st.integers(0, 8))
