@@ -263,7 +263,7 @@ class OptunaStudy:
             # Of one whose coordinator ended while it was sampled, the rest would be drawn as if it came first.
             sampled = trial.params if self._is_whole(trial.params) else trial.system_attrs.get("fixed_params", {})
             if sampled and sampled not in waiting:
-                if PLACE in trial.user_attrs:
+                if PLACE in trial.user_attrs or AGAIN in trial.user_attrs:
                     self._queue(sampled, trial.number)
                 else:  # asked for by another program, and looked at like all that is queued from outside
                     self._optuna.enqueue_trial(sampled)

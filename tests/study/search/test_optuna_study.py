@@ -238,6 +238,16 @@ def test_trials_are_put_in_the_order_of_their_first_asking(tmp_path: Path) -> No
     assert [trial.params for trial in asked] == sampled
 
 
+def test_a_kill_before_a_trial_says_whose_it_is_changes_no_order(tmp_path: Path) -> None:
+    study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(2), _settings("random"))
+    sampled = [study.ask("gone").params for _ in range(2)]
+    study.recover(lambda coordinator: True)
+    study._optuna.ask()  # the first of them; the process ends here
+    study.recover(lambda coordinator: True)
+    asked = sorted((study.ask(ME) for _ in range(2)), key=lambda trial: study.first_number(trial.number))
+    assert [trial.params for trial in asked] == sampled
+
+
 def test_what_has_come_to_an_end_is_not_put_back(tmp_path: Path) -> None:
     study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(2), _settings())
     trial = study.ask(ME)
