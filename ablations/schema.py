@@ -81,7 +81,7 @@ ARM = "arm"
 SEED = "seed"
 DIGEST = "digest"
 OUTCOME = "outcome"
-STALLED = "stalled"  # why, where a run's worker made no progress and was ended
+STALLED = "stalled"  # why, where a run's worker was lost: made no progress, or died
 ERROR = "error"  # the end of the traceback, where a run failed
 
 # Tags of a search's parent run (the first two) and of its trials, which have DIGEST and OUTCOME too.

@@ -42,9 +42,9 @@ class Progress:
     seeds_done: int = 0
     """The seeds of a plan that this call has completed: every arm has its result."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Names of those that raised an error, or stood still twice, and why."""
+    """Names of those that raised an error, or lost two workers, and why."""
     stalled: list[str] = field(default_factory=list)
-    """A sentence for each fleet whose worker stood still and was ended: who goes on with another one, and why."""
+    """A sentence for each fleet whose worker stood still or died: who goes on with another one, and why."""
 
     def per_second(self) -> float | None:
         """The pace since training began, in trainings or trials; None before it is known."""

@@ -89,9 +89,9 @@ def run(
     """Train what the plan still misses and log it; the plan itself is logged first.
 
     Trainings that an earlier call left unfinished go on from their checkpoints, under new runs that hold all their
-    epochs. On an error in a fleet the others go on; so do the trainings of a worker that stood still longer than the
-    invocation's patience has it, once, as after an interruption. When `stopped` says so, the trainings in flight are
-    marked interrupted, what has ended stays, and KeyboardInterrupt is raised.
+    epochs. On an error in a fleet the others go on; so do the trainings of a worker that died, or stood still longer
+    than the invocation's patience has it, once, as after an interruption. When `stopped` says so, the trainings in
+    flight are marked interrupted, what has ended stays, and KeyboardInterrupt is raised.
 
     Where the plan has looks, `enough` is asked after each whether the later ones are needed.
     """

@@ -298,7 +298,7 @@ class _Order:
     evaluate_test: bool
     keep_weights: bool
     again: bool = False
-    """Whether a first worker stood still at it."""
+    """Whether a first worker was lost at it."""
 
 
 @dataclass(frozen=True)

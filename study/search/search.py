@@ -90,7 +90,7 @@ def carry_out(
     storage do not both have is given to the other one: results that are in one alone are not lost, and trials whose
     runs a person deleted are tried again. `say` is given a sentence about each.
 
-    Trainings of a worker that stood still longer than the invocation's patience has it go on with another one, once.
+    Trainings of a worker that died, or stood still longer than the invocation's patience, go on with another, once.
     Their trials keep their runs: as at a rung, the epochs of a trial before and after its checkpoint are in one run.
     Raises KeyboardInterrupt when `stopped` says so: trials in flight are put back, and go on from where they were.
     """

@@ -479,7 +479,7 @@ class Store:
         self.close(run_id, schema.FAILED, why)
 
     def stall(self, run_id: str, why: str) -> None:
-        """Note that the worker of a run made no progress and was ended."""
+        """Note that the worker of a run was lost."""
         self.log(run_id, tags={schema.STALLED: why})
 
     def interrupt(self, run_id: str) -> None:
