@@ -12,6 +12,7 @@ import os
 import zipfile
 from collections.abc import Collection
 from functools import lru_cache
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -72,10 +73,17 @@ def array(content: bytes) -> np.ndarray:
     return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if by_column else "C")
 
 
+HEADER_ERRORS = (TokenError, RecursionError, MemoryError)
+"""What numpy raises beside ValueError at the header of an array that was damaged: it is an expression of Python."""
+
+
 @lru_cache(4096)
 def _header(text: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether columns come first, and type of an array, from the beginning of its file."""
     opened = io.BytesIO(text)
-    if np.lib.format.read_magic(opened) == (1, 0):
-        return np.lib.format.read_array_header_1_0(opened)
-    return np.lib.format.read_array_header_2_0(opened)
+    try:
+        if np.lib.format.read_magic(opened) == (1, 0):
+            return np.lib.format.read_array_header_1_0(opened)
+        return np.lib.format.read_array_header_2_0(opened)
+    except HEADER_ERRORS as error:
+        raise ValueError(f"its header cannot be read ({error})") from None

@@ -170,7 +170,7 @@ def name(*folders: Path | str) -> None:
     They come beside those of the environment. Nothing is imported, nor looked at, before it is asked for.
     """
     global _named
-    _named = tuple(Path(os.path.abspath(Path(folder).expanduser())) for folder in folders)
+    _named = tuple(Path(os.path.abspath(os.path.expanduser(folder))) for folder in folders)
 
 
 def named() -> tuple[Path, ...]:
@@ -205,7 +205,7 @@ def _here() -> str:
 @lru_cache(maxsize=8)
 def _found(folders: tuple[Path, ...], variable: str, here: str) -> tuple[Extension, ...]:
     wanted = [*_of_project(here)] if here else []
-    wanted += [Path(os.path.abspath(Path(text).expanduser())) for text in variable.split(os.pathsep) if text]
+    wanted += [Path(os.path.abspath(os.path.expanduser(text))) for text in variable.split(os.pathsep) if text]
     found = {extension.folder.resolve(): extension for extension in _installed()}
     for folder in dict.fromkeys([*wanted, *folders]):
         found.setdefault(folder.resolve(), _of_folder(folder))
@@ -252,7 +252,7 @@ def _of_project(here: str) -> Iterable[Path]:
         folders = table["extensions"]
         if not isinstance(folders, list) or not all(isinstance(one, str) for one in folders):
             raise AblateError(f"{file}: tool.ablate.extensions must be a list of folders, not {shown(folders)}")
-        return [Path(os.path.abspath(folder / Path(one).expanduser())) for one in folders]
+        return [Path(os.path.abspath(folder / os.path.expanduser(one))) for one in folders]
     return []
 
 

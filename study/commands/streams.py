@@ -8,6 +8,7 @@ import os
 import re
 import select
 import sys
+from contextlib import suppress
 from typing import Any
 
 PLAIN = str.maketrans(
@@ -23,6 +24,8 @@ TURNING = "\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069"
 """Signs that make a terminal write a line from the right, or read a name otherwise than it is."""
 OBEYED = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{TURNING}]")
 """What a terminal obeys and does not show; ends of lines and tabs are none of it."""
+NARROWEST = 20
+"""A terminal of fewer columns is taken for one that does not say how many it has: no sentence fits into it."""
 ERRORS = "plain"
 """The name under which codecs know that."""
 
@@ -71,7 +74,10 @@ class Patient(io.RawIOBase):
 
 
 def take_over() -> None:
-    """Have both standard streams write plainly and patiently, also where they are closed."""
+    """Have both standard streams write plainly and patiently, also where they are closed or have no width."""
+    with suppress(ValueError):
+        if int(os.environ.get("COLUMNS", NARROWEST)) < NARROWEST:
+            del os.environ["COLUMNS"]
     # A closed one's number would be given to the next file that is opened, and what is printed be written there.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

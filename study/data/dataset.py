@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.arrays import HEADER_ERRORS
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import (
     PARTIAL,
@@ -196,7 +197,7 @@ def open_cached(folder: Path) -> Dataset:
         for name in (name for name in names if name.endswith("_images")):
             arrays[name] = arrays[name].permute(0, 3, 1, 2)
         return Dataset(**(meta | arrays), folder=folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, *HEADER_ERRORS) as error:
         raise DataError(
             f"{folder.name} is not a usable cache entry ({error}); remove it and give the data again."
         ) from error

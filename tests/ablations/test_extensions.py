@@ -262,3 +262,9 @@ def test_what_no_folder_or_package_holds_is_found_nowhere(tmp_path: Path, monkey
 def test_a_changed_extension_is_another_value(known: Path) -> None:
     (extension,) = extensions.known()
     assert replace(extension, digest="0" * 16).code != extension.code
+
+
+def test_a_folder_of_nobody_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABLATE_EXTENSIONS", "~nobody-of-that-name")
+    with pytest.raises(AblateError, match=r"no folder '.*~nobody-of-that-name' for an extension"):
+        extensions.known()

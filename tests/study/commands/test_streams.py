@@ -46,6 +46,13 @@ def test_a_mistake_has_plain_words_too() -> None:
     assert done.stderr.startswith(rb"ablate: no plan 'caf\xe9s'; did you mean claims?")
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "no number"])
+def test_a_terminal_without_a_width_gets_whole_sentences(columns: str) -> None:
+    done = _run("plan", "--first-seed", "0.5", COLUMNS=columns)
+    assert done.returncode == 2
+    assert b"must be a whole number, not '0.5'" in done.stderr
+
+
 @pytest.mark.parametrize("shell", [">&-", ">&- 2>&-", ">&- 2>&- <&-", "| head -1", "| true"])
 def test_who_does_not_read_does_no_harm(shell: str) -> None:
     done = _run("list", shell=shell)

@@ -410,7 +410,7 @@ def test_nothing_half_written_is_taken_for_data(tmp_path, no_network, monkeypatc
 
 
 @pytest.mark.parametrize("file", ["meta.json", "train_images.npy", "test_labels.npy"])
-@pytest.mark.parametrize("damage", ["remove", "cut", "empty"])
+@pytest.mark.parametrize("damage", ["remove", "cut", "empty", "header"])
 def test_a_damaged_entry_is_made_anew(tmp_path, file, damage):
     source = as_zip(small_set(), tmp_path / "a.zip")
     first = read(source, tmp_path)
@@ -418,7 +418,8 @@ def test_a_damaged_entry_is_made_anew(tmp_path, file, damage):
     content = victim.read_bytes()
     victim.unlink()
     if damage != "remove":
-        victim.write_bytes(content[: -len(content) // 3] if damage == "cut" else b"")
+        ruined = {"cut": content[: -len(content) // 3], "empty": b"", "header": content.replace(b"}", b"(", 1)}
+        victim.write_bytes(ruined[damage])
     with pytest.raises(DataError, match="is not a usable cache entry"):
         open_cached(first.folder)
     assert read(source, tmp_path).digest == digest
