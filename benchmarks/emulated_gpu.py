@@ -288,6 +288,10 @@ def _kernels() -> dict[Any, tuple[str, ...]]:
     }
 
 
+STATISTICS = ("running_mean", "running_var")
+"""What batch normalisation writes to while it trains, which its schema does not declare."""
+
+
 def _of_schema(function: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
     """The tensors that an operation reads, and those that it writes to, by what it declares."""
     read: list[Tensor] = []
@@ -296,6 +300,7 @@ def _of_schema(function: Any, arguments: Sequence[Any], named: Mapping[str, Any]
         value = arguments[place] if place < len(arguments) else named.get(declared.name)
         tensors = [t for t in tree_leaves(value) if isinstance(t, Tensor)]
         writes = declared.alias_info is not None and declared.alias_info.is_write
+        writes = writes or (declared.name in STATISTICS and "backward" not in function._schema.name)
         (written if writes else read).extend(tensors)
     return read, written
 

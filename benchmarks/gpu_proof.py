@@ -68,7 +68,7 @@ class Proof:
         return not self.differing and not self.races and self.captures > 0 and self.replays > 0
 
 
-def cases(names: Sequence[str]) -> Iterator[Case]:
+def cases(names: Sequence[str], backends: Sequence[str] = ("torch", "kernels")) -> Iterator[Case]:
     """Mixed fleets of the notebook's network and of others, at levels that take turns, some of which end early."""
     base = catalog.notebook_recipe().set("model.width=0.05")
     for setting in SMALL:
@@ -76,7 +76,7 @@ def cases(names: Sequence[str]) -> Iterator[Case]:
     for network in names:
         for precision in ("fp32", "bf16"):
             recipe = base.set(f"model.name={network}").set(f"budget.precision={precision}")
-            for by in ("torch", "kernels"):
+            for by in backends:
                 members = tuple(Member(one, seed) for seed, one in enumerate(_mixed(recipe)))
                 yield Case(f"{network}, {precision}", members, by)
 
@@ -136,6 +136,7 @@ def main() -> int:
     """Prove every case, print, and write the section; exit code 1 where one does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["notebook", "resnet9"])
+    parser.add_argument("--by", nargs="+", choices=["torch", "kernels"], default=["torch", "kernels"])
     parser.add_argument("--data", default="synthetic")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -146,7 +147,7 @@ def main() -> int:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     proofs = []
-    for case in cases(arguments.networks):
+    for case in cases(arguments.networks, arguments.by):
         proof = prove(case, data)
         proofs.append(proof)
         lines.append(

@@ -24,6 +24,19 @@ def test_a_replay_does_what_was_captured_on_the_same_tensors() -> None:
     assert (gpu.captures, gpu.replays, gpu.races) == (1, 2, [])
 
 
+def test_a_capture_leaves_the_running_statistics_of_a_batch_normalisation_alone() -> None:
+    layer, x = torch.nn.BatchNorm2d(2, momentum=0.5), torch.full((1, 2, 2, 2), 8.0)
+    with EmulatedGpu():
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            layer(x)
+        assert layer.running_mean is not None
+        assert layer.running_mean.tolist() == [0, 0]
+        graph.replay()
+    assert layer.running_mean.tolist() == [4, 4]
+    assert layer.num_batches_tracked == 1
+
+
 def test_what_python_counts_stands_still_in_a_replay() -> None:
     total, steps = torch.zeros(1), 0
     with EmulatedGpu():
