@@ -562,17 +562,18 @@ def _grid(study: Study) -> list[dict[str, Value]]:
 class _Halving(optuna.pruners.SuccessiveHalvingPruner):
     """Successive halving in which a trial competes with those that were asked for before it, whenever it is decided.
 
-    One that was interrupted does not compete with its repetition, which takes its place: what is decided is what would
+    One that is tried again does not compete beside its repetition, which takes its place: what is decided is what would
     have been without the interruption.
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        first = _first_numbers(study.get_trials(deepcopy=False))
+        trials = study.get_trials(deepcopy=False)
+        first, tried_again = _first_numbers(trials), {one.user_attrs.get(AGAIN) for one in trials}
         seen: Any = copy(study)
         seen.get_trials = lambda **asked: [
             one
             for one in study.get_trials(**asked)
-            if not _was_interrupted(one) and first[one.number] < first[trial.number]
+            if not _was_interrupted(one) and one.number not in tried_again and first[one.number] < first[trial.number]
         ]
         return super().prune(seen, trial)
 

@@ -289,6 +289,44 @@ def test_a_trial_that_is_repeated_is_decided_as_if_it_had_not_been_interrupted(
     assert ended | pruned(interrupted, again) == pruned(undisturbed, asked(undisturbed, everyone, ME))
 
 
+def test_a_trial_that_is_tried_again_competes_once(tmp_path: Path) -> None:
+    """Its worker was lost after a rung."""
+    values, decided = (0.9, 0.5, 0.6), []
+    for lost in (False, True):
+        study = OptunaStudy(
+            storage_at(None, tmp_path / str(lost)), "s", _study(3), _settings("random", "halving", (1, 3))
+        )
+        trial = study.ask(ME)
+        trial.report(values[0], 1)
+        assert not trial.should_prune()
+        if lost:
+            study.fail(trial, "its worker died", lost=True)
+            assert study.forget(study.lost()) == 1
+            again = study.ask(ME)
+            assert again.params == trial.params
+            again.report(values[0], 1)
+            assert not again.should_prune()
+        trials = [study.ask(ME) for _ in values[1:]]
+        for trial, value in zip(trials, values[1:], strict=True):
+            trial.report(value, 1)
+        decided.append(([trial.should_prune() for trial in trials], _competitors(study)))
+    assert decided[0] == decided[1]
+
+
+def _competitors(study: OptunaStudy) -> int:
+    """How many trials the last one competes with, as the pruner sees it."""
+    seen: list[int] = []
+
+    def count(pruner: object, shown: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        seen.append(len(shown.get_trials(deepcopy=False)))
+        return False
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(optuna.pruners.SuccessiveHalvingPruner, "prune", count)
+        study._optuna.pruner.prune(study._optuna, study.trials()[-1])
+    return seen[0]
+
+
 def test_two_objectives_have_a_front(tmp_path: Path) -> None:
     study = OptunaStudy(storage_at(None, tmp_path / "one"), "s", _study(4), _settings(pareto=True))
     for accuracy, seconds in ((0.5, 1.0), (0.6, 3.0), (0.55, 4.0), (0.7, 9.0)):
