@@ -99,12 +99,10 @@ def test_a_bomb_is_not_unpacked(lie: bool, monkeypatch: pytest.MonkeyPatch) -> N
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(
-    "header", [b"{'descr': '<f4', \"\"\"", b"(" * 120 + b")" * 120, b"{'descr': '<f4', 'shape': ("]
-)
+@pytest.mark.parametrize("header", [b"{'shape': (3,), (", b"(" * 120 + b")" * 120, b"{'descr': '<f4', 'shape': ("])
 def test_a_damaged_header_is_one_kind_of_error(header: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n")
-    with file.open("rb") as opened, pytest.raises(ValueError, match=r"\w"):
+    with file.open("rb") as opened, pytest.raises(ValueError, match=r"[Hh]eader"):
         arrays.read(opened)
