@@ -14,7 +14,7 @@ from cifar_ablations.ablations.files import PARTIAL
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.sizes import readable, remove, size
 from cifar_ablations.reports.reading import load, stored
-from cifar_ablations.study.commands import fault, store_check
+from cifar_ablations.study.commands import fault, folder_check
 from cifar_ablations.study.store.home import Home
 
 Say = Callable[[str], None]
@@ -145,9 +145,9 @@ def _kinds() -> list[Kind]:
 def _look(home: Home, *, held: bool) -> Room:
     """held: whether another command may be at work in the folder."""
     kinds = {kind.name: kind for kind in _kinds()}
-    left = store_check.partial_files(home, held=held)
+    left = folder_check.partial_files(home, held=held)
     client = _client(home)
-    for saved in store_check.checkpoints(home, client):
+    for saved in folder_check.checkpoints(home, client):
         kinds["unfinished" if saved.needed else "checkpoints"].paths.append(saved.path)
     kinds["caches"].paths = [
         place
@@ -157,7 +157,7 @@ def _look(home: Home, *, held: bool) -> Room:
     for name, folder in (("reports", home.reports), ("exports", home.exports), ("damaged", home.damaged)):
         kinds[name].paths = [folder] if folder.is_dir() and not folder.is_symlink() else []
     kinds["deleted"].paths = _of_deleted(home, client)
-    kinds["orphans"].paths = store_check.orphans(home, client) or []
+    kinds["orphans"].paths = folder_check.orphans(home, client) or []
     logs = [home.folder / fault.FOLDER, home.folder / SERVER_LOG]
     kinds["logs"].paths = [path for path in logs if path.exists()]
     from cifar_ablations.study.search.journal import TORN

@@ -21,6 +21,7 @@ from cifar_ablations.ablations.record import SearchOutcomeRecord
 from cifar_ablations.reports.pages import plan_page
 from cifar_ablations.reports.reading import load, searches
 from cifar_ablations.study.commands import app, store_check
+from cifar_ablations.study.commands.store_findings import Checked
 from cifar_ablations.study.data import dataset
 from cifar_ablations.study.data.images import Images
 from cifar_ablations.study.store.home import Home
@@ -74,7 +75,7 @@ def _doctor(*words: str):
     return CliRunner().invoke(app.app, ["doctor", *words], catch_exceptions=False)
 
 
-def _must(found: store_check.Checked) -> list[str]:
+def _must(found: Checked) -> list[str]:
     return [one.sentence for one in found.findings if one.must]
 
 
