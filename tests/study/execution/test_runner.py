@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, tiny_data
     shown: list[tuple[int, int]] = []
     progress = run(invocation, open_store(home), FACTS, lambda p: shown.append((p.epochs_done, p.done)))
     return home, invocation, progress, shown
+
+
+@pytest.fixture
+def copied(finished, tmp_path: Path):
+    """A copy of that home, for a test that writes to it, and what ran in it."""
+    home, invocation, *_ = finished
+    return Home(shutil.copytree(home.folder, tmp_path / "copy")), invocation
 
 
 @pytest.mark.exhaustive
@@ -171,8 +179,8 @@ def test_the_plan_is_logged_before_the_first_training(finished) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_second_call_trains_nothing_and_more_seeds_train_the_rest(finished, tiny_data: Dataset) -> None:
-    home, invocation, *_ = finished
+def test_a_second_call_trains_nothing_and_more_seeds_train_the_rest(copied, tiny_data: Dataset) -> None:
+    home, invocation = copied
     store = open_store(home)
     before = {r.info.run_id for r in _runs(home)}
     assert run(invocation, store, FACTS, _silent).total == 0
@@ -194,10 +202,8 @@ def test_every_training_says_where_it_was_trained(finished) -> None:
 
 
 @pytest.mark.exhaustive
-def test_results_of_any_environment_are_taken_and_nothing_else_decides(
-    finished, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home, invocation, *_ = finished
+def test_results_of_any_environment_are_taken_and_nothing_else_decides(copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, invocation = copied
     store, data, here = open_store(home), invocation.data, invocation.environment()
     done = store.results(data, here)
     assert done >= {(member.recipe.digest(), member.seed) for member in invocation.members()}
@@ -221,8 +227,8 @@ def test_results_of_any_environment_are_taken_and_nothing_else_decides(
     assert {(key.data, key.environment) for key in asked} == {(data.digest, here)}
 
 
-def test_runs_left_running_are_closed(finished) -> None:
-    home, *_ = finished
+def test_runs_left_running_are_closed(copied) -> None:
+    home, _ = copied
     client = _client(home)
     experiment = _runs(home)[0].info.experiment_id
     left = client.create_run(experiment, tags={schema.KIND: schema.KIND_TRAINING, **schema.MARKED})
