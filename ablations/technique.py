@@ -43,6 +43,10 @@ class Knob:
     choices: tuple[str, ...] | None
     search: tuple[float, float] | None
     log: bool
+    when: tuple[str, tuple[str, ...]] | None = None
+    """Another knob of the technique and its values with which this one means something; None: with all."""
+    later: bool = False
+    """Whether it was added after 0.1.0: at its default a plan's digest does not name it, as it did not then."""
 
 
 def knob(
@@ -54,9 +58,14 @@ def knob(
     choices: Sequence[str] | None = None,
     search: tuple[float, float] | None = None,
     log: bool = False,
+    when: tuple[str, tuple[str, ...]] | None = None,
+    later: bool = False,
 ) -> Any:
-    """A dataclass field with its documentation, legal range (low and high included) and search range."""
-    about = Knob(doc, low, high, tuple(choices) if choices else None, search, log)
+    """A dataclass field with its documentation, legal range (low and high included) and search range.
+
+    when, later: as in `Knob`; a search samples it only where it means something.
+    """
+    about = Knob(doc, low, high, tuple(choices) if choices else None, search, log, when, later)
     return field(default=default, metadata={"knob": about})
 
 
