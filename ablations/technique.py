@@ -33,6 +33,17 @@ class Draws(Protocol):
         """int64 in [0, bound) of the given shape, on the training device."""
 
 
+class Visits(Protocol):
+    """What is known of the images of a training batch beside their pixels; nothing of it costs a draw."""
+
+    def uniform(self) -> Tensor:
+        """float32 [B] in [0, 1), on the training device: for each image a number that is the same in every epoch, drawn
+        by the run's seed and the technique."""
+
+    def epoch(self) -> Tensor:
+        """The epoch, from 0: int64 [1], on the training device."""
+
+
 @dataclass(frozen=True)
 class Knob:
     """A setting of a technique: its legal values, and the range a search looks in."""
@@ -290,6 +301,13 @@ class Technique:
         """Change a training batch, uint8 [B, 3, H, W]; parameters are drawn per image, padding is black (0).
 
         This and the hooks below run inside a CUDA graph: nothing may be read back from the device.
+        """
+        return images
+
+    def augment_by_epoch(self, images: Tensor, visits: Visits) -> Tensor:
+        """Change a training batch, uint8 [B, 3, H, W], by which images are visited in which epoch; `augment` comes after.
+
+        visits: asked only for what is used.
         """
         return images
 
