@@ -204,7 +204,10 @@ class Technique:
         for name in self.levels:
             if self == self.at(name):
                 return name
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self.knobs())
+        values = {f.name: (getattr(self, f.name), f.default, f.metadata["knob"].later) for f in fields(self)}  # type: ignore[arg-type]
+        return ", ".join(
+            f"{k}={value}" for k, (value, default, later) in values.items() if not later or value != default
+        )
 
     @property
     def setting(self) -> str:

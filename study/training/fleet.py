@@ -100,6 +100,13 @@ class Fleet:
         """Every parameter's first column and number of columns, in the network's order."""
         return list(self._places.values())
 
+    @property
+    def matrices(self) -> list[tuple[int, int, int]]:
+        """First column, rows and columns of each layer's weights, as matrices [outputs, all else], in the network's
+        order; the last layer's are left out."""
+        shapes = {name: p.shape for name, p in self.networks[0].named_parameters() if p.dim() > 1}
+        return [(self.start_of(name), shape[0], shape[1:].numel()) for name, shape in shapes.items()][:-1]
+
     def start_of(self, name: str) -> int:
         """The first of a parameter's columns."""
         return self._places[name][0]

@@ -67,7 +67,8 @@ class Training:
         self.fleet = Fleet(members, len(data.classes), device)
         rules = [m.recipe.update_rule() for m in members]
         rates = torch.stack([learning_rates(m.recipe) for m in members], dim=1)
-        self.optimizer = FleetOptimizer(self.fleet.weights, rules, rates)
+        half = self.budget.precision == "bf16"
+        self.optimizer = FleetOptimizer(self.fleet.weights, rules, rates, self.fleet.matrices, half)
         self._backend_name = backend
         self._stepper = self._new_stepper()
         self._splits = {m.seed_of(SPLIT): split(len(data.train_labels), m, data.own_validation) for m in members}

@@ -69,5 +69,6 @@ class GpuBackend(TorchBackend):
         norms: Tensor = torch.linalg.vector_norm(self._fleet.gradients, dim=1)
         if self._update is None or self._update.optimizer is not optimizer:
             self._update = FleetUpdate(optimizer)
-        self._update.step(number, self._fleet.weights, self._fleet.gradients, norms)
+        with optimizer.orthogonalising(number, self._fleet.weights, self._fleet.gradients):
+            self._update.step(number, self._fleet.weights, self._fleet.gradients, norms)
         return norms

@@ -132,12 +132,13 @@ class KernelBackend:
         fleet, at = self._fleet, int(number)
         factors = (optimizer.step_sizes, optimizer.root_corrections, optimizer.shrinkage)
         matrices = (fleet.gradients, fleet.weights, optimizer.first, optimizer.second)
-        self._library.update_fleet(
-            *(len(fleet.members), fleet.weights.shape[1], self._rules),
-            *(table[at].data_ptr() for table in factors),
-            *(matrix.data_ptr() for matrix in matrices),
-            self._norms.data_ptr(),
-        )
+        with optimizer.orthogonalising(number, fleet.weights, fleet.gradients):
+            self._library.update_fleet(
+                *(len(fleet.members), fleet.weights.shape[1], self._rules),
+                *(table[at].data_ptr() for table in factors),
+                *(matrix.data_ptr() for matrix in matrices),
+                self._norms.data_ptr(),
+            )
         return self._norms
 
     def begin(self, keys: Tensor, size: int) -> Callable[[int], StepDraws]:
