@@ -90,6 +90,16 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class RunningAverage:
+    """How an average runs beside the weights of a training: after each step it goes a share of the way to them."""
+
+    shares: Tensor
+    """float64 [steps]: average += share * (weights - average), from the weights before the first step."""
+    pulls: bool = False
+    """Whether the weights are set to the average after every step whose share is not 0."""
+
+
+@dataclass(frozen=True)
 class Plain:
     """What a technique is in the plain PyTorch program of `ablations.plain`: Python source, each piece with its place.
 
@@ -305,7 +315,7 @@ class Technique:
         return images
 
     def augment_by_epoch(self, images: Tensor, visits: Visits) -> Tensor:
-        """Change a training batch, uint8 [B, 3, H, W], by which images are visited in which epoch; `augment` comes after.
+        """Change a training batch, uint8 [B, 3, H, W], by which images are visited in which epoch; before `augment`.
 
         visits: asked only for what is used.
         """
@@ -332,6 +342,13 @@ class Technique:
 
     def schedule(self, epochs: int, steps_per_epoch: int) -> torch.Tensor | None:
         """Factors of the learning rate at each step, float64 [epochs * steps_per_epoch]; None for 1 throughout."""
+        return None
+
+    def average(self, epochs: int, steps_per_epoch: int) -> RunningAverage | None:
+        """The running average of weights with which the network is measured, where it counts; None for its own weights.
+
+        One technique of a recipe at most may have one.
+        """
         return None
 
     def stop(self, validation_losses: Sequence[float]) -> bool | None:

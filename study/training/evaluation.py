@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +106,14 @@ class Evaluator:
         """On training images, KNOWN_IMAGES of them at most."""
         chosen = {seed: train[:KNOWN_IMAGES] for seed, (train, _) in self.splits.items()}
         return self._scores(rows, self.data.train_images, self.data.train_labels, chosen)
+
+    def known_batches(self, row: int) -> Iterator[Tensor]:
+        """A member's first KNOWN_IMAGES training images, normalised, in batches [B, 3, H, W]."""
+        member, images = self.fleet.members[row], self.data.train_images
+        chosen = self.splits[member.seed_of(SPLIT)][0][:KNOWN_IMAGES].to(images.device)
+        for some in chosen.split(BATCH[images.device.type]):
+            yield normalize(take(images, some), *self.scales[member])
+            self.tick()
 
     def _scores(self, rows: Sequence[int], images: Tensor, labels: Tensor, chosen: Mapping[int, Tensor]) -> list[Score]:
         """On chosen images of a set: uint8 [M, 3, H, W] and their labels, int64 [M]."""

@@ -198,7 +198,11 @@ def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, t
     _agree(_in_two_steps(recipe), tiny_data)
 
 
-REFUSED = {("optimizer", "adam_uncorrected"), ("augmentation", "alternating_flip")}
+REFUSED = {
+    ("optimizer", "adam_uncorrected"),
+    ("augmentation", "alternating_flip"),
+    *(("weight_averaging", level) for level in ("ema", "swa", "lookahead")),
+}
 """What has no plain form among the named levels; anything else must have one."""
 
 
