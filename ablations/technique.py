@@ -174,6 +174,10 @@ class Technique:
     mechanism: ClassVar[tuple[str, ...]] = ()
     """The metrics of `ablations.schema` that show why it does what it does."""
 
+    measuring: ClassVar[bool] = False
+    """Whether it changes no training, but only how a trained network is measured. Arms of a plan then all have it as
+    the baseline does, so that no claim about training is one about measuring too; `levels/NAME` compares it."""
+
     def __post_init__(self) -> None:
         for name, about in self.knobs().items():
             _check(self.name, name, getattr(self, name), about, type(self))
@@ -350,6 +354,13 @@ class Technique:
         One technique of a recipe at most may have one.
         """
         return None
+
+    def views_of(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What a network looks at beside images when its training is over, float32 [B, 3, H, W] each; () for nothing.
+
+        images: normalised, float32 [B, 3, H, W]. The mean of the logits for them and for all of their views counts.
+        """
+        return ()
 
     def stop(self, validation_losses: Sequence[float]) -> bool | None:
         """Whether to end the training, given the validation loss after every epoch so far; None for never.

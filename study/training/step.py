@@ -418,7 +418,7 @@ def _slots(fleet: Fleet) -> list[Slot]:
 
 
 def _mask_slot(member: Member, technique: Technique, site: str) -> Slot:
-    return member.seed_of(MASKS), member.digest, technique.name, site
+    return member.seed_of(MASKS), member.trained_digest, technique.name, site
 
 
 def _on(device: torch.device) -> bool:
