@@ -71,11 +71,11 @@ def predict(
                 some = take(images, chosen[member.seed_of(SPLIT)][start : start + size].to(images.device))
                 batches[key] = normalize(some, *scales[member])
         for index, (row, member) in enumerate(zip(rows, members, strict=True)):
-            key = _inputs_of(member, scales), viewing[index]
-            if key not in views:
-                plain = batches[key[0]]
-                views[key] = [plain, *(view for technique in key[1] for view in technique.views_of(plain))]
-            logits = [backend.logits(row, view) for view in views[key]]
+            looked_at = _inputs_of(member, scales), viewing[index]
+            if looked_at not in views:
+                plain = batches[looked_at[0]]
+                views[looked_at] = [plain, *(view for t in viewing[index] for view in t.views_of(plain))]
+            logits = [backend.logits(row, view) for view in views[looked_at]]
             found[index].append(logits[0] if len(logits) == 1 else torch.stack(logits).mean(dim=0))
             tick()
     return [torch.cat(logits) for logits in found]
