@@ -69,13 +69,13 @@ def sentence(text: str) -> str:
 
 
 def switched_on(recipe: Recipe) -> list[Technique]:
-    """The techniques that a recipe uses."""
-    return [t for t in recipe.techniques if not t.is_off]
+    """The techniques that a recipe trains with: those that only measure are no factors of a design."""
+    return [t for t in recipe.techniques if not t.is_off and not t.measuring]
 
 
 def bare(recipe: Recipe) -> Recipe:
-    """The recipe with every technique off."""
-    for technique in recipe.techniques:
+    """The recipe with every technique off but those that only measure."""
+    for technique in (t for t in recipe.techniques if not t.measuring):
         recipe = recipe.without(technique.name)
     return recipe
 

@@ -90,6 +90,16 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class RunningAverage:
+    """How an average runs beside the weights of a training: after each step it goes a share of the way to them."""
+
+    shares: Tensor
+    """float64 [steps]: average += share * (weights - average), from the weights before the first step."""
+    pulls: bool = False
+    """Whether the weights are set to the average after every step whose share is not 0."""
+
+
+@dataclass(frozen=True)
 class Plain:
     """What a technique is in the plain PyTorch program of `ablations.plain`: Python source, each piece with its place.
 
@@ -163,6 +173,10 @@ class Technique:
     """The effects of switching it on that the literature reports."""
     mechanism: ClassVar[tuple[str, ...]] = ()
     """The metrics of `ablations.schema` that show why it does what it does."""
+
+    measuring: ClassVar[bool] = False
+    """Whether it changes no training, but only how a trained network is measured. Arms of a plan then all have it as
+    the baseline does, so that no claim about training is one about measuring too; `levels/NAME` compares it."""
 
     def __post_init__(self) -> None:
         for name, about in self.knobs().items():
@@ -308,7 +322,7 @@ class Technique:
         return images
 
     def augment_by_epoch(self, images: Tensor, visits: Visits) -> Tensor:
-        """Change a training batch, uint8 [B, 3, H, W], by which images are visited in which epoch; `augment` comes after.
+        """Change a training batch, uint8 [B, 3, H, W], by which images are visited in which epoch; before `augment`.
 
         visits: asked only for what is used.
         """
@@ -336,6 +350,20 @@ class Technique:
     def schedule(self, epochs: int, steps_per_epoch: int) -> torch.Tensor | None:
         """Factors of the learning rate at each step, float64 [epochs * steps_per_epoch]; None for 1 throughout."""
         return None
+
+    def average(self, epochs: int, steps_per_epoch: int) -> RunningAverage | None:
+        """The running average of weights with which the network is measured, where it counts; None for its own weights.
+
+        One technique of a recipe at most may have one.
+        """
+        return None
+
+    def views_of(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What a network looks at beside images when its training is over, float32 [B, 3, H, W] each; () for nothing.
+
+        images: normalised, float32 [B, 3, H, W]. The mean of the logits for them and for all of their views counts.
+        """
+        return ()
 
     def stop(self, validation_losses: Sequence[float]) -> bool | None:
         """Whether to end the training, given the validation loss after every epoch so far; None for never.

@@ -72,8 +72,8 @@ def test_plans(name: str) -> None:
 def test_nothing_is_left_out() -> None:
     """What 0.1.0 had is all here."""
     assert set(FROZEN["recipes"]) == {"smoke", "quick", "full"}
-    assert [len(techniques) for techniques in FROZEN["recipes"].values()] == [18] * 3
-    assert len(FROZEN["plans"]) == 29
+    assert min(len(techniques) for techniques in FROZEN["recipes"].values()) >= 18
+    assert len(FROZEN["plans"]) >= 29
 
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -25,6 +25,11 @@ LARGEST_FLEET = 64
 """Members in lockstep on a GPU."""
 SHARE = 0.8
 """Of a GPU's free memory that a fleet may take by what is known beforehand; one that does not fit is halved."""
+
+
+def hungriest(members: Iterable[Member]) -> Recipe:
+    """The recipe of the first member with an average of its weights, which takes memory too; else of the first."""
+    return max(members, key=lambda member: member.recipe.running_average() is not None).recipe
 
 
 def fleet_size(recipe: Recipe, data: Dataset, device: torch.device, backend: str = TORCH) -> int:
@@ -86,7 +91,7 @@ def estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> fl
 
 def _estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:
     """The same for members that share network and budget."""
-    size = fleet_size(members[0].recipe, invocation.data, invocation.device, invocation.backend)
+    size = fleet_size(hungriest(members), invocation.data, invocation.device, invocation.backend)
     fleet = pack(members, invocation.workers, size)[0]
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -32,6 +32,12 @@ class Member:
     def digest(self) -> str:
         """The recipe's digest."""
         return self.recipe.digest()
+
+    @cached_property
+    def trained_digest(self) -> str:
+        """The digest of the recipe without what only measures: trainings that are alike have one."""
+        training = tuple(t for t in self.recipe.techniques if not t.measuring)
+        return replace(self.recipe, techniques=training).digest()
 
     @property
     def extension(self) -> str:

@@ -251,7 +251,9 @@ def network_of(recipe: Recipe, classes: int) -> nn.Module:
 
 
 def check(recipe: Recipe, classes: int) -> None:
-    """Raise AblateError unless the recipe's network can be built, gives logits, and has a place for its masks."""
+    """Raise AblateError unless the recipe's network can be built, gives logits, has a place for its masks, and is
+    measured with one average of its weights at most."""
+    recipe.running_average()
     network = network_of(recipe, classes).eval()
     name = recipe.model.name
     with torch.no_grad():

@@ -20,6 +20,7 @@ from cifar_ablations.ablations.purposes import AUGMENTATION, MASKS, ORDER, SPLIT
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import Technique, Visits, overrides
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.averaging import FleetAverage
 from cifar_ablations.study.training.backend import Backend
 from cifar_ablations.study.training.fleet import Fleet, Member
 from cifar_ablations.study.training.model import DropoutSite
@@ -48,8 +49,17 @@ class Stepper:
     gradient's norm.
     """
 
-    def __init__(self, fleet: Fleet, backend: Backend, optimizer: FleetOptimizer, data: Dataset, device: torch.device):
+    def __init__(
+        self,
+        fleet: Fleet,
+        backend: Backend,
+        optimizer: FleetOptimizer,
+        average: FleetAverage,
+        data: Dataset,
+        device: torch.device,
+    ):
         self.fleet, self.backend, self.optimizer, self.data, self.device = fleet, backend, optimizer, data, device
+        self.average = average
         members = fleet.members
         self.budget = members[0].recipe.sized.budget
         self._visits = {_order_of(m): m for m in members}
@@ -109,6 +119,7 @@ class Stepper:
     def _step(self, size: int) -> None:
         self._set_gradients(size)
         self.norms += self.backend.step(self.optimizer, self._number)
+        self.average.step(self._number)
         self._number += 1
         self._within += 1
 
@@ -162,7 +173,7 @@ class Stepper:
         state = [
             *self.fleet.state().values(),
             *self.optimizer.state().values(),
-            *(self._number, self._within, self.losses, self.norms),
+            *(self.average.weights, self._number, self._within, self.losses, self.norms),
         ]
         before = [tensor.clone() for tensor in state]
         about = (self.fleet.members[0].recipe.sized, type(self.backend), size)
@@ -407,7 +418,7 @@ def _slots(fleet: Fleet) -> list[Slot]:
 
 
 def _mask_slot(member: Member, technique: Technique, site: str) -> Slot:
-    return member.seed_of(MASKS), member.digest, technique.name, site
+    return member.seed_of(MASKS), member.trained_digest, technique.name, site
 
 
 def _on(device: torch.device) -> bool:

@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as tv
 
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.budget import Sized
@@ -198,7 +199,11 @@ def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, t
     _agree(_in_two_steps(recipe), tiny_data)
 
 
-REFUSED = {("optimizer", "adam_uncorrected"), ("augmentation", "alternating_flip")}
+REFUSED = {
+    ("optimizer", "adam_uncorrected"),
+    ("augmentation", "alternating_flip"),
+    *(("weight_averaging", level) for level in ("ema", "swa", "lookahead")),
+}
 """What has no plain form among the named levels; anything else must have one."""
 
 
@@ -364,6 +369,17 @@ def test_mixup_and_cutmix_equal_the_engines_for_the_same_draws(recipe: Recipe) -
     with _drawn(share, row, column):
         found = names["cutmix"](images, targets)
     torch.testing.assert_close(found, paste(images, targets, share, row, column))
+
+
+def test_the_network_that_is_tested_is_mirrored_as_the_engines(recipe: Recipe) -> None:
+    mirrored = recipe.set("mirrored_testing=on").set("early_stopping=on")
+    names, images = _executed(program(mirrored)), torch.rand(4, 3, 32, 32)
+    network = names["Network"](10).eval()
+    expected = (network(images) + network(tv.horizontal_flip(images))) / 2
+    torch.testing.assert_close(names["Mirrored"](network)(images), expected)
+    # What early stopping goes back to comes before, and the test after.
+    _, after = program(mirrored).split("    model.load_state_dict(best)\n    model = Mirrored(model)\n")
+    assert "evaluate(model, test, device)" in after
 
 
 @pytest.mark.parametrize(("name", "level"), _with_piece("initialise"))
