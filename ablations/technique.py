@@ -9,7 +9,7 @@ others alone. Nothing else has to be touched: lists, plans and the contract test
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -85,6 +85,8 @@ class Plain:
     """Functions of the program, each with a docstring, to be named by other pieces."""
     activation: str = ""
     """A module in place of every `nn.ReLU()`."""
+    normalise: Callable[[int], str] | None = None
+    """From the channels of a convolution of the notebook's network, a module behind it in place of its bias."""
     dropout: str = ""
     """A module before the last layer."""
     initialise: str = ""
@@ -265,6 +267,14 @@ class Technique:
 
     def activation(self) -> nn.Module | None:
         """The module in place of every ReLU of the network; None leaves them."""
+        return None
+
+    def normalise(self, channels: int) -> nn.Module | None:
+        """A module for the output [B, channels, H, W] of every convolution, before its activation; None for none.
+
+        The convolution gives up its bias. The module may have parameters and buffers, of the same names whatever the
+        channels: members of a fleet must agree on them.
+        """
         return None
 
     def initialise(self, layer: nn.Module) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.search import Parameter, Rounds, Study, around, parameter
+from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.ablations.techniques.schedule import Schedule
 
 QUESTION = "How good does the recipe become if everything is tuned at once?"
@@ -17,7 +19,7 @@ def search(baseline: Recipe, trials: int) -> Rounds:
     """One study of the optimizer's rate, the schedule's shape, and all techniques with a range, in or out.
 
     A knob is sampled where its technique is in; a technique whose knobs all have ranges that reach to nothing needs no
-    switch.
+    switch. Of normalisation, which other networks may have of their own, only the notebook's network is asked.
     """
     shape = Schedule.knobs()["shape"]
     parameters = [
@@ -27,6 +29,8 @@ def search(baseline: Recipe, trials: int) -> Rounds:
     for name, cls in catalog.techniques().items():
         searched = [knob for knob, about in cls.knobs().items() if about.search is not None]
         if name == "optimizer" or not searched:
+            continue
+        if overrides(cls.at("off"), "normalise") and baseline.model.name != Network.name:
             continue
         if name == "schedule":
             parameters.append(parameter("schedule.gamma", when=("schedule.shape", ("step", "multistep"))))

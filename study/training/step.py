@@ -21,7 +21,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.backend import Backend
-from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.fleet import Fleet, Member, same_shape
 from cifar_ablations.study.training.model import DropoutSite
 from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import StepDraws, halves, permutation
@@ -161,7 +161,7 @@ class Stepper:
             *(self._number, self._within, self.losses, self.norms),
         ]
         before = [tensor.clone() for tensor in state]
-        about = (self.fleet.members[0].recipe.sized, type(self.backend), size)
+        about = (same_shape(self.fleet.members[0].recipe), type(self.backend), size)
         here, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
 
         def undone(step: AbstractContextManager[object]) -> None:

@@ -39,8 +39,8 @@ FUNCTIONS: Mapping[type[nn.Module], int] = {nn.ReLU: 0, nn.LeakyReLU: 1, nn.Sigm
 
 
 def supports(network: nn.Module) -> bool:
-    """Whether the kernels compute this network: the notebook's, with one of FUNCTIONS everywhere."""
-    if type(network) is not NotebookNetwork:
+    """Whether the kernels compute this network: the notebook's, with one of FUNCTIONS everywhere, not normalised."""
+    if type(network) is not NotebookNetwork or any(c.bias is None for c in network.convolutions):
         return False
     functions = {_function(activation) for activation in network.activations}
     return len(functions) == 1 and None not in functions
