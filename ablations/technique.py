@@ -43,6 +43,8 @@ class Knob:
     choices: tuple[str, ...] | None
     search: tuple[float, float] | None
     log: bool
+    later: bool = False
+    """Whether it was added after 0.1.0: at its default a plan's digest does not name it, as it did not then."""
 
 
 def knob(
@@ -54,9 +56,13 @@ def knob(
     choices: Sequence[str] | None = None,
     search: tuple[float, float] | None = None,
     log: bool = False,
+    later: bool = False,
 ) -> Any:
-    """A dataclass field with its documentation, legal range (low and high included) and search range."""
-    about = Knob(doc, low, high, tuple(choices) if choices else None, search, log)
+    """A dataclass field with its documentation, legal range (low and high included) and search range.
+
+    later: as in `Knob`.
+    """
+    about = Knob(doc, low, high, tuple(choices) if choices else None, search, log, later)
     return field(default=default, metadata={"knob": about})
 
 

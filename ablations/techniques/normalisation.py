@@ -35,8 +35,12 @@ class Normalisation(Technique):
     In bf16 it is computed in fp32, by torch's autocast. It is for networks without normalisation of their own.
     """
 
-    kind: str = knob("none", doc="over what mean and variance are taken", choices=("none", "batch", "group", "layer"))
-    groups: int = knob(32, doc="groups of channels, as many of them as divide these; group", low=1, high=512)
+    kind: str = knob(
+        "none", doc="over what mean and variance are taken", choices=("none", "batch", "group", "layer"), later=True
+    )
+    groups: int = knob(
+        32, doc="groups of channels, as many of them as divide these; group", low=1, high=512, later=True
+    )
     momentum: float = knob(
         0.1,
         doc="weight of the newest batch in the running averages; batch",
@@ -44,8 +48,11 @@ class Normalisation(Technique):
         high=1.0,
         search=(0.01, 0.5),
         log=True,
+        later=True,
     )
-    epsilon: float = knob(1e-5, doc="what is added to the variance", low=1e-12, high=1.0, search=(1e-6, 1e-1), log=True)
+    epsilon: float = knob(
+        1e-5, doc="what is added to the variance", low=1e-12, high=1.0, search=(1e-6, 1e-1), log=True, later=True
+    )
 
     name: ClassVar[str] = "normalisation"
     title: ClassVar[str] = "batch normalisation"
