@@ -125,6 +125,7 @@ def _trained(members: Sequence[Member], data: Dataset, folder: Path | None = Non
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_beside_others_and_after_a_stop_a_member_trains_as_alone(
     kind: str, recipe: Recipe, tiny_data: Dataset, tmp_path: Path
@@ -183,6 +184,7 @@ def test_arms_of_a_seed_start_from_the_same_weights_and_see_the_same_images(
     assert not torch.equal(seen[0], seen[1])
 
 
+@pytest.mark.slow
 def test_training_is_a_plain_loop_and_evaluation_takes_the_running_statistics(
     recipe: Recipe, tiny_data: Dataset
 ) -> None:
@@ -316,6 +318,7 @@ def test_kept_weights_are_those_of_the_plain_program(kind: str, recipe: Recipe, 
     assert ended[0].metrics[schema.TEST_LOSS] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_watched_of_layers_and_activations_has_a_number_for_each(recipe: Recipe, tiny_data: Dataset) -> None:
     """Normalisation's own weights are no layers, and its inputs no activations."""
     for level in ("off", *KINDS):
