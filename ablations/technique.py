@@ -315,6 +315,15 @@ class Technique:
         """Factors for the activations at a dropout site in training, float [*shape]; None for no dropout."""
         return None
 
+    def ascend(self, weights: Tensor, gradients: Tensor) -> Tensor | None:
+        """What is added to the weights for a second pass on the same batch, whose gradients are those of the step.
+
+        weights: float32 [P], of a member; gradients: [P], there, which a technique before it (by name) may have taken
+        at a point of its own. The weights are put back before they are updated. None for no second pass, as each of
+        its settings has either always or never.
+        """
+        return None
+
     def update(self, rule: UpdateRule) -> UpdateRule:
         """The optimizer step's coefficients, given those that the techniques before it (by name) left."""
         return rule

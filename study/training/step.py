@@ -68,6 +68,7 @@ class Stepper:
             else []
             for member, network in zip(members, fleet.networks, strict=True)
         ]
+        self._ascending = [_overriding(member.recipe, "ascend") for member in members]
         self._one_hot = torch.eye(len(data.classes), device=device)
         self._labels = data.train_labels.cpu()
         steps, size = self.budget.steps_per_epoch, self.budget.batch_size
@@ -129,8 +130,24 @@ class Stepper:
                 for masked in self._masked[row]:
                     masked.set(size, drawn)
                 losses.append(self.backend.gradients(row, *batches[shared]))
+                for technique in self._ascending[row]:
+                    self._look_around(row, technique, *batches[shared])
         self._join(len(losses))
         self.losses += torch.stack(losses).double() * size
+
+    def _look_around(self, row: int, technique: Technique, images: Tensor, targets: Tensor) -> None:
+        """A member's gradients from where a technique leads, in place of those at its weights; all else is put back."""
+        weights, gradients = self.fleet.weights[row], self.fleet.gradients[row]
+        climb = technique.ascend(weights, gradients)
+        if climb is None:
+            return
+        state = [matrix[row] for matrix in self.fleet.state().values()]
+        before = [values.clone() for values in state]
+        weights.add_(climb)
+        self.backend.moved(row)
+        self.backend.gradients(row, images, targets)
+        for values, value in zip(state, before, strict=True):
+            values.copy_(value)
 
     def _batch(self, chosen: Tensor, of: _Batches, drawn: Callable[[int], StepDraws]) -> tuple[Tensor, Tensor]:
         images = take(self.data.train_images, chosen)

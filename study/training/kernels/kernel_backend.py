@@ -124,6 +124,9 @@ class KernelBackend:
         torch.sum(self._parts, dim=0, out=self._fleet.gradients[row])
         return torch.tensor(sum(losses) / size, dtype=torch.float64)
 
+    def moved(self, row: int) -> None:
+        """Nothing is to be done: weights are packed whenever they are used."""
+
     def step(self, optimizer: FleetOptimizer, number: Tensor) -> Tensor:
         """Take step `number` (int64 [1], from 0) of all members; returns the norms of their gradients, float64 [K]."""
         if optimizer is not self._optimizer:

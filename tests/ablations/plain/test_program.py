@@ -190,7 +190,7 @@ def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, t
     _agree(_in_two_steps(recipe), tiny_data)
 
 
-REFUSED = {("optimizer", "adam_uncorrected")}
+REFUSED = {("optimizer", "adam_uncorrected"), ("sharpness_aware", "on"), ("sharpness_aware", "adaptive")}
 """What has no plain form among the named levels; anything else must have one."""
 
 
