@@ -25,7 +25,8 @@ def climb(weights: Tensor, gradients: Tensor, rho: float, *, adaptive: bool) -> 
     """
     scale = weights.abs() + ETA if adaptive else torch.ones_like(weights)
     scaled = scale * gradients
-    return scale * scaled * (rho / (torch.linalg.vector_norm(scaled) + 1e-12))
+    found: Tensor = scale * scaled * (rho / (torch.linalg.vector_norm(scaled) + 1e-12))
+    return found
 
 
 @dataclass(frozen=True)
