@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from cifar_ablations.ablations.techniques.normalisation import Normalisation, gr
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.backends import choose_backend
 from cifar_ablations.study.execution.sizing import pack
+from cifar_ablations.study.search.invocation import SearchInvocation, recipes_of
 from cifar_ablations.study.training import model
 from cifar_ablations.study.training.backend import TORCH, TorchBackend
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
@@ -333,3 +336,14 @@ def test_what_is_watched_of_layers_and_activations_has_a_number_for_each(recipe:
             assert [len(details[f"{when}/{name}"]) for name in ("variance", "mean", "dead", "gradient")] == [5, 5, 5, 6]
             assert all(np.isfinite(details[f"{when}/{name}"]).all() for name in ("variance", "dead", "gradient"))
         assert details["confusion"].sum() == recipe.budget.test_images
+
+
+def test_one_engine_trains_all_trials_of_a_search_that_may_draw_it() -> None:
+    baseline = PROFILES["quick"].apply(catalog.notebook_recipe())
+    drawn = {
+        name: recipes_of(cast("SearchInvocation", SimpleNamespace(name=name, baseline=baseline, trials=4)))
+        for name in ("joint", "schedule")
+    }
+    assert any(model.normalises(t) for recipe in drawn["joint"] for t in recipe.techniques)
+    assert not any(model.normalises(t) for recipe in drawn["schedule"] for t in recipe.techniques)
+    assert all(recipes[0] == baseline for recipes in drawn.values())
