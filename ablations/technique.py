@@ -9,7 +9,7 @@ others alone. Nothing else has to be touched: lists, plans and the contract test
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -115,6 +115,8 @@ class Plain:
     """Functions of the program, each with a docstring, to be named by other pieces."""
     activation: str = ""
     """A module in place of every `nn.ReLU()`."""
+    normalise: Callable[[int], str] | None = None
+    """From the channels of a convolution of the notebook's network, a module behind it in place of its bias."""
     dropout: str = ""
     """A module before the last layer."""
     initialise: str = ""
@@ -304,6 +306,14 @@ class Technique:
         """The module in place of every ReLU of the network; None leaves them."""
         return None
 
+    def normalise(self, channels: int) -> nn.Module | None:
+        """A module for the output [B, channels, H, W] of every convolution, before its activation; None for none.
+
+        The convolution gives up its bias. The module may have parameters and buffers, of the same names whatever the
+        channels: members of a fleet must agree on them.
+        """
+        return None
+
     def initialise(self, layer: nn.Module) -> None:
         """Draw the layer's weights in place, from torch's global generator (seeded for this layer by the caller)."""
 
@@ -341,6 +351,15 @@ class Technique:
 
     def mask(self, shape: Sequence[int], draws: Draws) -> Tensor | None:
         """Factors for the activations at a dropout site in training, float [*shape]; None for no dropout."""
+        return None
+
+    def ascend(self, weights: Tensor, gradients: Tensor) -> Tensor | None:
+        """What is added to the weights for a second pass on the same batch, whose gradients are those of the step.
+
+        weights: float32 [P], of a member; gradients: [P], there, which a technique before it (by name) may have taken
+        at a point of its own. The weights are put back before they are updated. None for no second pass, as each of
+        its settings has either always or never.
+        """
         return None
 
     def update(self, rule: UpdateRule) -> UpdateRule:

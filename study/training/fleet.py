@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cifar_ablations.ablations import extensions
+from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.purposes import PURPOSES, WEIGHTS
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
@@ -19,6 +21,9 @@ from cifar_ablations.study.training.randomness import seeded
 
 # Every tensor starts at a multiple of this many elements (64 bytes in fp32), and so does every row.
 ALIGNMENT = 16
+
+SHAPING = ("activation", "initialise", "normalise")
+"""The hooks that change a network and its first weights."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,21 @@ class Member:
     def seed_of(self, purpose: str) -> int:
         """The seed that its draws for one of PURPOSES are named by: its own, unless the recipe holds that still."""
         return self._seeds[purpose]
+
+
+class Shape(NamedTuple):
+    """What all members of a fleet must share."""
+
+    model: Network
+    budget: Budget
+    norms: tuple[tuple[str, ...], ...]
+    """Of each technique that normalises, the names of its parameters and buffers."""
+
+
+def same_shape(recipe: Recipe) -> Shape:
+    """The shape of a recipe's trainings: network, budget, and what normalisation adds to the network."""
+    modules = (t.normalise(1) for t in recipe.techniques if overrides(t, "normalise"))
+    return Shape(*recipe.sized, tuple(tuple(module.state_dict()) for module in modules if module is not None))
 
 
 class Fleet:
@@ -180,7 +200,7 @@ def _initialised_each(members: Sequence[Member], classes: int) -> list[nn.Module
     networks = []
     for member in members:
         recipe = member.recipe
-        shaping = tuple(t for t in recipe.techniques if overrides(t, "initialise") or overrides(t, "activation"))
+        shaping = tuple(t for t in recipe.techniques if any(overrides(t, hook) for hook in SHAPING))
         key = (member.seed_of(WEIGHTS), recipe.sized.model, shaping)
         if key in made:
             networks.append(deepcopy(made[key]))

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.purposes import SPLIT
-from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import averaging, checkpoint, diagnostics, outcomes
@@ -28,21 +26,16 @@ from cifar_ablations.study.training.backend import TORCH, backend_of
 from cifar_ablations.study.training.checkpoint import FleetRecord, MemberRecord
 from cifar_ablations.study.training.evaluation import Evaluator
 from cifar_ablations.study.training.events import Epoch, Outcome, Weights
-from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.fleet import Fleet, Member, same_shape
 from cifar_ablations.study.training.optimizer import FleetOptimizer, learning_rates
 from cifar_ablations.study.training.randomness import permutation
 from cifar_ablations.study.training.step import Stepper, tune
 
 
-def same_shape(recipe: Recipe) -> Sized:
-    """The network and budget of a recipe, which all members of a fleet must share."""
-    return recipe.sized
-
-
 class Training:
     """A fleet in training: its images, its matrices, and the epochs and seconds it has behind it.
 
-    Members share network and budget, at a precision that is decided. The other arguments: as in `train`.
+    Members are of one shape (`fleet.same_shape`), at a precision that is decided. The other arguments: as in `train`.
     """
 
     def __init__(
@@ -56,7 +49,9 @@ class Training:
         keep_weights: bool = False,
     ):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
-        assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
+        assert len({same_shape(m.recipe) for m in members}) == 1, (
+            "members of a fleet share network, budget and normalisation"
+        )
         members = sorted(members, key=averaging.place)
         self.budget = members[0].recipe.sized.budget
         tune(device)

@@ -22,7 +22,7 @@ from cifar_ablations.ablations.technique import Technique, Visits, overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.averaging import FleetAverage
 from cifar_ablations.study.training.backend import Backend
-from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.fleet import Fleet, Member, same_shape
 from cifar_ablations.study.training.model import DropoutSite
 from cifar_ablations.study.training.optimizer import FleetOptimizer
 from cifar_ablations.study.training.randomness import ImageVisits, StepDraws, halves, permutation
@@ -78,6 +78,7 @@ class Stepper:
             else []
             for member, network in zip(members, fleet.networks, strict=True)
         ]
+        self._ascending = [_overriding(member.recipe, "ascend") for member in members]
         self._one_hot = torch.eye(len(data.classes), device=device)
         self._labels = data.train_labels.cpu()
         steps, size = self.budget.steps_per_epoch, self.budget.batch_size
@@ -140,8 +141,24 @@ class Stepper:
                 for masked in self._masked[row]:
                     masked.set(size, drawn)
                 losses.append(self.backend.gradients(row, *batches[shared]))
+                for technique in self._ascending[row]:
+                    self._look_around(row, technique, *batches[shared])
         self._join(len(losses))
         self.losses += torch.stack(losses).double() * size
+
+    def _look_around(self, row: int, technique: Technique, images: Tensor, targets: Tensor) -> None:
+        """A member's gradients from where a technique leads, in place of those at its weights; all else is put back."""
+        weights, gradients = self.fleet.weights[row], self.fleet.gradients[row]
+        climb = technique.ascend(weights, gradients)
+        if climb is None:
+            return
+        state = [matrix[row] for matrix in self.fleet.state().values()]
+        before = [values.clone() for values in state]
+        weights.add_(climb)
+        self.backend.moved(row)
+        self.backend.gradients(row, images, targets)
+        for values, value in zip(state, before, strict=True):
+            values.copy_(value)
 
     def _batch(self, chosen: Tensor, of: _Batches, drawn: Callable[[int], StepDraws]) -> tuple[Tensor, Tensor]:
         images = take(self.data.train_images, chosen)
@@ -176,7 +193,7 @@ class Stepper:
             *(self.average.weights, self._number, self._within, self.losses, self.norms),
         ]
         before = [tensor.clone() for tensor in state]
-        about = (self.fleet.members[0].recipe.sized, type(self.backend), size)
+        about = (same_shape(self.fleet.members[0].recipe), type(self.backend), size)
         here, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
 
         def undone(step: AbstractContextManager[object]) -> None:

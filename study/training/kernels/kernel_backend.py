@@ -39,8 +39,8 @@ FUNCTIONS: Mapping[type[nn.Module], int] = {nn.ReLU: 0, nn.LeakyReLU: 1, nn.Sigm
 
 
 def supports(network: nn.Module) -> bool:
-    """Whether the kernels compute this network: the notebook's, with one of FUNCTIONS everywhere."""
-    if type(network) is not NotebookNetwork:
+    """Whether the kernels compute this network: the notebook's, with one of FUNCTIONS everywhere, not normalised."""
+    if type(network) is not NotebookNetwork or any(c.bias is None for c in network.convolutions):
         return False
     functions = {_function(activation) for activation in network.activations}
     return len(functions) == 1 and None not in functions
@@ -123,6 +123,9 @@ class KernelBackend:
         losses = list(self._pool.map(learn, range(PARTS)) if self._pool else map(learn, range(PARTS)))
         torch.sum(self._parts, dim=0, out=self._fleet.gradients[row])
         return torch.tensor(sum(losses) / size, dtype=torch.float64)
+
+    def moved(self, row: int) -> None:
+        """Nothing is to be done: weights are packed whenever they are used."""
 
     def step(self, optimizer: FleetOptimizer, number: Tensor) -> Tensor:
         """Take step `number` (int64 [1], from 0) of all members; returns the norms of their gradients, float64 [K]."""

@@ -201,8 +201,10 @@ def test_every_level_is_equal_or_refused(name: str, level: str, small: Recipe, t
 
 REFUSED = {
     ("optimizer", "adam_uncorrected"),
+    ("optimizer", "muon"),
     ("augmentation", "alternating_flip"),
     *(("weight_averaging", level) for level in ("ema", "swa", "lookahead")),
+    *(("sharpness_aware", level) for level in ("on", "adaptive")),
 }
 """What has no plain form among the named levels; anything else must have one."""
 
@@ -514,7 +516,8 @@ def _recipes() -> dict[str, Recipe]:
         )
         found[f"{plan} {profile.name}"] = catalog.make_plan(plan, baseline, profile, (0, 1)).arms[0].recipe
     for network, (name, level) in product(NETWORKS, LEVELS):
-        if (name, level) not in REFUSED:
+        refused = (name, level) in REFUSED or (network != "notebook" and name == "normalisation" and level != "off")
+        if not refused:
             recipe = notebook.set(f"model.name={network}").with_technique(catalog.techniques()[name].at(level))
             found[f"{network} {name} {level}"] = recipe
     for field, value in (("precision", "bf16"), ("validation_images", "0"), ("test_images", "100")):
@@ -627,6 +630,30 @@ def test_a_technique_of_ones_own_says_its_plain_form_in_its_own_file(recipe: Rec
     assert _executed(source)["blur"](torch.zeros(3, 32, 32)).shape == (3, 32, 32)
     (line,) = [line for line in source.splitlines() if line.startswith("    augment = ")]
     assert line.endswith(", blur]")
+
+
+@pytest.mark.parametrize(
+    ("settings", "written"),
+    [
+        ("", "nn.BatchNorm2d(256)"),
+        ("momentum=0.12345678901234567 epsilon=1.2345678901234568e-05", "nn.BatchNorm2d(256, 1.2345678901234568e-05, "),
+        ("kind=group groups=24", "nn.GroupNorm(8, 256)"),
+        ("kind=layer epsilon=0.001", "nn.GroupNorm(1, 256, 0.001)"),
+    ],
+)
+def test_convolutions_are_normalised_in_the_network_that_does_not_do_so(
+    settings: str, written: str, recipe: Recipe
+) -> None:
+    recipe = recipe.set("normalisation=on").set("model.width=1")
+    for setting in settings.split():
+        recipe = recipe.set(f"normalisation.{setting}")
+    source = program(recipe)
+    before, after = source.split(written)[0].rsplit("\n", 2)[-2:]
+    assert before.strip() == "nn.Conv2d(128, 256, kernel_size=3, padding=1, bias=False),"
+    assert not after.strip()
+    assert max(map(len, source.splitlines())) <= WIDTH
+    with pytest.raises(AblateError, match="has no plain form: the network resnet9 has normalisation of its own"):
+        program(recipe.set("model.name=resnet9"))
 
 
 def test_two_techniques_cannot_have_one_place(recipe: Recipe) -> None:
