@@ -29,7 +29,7 @@ from cifar_ablations.ablations.recipe import Recipe
 def _having(count: int) -> Recipe:
     """The notebook's recipe with so many techniques switched on."""
     recipe = bare(catalog.notebook_recipe())
-    can = [cls for cls in catalog.techniques().values() if "on" in cls.levels]
+    can = [cls for cls in catalog.techniques().values() if "on" in cls.levels and not cls.measuring]
     for cls in can[:count]:
         recipe = recipe.with_technique(cls.at("on"))
     return recipe
