@@ -210,6 +210,11 @@ class Technique:
         return self == self.at("off")
 
     @property
+    def only_measures(self) -> bool:
+        """Whether, as it is set, the weights in training go as they go without it: the draws of both are then alike."""
+        return self.measuring
+
+    @property
     def mirrors(self) -> bool:
         """Whether images may be mirrored, which changes the label of a digit or a letter."""
         return False

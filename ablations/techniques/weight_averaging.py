@@ -123,6 +123,10 @@ class WeightAveraging(Technique):
     )
     mechanism: ClassVar[tuple[str, ...]] = (schema.GENERALISATION_GAP, schema.TRAIN_LOSS, schema.UPDATE_RATIO)
 
+    @property
+    def only_measures(self) -> bool:
+        return self.kind in ("ema", "swa")
+
     def average(self, epochs: int, steps_per_epoch: int) -> RunningAverage | None:
         steps = epochs * steps_per_epoch
         match self.kind:

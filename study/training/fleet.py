@@ -41,7 +41,7 @@ class Member:
     @cached_property
     def trained_digest(self) -> str:
         """The digest of the recipe without what only measures: trainings that are alike have one."""
-        training = tuple(t for t in self.recipe.techniques if not t.measuring)
+        training = tuple(t for t in self.recipe.techniques if not t.only_measures)
         return replace(self.recipe, techniques=training).digest()
 
     @property
