@@ -1,6 +1,6 @@
 """Does a plain program find what the suite finds? A recipe's script and the engine, over seeds of their own.
 
-`python -m benchmarks.script_equality` writes the notebook's recipe, and each adopted one that `--baseline` names, as
+`python -m benchmarks.script_equality` writes the notebook's recipe, or the adopted ones that `--baseline` names, as
 `ablate script` does, trains the program and the engine on the same images, and writes a table: the mean test accuracy
 of each over seeds that are fixed beforehand, their difference, and the two one-sided t tests (Schuirmann 1987, of
 unequal variances) of whether it lies within one percentage point. The two share no draws, so seeds are not paired.
@@ -125,7 +125,9 @@ def main() -> None:
     """Train, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="quick")
-    parser.add_argument("--baseline", action="append", default=[], help="an adopted recipe too; repeatable")
+    parser.add_argument(
+        "--baseline", action="append", default=[], help="an adopted recipe; repeatable (default: the notebook's)"
+    )
     parser.add_argument("--set", action="append", default=[], help="a setting of all of them; repeatable")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0, help="fresh ones, to confirm a finding")
@@ -135,7 +137,7 @@ def main() -> None:
         parser.error(f"--seeds must be at least 2, not {arguments.seeds}")
     home, workers = Home(), default_workers(CPU)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    requests = [ScriptRequest(arguments.profile, name, arguments.set) for name in (None, *arguments.baseline)]
+    requests = [ScriptRequest(arguments.profile, name, arguments.set) for name in arguments.baseline or [None]]
     recipes = {request.called: recipe_of(home, request) for request in requests}
     data = load(os.environ.get("ABLATE_DATA"), home.data)
     assert data.folder is not None
@@ -161,7 +163,8 @@ def main() -> None:
         f"Test accuracy, mean and standard deviation of {len(seeds)} seeds each, from {seeds[0]} on; "
         f"width × {recipe.model.width:g}, {recipe.budget}; {described(about)}; {data.name}.\n\n"
     )
-    record(arguments.results, f"By a plain program and by the suite: {machine(about)}", text + "\n".join(lines))
+    title = f"By a plain program and by the suite, {len(seeds)} seeds from {seeds[0]} on, {', '.join(recipes)}"
+    record(arguments.results, f"{title}: {machine(about)}", text + "\n".join(lines))
 
 
 def row(called: str, script: Sequence[float], suite: Sequence[float]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from types import ModuleType
 
-from benchmarks.torture import calls, clocks, crashes, damage, disk, ground, inputs, kills, memory, record
+from benchmarks.torture import calls, clocks, crashes, damage, disk, ground, inputs, kills, memory, record, waits
 from benchmarks.torture.record import Case
 
 FEW_INPUTS = 8
@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[ModuleType, int]] = {
     disk.KIND: (disk, 1),
     calls.KIND: (calls, 1),
     clocks.KIND: (clocks, 1),
+    waits.KIND: (waits, 1),
     damage.KIND: (damage, 4),
     inputs.KIND: (inputs, 70),
 }

@@ -70,7 +70,7 @@ class Ended:
         if self.code is None:
             found.append(f"it did not end within {self.seconds:.0f} s")
         elif self.code not in codes:
-            found.append(f"exit code {self.code}")
+            found.append(f"exit code {self.code}: {' '.join(self.err.split())[-300:]}")
         if verbose:
             pass
         elif "Traceback (most recent call last)" in said or "Exception ignored" in said or '\n  File "' in said:

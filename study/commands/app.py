@@ -228,7 +228,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
     pilots: dict[str, Pilot] = {}
     store = None
     if home.has_store:
-        store = open_store(home)
+        store = open_store(home, along)
         done = store.results(invocation.data, invocation.environment(), along, invocation.measured)
         if done:
             pilots = pilot_spreads(store.uri, invocation.record())

@@ -89,6 +89,8 @@ def _wrong_in(file: Path) -> str:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
             told = [text for (text,) in database.execute("PRAGMA integrity_check(3)")]
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise AblateError("Another program is writing to the database; look again once it has ended.") from None
         return str(error)
     return "" if told == ["ok"] else "; ".join(" ".join(text.split()) for text in told)
 

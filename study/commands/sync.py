@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.store_tables import wait_for_others
 from cifar_ablations.study.store.tracking import Store, open_store
 
 Say = Callable[[str], None]
@@ -16,7 +15,6 @@ def opened(home: Home, say: Say) -> Store:
 
     Raises StoreError, in a sentence, where it cannot be opened, or does not answer. Hold the folder's lock.
     """
-    wait_for_others(home.tracking_uri, say)
     store = open_store(home, say)
     if ended := store.reconcile():
         say(f"Closed {ended} training{'s' * (ended > 1)} that an earlier call left unfinished.")

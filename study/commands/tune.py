@@ -69,7 +69,7 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say, *, rep
             f"--as {shown(name)}: a recipe's name is of letters, digits, - and _, and of at most {MOST_NAME} bytes"
         )
     loaded = load(data, home.data, say=say)
-    log = SearchLog(open_store(home))
+    log = SearchLog(open_store(home, say))
     ended = log.newest_ended(search, loaded)
     if ended is None:
         raise AblateError(

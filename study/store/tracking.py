@@ -72,7 +72,7 @@ from cifar_ablations.study.store.outbox import (
     Write,
 )
 from cifar_ablations.study.store.provenance import user
-from cifar_ablations.study.store.store_tables import make_tables
+from cifar_ablations.study.store.store_tables import make_tables, wait_for_others
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 
@@ -570,10 +570,11 @@ class Store:
 
 
 def open_store(home: Home, say: Callable[[str], None] = lambda sentence: None) -> Store:
-    """The store. Raises StoreError, in a sentence, where it cannot be opened.
+    """The store, once no other program holds its file. Raises StoreError, in a sentence, where it cannot be opened.
 
     say: is given a sentence where it does not answer for a while, and when it does again.
     """
+    wait_for_others(home.tracking_uri, say)
     with stores.opening(home.tracking_uri):
         store = Store(home, say)
         store.client.search_experiments(max_results=1)

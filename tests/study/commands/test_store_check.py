@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -158,6 +160,13 @@ def test_a_byte_within_the_arrays_is_found(kept: Kept) -> None:
     path.write_bytes(content)
     (sentence,) = _must(store_check.check(kept.home))
     assert sentence.startswith(f"details.npz of run {kept.runs[0]} is damaged; its numbers stand")
+
+
+def test_a_database_that_another_program_holds_is_not_called_damaged(kept: Kept) -> None:
+    with closing(sqlite3.connect(kept.home.folder / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        (sentence,) = _must(store_check.check(kept.home))
+    assert sentence == "Another program is writing to the database; look again once it has ended."
 
 
 @pytest.mark.exhaustive

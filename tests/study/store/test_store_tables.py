@@ -136,3 +136,16 @@ def test_a_file_that_another_program_writes_to_is_waited_for_and_said_once(tmp_p
     wait_for_others("http://127.0.0.1:9", said.append)
     wait_for_others(f"sqlite:///{tmp_path / 'none.db'}", said.append)
     assert said == [sentence]
+
+
+def test_a_store_is_opened_once_no_other_program_holds_its_file(tmp_path: Path) -> None:
+    home = Home(put_fresh_store(tmp_path))
+    said: list[str] = []
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ending = threading.Timer(0.7, other.execute, ["ROLLBACK"])
+        ending.start()
+        assert open_store(home, said.append).client.search_experiments()
+        ending.join()
+    (sentence,) = said
+    assert sentence.startswith("Another program is writing to ")
