@@ -95,8 +95,8 @@ def origin(kind: str, name: str) -> str:
 
 
 def plan_of_search(name: str) -> str:
-    """The plan that takes what a search finds, a rate for each arm; "" where it finds a recipe. Raises AblateError, with
-    what is near, for an unknown name."""
+    """The plan that takes what a search finds, a rate for each arm; "" where it finds a recipe. Raises AblateError, and
+    names what is near, for an unknown name."""
     return str(getattr(search_module(name), "OF_PLAN", ""))
 
 
