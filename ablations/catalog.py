@@ -94,6 +94,12 @@ def origin(kind: str, name: str) -> str:
     return extension.origin if extension else ""
 
 
+def plan_of_search(name: str) -> str:
+    """The plan that takes what a search finds, a rate for each arm; "" where it finds a recipe. Raises AblateError, and
+    names what is near, for an unknown name."""
+    return str(getattr(search_module(name), "OF_PLAN", ""))
+
+
 def notebook_recipe() -> Recipe:
     """The recipe of the notebook: every known technique at the level it uses there.
 

@@ -17,6 +17,7 @@ from cifar_ablations.ablations.plan import Arm
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import ClaimRecord
 from cifar_ablations.ablations.technique import Expectation, Technique
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
 
 FULL, BARE = "full recipe", "bare recipe"
 
@@ -69,13 +70,13 @@ def sentence(text: str) -> str:
 
 
 def switched_on(recipe: Recipe) -> list[Technique]:
-    """The techniques that a recipe uses."""
-    return [t for t in recipe.techniques if not t.is_off]
+    """The techniques that a recipe trains with: those that only measure are no factors of a design."""
+    return [t for t in recipe.techniques if not t.is_off and not t.measuring]
 
 
 def bare(recipe: Recipe) -> Recipe:
-    """The recipe with every technique off."""
-    for technique in recipe.techniques:
+    """The recipe with every technique off but those that only measure."""
+    for technique in (t for t in recipe.techniques if not t.measuring):
         recipe = recipe.without(technique.name)
     return recipe
 
@@ -173,6 +174,12 @@ def add_one_in(baseline: Recipe) -> list[Arm]:
 def one_at_a_time(baseline: Recipe) -> list[Arm]:
     """The baseline, it without each of its techniques, the bare recipe, and each technique alone."""
     return [Arm(FULL, baseline), *leave_one_out(baseline), Arm(BARE, bare(baseline)), *add_one_in(baseline)]
+
+
+def each_optimizer(baseline: Recipe) -> list[Arm]:
+    """The baseline with each optimizer at its usual rate."""
+    settings = [Optimizer.at(level) for level in Optimizer.levels]
+    return [Arm(setting.setting_title, baseline.with_technique(setting)) for setting in settings]
 
 
 def by_recipe(arms: Iterable[Arm]) -> dict[Recipe, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import metric
@@ -165,12 +166,27 @@ class Plan:
         """16 hexadecimal digits that name all of it: what is logged before the first run."""
         fixed = {
             **vars(self),
-            "arms": [asdict(arm.record()) for arm in self.arms],
+            "arms": [_fixed(arm) for arm in self.arms],
             "rule": asdict(self.rule),
             "claims": [asdict(claim) for claim in self.claims],
             "references": [asdict(reference) for reference in self.references],
         }
         return digest_of(fixed)
+
+
+def _fixed(arm: Arm) -> dict[str, Any]:
+    """An arm as digests are taken of it: without knobs that were added later and are at their defaults, so that a plan
+    that was logged before there were any keeps its digest.
+    """
+    record = asdict(arm.record())
+    for technique in arm.recipe.techniques:
+        known = fields(technique)  # type: ignore[arg-type]
+        unused = [f.name for f in known if f.metadata["knob"].later and getattr(technique, f.name) == f.default]
+        for name in unused:
+            del record["knobs"][f"{technique.name}.{name}"]
+        if len(unused) == len(known):
+            del record["levels"][technique.name]
+    return record
 
 
 LOOKS = {

@@ -12,7 +12,7 @@ from cifar_ablations.ablations.budget import Budget, Network, Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean, shown
 from cifar_ablations.ablations.record import ReasonRecord, Value
-from cifar_ablations.ablations.technique import Technique
+from cifar_ablations.ablations.technique import RunningAverage, Technique
 from cifar_ablations.ablations.update_rule import UpdateRule
 
 
@@ -77,6 +77,17 @@ class Recipe:
         for technique in self.techniques:
             rule = technique.update(rule)
         return rule
+
+    def running_average(self) -> RunningAverage | None:
+        """The average of weights that its network is measured with; None for the weights themselves.
+
+        Raises AblateError where several techniques have one.
+        """
+        budget = self.sized.budget
+        found = {t.setting: a for t in self.techniques if (a := t.average(budget.epochs, budget.steps_per_epoch))}
+        if len(found) > 1:
+            raise AblateError(f"a network is measured with one average of its weights, and not with {', '.join(found)}")
+        return next(iter(found.values()), None)
 
     def set(self, assignment: str) -> Recipe:
         """This recipe with one `object.field=value`, or `technique=level`, applied.

@@ -68,9 +68,12 @@ def knob_of(name: str) -> Any:
 def parameter(name: str, *, when: tuple[str, tuple[Value, ...]] | None = None) -> Parameter:
     """The parameter of a knob, in the range that the knob itself says is worth a search.
 
-    Raises AblateError for a knob that names none.
+    Without `when`, it is sampled where the knob says that it means something. Raises AblateError for a knob that names
+    no range.
     """
     about, (owner, _, knob) = knob_of(name), name.partition(".")
+    if when is None and about.when is not None:
+        when = (f"{owner}.{about.when[0]}", about.when[1])
     if about.choices is not None:
         return Parameter(name, choices=about.choices, doc=about.doc, when=when)
     if about.search is None:

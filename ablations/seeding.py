@@ -17,7 +17,7 @@ from cifar_ablations.ablations.technique import Technique, knob, overrides
 HELD = 0
 """The seed of the draws that do not follow the run's."""
 
-NEEDED_BY = {AUGMENTATION: ("augment", "mix"), MASKS: ("mask",)}
+NEEDED_BY = {AUGMENTATION: ("augment", "augment_by_epoch", "mix"), MASKS: ("mask",)}
 """The hooks for which a purpose draws; every training draws for the others."""
 
 

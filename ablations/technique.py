@@ -9,7 +9,7 @@ others alone. Nothing else has to be touched: lists, plans and the contract test
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -33,6 +33,17 @@ class Draws(Protocol):
         """int64 in [0, bound) of the given shape, on the training device."""
 
 
+class Visits(Protocol):
+    """What is known of the images of a training batch beside their pixels; nothing of it costs a draw."""
+
+    def uniform(self) -> Tensor:
+        """float32 [B] in [0, 1), on the training device: for each image a number that is the same in every epoch, drawn
+        by the run's seed and the technique."""
+
+    def epoch(self) -> Tensor:
+        """The epoch, from 0: int64 [1], on the training device."""
+
+
 @dataclass(frozen=True)
 class Knob:
     """A setting of a technique: its legal values, and the range a search looks in."""
@@ -43,6 +54,10 @@ class Knob:
     choices: tuple[str, ...] | None
     search: tuple[float, float] | None
     log: bool
+    when: tuple[str, tuple[str, ...]] | None = None
+    """Another knob of the technique and its values with which this one means something; None: with all."""
+    later: bool = False
+    """Whether it was added after 0.1.0: at its default a plan's digest does not name it, as it did not then."""
 
 
 def knob(
@@ -54,9 +69,14 @@ def knob(
     choices: Sequence[str] | None = None,
     search: tuple[float, float] | None = None,
     log: bool = False,
+    when: tuple[str, tuple[str, ...]] | None = None,
+    later: bool = False,
 ) -> Any:
-    """A dataclass field with its documentation, legal range (low and high included) and search range."""
-    about = Knob(doc, low, high, tuple(choices) if choices else None, search, log)
+    """A dataclass field with its documentation, legal range (low and high included) and search range.
+
+    when, later: as in `Knob`; a search samples it only where it means something.
+    """
+    about = Knob(doc, low, high, tuple(choices) if choices else None, search, log, when, later)
     return field(default=default, metadata={"knob": about})
 
 
@@ -67,6 +87,16 @@ class Expectation:
     metric: str
     sign: int
     source: str
+
+
+@dataclass(frozen=True)
+class RunningAverage:
+    """How an average runs beside the weights of a training: after each step it goes a share of the way to them."""
+
+    shares: Tensor
+    """float64 [steps]: average += share * (weights - average), from the weights before the first step."""
+    pulls: bool = False
+    """Whether the weights are set to the average after every step whose share is not 0."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +115,8 @@ class Plain:
     """Functions of the program, each with a docstring, to be named by other pieces."""
     activation: str = ""
     """A module in place of every `nn.ReLU()`."""
+    normalise: Callable[[int], str] | None = None
+    """From the channels of a convolution of the notebook's network, a module behind it in place of its bias."""
     dropout: str = ""
     """A module before the last layer."""
     initialise: str = ""
@@ -144,6 +176,10 @@ class Technique:
     mechanism: ClassVar[tuple[str, ...]] = ()
     """The metrics of `ablations.schema` that show why it does what it does."""
 
+    measuring: ClassVar[bool] = False
+    """Whether it changes no training, but only how a trained network is measured. Arms of a plan then all have it as
+    the baseline does, so that no claim about training is one about measuring too; `levels/NAME` compares it."""
+
     def __post_init__(self) -> None:
         for name, about in self.knobs().items():
             _check(self.name, name, getattr(self, name), about, type(self))
@@ -174,6 +210,11 @@ class Technique:
         return self == self.at("off")
 
     @property
+    def only_measures(self) -> bool:
+        """Whether, as it is set, the weights in training go as they go without it: the draws of both are then alike."""
+        return self.measuring
+
+    @property
     def mirrors(self) -> bool:
         """Whether images may be mirrored, which changes the label of a digit or a letter."""
         return False
@@ -184,7 +225,10 @@ class Technique:
         for name in self.levels:
             if self == self.at(name):
                 return name
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self.knobs())
+        values = {f.name: (getattr(self, f.name), f.default, f.metadata["knob"].later) for f in fields(self)}  # type: ignore[arg-type]
+        return ", ".join(
+            f"{k}={value}" for k, (value, default, later) in values.items() if not later or value != default
+        )
 
     @property
     def setting(self) -> str:
@@ -267,6 +311,14 @@ class Technique:
         """The module in place of every ReLU of the network; None leaves them."""
         return None
 
+    def normalise(self, channels: int) -> nn.Module | None:
+        """A module for the output [B, channels, H, W] of every convolution, before its activation; None for none.
+
+        The convolution gives up its bias. The module may have parameters and buffers, of the same names whatever the
+        channels: members of a fleet must agree on them.
+        """
+        return None
+
     def initialise(self, layer: nn.Module) -> None:
         """Draw the layer's weights in place, from torch's global generator (seeded for this layer by the caller)."""
 
@@ -281,6 +333,13 @@ class Technique:
         """Change a training batch, uint8 [B, 3, H, W]; parameters are drawn per image, padding is black (0).
 
         This and the hooks below run inside a CUDA graph: nothing may be read back from the device.
+        """
+        return images
+
+    def augment_by_epoch(self, images: Tensor, visits: Visits) -> Tensor:
+        """Change a training batch, uint8 [B, 3, H, W], by which images are visited in which epoch; before `augment`.
+
+        visits: asked only for what is used.
         """
         return images
 
@@ -299,6 +358,15 @@ class Technique:
         """Factors for the activations at a dropout site in training, float [*shape]; None for no dropout."""
         return None
 
+    def ascend(self, weights: Tensor, gradients: Tensor) -> Tensor | None:
+        """What is added to the weights for a second pass on the same batch, whose gradients are those of the step.
+
+        weights: float32 [P], of a member; gradients: [P], there, which a technique before it (by name) may have taken
+        at a point of its own. The weights are put back before they are updated. None for no second pass, as each of
+        its settings has either always or never.
+        """
+        return None
+
     def update(self, rule: UpdateRule) -> UpdateRule:
         """The optimizer step's coefficients, given those that the techniques before it (by name) left."""
         return rule
@@ -306,6 +374,20 @@ class Technique:
     def schedule(self, epochs: int, steps_per_epoch: int) -> torch.Tensor | None:
         """Factors of the learning rate at each step, float64 [epochs * steps_per_epoch]; None for 1 throughout."""
         return None
+
+    def average(self, epochs: int, steps_per_epoch: int) -> RunningAverage | None:
+        """The running average of weights with which the network is measured, where it counts; None for its own weights.
+
+        One technique of a recipe at most may have one.
+        """
+        return None
+
+    def views_of(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What a network looks at beside images when its training is over, float32 [B, 3, H, W] each; () for nothing.
+
+        images: normalised, float32 [B, 3, H, W]. The mean of the logits for them and for all of their views counts.
+        """
+        return ()
 
     def stop(self, validation_losses: Sequence[float]) -> bool | None:
         """Whether to end the training, given the validation loss after every epoch so far; None for never.

@@ -20,6 +20,15 @@ class UpdateRule:
         w <- w - rate * (d / c1) / (sqrt(s / c2) + epsilon)                 (adaptive)
         w <- w - rate * d                                                   (otherwise)
 
+    Where it orthogonalises, the weights of every layer but the last are matrices W with a row for each output, and take
+    another step (Jordan et al. 2024, Muon), with d as of an adaptive rule's Nesterov momentum:
+
+        W <- W - rate * decoupled_decay * W
+        W <- W - rate * sqrt(max(1, rows / columns)) * N(d)
+
+    N is five steps of the Newton-Schulz iteration, which takes the singular values to about 1. Everything else takes
+    the rule's own step at the rate times `rest`.
+
     with c1 = 1 - first_decay**t and c2 = 1 - second_decay**t where an adaptive rule corrects its bias (Kingma & Ba
     2015, Algorithm 1), else 1. Plain SGD is first_decay = 0, first_gain = 1; PyTorch's momentum keeps first_gain = 1;
     RMSProp is an adaptive rule without a first moment and without correction. Decoupled decay is Loshchilov & Hutter
@@ -37,3 +46,5 @@ class UpdateRule:
     coupled_decay: float = 0.0
     decoupled_decay: float = 0.0
     max_norm: float = 0.0
+    orthogonalised: bool = False
+    rest: float = 1.0

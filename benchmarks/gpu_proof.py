@@ -31,7 +31,7 @@ from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training import lockstep
 from cifar_ablations.study.training.backend import TorchBackend
 from cifar_ablations.study.training.engine import Epoch, Outcome
-from cifar_ablations.study.training.fleet import Member
+from cifar_ablations.study.training.fleet import Member, same_shape
 from cifar_ablations.study.training.lockstep import Training
 
 CPU = torch.device("cpu")
@@ -82,13 +82,13 @@ def cases(names: Sequence[str], backends: Sequence[str] = ("torch", "kernels")) 
 
 
 def _mixed(recipe: Recipe) -> Iterator[Recipe]:
-    """Recipes that share network and budget: every technique in turn at each of its levels; one diverges, one stops."""
+    """Recipes of one shape: every technique in turn at each of its levels; one diverges, one stops."""
     techniques = list(catalog.techniques().values())
     for turn in range(max(len(cls.levels) for cls in techniques)):
         one = recipe
         for place, cls in enumerate(techniques):
             changed = one.with_technique(cls.at(list(cls.levels)[(turn + place) % len(cls.levels)]))
-            one = changed if changed.sized == recipe.sized else one  # others change what a fleet shares
+            one = changed if same_shape(changed) == same_shape(recipe) else one  # others change what a fleet shares
         yield one
     yield recipe.set("optimizer=off").set("optimizer.rate=100")
     yield recipe.set("early_stopping=on").set("optimizer.rate=0.5")

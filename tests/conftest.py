@@ -14,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 if not torch.cuda.is_available():
@@ -26,6 +27,10 @@ from cifar_ablations.study.data.dataset import Dataset, store
 from cifar_ablations.study.data.images import Images
 from cifar_ablations.study.execution import workers
 from cifar_ablations.study.execution.starting import start_method
+
+# What an example takes is the machine's affair: a limit would fail tests where others work beside them.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 os.environ.pop("MAKELEVEL", None)  # `make test` sets it, and by it commands know what to advise
 

@@ -2,8 +2,8 @@
 
 `fixtures/digests.json` is of commit eb35146. A recipe's digest and a draw must never change: runs that are done would
 be trained again, or would be paired with others that are not their like. A plan's digest is of its words too and of the
-names of all techniques; where one is to change, the plan is logged anew beside its runs, and its entry here is replaced
-by hand, with a line in the changelog.
+names of the techniques that 0.1.0 had; where one is to change, the plan is logged anew beside its runs, and its entry
+here is replaced by hand, with a line in the changelog. What came later stands here as it was when it came.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _baseline(profile: Profile) -> Recipe:
 
 @pytest.mark.parametrize("profile", FROZEN["recipes"])
 def test_recipes(profile: str) -> None:
-    """Every level of every technique in the notebook's recipe; what is added later has no place here."""
+    """Every level of every technique in the notebook's recipe."""
     baseline, known = _baseline(_profile(profile)), catalog.techniques()
     frozen = FROZEN["recipes"][profile]
     found = {
@@ -72,8 +72,8 @@ def test_plans(name: str) -> None:
 def test_nothing_is_left_out() -> None:
     """What 0.1.0 had is all here."""
     assert set(FROZEN["recipes"]) == {"smoke", "quick", "full"}
-    assert [len(techniques) for techniques in FROZEN["recipes"].values()] == [18] * 3
-    assert len(FROZEN["plans"]) == 29
+    assert min(len(techniques) for techniques in FROZEN["recipes"].values()) >= 18
+    assert len(FROZEN["plans"]) >= 29
 
 
 CPU = torch.device("cpu")

@@ -10,14 +10,18 @@ from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 
-Features = Callable[[float], tuple[list[str], int]]
-"""From a width, the layers before the last one, as expressions, and how many numbers they give."""
+Normalise = Callable[[int], str] | None
+"""From a convolution's channels, a module behind it; None for none."""
+Features = Callable[[float, Normalise], tuple[list[str], int]]
+"""From a width, and what normalises a network that does not do so itself: the layers before the last one, as
+expressions, and how many numbers they give."""
 
 
-def network(model: Network, activation: str, dropout: str, precision: str) -> list[str]:
+def network(model: Network, activation: str, normalise: Normalise, dropout: str, precision: str) -> list[str]:
     """Source of the class `Network`, after what it needs; its parameters stand in the order of the suite's own.
 
-    activation: a module in place of every ReLU, dropout: one before the last layer, each "" for none. Raises
+    activation: a module in place of every ReLU, dropout: one before the last layer, each "" for none; normalise: what
+    makes one behind each convolution of the notebook's network, in place of its bias. Raises
     AblateError for a network that only a file of the user's own defines.
     """
     if model.name not in NETWORKS:
@@ -26,7 +30,7 @@ def network(model: Network, activation: str, dropout: str, precision: str) -> li
             f"{did_you_mean(model.name, NETWORKS)}"
         )
     documentation, needed, features, last, scale = NETWORKS[model.name]
-    layers, size = features(model.width)
+    layers, size = features(model.width, normalise)
     body = "\n".join(f"            {layer}," for layer in [*layers, *([dropout] if dropout else [])])
     logits = f"{scale}self.classifier(self.features(images))"
     forward = BF16 if precision == "bf16" else FP32
@@ -63,12 +67,18 @@ def _scaled(width: float, *channels: int) -> list[int]:
     return [max(1, round(width * c)) for c in channels]
 
 
-def _notebook(width: float) -> tuple[list[str], int]:
+def _notebook(width: float, normalise: Normalise) -> tuple[list[str], int]:
     channels = [3, *_scaled(width, 64, 128, 256, 256)]
     (hidden,) = _scaled(width, 512)
     layers = []
     for before, after in pairwise(channels):
-        layers += [f"nn.Conv2d({before}, {after}, kernel_size=3, padding=1)", "nn.ReLU()", "nn.MaxPool2d(2)"]
+        norm, bias = ([normalise(after)], ", bias=False") if normalise else ([], "")
+        layers += [
+            f"nn.Conv2d({before}, {after}, kernel_size=3, padding=1{bias})",
+            *norm,
+            "nn.ReLU()",
+            "nn.MaxPool2d(2)",
+        ]
     return [*layers, "nn.Flatten()", f"nn.Linear({4 * channels[-1]}, {hidden})", "nn.ReLU()"], hidden
 
 
@@ -91,7 +101,7 @@ class Residual(nn.Module):
 '''
 
 
-def _resnet9(width: float) -> tuple[list[str], int]:
+def _resnet9(width: float, _: Normalise) -> tuple[list[str], int]:
     first, second, third, fourth = _scaled(width, 64, 128, 256, 512)
     layers = [
         f"convolution(3, {first})",
@@ -134,7 +144,7 @@ class Block(nn.Module):
 '''
 
 
-def _convnext(width: float) -> tuple[list[str], int]:
+def _convnext(width: float, _: Normalise) -> tuple[list[str], int]:
     first, second, third = _scaled(width, 64, 128, 256)
     # A line for each stage.
     layers = [f"*[nn.Conv2d(3, {first}, 2, 2), ChannelNorm({first}), Block({first}), Block({first})]"]

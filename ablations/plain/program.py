@@ -40,7 +40,7 @@ def program(
     optimizer, arguments, decay = _optimizer(recipe, rule, plain.rate)
     assert budget.precision != "auto", "decided for the device before a program is written"
     parts = [
-        *network(model, plain.activation, plain.dropout, budget.precision),
+        *network(model, plain.activation, plain.normalise, plain.dropout, budget.precision),
         *plain.definitions,
         OPEN,
         *([] if plain.scaling else [STATISTICS]),
@@ -69,7 +69,7 @@ def _gathered(recipe: Recipe) -> Plain:
                 continue
             if isinstance(new, tuple):
                 new = (*before, *new)
-            elif isinstance(new, str) and before:
+            elif before and not isinstance(new, bool):
                 raise technique.not_plain(f"{owners[piece.name].setting} has another {piece.name} already")
             owners[piece.name] = technique
             total = replace(total, **{piece.name: new})

@@ -29,6 +29,8 @@ def plan(asked: PlanRequest) -> Plan:
     """
     baseline = asked.baseline
     notebook = Recipe(baseline.model, baseline.budget, catalog.notebook_recipe().techniques)
+    for technique in (t for t in baseline.techniques if t.measuring):
+        notebook = notebook.with_technique(technique)
     rungs = _roadmap(notebook, baseline)
     arms = [Arm(TUNED, baseline), Arm(NOTEBOOK, notebook), *rungs[1:-1]]
     if baseline == notebook:

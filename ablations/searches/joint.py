@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.search import Parameter, Rounds, Study, around, parameter
-from cifar_ablations.ablations.techniques.schedule import Schedule
+from cifar_ablations.ablations.technique import overrides
 
 QUESTION = "How good does the recipe become if everything is tuned at once?"
 
@@ -16,23 +17,21 @@ RATE = "optimizer.rate"
 def search(baseline: Recipe, trials: int) -> Rounds:
     """One study of the optimizer's rate, the schedule's shape, and all techniques with a range, in or out.
 
-    A knob is sampled where its technique is in; a technique whose knobs all have ranges that reach to nothing needs no
-    switch.
+    A knob is sampled where its technique is in, and with those kinds of it for which it means something; a technique
+    that has kinds, or whose knobs all have ranges that reach to nothing, needs no switch. Of normalisation, which other
+    networks may have of their own, only the notebook's network is asked.
     """
-    shape = Schedule.knobs()["shape"]
-    parameters = [
-        around(RATE, baseline.update_rule().rate, 2.0),
-        Parameter("schedule.shape", choices=shape.choices, doc=shape.doc),
-    ]
+    parameters = [around(RATE, baseline.update_rule().rate, 2.0)]
     for name, cls in catalog.techniques().items():
-        searched = [knob for knob, about in cls.knobs().items() if about.search is not None]
+        searched = {knob: about for knob, about in cls.knobs().items() if about.search is not None}
         if name == "optimizer" or not searched:
             continue
-        if name == "schedule":
-            parameters.append(parameter("schedule.gamma", when=("schedule.shape", ("step", "multistep"))))
+        if overrides(cls.at("off"), "normalise") and baseline.model.name != Network.name:
             continue
         when = None
-        if any(cls.knobs()[knob].log for knob in searched):
+        kinds = dict.fromkeys(about.when[0] for about in searched.values() if about.when is not None)
+        parameters += [parameter(f"{name}.{kind}") for kind in kinds]
+        if not kinds and any(about.log for about in searched.values()):
             parameters.append(Parameter(name, choices=("off", "on"), doc=f"whether there is {cls.title}"))
             when = (name, ("on",))
         parameters += [parameter(f"{name}.{knob}", when=when) for knob in searched]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.search import Parameter, Rounds, Study, around, parameter
+from cifar_ablations.ablations.search import Rounds, Study, around, parameter
 from cifar_ablations.ablations.techniques.schedule import Schedule
 
 QUESTION = "Which schedule is best, each with a learning rate that suits it?"
@@ -12,11 +12,11 @@ DEFAULT_TRIALS = 32
 
 
 def search(baseline: Recipe, trials: int) -> Rounds:
-    """One study: the shape, the rate, and the size of the falls where the shape has any."""
+    """One study: the shape, the rate, and the other knobs of those shapes for which they mean something."""
     parameters = (
-        Parameter("schedule.shape", choices=Schedule.knobs()["shape"].choices, doc=Schedule.knobs()["shape"].doc),
+        parameter("schedule.shape"),
         around("optimizer.rate", baseline.update_rule().rate, 2.0),
-        parameter("schedule.gamma", when=("schedule.shape", ("step", "multistep"))),
+        *(parameter(f"schedule.{knob}") for knob, about in Schedule.knobs().items() if about.search is not None),
     )
     own = Study("schedule", baseline, parameters, trials).own_values()
     yield [Study("schedule", baseline, parameters, trials, (own,) if own else ())]

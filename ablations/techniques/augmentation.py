@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.budget import Sized
-from cifar_ablations.ablations.technique import Draws, Expectation, Plain, Technique, knob
+from cifar_ablations.ablations.technique import Draws, Expectation, Plain, Technique, Visits, knob
 
 GREY = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in an image's brightness, as torchvision has them (ITU-R 601-2)."""
@@ -32,6 +32,15 @@ def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, p
     columns = left[:, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)
     examples = torch.arange(batch, device=images.device)[:, None, None]
     return padded[examples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def alternate(images: Tensor, first: Tensor, epoch: Tensor) -> Tensor:
+    """Mirror left to right the images of `first` in even epochs, and all others in odd ones: Jordan 2024.
+
+    images: [B, C, H, W]; first: bool [B]; epoch: int64 [1], from 0. So any two epochs in a row show both of each image.
+    """
+    mirrored = first ^ (epoch % 2 == 1)
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
@@ -108,6 +117,12 @@ class Augmentation(Technique):
 
     padding: int = knob(0, doc="black pixels added on each side before the crop", low=0, high=16, search=(0, 8))
     flip: float = knob(0.0, doc="probability of a horizontal flip", low=0.0, high=1.0, search=(0.0, 0.5))
+    flipping: str = knob(
+        "random",
+        doc="whether each flip is drawn anew, or only an image's first, and the others alternate from epoch to epoch",
+        choices=("random", "alternating"),
+        later=True,
+    )
     rotation: float = knob(0.0, doc="largest angle either way, in degrees", low=0.0, high=180.0, search=(0.0, 30.0))
     colour: float = knob(
         0.0, doc="largest change of brightness, contrast and saturation", low=0.0, high=0.9, search=(0.0, 0.5)
@@ -128,6 +143,7 @@ class Augmentation(Technique):
         "rotation": {"padding": 4, "flip": 0.5, "rotation": 15.0},
         "colour": {"padding": 4, "flip": 0.5, "colour": 0.4},
         "cutout": {"padding": 4, "flip": 0.5, "erased": 8},
+        "alternating_flip": {"padding": 4, "flip": 0.5, "flipping": "alternating"},
     }
     titles: ClassVar[Mapping[str, str]] = {
         "crop": "cropping",
@@ -135,8 +151,12 @@ class Augmentation(Technique):
         "rotation": "augmentation with rotation",
         "colour": "augmentation with colour jitter",
         "cutout": "augmentation with cutout",
+        "alternating_flip": "augmentation with alternating flips",
     }
-    sources: ClassVar[Mapping[str, str]] = {"cutout": "DeVries & Taylor 2017"}
+    sources: ClassVar[Mapping[str, str]] = {
+        "cutout": "DeVries & Taylor 2017",
+        "alternating_flip": "Jordan 2024, arXiv 2404.00498",
+    }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
         Expectation(schema.TEST_ACCURACY, +1, "Krizhevsky et al. 2012"),
@@ -149,7 +169,7 @@ class Augmentation(Technique):
             return images
         # The same draws are taken at every setting, so that levels share those they have in common.
         batch, (height, width) = (images.shape[0],), images.shape[2:]
-        mirrored = draws.uniform(batch) < self.flip
+        mirrored = draws.uniform(batch) < (self.flip if self.flipping == "random" else 0.0)
         top = draws.integers(2 * self.padding + 1, batch)
         left = draws.integers(2 * self.padding + 1, batch)
         turned, brightness, contrast, saturation = (2 * draws.uniform(batch) - 1 for _ in range(4))
@@ -163,12 +183,19 @@ class Augmentation(Technique):
             images = erase(images, row, column, self.erased)
         return images
 
+    def augment_by_epoch(self, images: Tensor, visits: Visits) -> Tensor:
+        if self.flipping == "random" or self.flip == 0.0:
+            return images
+        return alternate(images, visits.uniform() < self.flip, visits.epoch())
+
     @property
     def mirrors(self) -> bool:
         """Whether images may be mirrored, which changes the label of a digit or a letter."""
         return self.flip > 0
 
     def plain(self, sized: Sized) -> Plain:
+        if self.flipping == "alternating" and self.flip:
+            raise self.not_plain("a transform knows neither which image it is given nor in which epoch")
         transforms = []
         if self.padding:
             transforms.append(f"v2.RandomCrop(32, padding={self.padding})")

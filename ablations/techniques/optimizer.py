@@ -11,7 +11,7 @@ from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.technique import Expectation, Plain, Technique, knob
 from cifar_ablations.ablations.update_rule import UpdateRule
 
-KINDS = ("sgd", "momentum", "averaged", "nesterov", "rmsprop", "adam", "adam_uncorrected")
+KINDS = ("sgd", "momentum", "averaged", "nesterov", "rmsprop", "adam", "adam_uncorrected", "muon")
 
 
 def coefficients(rule: UpdateRule, kind: str, momentum: float, second: float) -> UpdateRule:
@@ -24,7 +24,7 @@ def coefficients(rule: UpdateRule, kind: str, momentum: float, second: float) ->
         return replace(rule, first_decay=momentum, first_gain=1 - momentum)
     if kind == "rmsprop":
         return replace(rule, second_decay=second, adaptive=True, correct_bias=False)
-    corrected = kind == "adam"
+    corrected = kind != "adam_uncorrected"
     return replace(
         rule,
         first_decay=momentum,
@@ -32,6 +32,7 @@ def coefficients(rule: UpdateRule, kind: str, momentum: float, second: float) ->
         second_decay=second,
         adaptive=True,
         correct_bias=corrected,
+        orthogonalised=kind == "muon",
     )
 
 
@@ -40,13 +41,24 @@ class Optimizer(Technique):
     """Plain SGD and what adds a memory to it, each at a rate of its own: a rate that suits one is wrong for another.
 
     `momentum` adds up gradients as torch.optim.SGD does, `averaged` is the notebook's second form, whose gradients
-    weigh 1 - β. AdamW is `adam` with the weight decay technique decoupled.
+    weigh 1 - β. AdamW is `adam` with the weight decay technique decoupled. `muon` makes the step of every matrix
+    orthogonal, a convolution's kernels flattened to one row for each output; biases and the last layer step by Adam.
     """
 
     kind: str = knob("sgd", doc="which update rule", choices=KINDS)
     rate: float = knob(0.1, doc="learning rate before the schedule", low=1e-8, high=100.0, search=(1e-4, 1.0), log=True)
     momentum: float = knob(0.9, doc="share of the first moment kept; not sgd, rmsprop", low=0.0, high=0.9999)
     second: float = knob(0.999, doc="share of the second moment kept; rmsprop, adam", low=0.0, high=0.99999)
+    rest_rate: float = knob(
+        3e-3,
+        doc="Adam's rate for biases and the last layer; muon",
+        low=1e-8,
+        high=100.0,
+        search=(1e-4, 1e-1),
+        log=True,
+        when=("kind", ("muon",)),
+        later=True,
+    )
 
     name: ClassVar[str] = "optimizer"
     title: ClassVar[str] = "optimizer"
@@ -62,6 +74,7 @@ class Optimizer(Technique):
         "nesterov": {"kind": "nesterov", "rate": 0.01},
         "rmsprop": {"kind": "rmsprop", "rate": 1e-3, "second": 0.99},
         "adam_uncorrected": {"kind": "adam_uncorrected", "rate": 1e-3},
+        "muon": {"kind": "muon", "rate": 0.02, "momentum": 0.95},
     }
     titles: ClassVar[Mapping[str, str]] = {
         "off": "plain SGD",
@@ -71,6 +84,7 @@ class Optimizer(Technique):
         "nesterov": "SGD with Nesterov momentum",
         "rmsprop": "RMSProp",
         "adam_uncorrected": "uncorrected Adam",
+        "muon": "Muon",
     }
     sources: ClassVar[Mapping[str, str]] = {
         "off": "Robbins & Monro 1951",
@@ -78,6 +92,7 @@ class Optimizer(Technique):
         "averaged": "notebook, 'Momentum'",
         "nesterov": "Sutskever et al. 2013",
         "rmsprop": "Tieleman & Hinton 2012",
+        "muon": "Jordan et al. 2024",
     }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (Expectation(schema.TEST_ACCURACY, +1, "Kingma & Ba 2015"),)
@@ -85,9 +100,12 @@ class Optimizer(Technique):
     mechanism: ClassVar[tuple[str, ...]] = (schema.UPDATE_RATIO, schema.FIRST_EPOCH_LOSS)
 
     def update(self, rule: UpdateRule) -> UpdateRule:
-        return coefficients(replace(rule, rate=self.rate), self.kind, self.momentum, self.second)
+        rule = coefficients(replace(rule, rate=self.rate), self.kind, self.momentum, self.second)
+        return replace(rule, rest=self.rest_rate / self.rate) if rule.orthogonalised else rule
 
     def plain(self, sized: Sized) -> Plain:
         if self.kind == "adam_uncorrected":
             raise self.not_plain("torch.optim has no Adam without the correction of its bias")
+        if self.kind == "muon":
+            raise self.not_plain("torch.optim.Muon takes matrices alone, and no convolution's kernels")
         return Plain()

@@ -1,4 +1,8 @@
-"""Learning-rate schedules: what the base rate is multiplied by at each step."""
+"""Learning-rate schedules: what the base rate is multiplied by at each step.
+
+The factors of every shape peak at 1 (those of `one_cycle` at most half a step beside it), so that a base rate is the
+highest rate whatever the shape, and rates can be compared across shapes.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +68,20 @@ def one_cycle(steps: int, rising_share: float, start: float = 1 / 25, end: float
     return torch.where(step <= peak, up, down)
 
 
+def trapezoid(steps: int, warmup: float, decay: float) -> Tensor:
+    """Rises in a line from 0 over the first share of the steps, stays, and falls in a line over the last share, to 0 at
+    the step after the last; float64 [steps].
+
+    The rise is rounded down to whole steps, the fall up, and it begins no earlier than the rise ends. The warmup-
+    stable-decay of Hu et al. 2024, with the linear fall of Hägele et al. 2024; of a decay of 1, the linear schedule of
+    Li et al. 2020, which without warm-up is torch's LinearLR from 1 to 0 stepped once per step.
+    """
+    rising = int(warmup * steps)
+    falling = max(1, min(math.ceil(decay * steps), steps - rising))
+    step = torch.arange(steps, dtype=torch.float64)
+    return torch.where(step < rising, step / max(1, rising), ((steps - step) / falling).clamp(max=1.0))
+
+
 WARMUP_COSINE = '''
 def warmup_cosine(step):
     """The learning rate's factor: a line up from 0, then half a cosine down to 0."""
@@ -73,22 +91,69 @@ def warmup_cosine(step):
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / (STEPS - rising)))
 '''
 
-SHAPES = ("constant", "step", "multistep", "exponential", "cosine", "warmup_cosine", "one_cycle")
+TRAPEZOID = '''
+def trapezoid(step):
+    """The learning rate's factor: a line up from 0, then 1, then a line down to 0."""
+    rising = int({warmup} * STEPS)
+    falling = max(1, min(math.ceil({decay} * STEPS), STEPS - rising))
+    if step < rising:
+        return step / rising
+    return min(1.0, (STEPS - step) / falling)
+'''
+
+SHAPES = (
+    "constant",
+    "step",
+    "multistep",
+    "exponential",
+    "cosine",
+    "warmup_cosine",
+    "one_cycle",
+    "linear",
+    "warmup_stable_decay",
+)
+RISING = ("warmup_cosine", "one_cycle", "linear", "warmup_stable_decay")
+"""Those of them that may begin with a warm-up."""
 
 
 @dataclass(frozen=True)
 class Schedule(Technique):
-    """The rate falls, late enough for coarse progress and early enough to settle; some shapes let it rise first."""
+    """The rate falls, late enough for coarse progress and early enough to settle; some shapes let it rise first.
+
+    The highest rate is `optimizer.rate` whatever the shape.
+    """
 
     shape: str = knob("constant", doc="how the rate changes over training", choices=SHAPES)
     gamma: float = knob(
-        0.1, doc="factor at each milestone; step, multistep", low=0.0, high=1.0, search=(0.05, 0.5), log=True
+        0.1,
+        doc="factor at each milestone; step, multistep",
+        low=0.0,
+        high=1.0,
+        search=(0.05, 0.5),
+        log=True,
+        when=("shape", ("step", "multistep")),
     )
     first: float = knob(0.6, doc="first milestone, as a share of the epochs; multistep", low=0.0, high=1.0)
     second: float = knob(0.8, doc="second milestone, as a share of the epochs; multistep", low=0.0, high=1.0)
     every: float = knob(0.3, doc="share of the epochs between two falls; step", low=0.0, high=1.0)
     final: float = knob(0.01, doc="factor reached at the end; exponential", low=1e-6, high=1.0)
-    warmup: float = knob(0.2, doc="share of the steps that rise; warmup_cosine, one_cycle", low=0.0, high=0.9)
+    warmup: float = knob(
+        0.2,
+        doc=f"share of the steps that rise; {', '.join(RISING)}",
+        low=0.0,
+        high=0.9,
+        search=(0.0, 0.4),
+        when=("shape", RISING),
+    )
+    decay: float = knob(
+        0.2,
+        doc="share of the steps that fall at the end; warmup_stable_decay",
+        low=0.0,
+        high=1.0,
+        search=(0.1, 0.6),
+        when=("shape", ("warmup_stable_decay",)),
+        later=True,
+    )
 
     name: ClassVar[str] = "schedule"
     title: ClassVar[str] = "the learning-rate schedule"
@@ -99,8 +164,10 @@ class Schedule(Technique):
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "off": {},
         "on": {"shape": "multistep"},
-        **{shape: {"shape": shape} for shape in SHAPES if shape not in ("constant", "multistep", "one_cycle")},
+        **{shape: {"shape": shape} for shape in ("step", "exponential", "cosine", "warmup_cosine")},
         "one_cycle": {"shape": "one_cycle", "warmup": 0.3},
+        "linear": {"shape": "linear", "warmup": 0.0},
+        "warmup_stable_decay": {"shape": "warmup_stable_decay", "warmup": 0.05},
     }
     titles: ClassVar[Mapping[str, str]] = {
         "off": "a constant learning rate",
@@ -109,11 +176,15 @@ class Schedule(Technique):
         "cosine": "the cosine schedule",
         "warmup_cosine": "the cosine schedule with warm-up",
         "one_cycle": "the one-cycle schedule",
+        "linear": "the linear schedule",
+        "warmup_stable_decay": "the warmup-stable-decay schedule",
     }
     sources: ClassVar[Mapping[str, str]] = {
         "cosine": "Loshchilov & Hutter 2017",
         "warmup_cosine": "Goyal et al. 2017; Loshchilov & Hutter 2017",
         "one_cycle": "Smith & Topin 2018",
+        "linear": "Li et al. 2020, arXiv 1905.04753",
+        "warmup_stable_decay": "Hu et al. 2024, arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392",
     }
     notebook: ClassVar[str] = "on"
     expectations: ClassVar[tuple[Expectation, ...]] = (
@@ -137,6 +208,10 @@ class Schedule(Technique):
                 return warmup_cosine(steps, self.warmup)
             case "one_cycle":
                 return one_cycle(steps, self.warmup)
+            case "linear":
+                return trapezoid(steps, self.warmup, 1.0)
+            case "warmup_stable_decay":
+                return trapezoid(steps, self.warmup, self.decay)
         return None
 
     def plain(self, sized: Sized) -> Plain:
@@ -161,6 +236,13 @@ class Schedule(Technique):
                 )
             case "one_cycle":
                 return self._plain_one_cycle(epochs * sized.budget.steps_per_epoch)
+            case "linear" | "warmup_stable_decay":
+                decay = 1.0 if self.shape == "linear" else self.decay
+                return Plain(
+                    definitions=(TRAPEZOID.format(warmup=self.warmup, decay=decay),),
+                    scheduler="lr_scheduler.LambdaLR(optimizer, trapezoid)",
+                    per_batch=True,
+                )
         return Plain()
 
     def _plain_one_cycle(self, steps: int) -> Plain:

@@ -34,7 +34,7 @@ def draw(data: pd.DataFrame, part: str) -> Figure:
     """A panel per schedule, or a line each."""
     with theme.styled():
         if part == "shapes":
-            figure, axes = panels.grid(2, 4, 1.6)
+            figure, axes = panels.grid(-(-data["schedule"].nunique() // 4), 4, 1.6)
             for ax, (name, rows) in zip(axes, data.groupby("schedule", sort=False), strict=False):
                 ax.plot(rows["epoch"], rows["factor"], color=theme.ACCENT)
                 if name == TEN:

@@ -25,7 +25,7 @@ from cifar_ablations.study.execution.backends import AUTO, check_name, choose_ba
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.execution.workers import THREADS, default_workers
-from cifar_ablations.study.search.invocation import SearchInvocation
+from cifar_ablations.study.search.invocation import SearchInvocation, recipes_of
 from cifar_ablations.study.search.optuna_study import check_names
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.weights import check_choice
@@ -246,7 +246,7 @@ def search_invocation(
     )
     with settings_named():
         invocation.check_recipe(recipe)
-    return replace(invocation, backend=_backend(request, [recipe], invocation, say))
+    return replace(invocation, backend=_backend(request, recipes_of(invocation), invocation, say))
 
 
 def _backend(request: Request, recipes: Sequence[Recipe], invocation: Surroundings, say: Callable[[str], None]) -> str:

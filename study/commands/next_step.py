@@ -77,7 +77,8 @@ def after_plan(results: Findings, ending: str = "") -> tuple[str, str]:
 
 def after_search(name: str, ending: str = "") -> str:
     """The command that takes up what a search found."""
-    return f"{program()} {'run techniques --retune' if name == 'arms' else f'adopt {name}'}{ending}"
+    plan = catalog.plan_of_search(name)
+    return f"{program()} {f'run {plan} --retune' if plan else f'adopt {name}'}{ending}"
 
 
 def typed(command: str) -> str:

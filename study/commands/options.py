@@ -144,8 +144,8 @@ Retune = Annotated[
     bool,
     typer.Option(
         "--retune",
-        help="Of the plan techniques: also find a learning rate for each arm, on validation images, and give each "
-        "verdict twice, as the recipe has it and with each arm at its best rate.",
+        help="Of the plans techniques and optimizers: also find a learning rate for each arm, on validation images, "
+        "and give verdicts of each at its best rate; of techniques, beside those of the recipe as it is.",
     ),
 ]
 Trials = Annotated[

@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-from cifar_ablations.ablations.designs import RATE, by_recipe, one_at_a_time
+from cifar_ablations.ablations.designs import RATE, by_recipe, each_optimizer, one_at_a_time
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.plan import Arm
+from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.commands.arguments import (
     BestRates,
     PlanRequest,
@@ -22,8 +24,11 @@ from cifar_ablations.study.store.home import Home
 
 Say = Callable[[str], None]
 
-PLAN, SEARCH = "techniques", "arms"
-"""The plan whose arms are retuned, and the search for their rates."""
+SEARCHES: dict[str, tuple[str, Callable[[Recipe], list[Arm]]]] = {
+    "techniques": ("arms", one_at_a_time),
+    "optimizers": ("optimizers", each_optimizer),
+}
+"""The plans whose arms are retuned: the search for their rates, and what it looks for them for."""
 
 
 def plan_retuned(home: Home, request: PlanRequest, say: Say, *, training: bool) -> tuple[Invocation, bool]:
@@ -39,8 +44,10 @@ def plan_retuned(home: Home, request: PlanRequest, say: Say, *, training: bool) 
         """What was said of the data need not be said again."""
 
     shared = {field.name: getattr(request, field.name) for field in fields(Request)}
-    search = search_invocation(home, SearchRequest(SEARCH, request.trials, **shared), of_data, plain.data)
-    best, failed = _known(home, search), False
+    search = search_invocation(
+        home, SearchRequest(SEARCHES[request.plan][0], request.trials, **shared), of_data, plain.data
+    )
+    best, failed = _known(home, request.plan, search), False
     if best is None and not training:
         _say_cost(request, search, plain, say)
         return plain, False
@@ -48,7 +55,7 @@ def plan_retuned(home: Home, request: PlanRequest, say: Say, *, training: bool) 
         from cifar_ablations.study.commands.execute import run_search
 
         failed = run_search(home, search, os.environ.get("ABLATE_STORAGE"), request.data, say, goes_on=True)
-        best = _known(home, search)
+        best = _known(home, request.plan, search)
         if best is None:
             raise AblateError("the search for the best rates has not come to its end; the same command goes on with it")
         say("")
@@ -61,13 +68,14 @@ def _check(request: PlanRequest) -> None:
     """Raise AblateError for a request that cannot be retuned."""
     if not request.retune:
         raise AblateError("--trials is about the search of --retune: give that too, or leave --trials out")
-    if request.plan != PLAN:
-        raise AblateError(f"--retune finds rates for the arms of the plan {PLAN}, not for those of {request.plan}")
+    if request.plan not in SEARCHES:
+        known = " and ".join(SEARCHES)
+        raise AblateError(f"--retune finds rates for the arms of the plans {known}, not for {request.plan}'s")
     if request.minutes is not None:
         raise AblateError("--minutes cannot tell how long the search of --retune takes: give --seeds in its place")
 
 
-def _known(home: Home, search: SearchInvocation) -> BestRates | None:
+def _known(home: Home, plan: str, search: SearchInvocation) -> BestRates | None:
     """What this very search has found; None where it has not ended. Raises AblateError where it found too little."""
     if not home.has_store:
         return None
@@ -78,7 +86,7 @@ def _known(home: Home, search: SearchInvocation) -> BestRates | None:
     if ended is None or ended.asked.trials < search.trials:
         return None
     rates = {arm: float(values[RATE]) for arm, values in ended.outcome.retuned.items()}
-    for arm in by_recipe(one_at_a_time(search.baseline)).values():
+    for arm in by_recipe(SEARCHES[plan][1](search.baseline)).values():
         if arm not in rates:
             raise AblateError(
                 f"every trial of {arm!r} diverged or failed, so no best rate of it is known; more --trials may find "

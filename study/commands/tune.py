@@ -62,9 +62,8 @@ def adopt(home: Home, search: str, name: str, data: str | None, say: Say, *, rep
     from cifar_ablations.study.store.search_log import SearchLog
     from cifar_ablations.study.store.tracking import open_store
 
-    catalog.search_module(search)
-    if search == "arms":
-        raise AblateError("the search 'arms' finds no recipe; `ablate run techniques --retune` takes what it found")
+    if plan := catalog.plan_of_search(search):
+        raise AblateError(f"the search {search!r} finds no recipe; `ablate run {plan} --retune` takes what it found")
     if not name.replace("-", "").replace("_", "").isalnum() or len(name.encode()) > MOST_NAME:
         raise AblateError(
             f"--as {shown(name)}: a recipe's name is of letters, digits, - and _, and of at most {MOST_NAME} bytes"

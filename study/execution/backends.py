@@ -87,7 +87,9 @@ def _obstacle(recipes: Iterable[Recipe], classes: int) -> str:
     """Why the kernels cannot train all of these, in half a sentence; "" if they can."""
     for recipe in recipes:
         if not supports(model.network_of(recipe, classes)):
-            return f"the kernels do not know the network {recipe.model.name} with these techniques"
+            changing = [t.kind_title for t in recipe.techniques if model.normalises(t) or t.activation() is not None]
+            named = f" with {' and '.join(changing)}" if changing else ""
+            return f"the kernels do not know the network {recipe.model.name}{named}"
     try:
         build.library()
     except build.UnavailableError as reason:

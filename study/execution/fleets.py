@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.pace import Pace
-from cifar_ablations.study.execution.sizing import fleet_size, pack
+from cifar_ablations.study.execution.sizing import fleet_size, hungriest, pack
 from cifar_ablations.study.execution.workers import Done, Failed, Stalled, Started
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
@@ -133,11 +133,11 @@ class Trainer:
         """Train members to their end, or until an epoch, from their checkpoints where they have any.
 
         keep_weights: whether outcomes bring the weights that they were measured with. All members are taken to need
-        about the first one's memory. Raises KeyboardInterrupt, with the workers ended, when `stopped` says so.
+        the memory of the hungriest. Raises KeyboardInterrupt, with the workers ended, when `stopped` says so.
         """
         if not self._fleet_size:
             invocation = self._invocation
-            self._fleet_size = fleet_size(members[0].recipe, invocation.data, invocation.device, invocation.backend)
+            self._fleet_size = fleet_size(hungriest(members), invocation.data, invocation.device, invocation.backend)
         behind = self._invocation.epochs_behind(self._folder, members)
         fleets = pack(members, self._invocation.workers, self._fleet_size, behind)
         self._pace.expect(fleets, behind, until_epoch, evaluate_test)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 
 import torch
 from PIL import Image
@@ -19,8 +18,8 @@ from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training.engine import split
 from cifar_ablations.study.training.fleet import Member
-from cifar_ablations.study.training.randomness import StepDraws
-from cifar_ablations.study.training.step import Preparation, order, scales, take
+from cifar_ablations.study.training.randomness import ImageVisits, StepDraws
+from cifar_ablations.study.training.step import Preparation, image_key, order, scales, take
 
 VISITS = 8
 """Epochs shown of a training, at most."""
@@ -52,7 +51,11 @@ def of_arms(arms: Iterable[Arm], seed: int, data: Dataset) -> GalleryRecord:
 
 def pipeline(recipe: Recipe) -> str:
     """The changes that a recipe makes to its training images, in words; empty for none."""
-    doing = [t for t in recipe.techniques if not t.is_off and (overrides(t, "augment") or _mixes_images(t))]
+    doing = [
+        t
+        for t in recipe.techniques
+        if not t.is_off and (overrides(t, "augment") or overrides(t, "augment_by_epoch") or _mixes_images(t))
+    ]
     return ", ".join(t.setting_title for t in doing)
 
 
@@ -99,13 +102,14 @@ def seen(member: Member, data: Dataset, index: int, epoch: int) -> Tensor | None
     together = visits[within * budget.batch_size : (within + 1) * budget.batch_size]
     mean, std = scales([member], data, CPU)[member]
     targets = torch.eye(len(data.classes))[data.train_labels[together]]
-    drawn = partial(_drawn, member.seed_of(AUGMENTATION), epoch * budget.steps_per_epoch + within)
-    images, _ = Preparation.of(member.recipe, (mean, std)).batch(take(data.train_images, together), targets, drawn)
+    seed, step = member.seed_of(AUGMENTATION), epoch * budget.steps_per_epoch + within
+    images, _ = Preparation.of(member.recipe, (mean, std)).batch(
+        take(data.train_images, together),
+        targets,
+        lambda t: StepDraws.named(CPU, seed, t.name, step),
+        lambda t: ImageVisits(image_key(seed, t, CPU), together, torch.tensor([step]), budget.steps_per_epoch),
+    )
     return (images[position] * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _drawn(seed: int, step: int, technique: Technique) -> StepDraws:
-    return StepDraws.named(CPU, seed, technique.name, step)
 
 
 def png(image: Tensor) -> str:

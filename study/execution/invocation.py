@@ -67,9 +67,10 @@ class Surroundings:
                 )
         for technique in recipe.techniques:
             if technique.mirrors and not self.data.mirror_safe:
+                flip = f"{technique.name}.flip=0, or " if "flip" in technique.knobs() else ""
                 raise AblateError(
                     f"{technique.name} mirrors images, and {self.data.name} declares that this changes their labels "
-                    f"(mirror_safe = false); set {technique.name}.flip=0, or {technique.name}=off"
+                    f"(mirror_safe = false); set {flip}{technique.name}=off"
                 )
         model.check(recipe, len(self.data.classes))
         split(len(self.data.train_labels), Member(recipe, 0), self.data.own_validation)

@@ -13,9 +13,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cifar_ablations.ablations.budget import Budget, Sized
+from cifar_ablations.ablations.budget import Budget
 from cifar_ablations.study.execution.workers import Done, Event, Failed, Stalled, Started
-from cifar_ablations.study.training.engine import Epoch, Outcome, same_shape
+from cifar_ablations.study.training.engine import Epoch, Outcome, Shape, same_shape
 from cifar_ablations.study.training.fleet import Member
 
 LOOKING = 1 / 3
@@ -71,7 +71,7 @@ class _Fleet:
     seen: _Seen = field(default_factory=_Seen)
 
     @property
-    def shape(self) -> Sized:
+    def shape(self) -> Shape:
         return same_shape(self.members[0].recipe)
 
     @property
@@ -99,7 +99,7 @@ class Pace:
         self._waiting: list[_Fleet] = []
         self._in_flight: dict[Member, _Fleet] = {}
         self._all = _Seen()
-        self._by_shape: dict[Sized, _Seen] = {}
+        self._by_shape: dict[Shape, _Seen] = {}
 
     def expect(
         self, fleets: Sequence[Sequence[Member]], behind: Mapping[Member, int], until: int | None, measured: bool

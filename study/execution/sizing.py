@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 
-from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.pace import ending_images, epoch_images
 from cifar_ablations.study.execution.workers import THREADS
 from cifar_ablations.study.training.backend import TORCH
-from cifar_ablations.study.training.engine import Training, same_shape
+from cifar_ablations.study.training.engine import Shape, Training, same_shape
 from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.step import want_of_memory
 
@@ -25,6 +24,11 @@ LARGEST_FLEET = 64
 """Members in lockstep on a GPU."""
 SHARE = 0.8
 """Of a GPU's free memory that a fleet may take by what is known beforehand; one that does not fit is halved."""
+
+
+def hungriest(members: Iterable[Member]) -> Recipe:
+    """The recipe of the first member with an average of its weights, which takes memory too; else of the first."""
+    return max(members, key=lambda member: member.recipe.running_average() is not None).recipe
 
 
 def fleet_size(recipe: Recipe, data: Dataset, device: torch.device, backend: str = TORCH) -> int:
@@ -55,13 +59,13 @@ def fleet_size(recipe: Recipe, data: Dataset, device: torch.device, backend: str
 def pack(
     members: Sequence[Member], workers: int, size: int, behind: Mapping[Member, int] | None = None
 ) -> list[list[Member]]:
-    """Members in fleets of at most `size` that share network and budget, in order.
+    """Members in fleets of at most `size` that share network, budget and normalisation, in order.
 
     Those that have epochs behind them share a fleet only with others that have as many.
     The number of fleets is a multiple of the workers where it can be, and fleets are about equal, so that no worker
     waits for another at the end.
     """
-    by_shape: dict[tuple[Sized, int], list[Member]] = {}
+    by_shape: dict[tuple[Shape, int], list[Member]] = {}
     for member in members:
         by_shape.setdefault((same_shape(member.recipe), (behind or {}).get(member, 0)), []).append(member)
     fleets = []
@@ -74,19 +78,19 @@ def pack(
 
 
 def estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:
-    """About how long the trainings will take, from a few timed steps of the first fleet of each network and budget.
+    """About how long the trainings will take, from a few timed steps of the first fleet of each shape.
 
     They are run here and thrown away, in one process: where cores share caches, workers beside each other are slower.
     """
-    shapes: dict[Sized, list[Member]] = {}
+    shapes: dict[Shape, list[Member]] = {}
     for member in members:
         shapes.setdefault(same_shape(member.recipe), []).append(member)
     return sum(_estimated_seconds(invocation, alike) for alike in shapes.values())
 
 
 def _estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:
-    """The same for members that share network and budget."""
-    size = fleet_size(members[0].recipe, invocation.data, invocation.device, invocation.backend)
+    """The same for members of one shape."""
+    size = fleet_size(hungriest(members), invocation.data, invocation.device, invocation.backend)
     fleet = pack(members, invocation.workers, size)[0]
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)

@@ -139,6 +139,15 @@ class SearchInvocation(Surroundings):
         )
 
 
+def recipes_of(invocation: SearchInvocation) -> list[Recipe]:
+    """The baseline, and for each choice that a search begins with a recipe that has it: every network of its trials."""
+    recipes = [invocation.baseline]
+    for study in studies_of(invocation):
+        choices = [{p.name: choice} for p in study.parameters for choice in p.choices or ()]
+        recipes += [study.recipe, *map(study.with_values, choices)]
+    return list(dict.fromkeys(recipes))
+
+
 def studies_of(invocation: SearchInvocation) -> list[Study]:
     """The studies that a search begins with."""
     return next(catalog.search_module(invocation.name).search(invocation.baseline, invocation.trials))

@@ -27,6 +27,9 @@ class Backend(Protocol):
         images: float32 [B, 3, H, W]; targets: class probabilities [B, classes]. Dropout's masks lie in the network.
         """
 
+    def moved(self, row: int) -> None:
+        """Note that a member's weights have changed within a step, before its gradients are asked for again."""
+
     def step(self, optimizer: FleetOptimizer, number: Tensor) -> Tensor:
         """Take step `number` (int64 [1], from 0) of all members; returns the norms of their gradients, [K]."""
 
@@ -55,6 +58,9 @@ class TorchBackend:
         for view, gradient in zip(self._fleet.gradient_views[row], gradients, strict=True):
             view.copy_(gradient)
         return loss.detach()
+
+    def moved(self, row: int) -> None:
+        pass  # the network's parameters are the weights
 
     def step(self, optimizer: FleetOptimizer, number: Tensor) -> Tensor:
         norms: Tensor = torch.linalg.vector_norm(self._fleet.gradients, dim=1)

@@ -29,7 +29,7 @@ from cifar_ablations.study.data.images import Images
 from cifar_ablations.study.training import model
 from cifar_ablations.study.training.engine import Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
-from cifar_ablations.study.training.randomness import StepDraws
+from cifar_ablations.study.training.randomness import ImageVisits, StepDraws
 
 CPU = torch.device("cpu")
 SMALL = Budget(epochs=2, batch_size=32, train_images=80, validation_images=40, test_images=60)
@@ -178,6 +178,11 @@ def hooks_leave_what_they_are_given(cls: Of, trainings: Trainings) -> None:
         changed = technique.augment(images, StepDraws.named(CPU, 0, "test"))
         _need(changed.shape == images.shape, f"augment at {level} returns the shape {tuple(changed.shape)}")
         _need(changed.dtype == torch.uint8, f"augment at {level} returns {changed.dtype}, not torch.uint8")
+        visits = ImageVisits(torch.zeros(2, dtype=torch.int32), torch.arange(len(images)), torch.tensor([3]), 2)
+        _need(torch.equal(images, before), f"augment at {level} changes its images in place")
+        changed = technique.augment_by_epoch(images, visits)
+        _need(changed.shape == images.shape, f"augment_by_epoch at {level} returns the shape {tuple(changed.shape)}")
+        _need(changed.dtype == torch.uint8, f"augment_by_epoch at {level} returns {changed.dtype}, not torch.uint8")
         technique.update(rule)
         inputs, targets = images.float(), torch.eye(CLASSES)[:8]
         mixed, labels = technique.mix(inputs, targets, StepDraws.named(CPU, 0, "test"))
@@ -185,7 +190,7 @@ def hooks_leave_what_they_are_given(cls: Of, trainings: Trainings) -> None:
         _need(labels.shape == targets.shape, f"mix at {level} returns targets of the shape {tuple(labels.shape)}")
         _need(torch.equal(inputs, images.float()), f"mix at {level} changes its images in place")
         _need(torch.equal(targets, torch.eye(CLASSES)[:8]), f"mix at {level} changes its targets in place")
-        _need(torch.equal(images, before), f"augment at {level} changes its images in place")
+        _need(torch.equal(images, before), f"augment_by_epoch at {level} changes its images in place")
     _need(rule == UpdateRule(), "update changes the rule in place")
 
 

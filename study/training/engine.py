@@ -19,11 +19,11 @@ from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import checkpoint
 from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.events import Epoch, Outcome
-from cifar_ablations.study.training.fleet import Member
-from cifar_ablations.study.training.lockstep import Training, same_shape, split
+from cifar_ablations.study.training.fleet import Member, Shape, same_shape
+from cifar_ablations.study.training.lockstep import Training, split
 from cifar_ablations.study.training.step import want_of_memory
 
-__all__ = ["Checkpoints", "Epoch", "Outcome", "Training", "same_shape", "split", "train"]
+__all__ = ["Checkpoints", "Epoch", "Outcome", "Shape", "Training", "same_shape", "split", "train"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cifar_ablations.ablations.purposes import SPLIT
+from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import diagnostics
 from cifar_ablations.study.training.backend import Backend, autocast
@@ -48,25 +49,34 @@ def predict(
     chosen: Mapping[int, Tensor],
     scales: Scales,
     tick: Callable[[], None],
+    with_views: bool = False,
 ) -> list[Tensor]:
     """Logits, float32 [N, classes], of the members at these rows, on the images chosen for their splits.
 
     images: uint8 [M, 3, H, W]; chosen: int64 [N] of them by the seed of a split; scales: as `step.scales` has them;
-    tick: called after every member's batch, as a sign of life.
+    tick: called after every member's batch, as a sign of life; with_views: whether the logits are means over the views
+    that a member's techniques have of an image.
     """
     fleet.train(False)
     members = [fleet.members[row] for row in rows]
+    viewing = [tuple(t for t in m.recipe.techniques if with_views and overrides(t, "views_of")) for m in members]
     size = BATCH[images.device.type]
     total = len(next(iter(chosen.values())))
     found: list[list[Tensor]] = [[] for _ in rows]
     for start in range(0, total, size):
         batches: dict[tuple[int, int], Tensor] = {}
+        views: dict[tuple[tuple[int, int], tuple[Technique, ...]], list[Tensor]] = {}
         for member in members:
             if (key := _inputs_of(member, scales)) not in batches:
                 some = take(images, chosen[member.seed_of(SPLIT)][start : start + size].to(images.device))
                 batches[key] = normalize(some, *scales[member])
         for index, (row, member) in enumerate(zip(rows, members, strict=True)):
-            found[index].append(backend.logits(row, batches[_inputs_of(member, scales)]))
+            looked_at = _inputs_of(member, scales), viewing[index]
+            if looked_at not in views:
+                plain = batches[looked_at[0]]
+                views[looked_at] = [plain, *(view for t in viewing[index] for view in t.views_of(plain))]
+            logits = [backend.logits(row, view) for view in views[looked_at]]
+            found[index].append(logits[0] if len(logits) == 1 else torch.stack(logits).mean(dim=0))
             tick()
     return [torch.cat(logits) for logits in found]
 
@@ -103,13 +113,28 @@ class Evaluator:
         return self._scores(range(len(self.fleet.members)), images, labels, chosen)
 
     def on_known_images(self, rows: Sequence[int]) -> list[Score]:
-        """On training images, KNOWN_IMAGES of them at most."""
+        """On training images, KNOWN_IMAGES of them at most, as test images are looked at."""
         chosen = {seed: train[:KNOWN_IMAGES] for seed, (train, _) in self.splits.items()}
-        return self._scores(rows, self.data.train_images, self.data.train_labels, chosen)
+        return self._scores(rows, self.data.train_images, self.data.train_labels, chosen, with_views=True)
 
-    def _scores(self, rows: Sequence[int], images: Tensor, labels: Tensor, chosen: Mapping[int, Tensor]) -> list[Score]:
+    def known_batches(self, row: int) -> Iterator[Tensor]:
+        """A member's first KNOWN_IMAGES training images, normalised, in batches [B, 3, H, W]."""
+        member, images = self.fleet.members[row], self.data.train_images
+        chosen = self.splits[member.seed_of(SPLIT)][0][:KNOWN_IMAGES].to(images.device)
+        for some in chosen.split(BATCH[images.device.type]):
+            yield normalize(take(images, some), *self.scales[member])
+            self.tick()
+
+    def _scores(
+        self,
+        rows: Sequence[int],
+        images: Tensor,
+        labels: Tensor,
+        chosen: Mapping[int, Tensor],
+        with_views: bool = False,
+    ) -> list[Score]:
         """On chosen images of a set: uint8 [M, 3, H, W] and their labels, int64 [M]."""
-        logits = predict(self.fleet, self.backend, rows, images, chosen, self.scales, self.tick)
+        logits = predict(self.fleet, self.backend, rows, images, chosen, self.scales, self.tick, with_views)
         return scores(
             logits, [labels[chosen[self.fleet.members[row].seed_of(SPLIT)].to(labels.device)] for row in rows]
         )
@@ -121,7 +146,7 @@ class Evaluator:
         test = drawn.sort().values.to(labels.device)
         chosen = dict.fromkeys(self.splits, test)
         images = self.data.test_images
-        return predict(self.fleet, self.backend, rows, images, chosen, self.scales, self.tick), labels[test]
+        return predict(self.fleet, self.backend, rows, images, chosen, self.scales, self.tick, True), labels[test]
 
     def probe(self, row: int) -> dict[str, np.ndarray]:
         """`diagnostics.probe` of a member's network on the first of its training images."""

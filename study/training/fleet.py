@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cifar_ablations.ablations import extensions
+from cifar_ablations.ablations.budget import Budget, Network
 from cifar_ablations.ablations.purposes import PURPOSES, WEIGHTS
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
@@ -19,6 +21,9 @@ from cifar_ablations.study.training.randomness import seeded
 
 # Every tensor starts at a multiple of this many elements (64 bytes in fp32), and so does every row.
 ALIGNMENT = 16
+
+SHAPING = ("activation", "initialise", "normalise")
+"""The hooks that change a network and its first weights."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,12 @@ class Member:
     def digest(self) -> str:
         """The recipe's digest."""
         return self.recipe.digest()
+
+    @cached_property
+    def trained_digest(self) -> str:
+        """The digest of the recipe without what only measures: trainings that are alike have one."""
+        training = tuple(t for t in self.recipe.techniques if not t.only_measures)
+        return replace(self.recipe, techniques=training).digest()
 
     @property
     def extension(self) -> str:
@@ -48,6 +59,21 @@ class Member:
     def seed_of(self, purpose: str) -> int:
         """The seed that its draws for one of PURPOSES are named by: its own, unless the recipe holds that still."""
         return self._seeds[purpose]
+
+
+class Shape(NamedTuple):
+    """What all members of a fleet must share."""
+
+    model: Network
+    budget: Budget
+    norms: tuple[tuple[str, ...], ...]
+    """Of each technique that normalises, the names of its parameters and buffers."""
+
+
+def same_shape(recipe: Recipe) -> Shape:
+    """The shape of a recipe's trainings: network, budget, and what normalisation adds to the network."""
+    modules = (t.normalise(1) for t in recipe.techniques if overrides(t, "normalise"))
+    return Shape(*recipe.sized, tuple(tuple(module.state_dict()) for module in modules if module is not None))
 
 
 class Fleet:
@@ -99,6 +125,13 @@ class Fleet:
     def places(self) -> list[tuple[int, int]]:
         """Every parameter's first column and number of columns, in the network's order."""
         return list(self._places.values())
+
+    @property
+    def matrices(self) -> list[tuple[int, int, int]]:
+        """First column, rows and columns of each layer's weights, as matrices [outputs, all else], in the network's
+        order; the last layer's are left out."""
+        shapes = {name: p.shape for name, p in self.networks[0].named_parameters() if p.dim() > 1}
+        return [(self.start_of(name), shape[0], shape[1:].numel()) for name, shape in shapes.items()][:-1]
 
     def start_of(self, name: str) -> int:
         """The first of a parameter's columns."""
@@ -167,7 +200,7 @@ def _initialised_each(members: Sequence[Member], classes: int) -> list[nn.Module
     networks = []
     for member in members:
         recipe = member.recipe
-        shaping = tuple(t for t in recipe.techniques if overrides(t, "initialise") or overrides(t, "activation"))
+        shaping = tuple(t for t in recipe.techniques if any(overrides(t, hook) for hook in SHAPING))
         key = (member.seed_of(WEIGHTS), recipe.sized.model, shaping)
         if key in made:
             networks.append(deepcopy(made[key]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -16,32 +17,25 @@ import torch
 from torch import Tensor
 
 from cifar_ablations.ablations import schema
-from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.purposes import SPLIT
-from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.training import checkpoint, diagnostics, outcomes
+from cifar_ablations.study.training import averaging, checkpoint, diagnostics, outcomes
 from cifar_ablations.study.training.backend import TORCH, backend_of
 from cifar_ablations.study.training.checkpoint import FleetRecord, MemberRecord
 from cifar_ablations.study.training.evaluation import Evaluator
 from cifar_ablations.study.training.events import Epoch, Outcome, Weights
-from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.fleet import Fleet, Member, same_shape
 from cifar_ablations.study.training.optimizer import FleetOptimizer, learning_rates
 from cifar_ablations.study.training.randomness import permutation
 from cifar_ablations.study.training.step import Stepper, tune
 
 
-def same_shape(recipe: Recipe) -> Sized:
-    """The network and budget of a recipe, which all members of a fleet must share."""
-    return recipe.sized
-
-
 class Training:
     """A fleet in training: its images, its matrices, and the epochs and seconds it has behind it.
 
-    Members share network and budget, at a precision that is decided. The other arguments: as in `train`.
+    Members are of one shape (`fleet.same_shape`), at a precision that is decided. The other arguments: as in `train`.
     """
 
     def __init__(
@@ -55,9 +49,10 @@ class Training:
         keep_weights: bool = False,
     ):
         assert members[0].recipe.sized.budget.precision != "auto", "decided before a plan is made"
-        assert len({same_shape(m.recipe) for m in members}) == 1, "members of a fleet share network and budget"
-        # Members whose rule is adaptive come first, as the optimizer wants them.
-        members = sorted(members, key=lambda m: not m.recipe.update_rule().adaptive)
+        assert len({same_shape(m.recipe) for m in members}) == 1, (
+            "members of a fleet share network, budget and normalisation"
+        )
+        members = sorted(members, key=averaging.place)
         self.budget = members[0].recipe.sized.budget
         tune(device)
         self.data, self.device, self._evaluate_test, self._tick = data.to(device), device, evaluate_test, tick
@@ -67,7 +62,9 @@ class Training:
         self.fleet = Fleet(members, len(data.classes), device)
         rules = [m.recipe.update_rule() for m in members]
         rates = torch.stack([learning_rates(m.recipe) for m in members], dim=1)
-        self.optimizer = FleetOptimizer(self.fleet.weights, rules, rates)
+        half = self.budget.precision == "bf16"
+        self.optimizer = FleetOptimizer(self.fleet.weights, rules, rates, self.fleet.matrices, half)
+        self.average = averaging.FleetAverage(self.fleet)
         self._backend_name = backend
         self._stepper = self._new_stepper()
         self._splits = {m.seed_of(SPLIT): split(len(data.train_labels), m, data.own_validation) for m in members}
@@ -77,7 +74,7 @@ class Training:
 
     def _new_stepper(self) -> Stepper:
         backend = backend_of(self._backend_name, self.fleet, self.device)
-        return Stepper(self.fleet, backend, self.optimizer, self.data, self.device)
+        return Stepper(self.fleet, backend, self.optimizer, self.average, self.data, self.device)
 
     def run_epoch(self) -> list[Epoch | Outcome]:
         """Train one epoch and validate: an Epoch per member, and an Outcome for those that diverged in it."""
@@ -97,29 +94,29 @@ class Training:
         sums = [self._stepper.losses, self._stepper.norms, weight_norms.double(), update_ratios.double()]
         loss, norm, weight_norm, update_ratio = torch.stack(sums).cpu().tolist()
         took = time.perf_counter() - began
-        validation = self.evaluator.on_validation_images() if self.budget.validation_images else None
-        self.epoch += 1
-        self.seconds += (time.perf_counter() - began) / len(members)
-
         events: list[Epoch | Outcome] = []
-        by_layer = layers.transpose(0, 1).cpu().tolist()
-        for row, member in enumerate(members):
-            metrics = {
-                schema.TRAIN_LOSS: loss[row] / self.budget.train_images,
-                schema.LEARNING_RATE: float(self.optimizer.rates[self.epoch * steps - 1, row]),
-                schema.GRADIENT_NORM: norm[row] / steps,
-                schema.WEIGHT_NORM: weight_norm[row],
-                schema.UPDATE_RATIO: update_ratio[row],
-                schema.IMAGES_PER_SECOND: len(members) * self.budget.train_images / took,
-            }
-            if validation:
-                metrics[schema.VALIDATION_LOSS] = validation[row].loss
-                metrics[schema.VALIDATION_ACCURACY] = validation[row].accuracy
-            self._progress[member].history.append(metrics)
-            self._progress[member].layers.append(by_layer[row])
-            events.append(Epoch(member, self.epoch, metrics))
-        diverged = [row for row in range(len(members)) if not (math.isfinite(loss[row] + weight_norm[row]))]
-        stopped = [row for row in range(len(members)) if row not in diverged and self._stops(row)]
+        with self._measured() if self.budget.validation_images else nullcontext():
+            validation = self.evaluator.on_validation_images() if self.budget.validation_images else None
+            self.epoch += 1
+            self.seconds += (time.perf_counter() - began) / len(members)
+            by_layer = layers.transpose(0, 1).cpu().tolist()
+            for row, member in enumerate(members):
+                metrics = {
+                    schema.TRAIN_LOSS: loss[row] / self.budget.train_images,
+                    schema.LEARNING_RATE: float(self.optimizer.rates[self.epoch * steps - 1, row]),
+                    schema.GRADIENT_NORM: norm[row] / steps,
+                    schema.WEIGHT_NORM: weight_norm[row],
+                    schema.UPDATE_RATIO: update_ratio[row],
+                    schema.IMAGES_PER_SECOND: len(members) * self.budget.train_images / took,
+                }
+                if validation:
+                    metrics[schema.VALIDATION_LOSS] = validation[row].loss
+                    metrics[schema.VALIDATION_ACCURACY] = validation[row].accuracy
+                self._progress[member].history.append(metrics)
+                self._progress[member].layers.append(by_layer[row])
+                events.append(Epoch(member, self.epoch, metrics))
+            diverged = [row for row in range(len(members)) if not (math.isfinite(loss[row] + weight_norm[row]))]
+            stopped = [row for row in range(len(members)) if row not in diverged and self._stops(row)]
         names = diagnostics.layer_names(self.fleet)
         for row in diverged:
             events.append(outcomes.diverged(members[row], self._progress[members[row]], names, self.seconds))
@@ -150,6 +147,7 @@ class Training:
         self.fleet.keep(staying)
         if staying:
             self.optimizer.keep(staying)
+            self.average.keep(staying)
             self._stepper = self._new_stepper()
             self.evaluator.backend = self._stepper.backend
 
@@ -158,17 +156,22 @@ class Training:
         rows = list(rows)
         if not rows:
             return []
-        for row in rows:
-            for name, values in self._progress[self.fleet.members[row]].best.items():
-                self.fleet.state()[name][row].copy_(values)
-        if self._evaluate_test:
-            ended = outcomes.tested(self.evaluator, rows, self._progress, outcome, self.seconds)
-        else:
-            members = [self.fleet.members[row] for row in rows]
-            ended = [outcomes.untested(m, self._progress[m], outcome, self.seconds) for m in members]
-        if not self._keep_weights:
-            return ended
-        return [replace(one, weights=self._weights(row)) for row, one in zip(rows, ended, strict=True)]
+        with self._measured():
+            for row in rows:
+                for name, values in self._progress[self.fleet.members[row]].best.items():
+                    self.fleet.state()[name][row].copy_(values)
+            if self._evaluate_test:
+                ended = outcomes.tested(self.evaluator, rows, self._progress, outcome, self.seconds)
+            else:
+                members = [self.fleet.members[row] for row in rows]
+                ended = [outcomes.untested(m, self._progress[m], outcome, self.seconds) for m in members]
+            if not self._keep_weights:
+                return ended
+            return [replace(one, weights=self._weights(row)) for row, one in zip(rows, ended, strict=True)]
+
+    def _measured(self) -> AbstractContextManager[None]:
+        """Within it, networks are as they are measured: with the averages of those members that have one."""
+        return self.average.measured(self.evaluator.known_batches)
 
     def _weights(self, row: int) -> Weights:
         """Those that the outcome of a member is measured with."""
@@ -191,6 +194,8 @@ class Training:
         records = []
         for row, member in enumerate(self.fleet.members):
             progress = self._progress[member]
+            if (average := self.average.of(row)) is not None:
+                arrays[f"own.{row}.average"] = average.to("cpu", copy=True).numpy()
             for name, values in progress.best.items():
                 arrays[f"own.{row}.best.{name}"] = values.to("cpu", copy=True).numpy()
             identity, history, layers = checkpoint.identity(member), list(progress.history), list(progress.layers)
@@ -206,11 +211,13 @@ class Training:
         members = self.fleet.members
         state = self.fleet.state() | self.optimizer.state()
         taken = checkpoint.take(members, saved, {name: tuple(matrix.shape[1:]) for name, matrix in state.items()})
-        if not taken:
+        if not taken or not all(self._has_average(row, arrays) for row, (_, arrays) in enumerate(taken)):
             return []
         for row, (member, (record, arrays)) in enumerate(zip(members, taken, strict=True)):
             for name, matrix in state.items():
                 matrix[row] = torch.from_numpy(arrays[name]).to(self.device)
+            if (average := self.average.of(row)) is not None:
+                average.copy_(torch.from_numpy(arrays["average"]))
             best = {name.removeprefix("best."): values for name, values in arrays.items() if name.startswith("best.")}
             progress = self._progress[member]
             progress.history, progress.layers = list(record.history), list(record.layers)
@@ -222,6 +229,11 @@ class Training:
             for number in range(1, self.epoch + 1)
             for member in members
         ]
+
+    def _has_average(self, row: int, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Whether there is the average that a member needs among the arrays that were saved of it."""
+        average = self.average.of(row)
+        return average is None or ("average" in arrays and arrays["average"].shape == tuple(average.shape))
 
     def time_steps(self, count: int) -> float:
         """Seconds that one step of the whole fleet takes: the median of `count` after two to warm up. Trains on."""

@@ -15,7 +15,7 @@ from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import overrides
+from cifar_ablations.ablations.technique import Technique, overrides
 
 MONOTONE = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh)
 """Activation functions that max-pooling may come before."""
@@ -48,7 +48,8 @@ class NotebookNetwork(nn.Module):
 
     Pooling comes before bias and ReLU. It gives the same function and the same gradients, since adding a constant per
     channel and ReLU are monotone, and touches a quarter of the memory. Where another activation function is not
-    monotone, it comes after.
+    monotone, it comes after. Normalisation, where a technique puts it behind the convolutions in place of their biases,
+    comes before pooling, since its scale may be negative.
     """
 
     def __init__(self, width: float, classes: int):
@@ -68,12 +69,13 @@ class NotebookNetwork(nn.Module):
         """Logits [B, classes] of normalised images [B, 3, 32, 32]."""
         *convolved, last = self.activations
         for convolution, activation in zip(self.convolutions, convolved, strict=True):
+            assert isinstance(convolution, nn.Conv2d)
             if not isinstance(activation, MONOTONE):
                 x = F.max_pool2d(activation(convolution(x)), 2)
-                continue
-            assert isinstance(convolution, nn.Conv2d)
-            assert convolution.bias is not None
-            x = self.block(x, convolution.weight, convolution.bias, activation)
+            elif convolution.bias is None:
+                x = activation(F.max_pool2d(convolution(x), 2))
+            else:
+                x = self.block(x, convolution.weight, convolution.bias, activation)
         x = x.flatten(1)
         logits: Tensor = self.classifier(self.dropout(last(self.hidden(x))))
         return logits
@@ -240,9 +242,15 @@ def _made(network: Network, factory: Factory, classes: int) -> object:
 
 
 def network_of(recipe: Recipe, classes: int) -> nn.Module:
-    """The recipe's network as `build` makes it, every ReLU replaced where a technique asks for another function."""
+    """The recipe's network as `build` makes it, its convolutions normalised and every ReLU replaced where a technique
+    asks for it.
+
+    Raises AblateError where a technique normalises, and the network does so itself or has no convolution.
+    """
     network = build(recipe.sized.model, classes)
     for technique in recipe.techniques:
+        if normalises(technique):
+            _normalise(network, technique, recipe.model.name)
         for name, module in list(network.named_modules()):
             if isinstance(module, nn.ReLU) and (other := technique.activation()) is not None:
                 owner, _, leaf = name.rpartition(".")
@@ -250,8 +258,35 @@ def network_of(recipe: Recipe, classes: int) -> nn.Module:
     return network
 
 
+def normalises(technique: Technique) -> bool:
+    """Whether a technique, as it is set, puts modules behind convolutions."""
+    return overrides(technique, "normalise") and technique.normalise(1) is not None
+
+
+def _normalise(network: nn.Module, technique: Technique, name: str) -> None:
+    """Put a technique's modules behind all convolutions, whose biases go; parameters keep their names, and draws."""
+    own = sorted({type(m).__name__ for m in network.modules() if "norm" in type(m).__name__.lower()})
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    if own or not convolutions:
+        why = f"has normalisation of its own ({', '.join(own)})" if own else "has no nn.Conv2d"
+        raise AblateError(
+            f"model.name={name} {why}, so {technique.kind_title} has no place in it; set {technique.name}=off"
+        )
+    for convolution in convolutions:
+        convolution.bias = None
+        convolution.add_module("norm", technique.normalise(convolution.out_channels))
+        convolution.register_forward_hook(_normalised)
+
+
+def _normalised(convolution: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    found: Tensor = convolution.get_submodule("norm")(output)
+    return found
+
+
 def check(recipe: Recipe, classes: int) -> None:
-    """Raise AblateError unless the recipe's network can be built, gives logits, and has a place for its masks."""
+    """Raise AblateError unless the recipe's network can be built, gives logits, has a place for its masks, and is
+    measured with one average of its weights at most."""
+    recipe.running_average()
     network = network_of(recipe, classes).eval()
     name = recipe.model.name
     with torch.no_grad():

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.update_rule import UpdateRule
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Of the polynomial that takes singular values between 0 and 1 to about 1 in a few steps (Jordan et al. 2024)."""
+ITERATIONS = 5
+
+
+def orthogonal(matrix: Tensor, *, half: bool = False) -> Tensor:
+    """About the nearest matrix with orthogonal rows or columns, of the same shape [rows, columns].
+
+    By a Newton-Schulz iteration, half: in bf16, as torch.optim.Muon always has it. Singular values end between about
+    0.7 and 1.2 (Jordan et al. 2024).
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).to(torch.bfloat16 if half else matrix.dtype)
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if tall else x).to(matrix.dtype)
 
 
 class FleetOptimizer:
@@ -19,13 +40,24 @@ class FleetOptimizer:
     rates: float64 [steps, K], the learning rate of every row at every step.
     step_sizes, root_corrections, shrinkage: [steps, K, 1], the factors of every step (`UpdateRule`'s -rate / c1,
     sqrt(c2) and 1 - rate * decoupled_decay).
-    Agrees with torch.optim's SGD (momentum and Nesterov included), RMSprop, Adam and AdamW to rounding. Everything
-    that changes from step to step is laid out in tables beforehand, so that a step reads nothing from the host.
+    matrices: (first column, rows, columns) of the weights that rules which orthogonalise take as matrices; half:
+    whether that is computed in bf16.
+    Agrees with torch.optim's SGD (momentum, Nesterov), RMSprop, Adam, AdamW and Muon to rounding. What changes from
+    step to step is laid out in tables beforehand, so that a step reads nothing from the host.
     """
 
-    def __init__(self, weights: Tensor, rules: Sequence[UpdateRule], rates: Tensor):
+    def __init__(
+        self,
+        weights: Tensor,
+        rules: Sequence[UpdateRule],
+        rates: Tensor,
+        matrices: Sequence[tuple[int, int, int]] = (),
+        half: bool = False,
+    ):
         self.rules = list(rules)
         self.rates = rates
+        self._matrices = list(matrices)
+        self._half = half
         self.first = torch.zeros_like(weights)
         self.second = torch.zeros_like(weights)
         self._lay_out_tables(weights)
@@ -57,17 +89,56 @@ class FleetOptimizer:
         corrected = torch.tensor([r.adaptive and r.correct_bias for r in rules])
         first_correction = torch.where(corrected, 1 - decays[:, 0] ** steps, 1.0)
         second_correction = torch.where(corrected, 1 - decays[:, 1] ** steps, 1.0)
-        self.step_sizes = (-self.rates / first_correction).to(like)[:, :, None]
+        rates = self.rates * torch.tensor([rule.rest for rule in rules], dtype=torch.float64)
+        self.step_sizes = (-rates / first_correction).to(like)[:, :, None]
         self.root_corrections = second_correction.sqrt().to(like)[:, :, None]
         self._any_decoupled = any(r.decoupled_decay for r in rules)
         decoupled = torch.tensor([r.decoupled_decay for r in rules], dtype=torch.float64)
-        self.shrinkage = (1 - self.rates * decoupled).to(like)[:, :, None]
+        self.shrinkage = (1 - rates * decoupled).to(like)[:, :, None]
+        self._orthogonalised = [row for row, rule in enumerate(rules) if rule.orthogonalised]
+        if self._orthogonalised:
+            self._matrix_rates = self.rates.to(like)
+            self._matrix_shrinkage = (1 - self.rates * decoupled).to(like)
 
     def step(self, number: Tensor, weights: Tensor, gradients: Tensor) -> None:
         """Step `number` (int64 [1], from 0) for weights [K, P], in place, given gradients [K, P].
 
         The number lies on the device, so that a captured graph finds the step's coefficients by itself.
         """
+        with self.orthogonalising(number, weights, gradients):
+            self._step(number, weights, gradients)
+
+    @contextmanager
+    def orthogonalising(self, number: Tensor, weights: Tensor, gradients: Tensor) -> Iterator[None]:
+        """Within it, all weights take their rules' own step, as in `step`; at its end, matrices have taken another.
+
+        One member after another, so that its bits do not depend on the fleet.
+        """
+        kept = [[self._matrix(weights, row, place).clone() for place in self._matrices] for row in self._orthogonalised]
+        yield
+        for row, matrices in zip(self._orthogonalised, kept, strict=True):
+            rule = self.rules[row]
+            rate = self._matrix_rates[:, row].index_select(0, number)
+            shrinkage = self._matrix_shrinkage[:, row].index_select(0, number)
+            factor = 1.0
+            if rule.max_norm:
+                factor = (rule.max_norm / (torch.linalg.vector_norm(gradients[row]) + 1e-6)).clamp(max=1.0)
+            for place, before in zip(self._matrices, matrices, strict=True):
+                gradient = self._matrix(gradients, row, place) * factor
+                if rule.coupled_decay:
+                    gradient = gradient + rule.coupled_decay * before
+                momentum = self._matrix(self.first, row, place)
+                step = orthogonal(gradient.mul(rule.first_gain).add(momentum, alpha=rule.first_decay), half=self._half)
+                scale = math.sqrt(max(1.0, place[1] / place[2]))
+                self._matrix(weights, row, place).copy_(before * shrinkage - step * (rate * scale))
+
+    @staticmethod
+    def _matrix(of: Tensor, row: int, place: tuple[int, int, int]) -> Tensor:
+        """A matrix within a row, [rows, columns]: a view."""
+        start, rows, columns = place
+        return of[row, start : start + rows * columns].view(rows, columns)
+
+    def _step(self, number: Tensor, weights: Tensor, gradients: Tensor) -> None:
         if self._any_clipped:
             norms = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
             gradients = gradients * (self._max_norm / (norms + 1e-6)).clamp_(max=1.0)

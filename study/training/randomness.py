@@ -77,14 +77,38 @@ class StepDraws:
         low, high = self._halves[0], self._halves[1]
         self._calls += 1
         counter = torch.arange(math.prod(shape), dtype=torch.int32, device=self._halves.device)
-        mixed = _mix(counter.mul_(_signed(0x9E3779B9)).add_(low))
-        mixed = _mix(mixed.bitwise_xor_(high + _signed(self._calls * STREAM)))
-        return (mixed.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF)).to(torch.float32).mul_(2.0**-24).view(*shape)
+        return _hashed(counter, low, high + _signed(self._calls * STREAM)).view(*shape)
 
     def integers(self, bound: int, shape: Sequence[int]) -> Tensor:
         """int64 in 0 … bound - 1 of the given shape, on the device; bound is at most 2^16."""
         assert 0 < bound <= 1 << 16, bound
         return (self.uniform(shape) * bound).to(torch.int64)
+
+
+class ImageVisits:
+    """The images of a batch in their epoch; satisfies `ablations.technique.Visits`.
+
+    halves: int32 [2], of the key of what is drawn for; images: int64 [B], their places in the data set; step: int64
+    [1], its number in the training. All lie on the device.
+    """
+
+    def __init__(self, halves: Tensor, images: Tensor, step: Tensor, steps_per_epoch: int):
+        self._halves, self._images, self._step, self._steps_per_epoch = halves, images, step, steps_per_epoch
+
+    def uniform(self) -> Tensor:
+        """float32 [B] in [0, 1) on a grid of 2^-24, on the device: of each image the same in every epoch and batch."""
+        return _hashed(self._images.to(torch.int32, copy=True), self._halves[0], self._halves[1])
+
+    def epoch(self) -> Tensor:
+        """int64 [1], from 0."""
+        return self._step // self._steps_per_epoch
+
+
+def _hashed(counter: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """float32 in [0, 1) on a grid of 2^-24, a number for each of int32 `counter`, which is used up."""
+    mixed = _mix(counter.mul_(_signed(0x9E3779B9)).add_(low))
+    mixed = _mix(mixed.bitwise_xor_(high))
+    return mixed.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).to(torch.float32).mul_(2.0**-24)
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from cifar_ablations.ablations.purposes import AUGMENTATION, MASKS, ORDER, SPLIT
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.technique import Technique, overrides
+from cifar_ablations.ablations.technique import Technique, Visits, overrides
 from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.averaging import FleetAverage
 from cifar_ablations.study.training.backend import Backend
-from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.fleet import Fleet, Member, same_shape
 from cifar_ablations.study.training.model import DropoutSite
 from cifar_ablations.study.training.optimizer import FleetOptimizer
-from cifar_ablations.study.training.randomness import StepDraws, halves, permutation
+from cifar_ablations.study.training.randomness import ImageVisits, StepDraws, halves, permutation
 
 BRANCHES = 8
 """CUDA streams over which the members of a fleet are spread: parallel branches of the captured graph."""
@@ -48,8 +49,17 @@ class Stepper:
     gradient's norm.
     """
 
-    def __init__(self, fleet: Fleet, backend: Backend, optimizer: FleetOptimizer, data: Dataset, device: torch.device):
+    def __init__(
+        self,
+        fleet: Fleet,
+        backend: Backend,
+        optimizer: FleetOptimizer,
+        average: FleetAverage,
+        data: Dataset,
+        device: torch.device,
+    ):
         self.fleet, self.backend, self.optimizer, self.data, self.device = fleet, backend, optimizer, data, device
+        self.average = average
         members = fleet.members
         self.budget = members[0].recipe.sized.budget
         self._visits = {_order_of(m): m for m in members}
@@ -68,6 +78,7 @@ class Stepper:
             else []
             for member, network in zip(members, fleet.networks, strict=True)
         ]
+        self._ascending = [_overriding(member.recipe, "ascend") for member in members]
         self._one_hot = torch.eye(len(data.classes), device=device)
         self._labels = data.train_labels.cpu()
         steps, size = self.budget.steps_per_epoch, self.budget.batch_size
@@ -109,6 +120,7 @@ class Stepper:
     def _step(self, size: int) -> None:
         self._set_gradients(size)
         self.norms += self.backend.step(self.optimizer, self._number)
+        self.average.step(self._number)
         self._number += 1
         self._within += 1
 
@@ -129,13 +141,33 @@ class Stepper:
                 for masked in self._masked[row]:
                     masked.set(size, drawn)
                 losses.append(self.backend.gradients(row, *batches[shared]))
+                for technique in self._ascending[row]:
+                    self._look_around(row, technique, *batches[shared])
         self._join(len(losses))
         self.losses += torch.stack(losses).double() * size
+
+    def _look_around(self, row: int, technique: Technique, images: Tensor, targets: Tensor) -> None:
+        """A member's gradients from where a technique leads, in place of those at its weights; all else is put back."""
+        weights, gradients = self.fleet.weights[row], self.fleet.gradients[row]
+        climb = technique.ascend(weights, gradients)
+        if climb is None:
+            return
+        state = [matrix[row] for matrix in self.fleet.state().values()]
+        before = [values.clone() for values in state]
+        weights.add_(climb)
+        self.backend.moved(row)
+        self.backend.gradients(row, images, targets)
+        for values, value in zip(state, before, strict=True):
+            values.copy_(value)
 
     def _batch(self, chosen: Tensor, of: _Batches, drawn: Callable[[int], StepDraws]) -> tuple[Tensor, Tensor]:
         images = take(self.data.train_images, chosen)
         targets = self._one_hot[self.data.train_labels[chosen]]
-        return of.preparation.batch(images, targets, lambda technique: drawn(of.slots[technique.name]))
+
+        def visits(technique: Technique) -> Visits:
+            return ImageVisits(of.images[technique.name], chosen, self._number, self.budget.steps_per_epoch)
+
+        return of.preparation.batch(images, targets, lambda technique: drawn(of.slots[technique.name]), visits)
 
     @contextmanager
     def _branch(self, index: int) -> Iterator[None]:
@@ -158,10 +190,10 @@ class Stepper:
         state = [
             *self.fleet.state().values(),
             *self.optimizer.state().values(),
-            *(self._number, self._within, self.losses, self.norms),
+            *(self.average.weights, self._number, self._within, self.losses, self.norms),
         ]
         before = [tensor.clone() for tensor in state]
-        about = (self.fleet.members[0].recipe.sized, type(self.backend), size)
+        about = (same_shape(self.fleet.members[0].recipe), type(self.backend), size)
         here, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
 
         def undone(step: AbstractContextManager[object]) -> None:
@@ -265,15 +297,22 @@ class Preparation:
     @classmethod
     def of(cls, recipe: Recipe, scale: tuple[Tensor, Tensor]) -> Preparation:
         """A recipe's; scale: as `scales` has it."""
-        return cls(_overriding(recipe, "augment"), _overriding(recipe, "mix"), scale)
+        return cls(_overriding(recipe, "augment", "augment_by_epoch"), _overriding(recipe, "mix"), scale)
 
-    def batch(self, images: Tensor, targets: Tensor, drawn: Callable[[Technique], StepDraws]) -> tuple[Tensor, Tensor]:
+    def batch(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        drawn: Callable[[Technique], StepDraws],
+        visits: Callable[[Technique], Visits],
+    ) -> tuple[Tensor, Tensor]:
         """The input and targets of one step: normalised images [B, 3, H, W] and class probabilities [B, classes].
 
         images: uint8 [B, 3, H, W], as they are in the data set; targets: one-hot [B, classes]; drawn: the draws of a
-        technique at this step.
+        technique at this step; visits: the batch's images and epoch, for a technique.
         """
         for technique in self.augmenting:
+            images = technique.augment_by_epoch(images, visits(technique))
             images = technique.augment(images, drawn(technique))
         images = normalize(images, *self.scale)
         for technique in self.mixing:
@@ -289,12 +328,15 @@ class _Batches:
     visit: int
     slots: Mapping[str, int]
     """By technique."""
+    images: Mapping[str, Tensor]
+    """By technique, the halves of the key of what it draws once for each image, int32 [2] on the device."""
 
     @classmethod
     def of(cls, member: Member, visit: int, scale: tuple[Tensor, Tensor], slots: Mapping[Slot, int]) -> _Batches:
         preparation, seed = Preparation.of(member.recipe, scale), member.seed_of(AUGMENTATION)
         drawing = (*preparation.augmenting, *preparation.mixing)
-        return cls(preparation, visit, {t.name: slots[seed, t.name] for t in drawing})
+        images = {t.name: image_key(seed, t, scale[0].device) for t in preparation.augmenting}
+        return cls(preparation, visit, {t.name: slots[seed, t.name] for t in drawing}, images)
 
 
 @dataclass(frozen=True)
@@ -316,6 +358,11 @@ class _Masked:
             mask = technique.mask((size, *self.site.shape), drawn(slot))
             if mask is not None:
                 self.site.mask = mask if self.site.mask is None else self.site.mask * mask
+
+
+def image_key(seed: int, technique: Technique, device: torch.device) -> Tensor:
+    """The halves of the key of what a technique draws once for each image, int32 [2]."""
+    return torch.tensor(halves(seed, technique.name, "images"), dtype=torch.int32, device=device)
 
 
 def order(member: Member, images: Tensor, labels: Tensor, epoch: int) -> Tensor:
@@ -359,7 +406,7 @@ def _overriding(recipe: Recipe, *hooks: str) -> tuple[Technique, ...]:
 def _batch_of(member: Member) -> Shared:
     """Members that agree on this are trained on the very same batches."""
     seeds = tuple(member.seed_of(purpose) for purpose in (SPLIT, ORDER, AUGMENTATION))
-    return seeds, _overriding(member.recipe, "order", "augment", "standardise", "mix")
+    return seeds, _overriding(member.recipe, "order", "augment", "augment_by_epoch", "standardise", "mix")
 
 
 def _order_of(member: Member) -> Shared:
@@ -379,7 +426,7 @@ def _slots(fleet: Fleet) -> list[Slot]:
     """
     slots: dict[Slot, None] = {}
     for member, network in zip(fleet.members, fleet.networks, strict=True):
-        for technique in _overriding(member.recipe, "augment", "mix"):
+        for technique in _overriding(member.recipe, "augment", "augment_by_epoch", "mix"):
             slots[member.seed_of(AUGMENTATION), technique.name] = None
         for technique in _overriding(member.recipe, "mask"):
             for site, _ in _sites(network):
@@ -388,7 +435,7 @@ def _slots(fleet: Fleet) -> list[Slot]:
 
 
 def _mask_slot(member: Member, technique: Technique, site: str) -> Slot:
-    return member.seed_of(MASKS), member.digest, technique.name, site
+    return member.seed_of(MASKS), member.trained_digest, technique.name, site
 
 
 def _on(device: torch.device) -> bool:

@@ -8,8 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
-from cifar_ablations.ablations.techniques.augmentation import Augmentation, crop_and_flip, erase, jitter, rotate
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.augmentation import (
+    Augmentation,
+    alternate,
+    crop_and_flip,
+    erase,
+    jitter,
+    rotate,
+)
+from cifar_ablations.study.data.dataset import Dataset
+from cifar_ablations.study.training.engine import Training
+from cifar_ablations.study.training.fleet import Member
 from cifar_ablations.study.training.randomness import StepDraws
+from cifar_ablations.study.training.step import order
 
 CPU = torch.device("cpu")
 
@@ -65,6 +77,62 @@ def test_levels_share_the_draws_they_have_in_common() -> None:
     crops = Augmentation(padding=4).augment(images, StepDraws.named(CPU, 2, "augmentation", 3))
     for one, other in zip(both, crops, strict=True):
         assert torch.equal(one, other) or torch.equal(one, other.flip(2))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(0, 9))
+@settings(max_examples=25, deadline=None)
+def test_alternate_mirrors_the_first_ones_in_even_epochs_and_the_others_in_odd_ones(
+    first: list[bool], epoch: int
+) -> None:
+    images = _images(len(first))
+    changed = alternate(images, torch.tensor(first), torch.tensor([epoch]))
+    for image, mirrored, found in zip(images, first, changed, strict=True):
+        assert torch.equal(found, tv.horizontal_flip(image) if mirrored == (epoch % 2 == 0) else image)
+
+
+def test_with_alternating_flips_the_rest_is_drawn_as_ever() -> None:
+    images = _images(32)
+    alternating = Augmentation.at("alternating_flip").augment(images, StepDraws.named(CPU, 2, "augmentation", 3))
+    assert torch.equal(alternating, Augmentation.at("crop").augment(images, StepDraws.named(CPU, 2, "augmentation", 3)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_every_image_of_a_training_is_mirrored_in_every_second_epoch(
+    share: float, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    alternating = recipe.with_technique(Augmentation(flip=share, flipping="alternating")).set("budget.epochs=4")
+    alternating = alternating.set("budget.train_images=160")
+    firsts = []
+    # What a member is given depends neither on its batches nor on who else is in the fleet.
+    for size, beside in ((32, [0, 2]), (64, [])):
+        member = Member(alternating.set(f"budget.batch_size={size}"), 1)
+        training = Training([*(Member(member.recipe, seed) for seed in beside), member], tiny_data, CPU)
+        row, given = training.fleet.members.index(member), list[torch.Tensor]()
+        gradients = training._stepper.backend.gradients
+
+        def noted(at: int, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            if at == row:  # noqa: B023
+                given.append(images.clone())  # noqa: B023
+            return gradients(at, images, targets)  # noqa: B023
+
+        training._stepper.backend.gradients = noted  # type: ignore[method-assign]
+        images, mirrored = training._images()[member.seed], []
+        mean, std = training.evaluator.scales[member]
+        for epoch in range(4):
+            given.clear()
+            training.run_epoch()
+            visits = order(member, images, tiny_data.train_labels, epoch)
+            seen = ((torch.cat(given) * std + mean) * 255).round().to(torch.uint8)
+            plain = tiny_data.train_images[visits]
+            assert ((seen == plain).flatten(1).all(1) ^ (seen == plain.flip(3)).flatten(1).all(1)).all()
+            mirrored.append((seen == plain.flip(3)).flatten(1).all(1)[visits.argsort()])
+        assert torch.equal(mirrored[0], mirrored[2])
+        assert torch.equal(mirrored[1], mirrored[3])
+        assert torch.equal(mirrored[0], ~mirrored[1])
+        assert mirrored[0].float().mean().item() == pytest.approx(share, abs=5 * (share * (1 - share) / 160) ** 0.5)
+        firsts.append(mirrored[0])
+    assert torch.equal(*firsts)
 
 
 @given(st.floats(-180, 180), st.integers(0, 99))

@@ -22,13 +22,14 @@ from cifar_ablations.ablations.designs import (
     switched_on,
 )
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
 
 
 def _having(count: int) -> Recipe:
     """The notebook's recipe with so many techniques switched on."""
     recipe = bare(catalog.notebook_recipe())
-    can = [cls for cls in catalog.techniques().values() if "on" in cls.levels]
+    can = [cls for cls in catalog.techniques().values() if "on" in cls.levels and not cls.measuring]
     for cls in can[:count]:
         recipe = recipe.with_technique(cls.at("on"))
     return recipe
@@ -91,3 +92,15 @@ def test_every_best_rate_is_the_knob_of_its_recipe() -> None:
     best = at_best_rates(arms, rates)
     assert {name: arm.recipe.knobs()[RATE] for name, arm in best.items()} == rates
     assert len({arm.name for arm in best.values()}) == len(arms) == 14
+
+
+@pytest.mark.parametrize("name", ["techniques", "pairwise", "factorial", "ladder", "data-size", "tuned"])
+def test_what_only_measures_is_in_every_arm_and_in_no_claim(name: str) -> None:
+    size = PROFILES["quick"]
+    plain = size.apply(catalog.notebook_recipe()).set("dropout.p=0.3")
+    plans = [catalog.make_plan(name, one, size, (0, 1)) for one in (plain, plain.set("mirrored_testing=on"))]
+    without, with_it = ([arm.recipe.set("mirrored_testing=on") for arm in plan.arms] for plan in plans)
+    assert without == with_it == [arm.recipe for arm in plans[1].arms]
+    assert plans[0].claims == plans[1].claims
+    levels = catalog.make_plan("levels/mirrored_testing", plain, size, (0, 1))
+    assert {claim.technique for claim in levels.claims} == {"mirrored_testing"}

@@ -22,7 +22,9 @@ from cifar_ablations.ablations.designs import (
     one_at_a_time,
     switched_on,
 )
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import LOOKS, with_looks
+from cifar_ablations.ablations.plans.modern import BASELINE, MODERN, TOGETHER
 from cifar_ablations.ablations.profiles import PROFILES, profile
 from cifar_ablations.ablations.record import DataRecord
 from cifar_ablations.study.training import contracts
@@ -337,3 +339,45 @@ def test_a_plan_is_logged_whole(name):
     baseline = plan.arms[0].recipe
     assert (record.model, record.budget) == (str(baseline.model), str(baseline.budget))
     assert set(record.titles) == set(record.reasons) == {technique.name for technique in baseline.techniques}
+
+
+def test_the_modern_plan_adds_and_removes_each_newer_technique(size) -> None:
+    plan = _plan("modern", size)
+    baseline, together = plan.arm(BASELINE).recipe, plan.arm(TOGETHER).recipe
+    assert baseline == size.apply(catalog.notebook_recipe())
+    for name, level in MODERN.items():
+        newer = catalog.techniques()[name].at(level)
+        assert newer in together.techniques
+        assert plan.arm(f"with {newer.setting_title}").recipe == baseline.with_technique(newer)
+        own = next(technique for technique in baseline.techniques if technique.name == name)
+        assert plan.arm(f"all but {newer.setting_title}").recipe == together.with_technique(own)
+    assert len(plan.arms) == len({arm.recipe for arm in plan.arms}) == 2 + 2 * len(MODERN)
+    assert len(plan.claims) == 1 + 2 * len(MODERN)
+    for claim in plan.claims:
+        treatment, control = plan.arm(claim.treatment).recipe, plan.arm(claim.control).recipe
+        changed = [a.name for a, b in zip(treatment.techniques, control.techniques, strict=True) if a != b]
+        assert changed == (sorted(MODERN) if claim.technique == ALL else [claim.technique])
+
+
+def test_a_baseline_with_nothing_to_add_is_refused_by_the_modern_plan(size) -> None:
+    baseline = size.apply(catalog.notebook_recipe())
+    for name, level in [*MODERN.items()][1:]:
+        baseline = baseline.set(f"{name}={level}")
+    with pytest.raises(AblateError, match="lacks two of its techniques or more"):
+        catalog.make_plan("modern", baseline, size, (0, 1))
+
+
+def test_optimizers_are_compared_at_their_usual_and_at_their_best_rates(size) -> None:
+    baseline = size.apply(catalog.notebook_recipe())
+    plain = catalog.make_plan("optimizers", baseline, size, (0, 1))
+    assert {arm.recipe for arm in plain.arms} == {
+        baseline.set(f"optimizer={level}") for level in catalog.techniques()["optimizer"].levels
+    }
+    rates = {arm.name: 2 * arm.recipe.update_rule().rate for arm in plain.arms}
+    tuned = catalog.make_plan("optimizers", baseline, size, (0, 1), {}, rates)
+    assert len(tuned.arms) == 2 * len(plain.arms)
+    assert [claim.source for claim in tuned.claims] == [claim.source for claim in plain.claims]
+    for before, after in zip(plain.claims, tuned.claims, strict=True):
+        for usual, best in ((before.treatment, after.treatment), (before.control, after.control)):
+            rate = plain.arm(usual).recipe.update_rule().rate
+            assert tuned.arm(best).recipe == plain.arm(usual).recipe.with_knob("optimizer.rate", 2 * rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from cifar_ablations.ablations.techniques.schedule import Schedule, one_cycle, warmup_cosine
+from cifar_ablations.ablations.techniques.schedule import RISING, SHAPES, Schedule, one_cycle, trapezoid, warmup_cosine
 
 sizes = st.integers(1, 24), st.integers(1, 7)
 
@@ -79,6 +80,62 @@ def test_one_cycle(steps: int, rising_share: float) -> None:
         steps, lambda o: lr_scheduler.OneCycleLR(o, 1.0, steps, pct_start=rising_share, cycle_momentum=False)
     )
     _close(one_cycle(steps, rising_share), theirs)
+
+
+@given(*sizes)
+def test_linear_falls_to_zero_at_the_end_of_the_budget(epochs: int, steps_per_epoch: int) -> None:
+    steps = epochs * steps_per_epoch
+    ours = Schedule.at("linear").schedule(epochs, steps_per_epoch)
+    _close(ours, _torchs(steps, lambda o: lr_scheduler.LinearLR(o, 1.0, 0.0, total_iters=steps)))
+    _close(ours, _torchs(steps, lambda o: lr_scheduler.LambdaLR(o, lambda step: 1 - step / steps)))
+
+
+@given(st.integers(1, 200), st.floats(0.0, 0.9), st.floats(0.0, 1.0))
+def test_warm_up_stable_and_decay_are_torchs_schedulers_one_after_another(
+    steps: int, warmup: float, decay: float
+) -> None:
+    rising = int(warmup * steps)
+    falling = min(math.ceil(decay * steps), steps - rising)
+
+    def make(optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
+        parts = [
+            # LinearLR cannot begin at 0.
+            lr_scheduler.LambdaLR(optimizer, lambda step: step / max(1, rising)),
+            lr_scheduler.ConstantLR(optimizer, 1.0, total_iters=0),
+            lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(1, falling)),
+        ]
+        return lr_scheduler.SequentialLR(optimizer, parts, milestones=[rising, steps - falling])
+
+    ours = Schedule(shape="warmup_stable_decay", warmup=warmup, decay=decay).schedule(1, steps)
+    if rising and falling and rising + falling < steps:
+        _close(ours, _torchs(steps, make))
+    assert ours is not None
+    assert ours[rising] == 1
+    assert (ours == 1).sum() == max(1, steps - rising - falling + (falling > 0))
+
+
+def test_a_linear_schedule_with_warm_up_peaks_where_the_rise_ends() -> None:
+    factors = trapezoid(10, 0.2, 1.0)
+    torch.testing.assert_close(factors[:3], torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(factors[2:], 1 - torch.arange(8, dtype=torch.float64) / 8)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_peaks_at_one(shape: str) -> None:
+    factors = Schedule(shape=shape, warmup=0.25).schedule(4, 8)
+    assert float(factors.max() if factors is not None else 1.0) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("knob", [name for name, about in Schedule.knobs().items() if about.when])
+def test_a_knob_means_something_with_the_shapes_that_it_names_and_with_no_other(shape: str, knob: str) -> None:
+    about = Schedule.knobs()[knob]
+    assert about.when is not None
+    assert about.search is not None
+    low, high = (Schedule(**{"shape": shape, knob: value}).schedule(5, 8) for value in about.search)
+    acts = low is not None and high is not None and not torch.equal(low, high)
+    assert acts == (shape in about.when[1])
+    assert set(RISING) < set(SHAPES)
 
 
 def test_the_notebooks_ten_printed_values() -> None:

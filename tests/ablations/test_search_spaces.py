@@ -128,6 +128,23 @@ def test_what_depends_on_another_is_sampled_only_with_it(baseline: Recipe) -> No
     assert named.knobs()["weight_decay.strength"] == 0.00123
 
 
+@pytest.mark.parametrize("name", ["joint", "schedule"])
+def test_a_knob_of_the_schedule_is_sampled_only_with_shapes_that_have_it(name: str, baseline: Recipe) -> None:
+    (study,) = next(catalog.search_module(name).search(baseline, 8))
+    of_schedule = [p for p in study.parameters if p.name.startswith("schedule.")]
+
+    def sampled(shape: str) -> set[str]:
+        return {p.name.removeprefix("schedule.") for p in of_schedule if p.wanted({"schedule.shape": shape})}
+
+    assert next(p.name for p in of_schedule) == "schedule.shape"
+    assert sampled("constant") == sampled("cosine") == {"shape"}
+    assert sampled("step") == {"shape", "gamma"}
+    assert sampled("linear") == sampled("one_cycle") == {"shape", "warmup"}
+    assert sampled("warmup_stable_decay") == {"shape", "warmup", "decay"}
+    (own,) = study.first
+    assert study.with_values(own) == baseline
+
+
 @pytest.mark.slow
 @given(
     rate=st.floats(1e-7, 10.0),

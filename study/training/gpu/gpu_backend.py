@@ -65,9 +65,14 @@ class GpuBackend(TorchBackend):
         self._gather.copy(gradients, self._fleet.gradients[row])
         return loss
 
+    def moved(self, row: int) -> None:
+        if self._half is not None:
+            self._half[row].copy_(self._fleet.weights[row])
+
     def step(self, optimizer: FleetOptimizer, number: Tensor) -> Tensor:
         norms: Tensor = torch.linalg.vector_norm(self._fleet.gradients, dim=1)
         if self._update is None or self._update.optimizer is not optimizer:
             self._update = FleetUpdate(optimizer)
-        self._update.step(number, self._fleet.weights, self._fleet.gradients, norms)
+        with optimizer.orthogonalising(number, self._fleet.weights, self._fleet.gradients):
+            self._update.step(number, self._fleet.weights, self._fleet.gradients, norms)
         return norms

@@ -39,8 +39,8 @@ FUNCTIONS: Mapping[type[nn.Module], int] = {nn.ReLU: 0, nn.LeakyReLU: 1, nn.Sigm
 
 
 def supports(network: nn.Module) -> bool:
-    """Whether the kernels compute this network: the notebook's, with one of FUNCTIONS everywhere."""
-    if type(network) is not NotebookNetwork:
+    """Whether the kernels compute this network: the notebook's, with one of FUNCTIONS everywhere, not normalised."""
+    if type(network) is not NotebookNetwork or any(c.bias is None for c in network.convolutions):
         return False
     functions = {_function(activation) for activation in network.activations}
     return len(functions) == 1 and None not in functions
@@ -124,6 +124,9 @@ class KernelBackend:
         torch.sum(self._parts, dim=0, out=self._fleet.gradients[row])
         return torch.tensor(sum(losses) / size, dtype=torch.float64)
 
+    def moved(self, row: int) -> None:
+        """Nothing is to be done: weights are packed whenever they are used."""
+
     def step(self, optimizer: FleetOptimizer, number: Tensor) -> Tensor:
         """Take step `number` (int64 [1], from 0) of all members; returns the norms of their gradients, float64 [K]."""
         if optimizer is not self._optimizer:
@@ -132,12 +135,13 @@ class KernelBackend:
         fleet, at = self._fleet, int(number)
         factors = (optimizer.step_sizes, optimizer.root_corrections, optimizer.shrinkage)
         matrices = (fleet.gradients, fleet.weights, optimizer.first, optimizer.second)
-        self._library.update_fleet(
-            *(len(fleet.members), fleet.weights.shape[1], self._rules),
-            *(table[at].data_ptr() for table in factors),
-            *(matrix.data_ptr() for matrix in matrices),
-            self._norms.data_ptr(),
-        )
+        with optimizer.orthogonalising(number, fleet.weights, fleet.gradients):
+            self._library.update_fleet(
+                *(len(fleet.members), fleet.weights.shape[1], self._rules),
+                *(table[at].data_ptr() for table in factors),
+                *(matrix.data_ptr() for matrix in matrices),
+                self._norms.data_ptr(),
+            )
         return self._norms
 
     def begin(self, keys: Tensor, size: int) -> Callable[[int], StepDraws]:

@@ -21,7 +21,7 @@ from cifar_ablations.study.training import model
 def _made(asked: Network, classes: int, activation: str = "", precision: str = "fp32") -> nn.Module:
     """The network of a program."""
     names: dict[str, Any] = {"torch": torch, "nn": nn}
-    exec("\n".join(network(asked, activation, "", precision)), names)
+    exec("\n".join(network(asked, activation, None, "", precision)), names)
     made: nn.Module = names["Network"](classes)
     return made
 
@@ -69,4 +69,4 @@ def test_in_bf16_it_computes_as_the_engine_does() -> None:
 def test_a_network_of_ones_own_is_refused_by_its_name() -> None:
     for name in ("my_networks:factory", "resnet8"):
         with pytest.raises(AblateError, match=f"^model.name={name} has no plain form: .*Known: notebook, resnet9"):
-            network(Network(name), "", "", "fp32")
+            network(Network(name), "", None, "", "fp32")

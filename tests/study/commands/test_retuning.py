@@ -80,7 +80,10 @@ def _runs(home: Home, kind: str) -> list[Run]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "ladder", "--retune"], "--retune finds rates for the arms of the plan techniques, not for those of"),
+        (
+            ["run", "ladder", "--retune"],
+            "--retune finds rates for the arms of the plans techniques and optimizers, not for ladder's",
+        ),
         (["run", "techniques", "--trials", "3"], "--trials is about the search of --retune"),
         (["plan", "techniques", "--retune", "--minutes", "5"], "--minutes cannot tell how long the search"),
         (["run", "techniques", "--retune", "--trials", "0", *FEW], "--trials must be at least 1, not 0"),

@@ -52,6 +52,7 @@ def inputs_seen():
         {},
         {"augmentation": "off"},
         {"augmentation": "colour"},
+        {"augmentation": "alternating_flip"},
         {"mixup": "strong"},
         {"cutmix": "on"},
         {"input_scaling": "pixels"},

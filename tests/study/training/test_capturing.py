@@ -76,6 +76,23 @@ def test_what_warms_up_is_undone(stepper: Stepper, gpu: SimpleNamespace) -> None
     assert moved == (single.fleet.weights - before).abs().max()
 
 
+def test_an_average_that_warms_up_is_undone_too(recipe: Recipe, tiny_data, gpu: SimpleNamespace) -> None:
+    averaged = (
+        recipe.set("weight_averaging=lookahead").set("weight_averaging.every=1").set("augmentation=alternating_flip")
+    )
+    found = []
+    for capturing in (True, False):
+        training = Training([Member(averaged, 0)], tiny_data, torch.device("cpu"))
+        training.fleet.train(True)
+        training._stepper._capturing = capturing
+        training._stepper.begin(0, training._images())
+        training._stepper.run(0)
+        found.append((training.fleet.weights, training.average.weights))
+    assert gpu.captures == 1
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_what_was_captured_before_is_not_looked_at_again(stepper: Stepper, gpu: SimpleNamespace) -> None:
     stepper.run(0)
     stepper._graphs.clear()

@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as tv
 
+from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import evaluation
 from cifar_ablations.study.training.backend import TorchBackend
+from cifar_ablations.study.training.engine import Training
 from cifar_ablations.study.training.evaluation import predict, scores
+from cifar_ablations.study.training.events import Epoch
 from cifar_ablations.study.training.fleet import Fleet, Member
+from cifar_ablations.study.training.randomness import permutation
 from cifar_ablations.study.training.step import normalize, scales, take
 
 CPU = torch.device("cpu")
@@ -45,3 +50,38 @@ def test_predictions_are_those_of_each_network_alone_in_evaluation_mode(
         inputs = normalize(take(tiny_data.train_images, chosen[member.seed]), *scale[member])
         with torch.no_grad():
             torch.testing.assert_close(logits, network(inputs))
+
+
+def test_logits_for_an_image_and_its_mirror_image_are_averaged_when_training_is_over(
+    recipe: Recipe, tiny_data: Dataset, backend: str
+) -> None:
+    mirrored, plain = Member(recipe.set("mirrored_testing=on"), 1), Member(recipe, 1)
+    trainings = [
+        Training(members, tiny_data, CPU, backend=backend) for members in ([mirrored, plain], [plain], [mirrored])
+    ]
+    both = trainings[0]
+    epochs = [[e.metrics for e in t.run_epoch() if isinstance(e, Epoch)] for t in trainings]
+    for name in (schema.TRAIN_LOSS, schema.VALIDATION_LOSS, schema.VALIDATION_ACCURACY):
+        assert len({metrics[name] for told in epochs for metrics in told}) == 1, "before the end nothing is otherwise"
+    assert torch.equal(both.fleet.weights[0], both.fleet.weights[1]), "dropout's masks too are the same"
+    logits, targets = both.evaluator.on_test_images([0, 1])
+    alone = [training.evaluator.on_test_images([0])[0][0] for training in trainings[1:]]
+    assert torch.equal(logits[1], alone[0])
+    assert torch.equal(logits[0], alone[1])
+    network = both.fleet.networks[0].eval()
+
+    def mean_of_two(images: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            views = [normalize(v, *both.evaluator.scales[mirrored]) for v in (images, tv.horizontal_flip(images))]
+            return (network(views[0]) + network(views[1])) / 2
+
+    tested = permutation(len(tiny_data.test_labels), "test images")[: recipe.budget.test_images].sort().values
+    torch.testing.assert_close(logits[0], mean_of_two(tiny_data.test_images[tested]), rtol=1e-4, atol=1e-5)
+    assert torch.equal(tiny_data.test_labels[tested], targets)
+    assert not torch.allclose(logits[0], logits[1], atol=1e-3)
+    images, _ = both._splits[1]
+    (known,) = both.evaluator.on_known_images([0])
+    loss = torch.nn.functional.cross_entropy(
+        mean_of_two(tiny_data.train_images[images]), tiny_data.train_labels[images]
+    )
+    assert known.loss == pytest.approx(loss.item(), rel=1e-4)

@@ -16,7 +16,7 @@ from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.ablations.techniques.weight_decay import WeightDecay
 from cifar_ablations.ablations.update_rule import UpdateRule
-from cifar_ablations.study.training.optimizer import FleetOptimizer, learning_rates
+from cifar_ablations.study.training.optimizer import FleetOptimizer, learning_rates, orthogonal
 
 STEPS, WEIGHTS = 12, 37
 
@@ -182,3 +182,102 @@ def test_the_notebooks_schedule_is_torchs_multistep(epochs: int) -> None:
         optimizer.step()
         scheduler.step()
     assert learning_rates(recipe).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+SHAPES = [(6, 27), (12, 54), (30, 12), (4, 30)]
+"""Of the weights of a small network; each has as many biases as rows."""
+
+
+def _layers(row: torch.Tensor) -> list[torch.Tensor]:
+    """Weights and biases of a row, one layer after another: views."""
+    found, start = [], 0
+    for shape in SHAPES:
+        for size in (shape, shape[:1]):
+            found.append(row[start : start + math.prod(size)].view(size))
+            start += math.prod(size)
+    return found
+
+
+def _places() -> list[tuple[int, int, int]]:
+    starts = [sum(rows * (columns + 1) for rows, columns in SHAPES[:layer]) for layer in range(len(SHAPES))]
+    return [(start, *shape) for start, shape in zip(starts, SHAPES, strict=True)][:-1]
+
+
+def _muon(rules: list[UpdateRule], gradients: torch.Tensor, factors: torch.Tensor, half: bool) -> torch.Tensor:
+    size = gradients.shape[2]
+    weights = torch.linspace(-1, 1, size, dtype=gradients.dtype).sin().repeat(len(rules), 1)
+    rates = factors[:, None] * torch.tensor([r.rate for r in rules], dtype=torch.float64)
+    optimizer = FleetOptimizer(weights, rules, rates, _places(), half)
+    for number in range(len(factors)):
+        optimizer.step(torch.tensor([number]), weights, gradients[number].clone())
+    return weights
+
+
+def _drawn(rows: int, dtype: torch.dtype) -> torch.Tensor:
+    size = sum(rows * (columns + 1) for rows, columns in SHAPES)
+    return torch.randn(STEPS, rows, size, dtype=dtype, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize(("decay", "norm"), [(0.0, 0.0), (0.1, 0.0), (0.0, 1.0)])
+def test_muon_is_torchs_for_matrices_and_adamw_for_the_rest(decay: float, norm: float) -> None:
+    rule = _rule(decay, "decoupled", kind="muon", rate=0.02, momentum=0.95, rest_rate=0.004)
+    rule = replace(rule, max_norm=norm)
+    gradients, factors = _drawn(1, torch.float32), torch.linspace(1, 0.1, STEPS, dtype=torch.float64)
+    ours = _muon([rule], gradients, factors, half=True)[0]
+    weights = torch.linspace(-1, 1, len(ours)).sin()
+    layers = [layer.clone().requires_grad_() for layer in _layers(weights)]
+    matrices, rest = layers[:-2:2], [*layers[1:-2:2], *layers[-2:]]
+    theirs = (
+        torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=decay),
+        torch.optim.AdamW(rest, lr=0.004, betas=(0.95, 0.999), weight_decay=decay),
+    )
+    for number, factor in enumerate(factors.tolist()):
+        for layer, gradient in zip(layers, _layers(gradients[number, 0]), strict=True):
+            layer.grad = gradient.clone()
+        if norm:
+            torch.nn.utils.clip_grad_norm_(layers, norm)
+        for optimizer, rate in zip(theirs, (0.02, 0.004), strict=True):
+            optimizer.param_groups[0]["lr"] = rate * factor
+            optimizer.step()
+    for layer, expected in zip(_layers(ours), layers, strict=True):
+        # A matrix that rounds to another number in bf16 takes another way through five iterations.
+        torch.testing.assert_close(layer, expected.detach(), rtol=0, atol=2e-3 if layer.dim() == 2 else 1e-6)
+
+
+def test_muon_with_coupled_decay_is_the_papers_algorithm() -> None:
+    """Jordan et al. 2024, written anew in float64: momentum, Nesterov's look ahead, the iteration, the step."""
+    rule = _rule(0.05, "coupled", kind="muon", rate=0.03, momentum=0.9)
+    gradients = _drawn(1, torch.float64)
+    ours = _layers(_muon([rule], gradients, torch.ones(STEPS, dtype=torch.float64), half=False)[0])
+    size = gradients.shape[2]
+    expected = _layers(torch.linspace(-1, 1, size, dtype=torch.float64).sin())
+    for layer in (0, 2, 4):
+        weights, memory = expected[layer], torch.zeros_like(expected[layer])
+        for number in range(STEPS):
+            gradient = _layers(gradients[number, 0])[layer] + 0.05 * weights
+            memory = 0.9 * memory + gradient
+            u, values, v = torch.linalg.svd(gradient + 0.9 * memory, full_matrices=False)
+            values = values / values.norm()
+            for _ in range(5):
+                values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+            longer = max(1, weights.shape[0] / weights.shape[1]) ** 0.5
+            weights = weights - 0.03 * longer * (u * values) @ v
+        torch.testing.assert_close(ours[layer], weights, rtol=1e-9, atol=1e-9)
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1e-4, 1.0, 1e4]))
+@PER_OPTIMIZER
+def test_singular_values_end_near_one(seed: int, rows: int, columns: int, size: float) -> None:
+    matrix = size * torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed % 2**31))
+    values, before = torch.linalg.svdvals(orthogonal(matrix)), torch.linalg.svdvals(matrix)
+    large = before > 0.02 * before.norm()  # five steps do not bring the smallest ones up
+    assert ((values[large] > 0.5) & (values[large] < 1.3)).all()
+
+
+def test_a_member_with_muon_steps_in_a_fleet_as_alone() -> None:
+    muon, adam = _rule(kind="muon", rate=0.02, momentum=0.95), _rule(kind="adam", rate=0.01)
+    rules = [muon, adam, replace(muon, rate=0.1, max_norm=1.0), UpdateRule()]
+    gradients, factors = _drawn(len(rules), torch.float32), torch.linspace(1, 0.1, STEPS, dtype=torch.float64)
+    together = _muon(rules, gradients, factors, half=False)
+    for row, rule in enumerate(rules):
+        assert torch.equal(together[row], _muon([rule], gradients[:, row : row + 1], factors, half=False)[0])

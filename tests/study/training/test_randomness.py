@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cifar_ablations.study.training.randomness import StepDraws, key, permutation, seeded
+from cifar_ablations.study.training.randomness import ImageVisits, StepDraws, halves, key, permutation, seeded
 
 CPU = torch.device("cpu")
 FROZEN = [10866062, 14329638, 2509738, 8971948]
@@ -46,6 +46,24 @@ def test_draws_are_the_frozen_ones() -> None:
     # A changed hash would silently change every run; these digits are the agreement between machines.
     drawn = (StepDraws.named(CPU, 0, "frozen").uniform((4,)) * 2**24).to(torch.int64).tolist()
     assert drawn == FROZEN
+
+
+def test_an_image_has_one_number_in_every_epoch_and_batch_and_another_with_another_seed() -> None:
+    def of(seed: int, images: torch.Tensor, step: int) -> torch.Tensor:
+        name = torch.tensor(halves(seed, "augmentation", "images"), dtype=torch.int32)
+        visits = ImageVisits(name, images, torch.tensor([step]), 10)
+        assert visits.epoch().tolist() == [step // 10]
+        return visits.uniform()
+
+    images = torch.arange(50_000)
+    drawn = of(0, images, 0)
+    assert images.tolist() == list(range(50_000)), "they are not used up"
+    assert torch.equal(of(0, images[[7, 3]], 23), drawn[[7, 3]])
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert stats.kstest(drawn.numpy(), "uniform").pvalue > 1e-4
+    assert abs(np.corrcoef(drawn.numpy(), of(1, images, 0).numpy())[0, 1]) < 0.02
+    assert abs(np.corrcoef(drawn[1:].numpy(), drawn[:-1].numpy())[0, 1]) < 0.02
 
 
 @pytest.mark.parametrize("seed", range(3))

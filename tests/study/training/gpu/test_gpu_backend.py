@@ -71,6 +71,19 @@ def test_gradients_in_bf16_are_torchs_but_for_rounding(mixed: list[Member], tiny
     assert torch.nn.functional.cosine_similarity(ours, plain).min() > 0.95
 
 
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("bf16", 0.9)])
+@pytest.mark.parametrize("setting", ["normalisation=on", "normalisation=group", "sharpness_aware.rho=5"])
+def test_normalised_and_sharpness_aware_members_have_torchs_gradients(
+    setting: str, precision: str, least: float, mixed: list[Member], tiny_data, device, monkeypatch
+) -> None:
+    recipe = mixed[0].recipe.set(setting).set(f"budget.precision={precision}").set("budget.batch_size=4")
+    trained = _trained([Member(recipe, 3)], 1, tiny_data, device, monkeypatch)
+    plain, ours = (training.fleet.gradients for training in trained)
+    assert torch.nn.functional.cosine_similarity(ours, plain).min() > least
+    for dtype, buffers in trained[0].fleet.buffers.items():
+        torch.testing.assert_close(trained[1].fleet.buffers[dtype], buffers, rtol=2e-2, atol=1e-2)
+
+
 class _Counted(TorchDispatchMode):
     """Counts the operations that reach a device, apart from views and from what its interpreter copies."""
 

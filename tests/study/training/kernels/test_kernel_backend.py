@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import model
@@ -169,6 +170,7 @@ RULES = [
     UpdateRule(rate=0.1, adaptive=True, first_decay=0.9, first_gain=0.1, second_decay=0.999),
     UpdateRule(rate=0.01, adaptive=True, first_decay=0.9, first_gain=0.1, second_decay=0.99, decoupled_decay=0.1),
     UpdateRule(rate=0.01, adaptive=True, second_decay=0.9, correct_bias=False, coupled_decay=0.01, max_norm=0.5),
+    Optimizer.at("muon").update(UpdateRule(max_norm=2.0, decoupled_decay=0.1)),
     UpdateRule(rate=0.05, first_decay=0.9, coupled_decay=5e-4, max_norm=1.0),
     UpdateRule(rate=0.05, first_decay=0.9, nesterov=True, max_norm=1e9),
 ]
@@ -180,7 +182,7 @@ def test_updates_are_the_optimizers(recipe: Recipe) -> None:
     rates = torch.tensor([[rule.rate * (1 + step) for rule in RULES] for step in range(steps)], dtype=torch.float64)
     norms = []
     for fleet, backend in zip(fleets, (TorchBackend(fleets[0], CPU), KernelBackend(fleets[1])), strict=True):
-        optimizer = FleetOptimizer(fleet.weights, RULES, rates)
+        optimizer = FleetOptimizer(fleet.weights, RULES, rates, fleet.matrices)
         torch.manual_seed(0)
         for step in range(steps):
             fleet.gradients.copy_(torch.randn_like(fleet.gradients))
