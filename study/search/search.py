@@ -141,7 +141,7 @@ class _Coordinator:
                     break
             outcome = self._outcome(list(known.values()))
             self._store.flush()
-            if self._log.outcome(self._record.digest) != outcome:
+            if _found(self._log.outcome(self._record.digest)) != _found(outcome):
                 self._open_parent()  # the power went after the last trial, or the best was found otherwise before
             if self._parent:
                 self._log.close(self._parent, outcome, bool(self._progress.failed))
@@ -486,6 +486,13 @@ def _study_outcome(study: OptunaStudy, best: Best | None, baseline: Recipe) -> S
 
 def _parameter(p: Parameter) -> ParameterRecord:
     return ParameterRecord(p.name, p.doc, p.low, p.high, p.log, p.integer, p.choices)
+
+
+def _found(outcome: SearchOutcomeRecord | None) -> SearchOutcomeRecord | None:
+    """An outcome without the knobs of its best recipe, whose digest says as much: later versions have more of them."""
+    if outcome is None or outcome.winner is None:
+        return outcome
+    return replace(outcome, winner=replace(outcome.winner, knobs={}))
 
 
 def _winner(best: Best, baseline: Recipe) -> WinnerRecord:

@@ -91,18 +91,20 @@ def arms(on_network: Recipe) -> list[Member]:
     return [Member(r, seed) for seed in (0, 1) for r in recipes]
 
 
-@pytest.fixture(params=["notebook", "resnet9"])
+@pytest.fixture(params=["notebook", "resnet9", "normalised"])
 def mixed(request: pytest.FixtureRequest, recipe: Recipe, device: torch.device) -> list[Member]:
-    """Every level of every technique but those that change the network's or the budget's size, over three seeds.
+    """Every level of every technique but those by which members would not share a fleet, over three seeds.
 
     On the CPU two such members: that all of them are right there is tested elsewhere.
     """
     levels = {
-        name: list(cls.levels) for name, cls in catalog.techniques().items() if not overrides(cls.at("off"), "resize")
+        name: list(cls.levels)
+        for name, cls in catalog.techniques().items()
+        if not overrides(cls.at("off"), "resize") and not overrides(cls.at("off"), "normalise")
     }
     members = []
     for i in range(max(map(len, levels.values()))):
-        one = recipe.set(f"model.name={request.param}")
+        one = recipe.set("normalisation=on" if request.param == "normalised" else f"model.name={request.param}")
         for name, names in levels.items():
             one = one.with_technique(catalog.techniques()[name].at(names[i % len(names)]))
         members.append(Member(one, i % 3))

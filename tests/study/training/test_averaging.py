@@ -205,7 +205,7 @@ def members(longer: Recipe) -> list[Member]:
     recipes += [one.with_technique(Optimizer.at("momentum")) for one in recipes]
     stops = recipes[1].set("optimizer.rate=0.1").with_technique(EarlyStopping(patience=1))
     wild = recipes[4].with_technique(Optimizer(rate=100.0)).set("weight_decay.strength=1")
-    return [Member(one, seed) for seed, one in enumerate([*recipes, stops, wild, longer, longer.set("optimizer=off")])]
+    return [Member(one, seed) for seed, one in enumerate([stops, *recipes, wild, longer, longer.set("optimizer=off")])]
 
 
 @pytest.mark.slow
