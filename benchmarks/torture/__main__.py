@@ -179,7 +179,7 @@ def main() -> int:
     text = record.section([kind for kind, _ in KINDS.values()], cases, seed, (time.monotonic() - began) / 60)
     print(text)
     if asked.results or not (asked.only or asked.short):
-        record.write(asked.results or record.RELIABILITY, "Faults and bad input", text)
+        record.write(asked.results or record.RELIABILITY, f"Faults and bad input, seed {seed}", text)
     return int(any(one.problems for one in cases))
 
 
