@@ -206,9 +206,9 @@ def _here() -> str:
 def _found(folders: tuple[Path, ...], variable: str, here: str) -> tuple[Extension, ...]:
     wanted = [*_of_project(here)] if here else []
     wanted += [Path(os.path.abspath(os.path.expanduser(text))) for text in variable.split(os.pathsep) if text]
-    found = {extension.folder.resolve(): extension for extension in _installed()}
+    found = {os.path.realpath(extension.folder): extension for extension in _installed()}
     for folder in dict.fromkeys([*wanted, *folders]):
-        found.setdefault(folder.resolve(), _of_folder(folder))
+        found.setdefault(os.path.realpath(folder), _of_folder(folder))
     by_name: dict[str, Extension] = {}
     for extension in found.values():
         if other := by_name.get(extension.name):

@@ -101,6 +101,7 @@ def failing(error: Exception) -> str | None:
     """A sentence about a store that was opened and then failed; None for an error that is none of a store's."""
     kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     lost = getattr(error, "error_code", "") in OF_THE_STORE or str(error).startswith("API request to")
+    lost |= re.match(r"\(\w+\.(Database|Operational)Error\) ", str(error)) is not None
     of_network = bool({"requests.exceptions.RequestException", "builtins.ConnectionError"} & kinds)
     of_network &= not isinstance(error, BrokenPipeError)  # which is of a process of ours
     of_mlflow = "mlflow.exceptions.MlflowException" in kinds and lost

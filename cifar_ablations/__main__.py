@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
+import threading
+
+
+def let_interrupts_through() -> None:
+    """Have a Ctrl-C that comes while Python frees an object, where it would be printed and lost, come again."""
+    others = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            again = threading.Timer(0.05, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+        else:
+            others(lost)
+
+    sys.unraisablehook = hook
 
 
 def main() -> None:
     """The console script."""
+    let_interrupts_through()
     try:
         from cifar_ablations.study.commands.app import main as command
     except KeyboardInterrupt:

@@ -16,7 +16,8 @@ from cifar_ablations.ablations.files import write_atomically
 RELIABILITY = Path(__file__).parents[1] / "RELIABILITY.md"
 HEAD = """# Reliability
 
-Written by `make torture` and `make torture ONLY=memory`, a section per machine and seed; a repetition replaces its section.
+Written by `make torture` and `make torture ONLY=memory`, a section per machine and seed; a repetition replaces its
+section.
 What is done, and how to run one case again, stands in [README](README.md).
 """
 MOST_SHOWN = 20

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class Outbox:
         for kind, content in writes:
             self._numbered += 1
             self._waiting.setdefault(run, []).append(Write(run, kind, content, (self._numbered,), again=False))
-            lines.append(json.dumps({"number": self._numbered, "run": run, "kind": kind, "content": content}))
+            lines.append(_line({"number": self._numbered, "run": run, "kind": kind, "content": content}))
         self._append(lines)
 
     def _append(self, lines: Sequence[str]) -> None:
@@ -164,9 +165,9 @@ class Outbox:
         self._taken_up = True
         with suppress(FileNotFoundError):
             for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                # The last, of a process that ended in its middle; or one that was not written here.
+                # The last, of a process that ended in its middle; or one that was damaged, or not written here.
                 with suppress(ValueError, TypeError, KeyError, RecursionError):
-                    self._read(json.loads(line), found)
+                    self._read(_entry(line), found)
         with self._changed:
             known = {number for writes in self._waiting.values() for one in writes for number in one.numbers}
             for number in sorted(found.keys() - known):
@@ -199,7 +200,7 @@ class Outbox:
         left = [w for writes in self._waiting.values() for w in writes]
         if left:
             entries = [{"number": w.numbers[0], "run": w.run, "kind": w.kind, "content": w.content} for w in left]
-            write_atomically(self.path, "".join(f"{json.dumps(one)}\n" for one in entries).encode())
+            write_atomically(self.path, "".join(f"{_line(one)}\n" for one in entries).encode())
         else:
             self.path.unlink(missing_ok=True)
         self._lines = len(left)
@@ -363,7 +364,7 @@ class Outbox:
             if not self._waiting or self._lines > SPARE_LINES + 2 * left:
                 self._rewrite()
             else:
-                self._append([json.dumps({"done": [number for one in gone for number in one.numbers]})])
+                self._append([_line({"done": [number for one in gone for number in one.numbers]})])
             for one in gone:
                 if one.kind == FILES:
                     shutil.rmtree(self.folder / one.content["folder"], ignore_errors=True)
@@ -415,3 +416,17 @@ def _merged(writes: Sequence[Write]) -> Write:
             content[name] += write.content.get(name, [])
         numbers += write.numbers
     return Write(first.run, BATCH, content, tuple(numbers), first.again)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """An entry of the file, with its checksum."""
+    text = json.dumps(entry)
+    return f"{text}\t{zlib.crc32(text.encode()):08x}"
+
+
+def _entry(line: str) -> Any:
+    """What a line of the file says; the version before had no checksums. Raises ValueError where it is damaged."""
+    text, tab, checksum = line.partition("\t")
+    if tab and f"{zlib.crc32(text.encode()):08x}" != checksum:
+        raise ValueError("damaged")
+    return json.loads(text)

@@ -264,6 +264,13 @@ def test_a_changed_extension_is_another_value(known: Path) -> None:
     assert replace(extension, digest="0" * 16).code != extension.code
 
 
+def test_links_in_a_circle_are_no_folder(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with named(loop), pytest.raises(AblateError, match=r"no folder '.*loop' for an extension"):
+        extensions.known()
+
+
 def test_a_folder_of_nobody_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ABLATE_EXTENSIONS", "~nobody-of-that-name")
     with pytest.raises(AblateError, match=r"no folder '.*~nobody-of-that-name' for an extension"):

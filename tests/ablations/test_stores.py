@@ -145,6 +145,10 @@ def test_other_errors_are_none_of_the_stores() -> None:
     assert stores.failing(OSError("x")) is None
     assert stores.failing(BrokenPipeError("x")) is None
     assert stores.failing(MlflowException("no such thing", INVALID_PARAMETER_VALUE)) is None
+    malformed = "(sqlite3.DatabaseError) database disk image is malformed\n[SQL: SELECT 1]"
+    sentence = stores.failing(MlflowException(malformed, INVALID_PARAMETER_VALUE))
+    assert sentence is not None
+    assert sentence.startswith("The MLflow store failed (database disk image is malformed). The file is damaged,")
 
 
 @pytest.mark.parametrize(

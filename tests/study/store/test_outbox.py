@@ -15,7 +15,17 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.study.store import outbox
 from cifar_ablations.study.store.home import Home
-from cifar_ablations.study.store.outbox import BATCH, END, FILES, MOST_METRICS, Outbox, Refused, SilentStoreError, Write
+from cifar_ablations.study.store.outbox import (
+    BATCH,
+    END,
+    FILES,
+    MOST_METRICS,
+    Outbox,
+    Refused,
+    SilentStoreError,
+    Write,
+    _entry,
+)
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.training.engine import Epoch
 from cifar_ablations.study.training.fleet import Member
@@ -80,8 +90,8 @@ def test_what_a_killed_process_had_been_told_is_in_the_run_that_it_left(writer: 
     _epoch(writer.store, other, 1)
     writer.store.interrupt(other)
     lines = told.splitlines()
-    writer.client.log_batch(run, metrics=[Metric(*values) for values in json.loads(lines[-1])["content"]["metrics"]])
-    writer.store.home.pending.write_text("\n".join([*lines, lines[-1][:-9]]))
+    writer.client.log_batch(run, metrics=[Metric(*values) for values in _entry(lines[-1])["content"]["metrics"]])
+    writer.store.home.pending.write_text("\n".join([*lines, lines[-1][:-20]]))
 
     store = Store(Home(writer.folder))
     assert store.reconcile() == 1
@@ -139,6 +149,20 @@ def test_numbers_that_json_does_not_know_survive(tmp_path: Path) -> None:
     assert math.isnan(unknown[1])
     assert write.content["params"] == [["p", "ü"]]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [('"loss"', '"lo[s"'), ("0.5", "0.4"), ("\t", "\t0")])
+def test_a_line_with_another_byte_is_not_what_was_said(before: str, after: str, tmp_path: Path) -> None:
+    file = tmp_path / "pending.jsonl"
+    box = Box(file).box
+    box.put("a run", (BATCH, {"metrics": [["loss", 0.5, 7, 1]], "params": []}), urgent=False)
+    box.put("a run", (BATCH, {"metrics": [["loss", 0.25, 8, 2]], "params": []}), urgent=False)
+    first, second = file.read_text().splitlines()
+    file.write_text(f"{first.replace(before, after)}\n{second}\n")
+    found = Box(file)
+    found.box.take_up()
+    found.box.flush()
+    assert [write.content["metrics"] for write in found.given] == [[["loss", 0.25, 8, 2]]]
 
 
 def test_what_the_version_before_left_is_taken_up(tmp_path: Path) -> None:
