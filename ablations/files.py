@@ -128,3 +128,17 @@ def sync_folder(folder: Path) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
+
+
+def copy_folder(source: Path, to: Path) -> None:
+    """Copy the files of a folder into another, which may be there already.
+
+    Raises OSError, the first one: shutil.copytree gathers them in an error that says the number of none.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.rglob("*")):
+        place = to / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(path, place)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import socket
 import tempfile
 import time
@@ -37,7 +36,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from cifar_ablations.ablations import addresses, checksums, paging, schema, stores
-from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.ablations.files import copy_folder, write_atomically
 from cifar_ablations.ablations.record import (
     DataRecord,
     EnvironmentRecord,
@@ -375,7 +374,7 @@ class Store:
         if place.startswith("file://"):
             # As MLflow would do it, without asking it first where it has put the run.
             to = local_file_uri_to_path(place)  # type: ignore[no-untyped-call]
-            shutil.copytree(folder, to, dirs_exist_ok=True)
+            copy_folder(folder, to)
             return
         try:
             self.client.log_artifacts(run_id, str(folder))
@@ -520,7 +519,7 @@ class Store:
         for name, content in files.items():
             (made / name).write_text(json.dumps(content, indent=2, default=str), encoding="utf-8")
         for name, folder in (folders or {}).items():
-            shutil.copytree(folder, made / name)
+            copy_folder(folder, made / name)
         self._outbox.put(run_id, (FILES, {"folder": made.name}), _batch(tags=checksums.of_folder(made)))
 
     def put_file(self, run_id: str, name: str, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from cifar_ablations.ablations import files
 from cifar_ablations.ablations.files import (
     PARTIAL,
+    copy_folder,
     opened_atomically,
     parse_json,
     parse_toml,
@@ -158,3 +160,24 @@ def test_texts_that_are_nested_without_end_are_refused() -> None:
         with pytest.raises(ValueError, match="a number of over 4,000 digits"):
             parse(text)
     assert parse_toml(b"\xef\xbb\xbfa = 1") == {"a": 1}
+
+
+def test_a_folder_is_copied_into_another(tmp_path: Path) -> None:
+    (tmp_path / "one" / "within").mkdir(parents=True)
+    (tmp_path / "one" / "within" / "a").write_bytes(b"1")
+    (tmp_path / "one" / "b").write_bytes(b"2")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "c").write_bytes(b"3")
+    copy_folder(tmp_path / "one", tmp_path / "other")
+    found = {path.relative_to(tmp_path / "other").as_posix() for path in (tmp_path / "other").rglob("*")}
+    assert found == {"within", "within/a", "b", "c"}
+    assert (tmp_path / "other" / "within" / "a").read_bytes() == b"1"
+
+
+def test_what_keeps_a_folder_from_being_copied_is_said_as_the_system_says_it(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a").write_bytes(b"1")
+    (tmp_path / "other" / "a").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as raised:
+        copy_folder(tmp_path / "one", tmp_path / "other")
+    assert raised.value.errno == errno.EISDIR
