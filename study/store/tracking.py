@@ -373,7 +373,7 @@ class Store:
         place = self._places.get(write.run, "")
         if place.startswith("file://"):
             # As MLflow would do it, without asking it first where it has put the run.
-            to = local_file_uri_to_path(place)  # type: ignore[no-untyped-call]
+            to = Path(local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
             copy_folder(folder, to)
             return
         try:
