@@ -20,19 +20,19 @@ class UpdateRule:
         w <- w - rate * (d / c1) / (sqrt(s / c2) + epsilon)                 (adaptive)
         w <- w - rate * d                                                   (otherwise)
 
-    Where it orthogonalises, the weights of every layer but the last are matrices W with a row for each output, and take
-    another step (Jordan et al. 2024, Muon), with d as of an adaptive rule's Nesterov momentum:
-
-        W <- W - rate * decoupled_decay * W
-        W <- W - rate * sqrt(max(1, rows / columns)) * N(d)
-
-    N is five steps of the Newton-Schulz iteration, which takes the singular values to about 1. Everything else takes
-    the rule's own step at the rate times `rest`.
-
     with c1 = 1 - first_decay**t and c2 = 1 - second_decay**t where an adaptive rule corrects its bias (Kingma & Ba
     2015, Algorithm 1), else 1. Plain SGD is first_decay = 0, first_gain = 1; PyTorch's momentum keeps first_gain = 1;
     RMSProp is an adaptive rule without a first moment and without correction. Decoupled decay is Loshchilov & Hutter
     2019, Algorithm 2, as torch.optim.AdamW has it. Clipping is torch.nn.utils.clip_grad_norm_.
+
+    Where a rule orthogonalises, the weights of every layer but the last are matrices W, a row for each output, and take
+    another step with d = first_decay * m + first_gain * g (Jordan et al. 2024, Muon):
+
+        W <- W - rate * decoupled_decay * W
+        W <- W - rate * sqrt(max(1, rows / columns)) * N(d)
+
+    N is five steps of the Newton-Schulz iteration, which takes singular values to about 1. All other weights take the
+    rule's own step, at the rate times `rest`.
     """
 
     rate: float = 0.1
