@@ -37,6 +37,7 @@ def plan(asked: PlanRequest) -> Plan:
         rule=asked.rule,
         claims=tuple(_claims(chosen, how)),
         note=RETUNED if asked.best_rates else "",
+        layout="ledger",
     )
 
 
