@@ -99,6 +99,8 @@ class Outbox:
         self._since: dict[str, float] = {}
         """When the first came that waits of a run and is not urgent."""
         self._numbered, self._lines = time.time_ns(), 0
+        self._last: dict[str, int] = {}
+        """The number of the last write of each run in the file."""
         self._changed = threading.Condition(threading.RLock())
         """Guards all of this: the thread delivers, and others put in."""
         self._thread: threading.Thread | None = None
@@ -135,9 +137,16 @@ class Outbox:
         lines = []
         for kind, content in writes:
             self._numbered += 1
-            self._waiting.setdefault(run, []).append(Write(run, kind, content, (self._numbered,), again=False))
-            lines.append(_line({"number": self._numbered, "run": run, "kind": kind, "content": content}))
+            write = Write(run, kind, content, (self._numbered,), again=False)
+            self._waiting.setdefault(run, []).append(write)
+            lines.append(self._line_of(write))
         self._append(lines)
+
+    def _line_of(self, write: Write) -> str:
+        """A write as a line of the file: with the number of the one before it of its run, so that a gap is seen."""
+        number, after = write.numbers[0], self._last.get(write.run, 0)
+        self._last[write.run] = number
+        return _line({"number": number, "after": after, "run": write.run, "kind": write.kind, "content": write.content})
 
     def _append(self, lines: Sequence[str]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,15 +168,25 @@ class Outbox:
     def take_up(self) -> int:
         """Take up what a process left behind that has ended. The caller has made sure that there is no other.
 
+        Of a run of which a line is missing, nothing that came after it is taken up: it has not ended then, and is
+        trained again.
+
         Returns how many runs have ended in it.
         """
-        found: dict[int, Write] = {}
+        lines = _Lines()
         self._taken_up = True
         with suppress(FileNotFoundError):
             for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
                 # The last, of a process that ended in its middle; or one that was damaged, or not written here.
                 with suppress(ValueError, TypeError, KeyError, RecursionError):
-                    self._read(_entry(line), found)
+                    lines.read(_entry(line))
+        found = lines.waiting
+        if lines.broken:
+            count = len(lines.broken)
+            self._say(
+                f"{self._shown} is damaged: lines are missing of {count} run{'s' * (count > 1)}, which therefore "
+                f"count{'s' * (count == 1)} as unfinished. The same command trains what is unfinished again."
+            )
         with self._changed:
             known = {number for writes in self._waiting.values() for one in writes for number in one.numbers}
             for number in sorted(found.keys() - known):
@@ -180,27 +199,12 @@ class Outbox:
                 shutil.rmtree(left, ignore_errors=True)
         return len({write.run for write in found.values() if write.kind == END})
 
-    @staticmethod
-    def _read(line: Any, found: dict[int, Write]) -> None:
-        """Apply a line of the file to what was found in those before it."""
-        if isinstance(line, list):  # of the version before: metrics and parameters
-            run, metrics, params = line
-            number = max(found, default=0) + 1
-            found[number] = Write(run, BATCH, {"metrics": metrics, "params": params}, (number,), again=True)
-        elif "done" in line:
-            for number in line["done"]:
-                found.pop(number, None)
-        else:
-            number, kind, content = int(line["number"]), line["kind"], dict(line["content"])
-            if kind in KINDS and (kind != FILES or re.fullmatch(r"\w+", content["folder"])):  # none elsewhere
-                found[number] = Write(str(line["run"]), kind, content, (number,), again=True)
-
     def _rewrite(self) -> None:
         """Write the file anew with what waits; none where nothing does."""
         left = [w for writes in self._waiting.values() for w in writes]
+        self._last = {}
         if left:
-            entries = [{"number": w.numbers[0], "run": w.run, "kind": w.kind, "content": w.content} for w in left]
-            write_atomically(self.path, "".join(f"{_line(one)}\n" for one in entries).encode())
+            write_atomically(self.path, "".join(f"{self._line_of(one)}\n" for one in left).encode())
         else:
             self.path.unlink(missing_ok=True)
         self._lines = len(left)
@@ -399,6 +403,35 @@ class Outbox:
             f"run{'s' * (count != 1)} waits in {self._shown}. The same command delivers it and goes on, once the store "
             "is back; `ablate sync` only delivers."
         )
+
+
+class _Lines:
+    """What the lines of the file say, one after the other: the writes that wait, by number, and the runs of which a
+    line is missing."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, Write] = {}
+        self.broken: set[str] = set()
+        self._seen: set[int] = {0}
+
+    def read(self, line: Any) -> None:
+        """Take a line. Raises TypeError, ValueError or KeyError for what no line of ours says."""
+        if isinstance(line, list):  # of the version before: metrics and parameters
+            run, metrics, params = line
+            number = max(self.waiting, default=0) + 1
+            self.waiting[number] = Write(run, BATCH, {"metrics": metrics, "params": params}, (number,), again=True)
+        elif "done" in line:
+            for number in line["done"]:
+                self.waiting.pop(number, None)
+        else:
+            number, run, kind, content = int(line["number"]), str(line["run"]), line["kind"], dict(line["content"])
+            if kind not in KINDS or (kind == FILES and not re.fullmatch(r"\w+", content["folder"])):  # none elsewhere
+                return
+            self._seen.add(number)
+            if run in self.broken or line.get("after", 0) not in self._seen:
+                self.broken.add(run)
+            else:
+                self.waiting[number] = Write(run, kind, content, (number,), again=True)
 
 
 def _merged(writes: Sequence[Write]) -> Write:

@@ -27,7 +27,7 @@ from cifar_ablations.study.store.outbox import (
     _entry,
 )
 from cifar_ablations.study.store.tracking import Store
-from cifar_ablations.study.training.engine import Epoch
+from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 from tests.reports.conftest import ENVIRONMENT, Unmade, Writer, small_plan
 
@@ -151,18 +151,70 @@ def test_numbers_that_json_does_not_know_survive(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def _metric(value: float, step: int) -> tuple[str, dict[str, object]]:
+    return BATCH, {"metrics": [["loss", value, 7, step]], "params": []}
+
+
 @pytest.mark.parametrize(("before", "after"), [('"loss"', '"lo[s"'), ("0.5", "0.4"), ("\t", "\t0")])
 def test_a_line_with_another_byte_is_not_what_was_said(before: str, after: str, tmp_path: Path) -> None:
     file = tmp_path / "pending.jsonl"
     box = Box(file).box
-    box.put("a run", (BATCH, {"metrics": [["loss", 0.5, 7, 1]], "params": []}), urgent=False)
-    box.put("a run", (BATCH, {"metrics": [["loss", 0.25, 8, 2]], "params": []}), urgent=False)
+    box.put("a run", _metric(0.5, 1), urgent=False)
+    box.put("another", _metric(0.25, 1), urgent=False)
     first, second = file.read_text().splitlines()
     file.write_text(f"{first.replace(before, after)}\n{second}\n")
     found = Box(file)
     found.box.take_up()
     found.box.flush()
-    assert [write.content["metrics"] for write in found.given] == [[["loss", 0.25, 8, 2]]]
+    assert [(write.run, write.content["metrics"]) for write in found.given] == [("another", [["loss", 0.25, 7, 1]])]
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+@pytest.mark.parametrize("lost", range(8))
+def test_a_run_of_which_a_line_is_missing_does_not_end(lost: int, rewritten: bool, tmp_path: Path) -> None:
+    """Nothing is written after a gap: what ended without an epoch of its own would count as whole."""
+    file = tmp_path / "pending.jsonl"
+    box, runs = Box(file).box, {"first": 4, "second": 3}
+    writes = [(run, step) for step in range(1, 5) for run, count in runs.items() if step <= count]
+    for run, step in writes:
+        box.put(run, (END, {"status": "FINISHED"}) if step == runs[run] else _metric(1 / step, step), urgent=False)
+    if rewritten:
+        Box(file).box.take_up()
+    lines = file.read_text().splitlines()
+    del lines[lost : lost + 1]
+    file.write_text("".join(f"{line}\n" for line in lines))
+
+    found = Box(file)
+    found.box.take_up()
+    found.box.flush()
+    hit, at = [*(sorted(writes) if rewritten else writes), ("", 0)][lost]
+    for run, count in runs.items():
+        given = [write for write in found.given if write.run == run]
+        assert sum(len(write.numbers) for write in given) == (at - 1 if run == hit else count)
+        assert any(write.kind == END for write in given) == (run != hit)
+    assert bool(found.said) == (bool(hit) and at < runs[hit]), "it is said, unless its last line is missing"
+
+
+def test_a_training_of_which_an_epoch_is_missing_is_trained_again(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole, pending = _begun(writer), _begun(writer), writer.store.home.pending
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, "_deliver_here", lambda *_, **__: None)  # the process ends before it delivers
+        for one in (run, whole):
+            for number in (1, 2, 3):
+                _epoch(writer.store, one, number)
+            writer.store.end(one, Outcome(MEMBER, schema.FINISHED, 3, {}))
+    lines = pending.read_text().splitlines()
+    (lost,) = [line for line in lines if run in line and f'["{schema.TRAIN_LOSS}", 0.5' in line]
+    pending.write_text("".join(f"{line}\n" for line in lines if line != lost))
+
+    store = Store(Home(writer.folder))
+    assert store.reconcile() == 1
+    assert _losses(writer, run) == [(1, 1.0)]
+    assert writer.client.get_run(run).data.tags[schema.OUTCOME] == schema.INTERRUPTED
+    assert _losses(writer, whole) == [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]
+    assert writer.client.get_run(whole).data.tags[schema.OUTCOME] == schema.FINISHED
 
 
 def test_what_the_version_before_left_is_taken_up(tmp_path: Path) -> None:
