@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import sys
 import threading
 
@@ -14,13 +15,21 @@ def let_interrupts_through() -> None:
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
         if issubclass(lost.exc_type, KeyboardInterrupt):
-            again = threading.Timer(0.05, _thread.interrupt_main)
+            again = threading.Timer(0.05, _interrupt_main)
             again.daemon = True
             again.start()
         else:
             others(lost)
 
     sys.unraisablehook = hook
+
+
+def _interrupt_main() -> None:
+    """Interrupt the main thread, also where it waits for the system: `_thread.interrupt_main` alone wakes nobody."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def main() -> None:
