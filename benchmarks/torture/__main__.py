@@ -20,7 +20,7 @@ from types import ModuleType
 from benchmarks.torture import calls, clocks, crashes, damage, disk, ground, inputs, kills, memory, record, waits
 from benchmarks.torture.record import Case
 
-FEW_INPUTS = 8
+FEW_INPUTS = 4
 """Of a short version, which has one case of every other kind."""
 
 KINDS: dict[str, tuple[ModuleType, int]] = {
