@@ -19,11 +19,14 @@ KINDS = ("none", "ema", "swa", "lookahead")
 def exponential(steps: int, decay: float, start: float) -> Tensor:
     """The shares of an exponential moving average that begins as the weights after a share `start` of the steps.
 
-    float64 [steps]: 1 up to there, then 1 - decay, as torch.optim.swa_utils.AveragedModel with
-    `get_ema_multi_avg_fn(decay)` has it when it is updated from that step on.
+    float64 [steps]: 1 up to there. Then the n-th step counts 1 - min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    `ExponentialMovingAverage` that is told the number of updates: so a short training is not averaged with what it
+    began with. Past that, as torch.optim.swa_utils.AveragedModel with `get_ema_multi_avg_fn(decay)`.
     """
-    shares = torch.full((steps,), 1 - decay, dtype=torch.float64)
-    shares[: min(int(start * steps), steps - 1) + 1] = 1
+    first = min(int(start * steps), steps - 1) + 1
+    taken = torch.arange(1, steps - first + 1, dtype=torch.float64)
+    shares = torch.ones(steps, dtype=torch.float64)
+    shares[first:] = 1 - ((1 + taken) / (10 + taken)).clamp(max=decay)
     return shares
 
 
@@ -61,7 +64,7 @@ class WeightAveraging(Technique):
     kind: str = knob("none", doc="which average", choices=KINDS, later=True)
     decay: float = knob(
         0.99,
-        doc="share of the average kept at each step; ema",
+        doc="share of the average kept at each step, less at the first; ema",
         low=0.0,
         high=0.99999,
         search=(0.9, 0.999),

@@ -17,7 +17,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import RunningAverage
 from cifar_ablations.ablations.techniques.early_stopping import EarlyStopping
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
-from cifar_ablations.ablations.techniques.weight_averaging import WeightAveraging
+from cifar_ablations.ablations.techniques.weight_averaging import WeightAveraging, exponential
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.training import averaging
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, Training, train
@@ -28,9 +28,10 @@ from cifar_ablations.study.training.step import normalize
 CPU = torch.device("cpu")
 TIMES = {schema.SECONDS, schema.IMAGES_PER_SECOND}
 EPOCHS, STEPS = 4, 3
+DECAY = 0.4
 AVERAGES = {
-    "ema": WeightAveraging(kind="ema", decay=0.7),
-    "late ema": WeightAveraging(kind="ema", decay=0.7, start=0.5),
+    "ema": WeightAveraging(kind="ema", decay=DECAY),
+    "late ema": WeightAveraging(kind="ema", decay=DECAY, start=0.5),
     "swa": WeightAveraging(kind="swa", start=0.5),
     "lookahead": WeightAveraging(kind="lookahead", every=4, alpha=0.6),
 }
@@ -58,13 +59,18 @@ def _steps(training: Training) -> list[Tensor]:
     return weights
 
 
+def _ema(average: Tensor, newest: Tensor, taken: Tensor) -> Tensor:
+    """With TensorFlow's decay for a number of updates; both DECAY and a smaller one are met in these steps."""
+    decay = min(DECAY, (1 + float(taken)) / (10 + float(taken)))
+    return decay * average + (1 - decay) * newest
+
+
 @pytest.mark.parametrize("name", ["ema", "late ema", "swa"])
 def test_an_average_is_torchs(name: str, longer: Recipe, tiny_data: Dataset, backend: str) -> None:
     training = Training([Member(longer.with_technique(AVERAGES[name]), 3)], tiny_data, CPU, backend=backend)
     weights = _steps(training)
     holder = nn.ParameterList([torch.zeros_like(weights[0])])
-    ema = swa_utils.get_ema_multi_avg_fn(0.7) if name != "swa" else None
-    averaged = swa_utils.AveragedModel(holder, multi_avg_fn=ema)
+    averaged = swa_utils.AveragedModel(holder, avg_fn=_ema if name != "swa" else None)
     for number, after in enumerate(weights):
         holder[0].data.copy_(after)
         ended = (number + 1) % STEPS == 0
@@ -75,6 +81,14 @@ def test_an_average_is_torchs(name: str, longer: Recipe, tiny_data: Dataset, bac
     assert found is not None
     torch.testing.assert_close(found, expected.detach())
     assert not torch.equal(found, training.fleet.weights[0])
+
+
+def test_of_a_short_training_little_of_the_beginning_is_left() -> None:
+    """By a decay of 0.99 alone, 0.62 of the average of 48 steps were the first weights."""
+    shares = exponential(48, 0.99, 0.0)
+    assert (1 - shares[1:]).prod() < 1e-6
+    whole = exponential(2_000, 0.99, 0.0)
+    assert (whole[1_000:] - 0.01).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("level", ["ema", "swa"])
