@@ -49,7 +49,7 @@ class Recipe:
         Raises AblateError if the recipe does not hold the technique, and for a value that is not legal.
         """
         owner, _, knob = name.partition(".")
-        technique = self._technique(owner)
+        technique = self.technique(owner)
         if isinstance(getattr(technique, knob), float):
             value = float(value)
         return self.with_technique(replace(technique, **{knob: value}))  # type: ignore[type-var]
@@ -63,9 +63,10 @@ class Recipe:
             >>> recipe.without("dropout") == recipe.set("dropout=off")
             True
         """
-        return self.with_technique(self._technique(name).at("off"))
+        return self.with_technique(self.technique(name).at("off"))
 
-    def _technique(self, name: str) -> Technique:
+    def technique(self, name: str) -> Technique:
+        """A technique as this recipe sets it. Raises AblateError if it does not hold the technique."""
         for technique in self.techniques:
             if technique.name == name:
                 return technique
@@ -113,7 +114,7 @@ class Recipe:
         if owner in ("model", "budget"):
             changed = _replaced(getattr(self, owner), owner, name, text)
             return replace(self, **{owner: changed})
-        technique = self._technique(owner)
+        technique = self.technique(owner)
         if not dot:
             return self.with_technique(technique.at(text))
         return self.with_technique(_replaced(technique, owner, name, text))

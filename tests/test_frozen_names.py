@@ -128,6 +128,16 @@ FIRST_WEIGHTS = {
         "hidden.weight": [0.123828, -0.123575, -0.122818],
         "classifier.weight": [0.265470, -0.011879, 0.396578],
     },
+    "notebook-deeper": {
+        "convolutions.0.weight": [-0.356315, 0.303330, 0.445243],
+        "convolutions.1.weight": [0.016993, 0.130546, 0.123859],
+        "convolutions.2.weight": [0.035821, 0.242029, 0.187594],
+        "convolutions.3.weight": [-0.128263, -0.120878, -0.130210],
+        "convolutions.4.weight": [-0.146342, 0.194128, 0.001488],
+        "convolutions.5.weight": [0.059940, -0.110473, -0.143307],
+        "hidden.weight": [0.123828, -0.123575, -0.122818],
+        "classifier.weight": [0.265470, -0.011879, 0.396578],
+    },
     "resnet9": {
         "features.0.0.weight": [0.241756, -0.022741, 0.402750],
         "features.1.0.weight": [0.293531, -0.290929, -0.318640],

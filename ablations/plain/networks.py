@@ -68,16 +68,26 @@ def _scaled(width: float, *channels: int) -> list[int]:
 
 
 def _notebook(width: float, normalise: Normalise) -> tuple[list[str], int]:
-    channels = [3, *_scaled(width, 64, 128, 256, 256)]
+    return _convolutional([(64, True), (128, True), (256, True), (256, True)], width, normalise)
+
+
+def _deeper(width: float, normalise: Normalise) -> tuple[list[str], int]:
+    stages = [(64, True), (128, True), (256, False), (256, True), (256, False), (256, True)]
+    return _convolutional(stages, width, normalise)
+
+
+def _convolutional(stages: list[tuple[int, bool]], width: float, normalise: Normalise) -> tuple[list[str], int]:
+    """The notebook's layers from the channels of each convolution, and whether pooling follows it."""
+    channels = [3, *_scaled(width, *(count for count, _ in stages))]
     (hidden,) = _scaled(width, 512)
     layers = []
-    for before, after in pairwise(channels):
+    for (before, after), (_, pooled) in zip(pairwise(channels), stages, strict=True):
         norm, bias = ([normalise(after)], ", bias=False") if normalise else ([], "")
         layers += [
             f"nn.Conv2d({before}, {after}, kernel_size=3, padding=1{bias})",
             *norm,
             "nn.ReLU()",
-            "nn.MaxPool2d(2)",
+            *(["nn.MaxPool2d(2)"] if pooled else []),
         ]
     return [*layers, "nn.Flatten()", f"nn.Linear({4 * channels[-1]}, {hidden})", "nn.ReLU()"], hidden
 
@@ -168,6 +178,7 @@ class Source(NamedTuple):
 
 NETWORKS = {
     "notebook": Source("Four 3 by 3 convolutions and two linear layers.", (), _notebook, "", ""),
+    "notebook-deeper": Source("Six 3 by 3 convolutions and two linear layers.", (), _deeper, "", ""),
     "resnet9": Source(
         "The nine-layer residual network of David Page (DAWNBench, 2018).",
         (CONVOLUTION, RESIDUAL),

@@ -21,7 +21,7 @@ def plan(asked: PlanRequest) -> Plan:
     """The baseline's setting first, then the levels; each is compared with `off` where something is expected of it."""
     baseline, variant = asked.baseline, asked.variant
     cls = catalog.techniques()[variant]
-    own = next(t for t in baseline.techniques if t.name == variant)
+    own = baseline.technique(variant)
     settings = list(dict.fromkeys([own, *(cls.at(level) for level in cls.levels)]))
     off = cls.at("off").setting_title
     claims = [

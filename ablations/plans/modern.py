@@ -11,7 +11,6 @@ from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.plan import Arm, Plan, PlanRequest
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import ClaimRecord
-from cifar_ablations.ablations.technique import Technique
 
 QUESTION = "What is each newer technique worth, added to the baseline and removed from all of them together?"
 
@@ -34,14 +33,14 @@ def plan(asked: PlanRequest) -> Plan:
     """
     baseline = asked.baseline
     levels = {name: catalog.techniques()[name].at(level) for name, level in MODERN.items()}
-    newer = [technique for name, technique in levels.items() if technique != _of(baseline, name)]
+    newer = [technique for name, technique in levels.items() if technique != baseline.technique(name)]
     if len(newer) < 2:
         raise AblateError("the plan modern needs a baseline that lacks two of its techniques or more; give another")
     together = baseline
     for technique in newer:
         together = together.with_technique(technique)
     added = [Arm(f"with {t.setting_title}", baseline.with_technique(t)) for t in newer]
-    removed = [Arm(f"all but {t.setting_title}", together.with_technique(_of(baseline, t.name))) for t in newer]
+    removed = [Arm(f"all but {t.setting_title}", together.with_technique(baseline.technique(t.name))) for t in newer]
     to_each = claims_of(newer, "in the baseline", [arm.name for arm in added], [BASELINE] * len(newer))
     to_all = claims_of(newer, "together with the others", [TOGETHER] * len(newer), [arm.name for arm in removed])
     accuracy = metric(schema.TEST_ACCURACY).title
@@ -67,11 +66,7 @@ def plan(asked: PlanRequest) -> Plan:
     )
 
 
-def _of(recipe: Recipe, name: str) -> Technique:
-    return next(technique for technique in recipe.techniques if technique.name == name)
-
-
 def _instead(claim: ClaimRecord, baseline: Recipe) -> str:
     """A claim's statement, with what the baseline has in that place where that is something."""
-    own = _of(baseline, claim.technique)
+    own = baseline.technique(claim.technique)
     return claim.statement if own.is_off else f"{claim.statement}, in place of {own.setting_title}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from cifar_ablations.ablations import schema
 
 KIND = "memory"
 TITLE = "Memory over 1,000 short runs"
+RUNS = 1_000
 AT = (100, 500, 1_000)
-"""Runs that have ended when it is looked."""
+"""Runs that are in the store when it is looked."""
 WORKERS = 2
 
 
@@ -56,7 +58,7 @@ def measured(minutes: float) -> str:
 def _measured(folder: Path, until: float) -> str:
     of = ground.Ground(folder)
     ground.draw(of.images)
-    words = ["run", "levels/dropout", "--seeds", str(AT[-1] // 5), "--workers", str(WORKERS), *ground.SMALL]
+    words = ["run", "levels/dropout", "--seeds", str(RUNS // 5), "--workers", str(WORKERS), *ground.SMALL]
     words += ["--set", "budget.epochs=1"]
     command = [sys.executable, "-m", "cifar_ablations", *words]
     before = _temporary(folder)
@@ -72,12 +74,14 @@ def _measured(folder: Path, until: float) -> str:
             command, stdout=said, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
     looks: list[Look] = []
+    workers: tuple[float, ...] = ()
     family = [psutil.Process(process.pid)]
     while process.poll() is None and time.monotonic() < until:
-        if len(looks) < len(AT) and _ended(folder / "out" / "mlflow.db") >= AT[len(looks)]:
-            looks.append(_look(family[0], AT[len(looks)]))
         with suppress(psutil.Error):
             family = [family[0], *family[0].children(recursive=True)]
+            workers = _workers(family) or workers  # they may end before all that they did is in the store
+        if len(looks) < len(AT) and _ended(folder / "out" / "mlflow.db") >= AT[len(looks)]:
+            looks.append(_look(family, workers, AT[len(looks)]))
         time.sleep(0.1)
     if process.poll() is None:
         for one in family:
@@ -98,25 +102,22 @@ def _measured(folder: Path, until: float) -> str:
     grown = last.coordinator_mb - first.coordinator_mb
     of_workers = max(b - a for a, b in zip(first.workers_mb, last.workers_mb, strict=False))
     text = (
-        f"One `ablate run` of {AT[-1]:,} trainings of one epoch, {WORKERS} workers. From {first.runs:,} to "
+        f"One `ablate run` of {RUNS:,} trainings of one epoch, {WORKERS} workers. From {first.runs:,} to "
         f"{last.runs:,} runs the coordinator grew by {grown:.0f} MB, a worker by {of_workers:.0f} MB at most; {ended}"
     )
     return "\n".join([text, "", *rows])
 
 
-def _look(coordinator: psutil.Process, runs: int) -> Look:
-    children = coordinator.children(recursive=True)
-    # Workers are forked by a child of the coordinator, which itself trains nothing.
-    of_children = [one for one in children if one.ppid() != coordinator.pid]
-    sizes = tuple(sorted(one.memory_info().rss / 2**20 for one in of_children))
-    return Look(
-        runs,
-        coordinator.memory_info().rss / 2**20,
-        sizes,
-        coordinator.num_fds(),
-        coordinator.num_threads(),
-        1 + len(children),
-    )
+def _workers(family: Sequence[psutil.Process]) -> tuple[float, ...]:
+    """MB of each worker: they are forked by a child of the coordinator, which itself trains nothing."""
+    coordinator, *children = family
+    return tuple(sorted(one.memory_info().rss / 2**20 for one in children if one.ppid() != coordinator.pid))
+
+
+def _look(family: Sequence[psutil.Process], workers: tuple[float, ...], runs: int) -> Look:
+    coordinator = family[0]
+    resident = coordinator.memory_info().rss / 2**20
+    return Look(runs, resident, workers, coordinator.num_fds(), coordinator.num_threads(), len(family))
 
 
 def _ended(store: Path) -> int:

@@ -224,7 +224,7 @@ def test_every_update_rule_is_equal_or_refused(optimizer: str, form: str, small:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", ["label_smoothing=on mixup=on", "activation=gelu label_smoothing=on cutmix=on"])
-@pytest.mark.parametrize("network", ["resnet9", "convnext"])
+@pytest.mark.parametrize("network", ["notebook-deeper", "resnet9", "convnext"])
 def test_other_networks_are_equal(network: str, changes: str, small: Recipe, tiny_data: Dataset) -> None:
     recipe = small.set(f"model.name={network}").set("optimizer=momentum")
     for setting in changes.split():

@@ -147,7 +147,7 @@ def _numbers(home: Home) -> dict[tuple[str, str], dict[str, float]]:
     }
 
 
-@pytest.mark.parametrize("network", ["notebook", "resnet9", "convnext"])
+@pytest.mark.parametrize("network", ["notebook", "notebook-deeper", "resnet9", "convnext"])
 def test_the_network_of_a_written_program_takes_them(
     network: str, recipe: Recipe, tiny_data: Dataset, tmp_path: Path
 ) -> None:

@@ -178,7 +178,7 @@ def test_what_keeps_to_them_passes(tmp_path: Path, recipe: Recipe, tiny_data: Da
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("check", contracts.NETWORKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", ["notebook", "resnet9", "convnext"])
+@pytest.mark.parametrize("name", ["notebook", "notebook-deeper", "resnet9", "convnext"])
 def test_the_suites_networks_keep_to_them(
     name: str, check: Callable[[str, Trainings], None], trainings: Trainings
 ) -> None:

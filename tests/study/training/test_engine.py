@@ -55,7 +55,7 @@ def factory(width, classes):
 """
 
 
-@pytest.fixture(params=["notebook", "resnet9", "convnext", "own_network:factory"])
+@pytest.fixture(params=["notebook", "notebook-deeper", "resnet9", "convnext", "own_network:factory"])
 def on_any_network(request, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """The recipe with each network: those that come with the suite, and one that a user wrote."""
     if ":" in request.param:

@@ -11,7 +11,7 @@ from cifar_ablations.study.training.fleet import ALIGNMENT, Fleet, Member, initi
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=["notebook", "resnet9", "convnext"])
+@pytest.fixture(params=["notebook", "notebook-deeper", "resnet9", "convnext"])
 def members(request: pytest.FixtureRequest, recipe: Recipe) -> list[Member]:
     """Of networks without buffers and of one with running statistics."""
     return [Member(recipe.set(f"model.name={request.param}"), seed) for seed in (3, 4, 5)]
