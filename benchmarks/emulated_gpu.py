@@ -178,11 +178,8 @@ class EmulatedGpu(TorchDispatchMode):
         self._keep(written)
 
         def act() -> None:
-            before, self._aside = self._aside, True
-            try:
+            with self._unnoted():
                 kernel[grid](*arguments, **named)
-            finally:
-                self._aside = before
 
         act()
         if self._graph is not None:
@@ -210,11 +207,21 @@ class EmulatedGpu(TorchDispatchMode):
         """Within a capture, keep what is about to be written over, once."""
         if self._graph is None:
             return
-        for tensor in written:
-            key = _storage(tensor)
-            if key not in self._graph.own and key not in self._graph.before:
-                storage = tensor.untyped_storage()
-                self._graph.before[key] = storage, storage.clone()
+        with self._unnoted():
+            for tensor in written:
+                key = _storage(tensor)
+                if key not in self._graph.own and key not in self._graph.before:
+                    storage = tensor.untyped_storage()
+                    self._graph.before[key] = storage, storage.clone()
+
+    @contextmanager
+    def _unnoted(self) -> Iterator[None]:
+        """Within it, what torch is asked to do is no part of what the program does."""
+        before, self._aside = self._aside, True
+        try:
+            yield
+        finally:
+            self._aside = before
 
     @contextmanager
     def _capture(self, graph: Graph, pool: object = None) -> Iterator[None]:
@@ -230,8 +237,9 @@ class EmulatedGpu(TorchDispatchMode):
             unjoined = [s for s in self._streams if not all(map(self._current.after, *_ticks(s)))]
             before.wait_stream(self._current)
             self._current = before
-            for storage, values in graph.before.values():
-                storage.copy_(values)
+            with self._unnoted():
+                for storage, values in graph.before.values():
+                    storage.copy_(values)
         if unjoined:
             raise ForbiddenError("capturing stream has unjoined work")
         self.captures += 1
@@ -239,11 +247,8 @@ class EmulatedGpu(TorchDispatchMode):
 
         def counted() -> None:
             self.replays += 1
-            aside, self._aside = self._aside, True
-            try:
+            with self._unnoted():
                 replay()
-            finally:
-                self._aside = aside
 
         graph.replay = counted  # type: ignore[method-assign]
 

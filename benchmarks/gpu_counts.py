@@ -41,6 +41,8 @@ UNREAD = {"_step": ("step_sizes", "root_corrections", "shrinkage")}
 """By kernel, of what a few numbers are read."""
 BANDWIDTHS = {"H100": 3.35e12, "H200": 4.8e12}
 """Bytes a second of the memory of the models with SXM, by NVIDIA's data sheets."""
+NEWER = ("optimizer=muon", "sharpness_aware=on", "weight_averaging=ema", "normalisation=on")
+"""Techniques that add work to a step."""
 NOTHING_MOVES = {"empty", "empty_like", "new_empty", "detach", "alias", "lift_fresh", "_unsafe_view", "_reshape_alias"}
 
 
@@ -164,19 +166,23 @@ def main() -> None:
     recipe = timed_recipe("full", data, 4 * 256).set("budget.precision=bf16")
     plan = catalog.make_plan("factorial", recipe, PROFILES["full"], (0,))
     lines = [
-        "| members | by | serial operations | MB | operations per member | MB per member "
+        "| fleet | by | serial operations | MB | operations per member | MB per member "
         + "".join(f"| ms per member on an {name}, estimated " for name in BANDWIDTHS)
         + "|",
         "|---" * (6 + len(BANDWIDTHS)) + "|",
     ]
-    for size in arguments.members:
-        # Arms with everything on come first.
-        members = [Member(arm.recipe, 0) for arm in plan.arms[:size]]
+    # Arms with everything on come first.
+    fleets = {
+        f"{size} of the factorial": [Member(arm.recipe, 0) for arm in plan.arms[:size]] for size in arguments.members
+    }
+    fleets |= {f"1 with {newer}": [Member(plan.arms[0].recipe.set(newer), 0)] for newer in NEWER}
+    for fleet, members in fleets.items():
+        size = len(members)
         for name in ("torch", "kernels"):
             found = counted(members, data, by_kernels=name == "kernels")
             moved = found.serial_bytes + found.member_bytes
             lines.append(
-                f"| {size} | {name} | {found.serial} | {found.serial_bytes / 1e6:.0f} | {found.members / size:.0f} "
+                f"| {fleet} | {name} | {found.serial} | {found.serial_bytes / 1e6:.0f} | {found.members / size:.0f} "
                 f"| {found.member_bytes / size / 1e6:.0f} "
                 + "".join(f"| {1e3 * moved / size / rate:.3f} " for rate in BANDWIDTHS.values())
                 + "|"

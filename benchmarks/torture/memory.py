@@ -79,7 +79,8 @@ def _measured(folder: Path, until: float) -> str:
     while process.poll() is None and time.monotonic() < until:
         with suppress(psutil.Error):
             family = [family[0], *family[0].children(recursive=True)]
-            workers = _workers(family) or workers  # they may end before all that they did is in the store
+            now = _workers(family)
+            workers = now if all(now) and now else workers  # they end before all that they did is in the store
         if len(looks) < len(AT) and _ended(folder / "out" / "mlflow.db") >= AT[len(looks)]:
             looks.append(_look(family, workers, AT[len(looks)]))
         time.sleep(0.1)

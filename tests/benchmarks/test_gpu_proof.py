@@ -16,7 +16,7 @@ from cifar_ablations.study.training.lockstep import Training
 
 @pytest.fixture
 def small(recipe: Recipe) -> Recipe:
-    for setting in (*gpu_proof.SMALL, "model.width=0.05", "budget.epochs=2"):
+    for setting in (*(f"budget.{size}" for size in gpu_proof.SMALL["kernels"]), "model.width=0.05", "budget.epochs=2"):
         recipe = recipe.set(setting)
     return recipe
 
