@@ -7,6 +7,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote_from_bytes, unquote, unquote_to_bytes, urlparse
 from urllib.request import url2pathname
 
+STORE = "mlflow.db"
+"""In an output folder, its store, where no other address is named."""
 ARTIFACTS = "artifacts"
 """In an output folder, beside the store, the folder with the files of runs."""
 
@@ -31,6 +33,11 @@ def sqlite_file(address: str) -> Path | None:
     if "uri" in parse_qs(options):
         file = os.fsdecode(unquote_to_bytes(urlparse(file).path))
     return Path(file)
+
+
+def store_address(place: str) -> str:
+    """The address of an output folder's own store, or the address itself."""
+    return place if "://" in place else sqlite_address((Path(place).expanduser() / STORE).resolve())
 
 
 def folder(address: str) -> Path:

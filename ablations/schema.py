@@ -32,6 +32,10 @@ WRITTEN_AS = "written_as"
 answered to nobody."""
 
 
+COPY_OF = "copy_of"
+"""Tag of a run that was brought from another store: the id of the run there."""
+
+
 def is_ours(tags: Mapping[str, str]) -> bool:
     """Whether a run with these tags was made here; earlier versions had no mark of their own."""
     return MARK in tags or tags.get(COORDINATOR, "").count("/") == 3

@@ -38,7 +38,7 @@ from cifar_ablations.study.training.lockstep import Training
 CPU = torch.device("cpu")
 SMALL = {
     "torch": ("train_images=40", "validation_images=16", "test_images=32", "batch_size=16", "epochs=3"),
-    "kernels": ("train_images=10", "validation_images=8", "test_images=8", "batch_size=4", "epochs=3"),
+    "kernels": ("train_images=10", "validation_images=8", "test_images=8", "batch_size=4", "epochs=2"),
 }
 """By backend the budget: two whole batches and a smaller one in each epoch. Triton's interpreter takes its time."""
 NETWORKS = {

@@ -56,7 +56,7 @@ def side(asked: str, default_uri: str) -> Side:
     for what is not there.
     """
     place, mark, name = asked.rpartition("#")
-    uri = _uri(place) if mark else default_uri
+    uri = addresses.store_address(place) if mark else default_uri
     unreadable: list[str] = []
     invocations = load.invocations(uri, unreadable)
     chosen = [one for one in invocations if one.name == name]
@@ -86,11 +86,6 @@ def _aware(one: Side, other: Side) -> Side:
         one.verdicts, one.invocation, one.runs, [*one.known, *other.known], elsewhere
     )
     return replace(one, verdicts=phrases.with_sentences(plan, verdicts))
-
-
-def _uri(place: str) -> str:
-    """The tracking URI of an output folder, or the URI itself."""
-    return place if "://" in place else addresses.sqlite_address((Path(place) / "mlflow.db").resolve())
 
 
 @dataclass(frozen=True)

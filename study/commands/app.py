@@ -38,6 +38,7 @@ from cifar_ablations.study.commands.options import (
     Retune,
     Seeds,
     Settings,
+    ShardOf,
     Trials,
     Workers,
     number,
@@ -116,6 +117,7 @@ def _of_a_plan(
         retune: Retune = False,
         trials: Trials = None,
         keep_weights: KeepWeights = "none",
+        shard: ShardOf = None,
         extensions: Extensions = None,
         as_json: Json = False,
     ) -> None:
@@ -131,6 +133,7 @@ def _of_a_plan(
                 prepare("cpu")
             from cifar_ablations.study.commands.arguments import PlanRequest
             from cifar_ablations.study.data.typed import typed_source
+            from cifar_ablations.study.execution.shard import shard_of
 
             request = PlanRequest(
                 plan,
@@ -141,6 +144,7 @@ def _of_a_plan(
                 retune,
                 trials,
                 keep_weights=keep_weights,
+                shard=None if shard is None else shard_of(shard),
                 profile=profile,
                 baseline=baseline,
                 settings=tuple(settings or ()),
@@ -532,6 +536,31 @@ def sync_command() -> None:
         home = Home()
         with home.locked("delivering what waits", say):
             sync(home, say)
+
+
+@app.command("merge")
+def merge_command(
+    places: Annotated[
+        list[str],
+        typer.Argument(metavar="OTHER…", help="Output folders of other calls, or addresses of their MLflow stores."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Bring the trainings of other output folders into this one's store, each once; trains nothing."""
+    with errors("merge", as_json) as answer:
+        from cifar_ablations.study.commands.merge import merge
+        from cifar_ablations.study.commands.next_step import typed
+        from cifar_ablations.study.store.home import Home
+
+        home = Home()
+        with home.locked("merging", along):
+            merged = merge(home, places, along)
+        if answer is not None:
+            answer.write(facts.of_merge(merged))
+        else:
+            say(f"{merged.trainings:,} trainings brought, {merged.known:,} were here already.")
+            for plan in merged.plans:
+                say(f"The page of {plan}: {typed(f'ablate report {plan}')}")
 
 
 @app.command("ui")

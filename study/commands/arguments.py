@@ -24,6 +24,7 @@ from cifar_ablations.study.data.typed import option
 from cifar_ablations.study.execution.backends import AUTO, check_name, choose_backend
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.runner import Invocation
+from cifar_ablations.study.execution.shard import Shard
 from cifar_ablations.study.execution.workers import THREADS, default_workers
 from cifar_ablations.study.search.invocation import SearchInvocation, recipes_of
 from cifar_ablations.study.search.optuna_study import check_names
@@ -110,10 +111,12 @@ class PlanRequest(Request):
     """The rates, once they are known."""
     keep_weights: str = schema.KEEP_NONE
     """One of `schema.KEEPS`."""
+    shard: Shard | None = None
+    """The share of its trainings that is asked for; None for all."""
 
     def where(self) -> str:
         keep = "" if self.keep_weights == schema.KEEP_NONE else f" --keep-weights {self.keep_weights}"
-        return super().where() + keep
+        return super().where() + keep + (f" --shard {self.shard}" if self.shard else "")
 
     def command(self, profile: str, seeds: str) -> str:
         """The command that asks for the same, with this profile and these seeds."""
@@ -152,10 +155,14 @@ def plan_invocation(
     data: those that are asked for, where they have been loaded before. Minutes must have become a number of seeds.
     """
     assert request.minutes is None, request
+    if request.shard is not None and request.retune:
+        raise AblateError("--shard: the search of --retune is one, and not a share; run it first, in one folder")
     check_choice(request.keep_weights)
     catalog.plan_module(request.plan)
     device, profile, _ = request.place()
     count, looks = _seeds(request.seeds, profile.seeds)
+    if request.shard is not None and looks is not None:
+        raise AblateError(f"--shard shares out the seeds that a plan has, and --seeds {looks} looks how many it needs")
     check_range("--first-seed", request.first_seed, 0, EXACT)
     adopted = adopted_recipe(home, request.baseline)
     recipe = baseline_recipe(profile, adopted, request.settings, device, request.backend)
@@ -170,7 +177,8 @@ def plan_invocation(
         _check_seeds(plan.seeds, "each arm's best rate", best.seeds)
     overrides = (*overrides_of(adopted, request.settings), *([f"{BEST_RATES} ({best.digest[:6]})"] if best else []))
     command = request.command(profile.name, looks or str(count))
-    return invocation_of(home, request, plan, say, data, overrides, command, keep_weights=request.keep_weights)
+    keep = request.keep_weights
+    return invocation_of(home, request, plan, say, data, overrides, command, keep_weights=keep, shard=request.shard)
 
 
 def invocation_of(
@@ -183,16 +191,18 @@ def invocation_of(
     command: str = "",
     profile: Profile | None = None,
     keep_weights: str = schema.KEEP_NONE,
+    shard: Shard | None = None,
 ) -> Invocation:
     """A plan with where it is carried out, its data loaded. Raises AblateError, in a sentence, for what cannot be.
 
     data: those that are asked for, where they have been loaded before; overrides, command: as of `Surroundings`;
-    profile: in place of that which is asked for; keep_weights: one of `schema.KEEPS`.
+    profile: in place of that which is asked for; keep_weights: one of `schema.KEEPS`; shard: of `Invocation`.
     """
     device, asked, workers = request.place()
     invocation = Invocation(
         plan,
         keep_weights=keep_weights,
+        shard=shard,
         profile=profile or asked,
         data=data or load(request.data, home.data, say=say),
         device=device,

@@ -61,6 +61,9 @@ def run_plan(home: Home, invocation: Invocation, request: PlanRequest, say: Say)
         if progress.failed:
             command = next_step.typed(f"{invocation.command}{request.where()}")
             why = f"tries the {len(progress.failed)} failed trainings again"
+        elif invocation.shard is not None:
+            command = next_step.typed(f"ablate merge {shlex.quote(str(home.folder))}")
+            why = "in the output folder that is to have all shards: brings this one's trainings there"
         elif request.lock is not None:
             command = f"{program()} verify {shlex.quote(str(request.lock))}"
             why = "whether the lock was held and is answered"
@@ -89,6 +92,7 @@ def carry_out_plan(
         f"  plan {plan.name}, profile {invocation.profile.name}: {len(plan.arms)} arms × {up_to}"
         f"{len(plan.seeds)} seeds = {up_to}{len(members)} trainings, {len(members) - len(left)} already done"
         f"{f', {behind} go on from a checkpoint' if behind else ''}\n"
+        f"{_shard(invocation)}"
         f"  {plan.arms[0].recipe.budget}\n"
         f"{_place(invocation)}"
     )
@@ -134,6 +138,14 @@ def carry_out_plan(
         return pages
 
     return progress, results, _close(home, store, progress, write, say)
+
+
+def _shard(invocation: Invocation) -> str:
+    """Which share of a plan is trained, as a line; nothing where it is all of it."""
+    if invocation.shard is None:
+        return ""
+    seeds = invocation.shard.of(invocation.plan.seeds)
+    return f"  shard {invocation.shard}: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}\n"
 
 
 def _nothing(progress: Progress) -> None:

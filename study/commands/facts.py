@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cifar_ablations.reports.reading.searches import Search
     from cifar_ablations.study.execution.fleets import Progress
     from cifar_ablations.study.execution.runner import Invocation
+    from cifar_ablations.study.store.merging import Merged
 
 OPTION = "--json"
 VERSION = 1
@@ -331,6 +332,11 @@ def _of_record(plan: PlanRecord) -> dict[str, Any]:
     data = {name: getattr(plan.data, name) for name in ("name", "digest", "source", "stand_in")}
     lock = {"sha256": plan.lock, "created": datetime.fromtimestamp(plan.locked / 1000, UTC)} if plan.lock else None
     return {**{name: getattr(plan, name) for name in names}, "profile": plan.profile.name, "data": data, "lock": lock}
+
+
+def of_merge(merged: Merged) -> dict[str, Any]:
+    """What `ablate merge` brought."""
+    return {"trainings": merged.trainings, "known": merged.known, "plans": merged.plans}
 
 
 def of_run(progress: Progress, results: Findings, page: PurePath | None) -> dict[str, Any]:

@@ -163,6 +163,15 @@ KeepWeights = Annotated[
         "images; plan: say how much disk they take (default: none).",
     ),
 ]
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Train only the I-th of N shares of the plan's seeds, as a job of an array does in an output folder of "
+        "its own; `ablate merge` brings them together (default: all of them).",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(

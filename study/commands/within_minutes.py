@@ -54,6 +54,8 @@ def plan_within(home: Home, request: PlanRequest, say: Say, *, training: bool) -
     answer from now on, without seconds, as nothing is timed. Raises AblateError, in a sentence, for what cannot be.
     """
     asked = request.minutes
+    if request.shard is not None:
+        raise AblateError("--shard shares out the seeds that a plan has, and --minutes chooses them; give --seeds")
     assert asked is not None
     if not 0 < asked < math.inf:
         raise AblateError(f"--minutes must be positive, not {asked:g}")

@@ -14,6 +14,7 @@ from cifar_ablations.ablations.record import EnvironmentRecord, GalleryRecord, P
 from cifar_ablations.study.execution import gallery
 from cifar_ablations.study.execution.fleets import TRAININGS, Listener, Progress, Trainer
 from cifar_ablations.study.execution.invocation import Surroundings
+from cifar_ablations.study.execution.shard import Shard
 from cifar_ablations.study.execution.workers import THREADS, Done, Failed, Stalled, Started
 from cifar_ablations.study.store import outbox
 from cifar_ablations.study.store.provenance import environment
@@ -31,6 +32,8 @@ class Invocation(Surroundings):
     plan: Plan
     keep_weights: str = field(default=schema.KEEP_NONE, kw_only=True)
     """The weights of which trainings to keep, one of `schema.KEEPS`."""
+    shard: Shard | None = field(default=None, kw_only=True)
+    """The share of its trainings that is trained here; None for all of them."""
 
     def record(self) -> PlanRecord:
         """The record of the plan, which is logged before the first training."""
@@ -52,7 +55,8 @@ class Invocation(Surroundings):
         seeds: only those of the first so many.
         """
         members: dict[Member, str] = {}
-        for seed in self.plan.seeds[:seeds]:
+        trained = self.plan.seeds if self.shard is None else self.shard.of(self.plan.seeds)
+        for seed in trained[:seeds]:
             for arm in self.plan.arms:
                 members.setdefault(Member(arm.recipe, seed + arm.seed_offset), arm.name)
         return members

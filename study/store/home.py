@@ -105,7 +105,7 @@ class Home:
 
     @property
     def _own(self) -> str:
-        return addresses.sqlite_address(self.folder / "mlflow.db")
+        return addresses.sqlite_address(self.folder / addresses.STORE)
 
     @property
     def has_store(self) -> bool:

@@ -452,11 +452,14 @@ class Store:
             environment = replace(environment, extension=member.extension)
         tags |= to_tags(environment, schema.ENVIRONMENT)
         run_id = self.create_run(experiment, f"{arm}, seed {member.seed}", tags)
-        data = plan.data
-        tracked = {"name": data.name, "digest": data.digest, "source_type": "local"}
-        self._outbox.put(run_id, (INPUTS, {**tracked, "source": json.dumps({"source": data.source})}))
+        self.put_data(run_id, plan.data.name, plan.data.digest, json.dumps({"source": plan.data.source}))
         self.log(run_id, params={**member.recipe.knobs(), "seed": member.seed}, urgent=False)
         return run_id
+
+    def put_data(self, run_id: str, name: str, digest: str, source: str, source_type: str = "local") -> None:
+        """Write which data set a run is trained on; source: JSON, as MLflow has it."""
+        about = {"name": name, "digest": digest, "source": source, "source_type": source_type}
+        self._outbox.put(run_id, (INPUTS, about))
 
     def epoch(self, run_id: str, event: Epoch) -> None:
         """Note an epoch's metrics; they are written with those of the next ones, or with the outcome.
@@ -499,7 +502,7 @@ class Store:
 
     def close_invocation(self, run_id: str, failures: int) -> None:
         """End the parent run of an invocation that went through."""
-        self._outbox.put(run_id, (END, {"status": "FAILED" if failures else "FINISHED", "at": _now()}))
+        self.set_ended(run_id, "FAILED" if failures else "FINISHED")
 
     def log(
         self,
@@ -528,13 +531,23 @@ class Store:
         write_atomically(made / name, content)
         self._outbox.put(run_id, (FILES, {"folder": made.name}))
 
+    def put_folder(self, run_id: str, folder: Path) -> None:
+        """Write all files in a folder as those of a run, under the names that they have there."""
+        made = self._outbox.new_folder()
+        copy_folder(folder, made)
+        self._outbox.put(run_id, (FILES, {"folder": made.name}))
+
+    def set_ended(self, run_id: str, status: str, at: int | None = None) -> None:
+        """Write how a run ended, in MLflow's words, and when, in ms; without a time, now."""
+        self._outbox.put(run_id, (END, {"status": status, "at": at or _now()}))
+
     def remove(self, run_id: str, name: str) -> None:
         """Delete an artifact of a run, if it is there and the store can delete any."""
         self._outbox.put(run_id, (REMOVE, {"name": name}))
 
-    def create_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    def create_run(self, experiment: str, name: str, tags: Mapping[str, str], began: int | None = None) -> str:
         """What a new run is called, with its tags and what every run says of itself: its id, or, within `delivering`, a
-        name of ours that this store takes for it."""
+        name of ours that this store takes for it. began: when, in ms, if not now."""
         ours = f"{uuid.uuid4().hex}@{experiment}"
         everyone = {
             **schema.MARKED,
@@ -547,7 +560,7 @@ class Store:
         commit = tags.get(schema.PROVENANCE + "commit", "unknown")
         if commit != "unknown":
             everyone["mlflow.source.git.commit"] = commit
-        about = {"experiment": experiment, "name": name, "tags": {**everyone, **tags}, "at": _now()}
+        about = {"experiment": experiment, "name": name, "tags": {**everyone, **tags}, "at": began or _now()}
         self._outbox.put(ours, (CREATE, about))
         return self._ids.get(ours, ours)
 
