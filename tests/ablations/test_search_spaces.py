@@ -145,6 +145,32 @@ def test_a_knob_of_the_schedule_is_sampled_only_with_shapes_that_have_it(name: s
     assert study.with_values(own) == baseline
 
 
+def test_the_search_of_everything_tries_muon_at_rates_of_its_own(baseline: Recipe) -> None:
+    (study,) = next(catalog.search_module("joint").search(baseline, 8))
+    by_name = {p.name: p for p in study.parameters}
+    rate, factor = by_name["optimizer.rate"], by_name["learning_rate.factor"]
+    assert by_name["optimizer"].choices == ("on", "muon")
+    for optimizer, sampled in (("on", rate), ("muon", factor)):
+        assert [p for p in (rate, factor) if p.wanted({"optimizer": optimizer})] == [sampled]
+        assert sampled.low is not None
+        assert sampled.high is not None
+        assert sampled.high / sampled.low == pytest.approx(100)
+    asked = {**study.own_values(), "optimizer": "muon", "learning_rate.factor": 2.0}
+    muon = study.with_values({p.name: asked[p.name] for p in study.parameters if p.wanted(asked)})
+    assert muon.without("optimizer").set("learning_rate=off") == baseline.without("optimizer")
+    assert muon.knobs()["optimizer.kind"] == "muon"
+    assert muon.update_rule().rate == baseline.set("optimizer=muon").update_rule().rate
+
+
+@pytest.mark.parametrize("setting", ["optimizer=muon", "optimizer.rate=0.0123"])
+def test_an_optimizer_that_is_muon_or_has_no_name_stays(setting: str, baseline: Recipe) -> None:
+    (study,) = next(catalog.search_module("joint").search(baseline.set(setting), 8))
+    names = [p.name for p in study.parameters]
+    assert names[0] == "optimizer.rate"
+    assert not {"optimizer", "learning_rate.factor"} & set(names)
+    assert study.with_values(study.own_values()) == baseline.set(setting)
+
+
 @pytest.mark.slow
 @given(
     rate=st.floats(1e-7, 10.0),
