@@ -29,7 +29,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks import kernels
+from benchmarks import kernels, scaled_factorial
 from benchmarks.comparison import CURVE, Comparison, Curve, curve_table, failure, rounded, table
 from benchmarks.contenders import (
     Contender,
@@ -234,6 +234,24 @@ def write_comparisons(book: Book, found: Sequence[Comparison], data: Dataset) ->
     book.write("Throughput", text, {"rows": [asdict(row) for row in rows], "notes": said})
 
 
+def write_factorial(book: Book, profile: str, data: Dataset, device: torch.device, end: Deadline) -> None:
+    """How long a whole factorial takes, as a section."""
+    of = PROFILES[profile].budget.epochs
+    recipe = timed_recipe(profile, data, PROFILES[profile].budget.train_images).set("budget.precision=bf16")
+    recipe = recipe.set(f"budget.epochs={max(2, of // scaled_factorial.SHARE)}")
+    recipe = recipe.set(f"budget.test_images={min(PROFILES[profile].budget.test_images, len(data.test_labels))}")
+    backend = KERNELS if _kernels_can(recipe, device, []) else TORCH
+    try:
+        packed = scaled_factorial.fleets(profile, recipe, LARGEST_FLEET)
+        found = scaled_factorial.measured(packed, of, data, device, backend, end)
+    except Exception as error:  # as in a comparison
+        book.write("A whole factorial", f"{described(book.facts)}.\n\n- {failure(error)}", {})
+        return
+    _say(f"  {found.sentence()}")
+    about = f"{described(book.facts)}; {size_name(recipe)}, bf16, by {backend}, one process, n = 1."
+    book.write("A whole factorial", f"{about}\n\n{found.sentence()}", asdict(found))
+
+
 def write_curves(book: Book, found: Sequence[Curve], device: torch.device) -> None:
     """The cost by fleet size so far, as a section."""
     place = "one process" if device.type == "cuda" else "one process, one thread"
@@ -310,6 +328,8 @@ def main() -> None:
         compared.append(comparison(profile, data, device, workers, arguments.images))
         save = partial(write_comparisons, book, compared, data)
         compared[-1].measure(arguments.repeats, end, compare_until, _say, save)
+    if on_gpu and end.left > 0:
+        write_factorial(book, profiles[0], data, device, curves_until)
     curved: list[Curve] = []
     for profile in profiles:
         for curve in curves(profile, data, device, arguments.images):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import comparison, contenders, kernels, throughput
+from benchmarks import comparison, contenders, kernels, scaled_factorial, throughput
 from benchmarks.comparison import Comparison, Curve
 from benchmarks.contenders import Call, Contender
 from benchmarks.deadline import Deadline, OutOfTimeError
@@ -260,6 +260,8 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("notebook_rate", "alone_rate", "fleet_rate"):
         monkeypatch.setattr(throughput, name, rate(name))
     monkeypatch.setattr(comparison, "member_milliseconds", lambda members, *rest: order.append("curve") or 0.5)
+    whole = scaled_factorial.Scaled(320, 320, 2, 20, 30.0, 10.0)
+    monkeypatch.setattr(scaled_factorial, "measured", lambda *given: order.append("factorial") or whole)
     monkeypatch.setattr(kernels, "measured", lambda *given: order.append("kernels") or iter([("a table", [])]))
     return order
 
@@ -272,11 +274,13 @@ def test_on_a_gpu_the_most_important_comes_first_and_sections_are_named_by_it(
     monkeypatch.setattr(sys, "argv", ["throughput", *words])
     throughput.main()
     in_turn = ["notebook_rate", "alone_rate", *["fleet_rate"] * 3, *["alone_rate", "fleet_rate"] * 2]
-    assert as_on_a_gpu == [*in_turn * 2, *["curve"] * 21, "kernels"]
+    assert as_on_a_gpu == [*in_turn * 2, "factorial", *["curve"] * 21, "kernels"]
     _, *sections = (tmp_path / "RESULTS.md").read_text().split("\n## ")
     assert [s.partition("\n")[0] for s in sections] == [
-        f"{name}: NVIDIA Example" for name in ("Throughput", "Cost by fleet size", "Kernels")
+        f"{name}: NVIDIA Example" for name in ("Throughput", "A whole factorial", "Cost by fleet size", "Kernels")
     ]
+    assert "320 trainings for 2 of 20 epochs" in sections[1]
+    assert "30.0 s. Calculated from it, with the last epochs repeated: 210 s" in sections[1]
     assert "NVIDIA Example, 80 GiB, driver 1.2, CUDA 13.0, cuDNN 9; CPU, 16 cores; Python 3.12" in sections[0]
     raw = json.loads((tmp_path / "home" / "benchmarks" / "throughput.json").read_text())
     named = [(row["contender"], row["precision"], row["n"]) for row in raw["throughput"]["rows"]]
