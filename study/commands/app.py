@@ -558,9 +558,8 @@ def merge_command(
         if answer is not None:
             answer.write(facts.of_merge(merged))
         else:
-            say(f"{merged.trainings:,} trainings brought, {merged.known:,} were here already.")
             for plan in merged.plans:
-                say(f"The page of {plan}: {typed(f'ablate report {plan}')}")
+                say(f"For the page of {plan}: {typed(f'ablate report {plan}')}")
 
 
 @app.command("ui")
