@@ -28,6 +28,7 @@ import torch
 
 from benchmarks.reference import ABOUT, RESULTS, as_csv, machine_here, real_images, write
 from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.budget import Network
 from cifar_ablations.ablations.designs import bare
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import PROFILES, profile
@@ -130,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} [default: quick]")
     parser.add_argument("--repeats", type=int, default=15, help="turns that count [default: 15]")
+    parser.add_argument("--network", default=Network.name, help="one of `ablate list` [default: notebook]")
     parser.add_argument("--techniques", nargs="+", help="those to be timed [default: all]")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="[default: cpu]")
     parser.add_argument("--backend", default="auto", help="as for `ablate run` [default: auto]")
@@ -139,7 +141,7 @@ def main() -> None:
     device = torch.device(asked.device)
     torch.set_num_threads(THREADS)
     try:
-        baseline = profile(asked.profile).apply(catalog.notebook_recipe())
+        baseline = profile(asked.profile).apply(catalog.notebook_recipe()).set(f"model.name={asked.network}")
         if unknown := sorted(set(asked.techniques or ()) - set(catalog.techniques())):
             catalog.notebook_recipe().without(unknown[0])  # which says what is near
         if asked.repeats < 2:
@@ -157,7 +159,8 @@ def main() -> None:
         sys.exit(2)
     about = _about(plain, asked.profile, data, device, asked.repeats, {str(found["backend"]) for found in rows})
     contents = {COSTS: as_csv(pd.DataFrame(rows)), ABOUT: tomlkit.dumps(about).encode()}
-    write(asked.results / f"{COST}-{asked.profile}-{asked.device}", contents)
+    of = "" if asked.network == Network.name else f"-{asked.network}"
+    write(asked.results / f"{COST}-{asked.profile}-{asked.device}{of}", contents)
 
 
 if __name__ == "__main__":

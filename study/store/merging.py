@@ -75,12 +75,17 @@ def merge(store: Store, address: str, say: Callable[[str], None]) -> Merged:
     theirs = _trainings(other.runs(schema.KIND_TRAINING), say)
     _check_data(store, ours, theirs, address)
     merged, lacking = Merged(), dict[str, list[_Training]]()
+    here: dict[tuple[str, int, str], list[TrainingKey]] = {}
+    for one in ours:
+        here.setdefault(one.place, []).append(one.key)
     for one in theirs:
-        if any(same_training(known.key, one.key) for known in ours):
+        if any(same_training(known, one.key) for known in here.get(one.place, ())):
             merged.known += 1
         else:
-            ours.append(one)
+            here.setdefault(one.place, []).append(one.key)
             lacking.setdefault(one.about.parent, []).append(one)
+    if searches := len(other.runs(schema.KIND_SEARCH)):
+        say(f"Left there: {searches} search{'es' * (searches > 1)}; only trainings of plans are brought.")
     parents = {run.info.run_id: run for run in other.runs(schema.KIND_PLAN)}
     plans = {parent: other.plan(parents[parent]) for parent in lacking if parent in parents}
     copied = _copied(store)
@@ -109,6 +114,11 @@ class _Training:
     run: Any
     about: RunRecord
     key: TrainingKey
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """What is equal of the same trainings."""
+        return self.key.recipe, self.key.seed, self.key.data
 
 
 def _trainings(runs: Iterable[Any], say: Callable[[str], None]) -> list[_Training]:
