@@ -48,7 +48,7 @@ class Study(NamedTuple):
     profile: str
 
 
-STUDIES = (Study("techniques", "quick"),)
+STUDIES = (Study("techniques", "quick"), Study("modern", "quick"), Study("optimizers", "quick"))
 """Those that `make results` carries out."""
 
 VERDICT_COLUMNS = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cifar_ablations.ablations.designs import ALL
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.metrics import metric
 from cifar_ablations.ablations.naming import did_you_mean
+from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.reports.inference.health import LEARNED
 from cifar_ablations.reports.wording import phrases
 from cifar_ablations.study.training.backend import KERNELS
@@ -147,7 +148,7 @@ def _of_cost(name: str, one: Measured) -> list[str]:
     ]
     about, idle = one.about, one.rows[one.rows["technique"] == NO_WORK].to_dict("records")
     lines = [
-        f"Seconds of a training at the profile `{about['profile']}`, with the level put into the bare recipe and "
+        f"Seconds of a training at the profile `{about['profile']}`{_network(about)}, with the level put into the bare recipe and "
         f"without, alone on one core. Steps are timed in turns, {about['repeats']} of each; the median, and of the "
         "ratio the middle half.",
         table(["level", "with", "without", "ratio", "computed by"], cells),
@@ -160,6 +161,12 @@ def _of_cost(name: str, one: Measured) -> list[str]:
             "what it does to the weights."
         ]
     return [*lines, _source(one)]
+
+
+def _network(about: Mapping[str, Any]) -> str:
+    """Of which network a cost is, where it is not the profile's own."""
+    own = str(PROFILES[about["profile"]].model)
+    return "" if about["network"] == own else f" of the {about['network']}"
 
 
 def _ratio(row: dict[str, Any]) -> str:
@@ -232,7 +239,7 @@ def _overview_of_cost(one: Measured) -> list[str]:
         for row in rows
     ]
     return [
-        f"## Cost of a training, {one.about['profile']}",
+        f"## Cost of a training, {one.about['profile']}{_network(one.about)}",
         f"Times the bare recipe's, by the same backend; {one.about['repeats']} turns, median and middle half.",
         table(["technique", "times the bare recipe", "computed by"], cells),
         _source(one),

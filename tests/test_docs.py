@@ -213,4 +213,8 @@ def test_a_technique_s_page_says_what_it_costs(tmp_path: Path) -> None:
     assert "| `on` | 12.6 s | 10.5 s | 1.20 (1.17 to 1.24) | kernels |" in text
     assert "Early stopping, which changes no step, came out at 1.01 (0.98 to 1.03)" in text
     assert "9 of each" in text
+    assert "at the profile `quick` of the notebook network, with the level" in text
+    (folder / "about.toml").write_text(tomlkit.dumps(about | {"network": str(PROFILES["quick"].model)}))
+    own = "\n\n".join(measured.of_technique("dropout", measured.read(tmp_path)))
+    assert "at the profile `quick`, with the level" in own
     assert "[early stopping](techniques/early-stopping.md) | 1.01" in measured.overview(measured.read(tmp_path))
