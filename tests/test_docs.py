@@ -19,6 +19,7 @@ import yaml
 
 from cifar_ablations.ablations import catalog, expectations
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.profiles import PROFILES
 from docs import made, measured
 from tests.test_readme import _ablate_takes, _calls, _commands, _make_takes
 
