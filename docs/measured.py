@@ -149,8 +149,8 @@ def _of_cost(name: str, one: Measured) -> list[str]:
     about, idle = one.about, one.rows[one.rows["technique"] == NO_WORK].to_dict("records")
     lines = [
         f"Seconds of a training at the profile `{about['profile']}`{_network(about)}, with the level put into the bare "
-        f"recipe and without, alone on one core. Steps are timed in turns, {about['repeats']} of each; the median, and of the "
-        "ratio the middle half.",
+        f"recipe and without, alone on one core. Steps are timed in turns, {about['repeats']} of each; the "
+        "median, and of the ratio the middle half.",
         table(["level", "with", "without", "ratio", "computed by"], cells),
     ]
     if idle and name != NO_WORK:
