@@ -229,11 +229,21 @@ class _Other:
     def files(self, run: Any) -> Iterator[Path | None]:
         """The folder of a run's files, or of copies of them; None where there are none."""
         with tempfile.TemporaryDirectory() as copies:
-            found = addresses.folders(run.info.artifact_uri, self.address)
-            if not found:
+            if addresses.folders(run.info.artifact_uri, self.address):
+                yield self._folder(run)
+            else:
                 self._client.download_artifacts(run.info.run_id, "", copies)
-                found = [Path(copies)]
-            yield next((folder for folder in found if folder.is_dir()), None)
+                yield Path(copies)
+
+    def _folder(self, run: Any) -> Path | None:
+        """The folder of a run's files on this machine; another person's store may name any, and put links into it."""
+        for folder in addresses.folders(run.info.artifact_uri, self.address):
+            if folder.parent.name == run.info.run_id and folder.is_dir():
+                for path in (folder, *folder.rglob("*")):
+                    if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                        raise AblateError(f"{path} is a link, a pipe or a device, and its run cannot be brought")
+                return folder
+        return None
 
     def histories(self, runs: Sequence[str]) -> dict[str, list[Metric]]:
         """Every value of every metric of some runs, with its time and step."""

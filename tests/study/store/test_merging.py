@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from cifar_ablations.ablations import addresses, schema
 from cifar_ablations.ablations.errors import AblateError
@@ -150,6 +151,27 @@ def test_other_data_are_refused_and_nothing_is_brought(shards: list[Writer], sto
     with pytest.raises(AblateError, match=r"has trainings on drawn \(5{8}\), and those in .* are on cifar10 \(aa11"):
         _brought(store, other.uri)
     assert len(_trainings(store)) == len(small_plan().arms)
+
+
+def test_nothing_but_a_run_s_own_files_is_copied(shards: list[Writer], store: Store, tmp_path: Path) -> None:
+    """Of a store of another person, which may name any folder, and have links in its own."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("hush")
+    engine = shards[0].client._tracking_client.store.engine
+    with engine.begin() as connection:
+        ours = "SELECT run_uuid FROM tags WHERE value = :kind"
+        moved = text(f"UPDATE runs SET artifact_uri = :elsewhere WHERE run_uuid IN ({ours})")
+        connection.execute(moved, {"elsewhere": secret.as_uri(), "kind": schema.KIND_TRAINING})
+    _brought(store, shards[0].uri)
+    assert len(_trainings(store)) == len(small_plan().arms)
+    assert not list(store.home.artifacts.rglob("key"))
+
+    (details, *_) = sorted(shards[1].folder.rglob(schema.DETAILS_FILE))
+    details.with_name("link").symlink_to(secret / "key")
+    with pytest.raises(AblateError, match="link is a link, a pipe or a device, and its run cannot be brought"):
+        _brought(store, shards[1].uri)
+    assert not list(store.home.artifacts.rglob("link"))
 
 
 def test_a_plan_of_another_version_is_refused_and_nothing_is_brought(shards: list[Writer], store: Store) -> None:
