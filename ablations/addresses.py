@@ -7,6 +7,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote_from_bytes, unquote, unquote_to_bytes, urlparse
 from urllib.request import url2pathname
 
+from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.naming import shown
+
 STORE = "mlflow.db"
 """In an output folder, its store, where no other address is named."""
 ARTIFACTS = "artifacts"
@@ -36,8 +39,16 @@ def sqlite_file(address: str) -> Path | None:
 
 
 def store_address(place: str) -> str:
-    """The address of an output folder's own store, or the address itself."""
-    return place if "://" in place else sqlite_address((Path(place).expanduser() / STORE).resolve())
+    """The address of an output folder's own store, or the address itself.
+
+    Raises AblateError for a folder of a user that there is not, and for links that lead in a circle.
+    """
+    if "://" in place:
+        return place
+    try:
+        return sqlite_address((Path(place).expanduser() / STORE).resolve())
+    except (OSError, RuntimeError) as error:
+        raise AblateError(f"{shown(place)} cannot be an output folder: {error}") from None
 
 
 def folder(address: str) -> Path:

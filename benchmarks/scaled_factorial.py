@@ -68,17 +68,18 @@ def measured(
         if trained and end.left <= 0:
             break
         free_memory(device)
-        ends: dict[int, float] = {}
-
-        def note(event: Epoch | Outcome, ends: dict[int, float] = ends) -> None:
-            if isinstance(event, Epoch):
-                ends[event.epoch] = time.perf_counter()
-
         began = time.perf_counter()
+        ends: list[dict[int, float]] = [{}]
+
+        def note(event: Epoch | Outcome, ends: list[dict[int, float]] = ends) -> None:
+            if isinstance(event, Epoch):
+                if event.epoch < max(ends[-1], default=0):  # a fleet that did not fit is halved, and trains one by one
+                    ends.append({})
+                ends[-1][event.epoch] = time.perf_counter()
+
         train(list(fleet), data, device, note, backend=backend)
         seconds += time.perf_counter() - began
-        last = max(ends)
-        last_epochs += ends[last] - ends.get(last - 1, began)
+        last_epochs += sum(part[max(part)] - part.get(max(part) - 1, began) for part in ends)
         trained += len(fleet)
     budget = packed[0][0].recipe.sized.budget
     return Scaled(trained, sum(map(len, packed)), budget.epochs, of_epochs, seconds, last_epochs)

@@ -14,6 +14,7 @@ from cifar_ablations.ablations.technique import Plain, Technique, knob
 @dataclass(frozen=True)
 class TrainingLength(Technique):
     """More epochs, with the learning-rate schedule stretched over them: more of the same, at so many times the cost.
+    They are rounded to whole ones, which at few epochs is far from the factor.
 
     What a technique gains is worth its cost where it gains more than this does for as much.
     """

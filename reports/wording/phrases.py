@@ -51,12 +51,13 @@ def scope(plan: PlanRecord, arms: Sequence[str] = ()) -> str:
         match = re.search(r"([\d,]+) training images.* (\d+) epochs", plan.budget)
         return f"in {count(int(match[2]), 'epoch')} on {match[1]} images" if match else "at this budget"
     shares = [float(k.get("data_size.share", 1.0)) for k in known]
+    epochs = [max(1, round(k["budget.epochs"] * float(k.get("training_length.factor", 1.0)))) for k in known]
     images = [max(1, round(k["budget.train_images"] * share)) for k, share in zip(known, shares, strict=True)]
     if set(shares) == {1.0}:
-        spent = _from_to([k["budget.epochs"] for k in known], "epoch")
+        spent = _from_to(epochs, "epoch")
     else:
         batches = [-(-k["budget.train_images"] // k.get("budget.batch_size", 1)) for k in known]
-        steps = [k["budget.epochs"] * each for k, each in zip(known, batches, strict=True)]
+        steps = [count * each for count, each in zip(epochs, batches, strict=True)]
         spent = f"about {_from_to(steps, 'step')}"
     return f"in {spent} on {_from_to(images, 'image')}"
 

@@ -43,6 +43,7 @@ from cifar_ablations.study.commands.options import (
     Workers,
     number,
     path,
+    plan_names,
     whole,
 )
 
@@ -558,7 +559,7 @@ def merge_command(
         if answer is not None:
             answer.write(facts.of_merge(merged))
         else:
-            for plan in merged.plans:
+            for plan in (name for name in merged.plans if name in plan_names(name)):
                 say(f"For the page of {plan}: {typed(f'ablate report {plan}')}")
 
 

@@ -156,7 +156,7 @@ def plan_invocation(
     """
     assert request.minutes is None, request
     if request.shard is not None and request.retune:
-        raise AblateError("--shard: the search of --retune is one, and not a share; run it first, in one folder")
+        raise AblateError("--shard: the search of --retune is one, and cannot be shared out; leave one of the two out")
     check_choice(request.keep_weights)
     catalog.plan_module(request.plan)
     device, profile, _ = request.place()

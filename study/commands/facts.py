@@ -199,7 +199,7 @@ def of_plan(
 
     lock: that which it was written to, if any.
     """
-    plan, record = invocation.plan, invocation.record()
+    record = invocation.record()
     total, missing = len(invocation.members()), len(invocation.missing(done))
     arms = [
         {
@@ -207,7 +207,7 @@ def of_plan(
             "digest": arm.digest,
             "levels": arm.levels,
             "seed_offset": arm.seed_offset,
-            "done": sum((arm.digest, seed + arm.seed_offset) in done for seed in plan.seeds),
+            "done": sum((arm.digest, seed + arm.seed_offset) in done for seed in invocation.seeds),
         }
         for arm in record.arms
     ]
@@ -217,6 +217,7 @@ def of_plan(
         "device": str(invocation.device),
         "workers": invocation.workers,
         "backend": invocation.backend,
+        "shard": None if invocation.shard is None else str(invocation.shard),
         "arms": arms,
         "claims": [
             {"number": i, **{name: getattr(claim, name) for name in CLAIM_FIELDS}}

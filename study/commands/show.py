@@ -105,16 +105,18 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
     console.print(f"[bold]{plan.question}[/bold]")
     data = invocation.data
     console.print(f"  {invocation.profile.name}: {baseline.budget}; {data.name} ({data.digest})\n")
+    if invocation.shard is not None:
+        console.print(f"  shard {invocation.shard} of {len(plan.seeds)} seeds\n")
     shown = _of_interest([arm.recipe.techniques for arm in plan.arms])
     width = len(str(len(shown)))
     table = Table("arm", " ".join(f"{i + 1:>{width}}" for i in range(len(shown))), "done", box=None, pad_edge=False)
     table.columns[1].no_wrap = table.columns[2].no_wrap = True
     others = []
     for arm in plan.arms:
-        count = sum((arm.recipe.digest(), seed + arm.seed_offset) in done for seed in plan.seeds)
+        count = sum((arm.recipe.digest(), seed + arm.seed_offset) in done for seed in invocation.seeds)
         techniques = [arm.recipe.techniques[i] for i in shown]
         marks = " ".join(f"{_mark(technique):>{width}}" for technique in techniques)
-        table.add_row(arm.name, terminal.writable(marks), f"{count}/{len(plan.seeds)}")
+        table.add_row(arm.name, terminal.writable(marks), f"{count}/{len(invocation.seeds)}")
         others += [f"{t.name}: {t.level}" for t in techniques if _mark(t) == OTHER]
     console.print(table)
     if shown:

@@ -49,14 +49,18 @@ class Invocation(Surroundings):
         known = {name for name, metric in metrics.known().items() if metric.logged} - metrics.METRICS.keys()
         return frozenset(known & {claim.metric for claim in self.plan.claims})
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of the plan, or the shard's of them. Raises AblateError for a shard that has none."""
+        return self.plan.seeds if self.shard is None else self.shard.of(self.plan.seeds)
+
     def members(self, seeds: int | None = None) -> dict[Member, str]:
         """Every training of the plan, seeds outermost, with its arm's name. Arms of one recipe are one training.
 
         seeds: only those of the first so many.
         """
         members: dict[Member, str] = {}
-        trained = self.plan.seeds if self.shard is None else self.shard.of(self.plan.seeds)
-        for seed in trained[:seeds]:
+        for seed in self.seeds[:seeds]:
             for arm in self.plan.arms:
                 members.setdefault(Member(arm.recipe, seed + arm.seed_offset), arm.name)
         return members

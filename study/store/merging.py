@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ from cifar_ablations.study.store import views
 from cifar_ablations.study.store.tracking import Store
 
 OF_THE_STORE = {schema.COORDINATOR, schema.WRITTEN_AS, schema.PARENT, schema.NUMBER, "mlflow.runName"}
-"""Tags that say where a run stands in its store: a copy gets its own."""
+"""Tags that say where a run stands in its store. A copy gets its own, but no number among the invocations: it is dated
+by the clock that it was logged by, and is not the newest one here."""
 
 AT_ONCE = 50
 """Runs whose metrics are read in one go."""
@@ -67,13 +69,14 @@ def merge(store: Store, address: str, say: Callable[[str], None]) -> Merged:
     which run it is one. Metrics keep their steps and times, files their checksums. What a merge that was stopped had
     begun counts as interrupted, and is brought anew. Hold the output folder's lock; call it within `delivering`.
 
-    Raises AblateError where the other store's runs are on data that this one's are not, and for a plan that this
-    version cannot read; then nothing was brought.
+    Raises AblateError where the two have no data in common, and for a plan that this version cannot read; then nothing
+    was brought.
     """
     other = _Other(address)
     ours = _trainings(store.search_runs(f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'"), lambda _: None)
+    parents = {run.info.run_id: run for run in other.runs(schema.KIND_PLAN)}
     theirs = _trainings(other.runs(schema.KIND_TRAINING), say)
-    _check_data(store, ours, theirs, address)
+    theirs = _on_our_data(store, ours, _of_invocations(theirs, parents, say), address, say)
     merged, lacking = Merged(), dict[str, list[_Training]]()
     here: dict[tuple[str, int, str], list[TrainingKey]] = {}
     for one in ours:
@@ -84,21 +87,17 @@ def merge(store: Store, address: str, say: Callable[[str], None]) -> Merged:
         else:
             here.setdefault(one.place, []).append(one.key)
             lacking.setdefault(one.about.parent, []).append(one)
-    if searches := len(other.runs(schema.KIND_SEARCH)):
-        say(f"Left there: {searches} search{'es' * (searches > 1)}; only trainings of plans are brought.")
-    parents = {run.info.run_id: run for run in other.runs(schema.KIND_PLAN)}
-    plans = {parent: other.plan(parents[parent]) for parent in lacking if parent in parents}
+    for kind, what in ((schema.KIND_SEARCH, "searches"), (schema.KIND_COMMANDS, "plans of commands")):
+        if count := len(other.runs(kind)):
+            say(f"Left there: {what} ({count}); only trainings of plans are brought.")
+    plans = {parent: other.plan(parents[parent]) for parent in lacking}
     copied = _copied(store)
     for parent, trainings in lacking.items():
-        if parent not in plans:
-            say(f"Left out: {len(trainings)} trainings whose plan is not in {address} any more.")
-            continue
         plan = plans[parent]
         experiment = store.experiment(plan.name, plan.data, views.of_plan(plan))
-        new_parent = copied.get(parent)
+        new_parent = copied.get(parent) or copied.get(parents[parent].data.tags.get(schema.COPY_OF, ""))
         if new_parent is None:
-            number = {schema.NUMBER: str(store.next_number())}
-            new_parent = store.created(_copy(store, other, experiment, parents[parent], number))
+            new_parent = store.created(_copy(store, other, experiment, parents[parent], {}))
         histories = other.histories([one.run.info.run_id for one in trainings])
         for one in trainings:
             _copy(store, other, experiment, one.run, {schema.PARENT: new_parent}, histories[one.run.info.run_id])
@@ -139,19 +138,37 @@ def _trainings(runs: Iterable[Any], say: Callable[[str], None]) -> list[_Trainin
     return found
 
 
-def _check_data(store: Store, ours: Sequence[_Training], theirs: Sequence[_Training], address: str) -> None:
-    """Raise AblateError where the other runs are on data that none of ours are on: nothing would be compared."""
+def _of_invocations(
+    trainings: Sequence[_Training], parents: Mapping[str, Any], say: Callable[[str], None]
+) -> list[_Training]:
+    """Those whose plan's invocation is there."""
+    found = [one for one in trainings if one.about.parent in parents]
+    if gone := len(trainings) - len(found):
+        say(f"Left out: {gone} training{'s' * (gone > 1)} whose plan is not in the store any more.")
+    return found
+
+
+def _on_our_data(
+    store: Store, ours: Sequence[_Training], theirs: Sequence[_Training], address: str, say: Callable[[str], None]
+) -> list[_Training]:
+    """Those on data that ours are on too, or all where there are none of ours: others would not be compared.
+
+    Raises AblateError where ours are on other data than all of these.
+    """
     known = {one.about.data_digest: one.about.data for one in ours}
     foreign = {one.about.data_digest: one.about.data for one in theirs if one.about.data_digest not in known}
-    if known and foreign:
-        theirs_named, ours_named = (
-            " and ".join(f"{name} ({digest[:8]})" for digest, name in some.items()) for some in (foreign, known)
-        )
+    if not known or not foreign:
+        return list(theirs)
+    left, here = (" and ".join(f"{name} ({key[:8]})" for key, name in some.items()) for some in (foreign, known))
+    found = [one for one in theirs if one.about.data_digest in known]
+    if not found:
         raise AblateError(
-            f"{address} has trainings on {theirs_named}, and those in {store.home.shown(store.home.folder)} are on "
-            f"{ours_named}: they would not be compared. Nothing was brought. To keep both, name an empty output folder "
-            "in ABLATE_HOME and merge them into it one by one"
+            f"{address} has trainings on {left}, and those in {store.home.shown(store.home.folder)} are on {here}: "
+            "they would not be compared, and nothing was brought. To keep them, name an output folder of their own in "
+            "ABLATE_HOME"
         )
+    say(f"Left there: {len(theirs) - len(found)} trainings on {left}; those here are on {here}.")
+    return found
 
 
 def _copied(store: Store) -> dict[str, str]:
@@ -178,7 +195,13 @@ def _copy(
     store.log(made, history, params=run.data.params, urgent=False)
     with other.files(run) as folder:
         if folder is not None:
-            store.put_folder(made, folder)
+            try:
+                store.put_folder(made, folder)
+            except FileNotFoundError:
+                raise AblateError(
+                    f"files of run {info.run_id} in {other.address} went away while they were copied; give the same "
+                    "command again"
+                ) from None
     store.log(made, tags={name: kept[name] for name in said})
     # Of an invocation that goes on there, or was killed, only what had ended is brought.
     store.set_ended(made, "KILLED" if info.status == "RUNNING" else info.status, info.end_time)
@@ -238,9 +261,10 @@ class _Other:
     def _folder(self, run: Any) -> Path | None:
         """The folder of a run's files on this machine; another person's store may name any, and put links into it."""
         for folder in addresses.folders(run.info.artifact_uri, self.address):
-            if folder.parent.name == run.info.run_id and folder.is_dir():
-                for path in (folder, *folder.rglob("*")):
-                    if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            named = folder.name == "artifacts" and folder.parent.name == run.info.run_id
+            if named and re.fullmatch("[0-9a-f]{32}", run.info.run_id) and folder.is_dir():
+                for path in (folder.parent, folder, *folder.rglob("*")):
+                    if path.is_symlink() or not (path.is_dir() or path.is_file() or not path.exists()):
                         raise AblateError(f"{path} is a link, a pipe or a device, and its run cannot be brought")
                 return folder
         return None

@@ -173,13 +173,14 @@ class Outbox:
 
         Returns how many runs have ended in it.
         """
-        lines = _Lines()
+        entries: list[Any] = []
         self._taken_up = True
         with suppress(FileNotFoundError):
             for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
                 # The last, of a process that ended in its middle; or one that was damaged, or not written here.
-                with suppress(ValueError, TypeError, KeyError, RecursionError):
-                    lines.read(_entry(line))
+                with suppress(ValueError, RecursionError):
+                    entries.append(_entry(line))
+        lines = _Lines(entries)
         found = lines.waiting
         if lines.broken:
             count = len(lines.broken)
@@ -406,31 +407,41 @@ class Outbox:
 
 
 class _Lines:
-    """What the lines of the file say, one after the other: the writes that wait, by number, and the runs of which a
-    line is missing."""
+    """What the lines of the file say: the writes that wait, by number, and the runs of which a line is missing that was
+    not delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, entries: Sequence[Any]) -> None:
         self.waiting: dict[int, Write] = {}
         self.broken: set[str] = set()
-        self._seen: set[int] = {0}
+        self._known: set[int] = {0}
+        """The numbers of lines that were read, and of those that were delivered, whether or not they can be read."""
+        for read in (self._read_done, self._read):
+            for entry in entries:
+                with suppress(ValueError, TypeError, KeyError):  # what no line of ours says
+                    read(entry)
 
-    def read(self, line: Any) -> None:
-        """Take a line. Raises TypeError, ValueError or KeyError for what no line of ours says."""
-        if isinstance(line, list):  # of the version before: metrics and parameters
-            run, metrics, params = line
+    def _read_done(self, entry: Any) -> None:
+        if isinstance(entry, dict) and "done" in entry:
+            self._known.update(int(number) for number in entry["done"])
+
+    def _read(self, entry: Any) -> None:
+        if isinstance(entry, list):  # of the version before: metrics and parameters
+            run, metrics, params = entry
             number = max(self.waiting, default=0) + 1
             self.waiting[number] = Write(run, BATCH, {"metrics": metrics, "params": params}, (number,), again=True)
-        elif "done" in line:
-            for number in line["done"]:
+        elif "done" in entry:
+            for number in entry["done"]:
                 self.waiting.pop(number, None)
         else:
-            number, run, kind, content = int(line["number"]), str(line["run"]), line["kind"], dict(line["content"])
+            number, run, kind, content = int(entry["number"]), str(entry["run"]), entry["kind"], dict(entry["content"])
+            if number in self._known:  # delivered
+                return
             if kind not in KINDS or (kind == FILES and not re.fullmatch(r"\w+", content["folder"])):  # none elsewhere
                 return
-            self._seen.add(number)
-            if run in self.broken or line.get("after", 0) not in self._seen:
+            if run in self.broken or entry.get("after", 0) not in self._known:
                 self.broken.add(run)
             else:
+                self._known.add(number)
                 self.waiting[number] = Write(run, kind, content, (number,), again=True)
 
 

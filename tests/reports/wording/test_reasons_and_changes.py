@@ -119,6 +119,15 @@ def test_a_scope_is_of_the_claims_own_arms(plan, runs):
     assert rows["scope"].iloc[3] == "in 2 to 3 epochs on 100 images"
 
 
+def test_a_scope_has_the_epochs_that_were_trained(plan, runs):
+    knobs = {"budget.epochs": 30, "budget.train_images": 2_000}
+    factor = {plan.claims[0].treatment: 2.0}
+    arms = tuple(replace(arm, knobs=knobs | {"training_length.factor": factor.get(arm.name, 1.0)}) for arm in plan.arms)
+    rows = phrases.with_sentences(replace(plan, arms=arms), verdict.judge(plan, runs))
+    assert rows["scope"].iloc[0] == "in 30 to 60 epochs on 2,000 images"
+    assert rows["scope"].iloc[3] == "in 30 epochs on 2,000 images"
+
+
 def test_changes_are_worded(plan):
     rule = replace(plan.rule, margin=0.01, looks=(5, 10, 20))
     arms = (*plan.arms[:-1], ArmRecord("another", "abcdefabcdefabcd"))

@@ -104,7 +104,7 @@ def test_shards_come_to_what_one_run_is(
     whole = _written(tmp_path / "whole", SEEDS)
     asked = replace(plan, seeds=SEEDS)
     one, other = (load.runs_of(load.connect(uri), asked) for uri in (store.uri, whole.uri))
-    own = ["run_id", "parent_run_id", "artifacts", "ended"]
+    own = ["run_id", "parent_run_id", "artifacts"]
     pd.testing.assert_frame_equal(one.drop(columns=own), other.drop(columns=own), check_exact=True)
     first, second = load.invocations(store.uri)
     assert first.plan == second.plan == plan
@@ -151,6 +151,38 @@ def test_other_data_are_refused_and_nothing_is_brought(shards: list[Writer], sto
     with pytest.raises(AblateError, match=r"has trainings on drawn \(5{8}\), and those in .* are on cifar10 \(aa11"):
         _brought(store, other.uri)
     assert len(_trainings(store)) == len(small_plan().arms)
+
+
+def test_of_a_store_with_other_data_too_only_what_is_compared_is_brought(
+    shards: list[Writer], store: Store, tmp_path: Path
+) -> None:
+    _brought(store, shards[0].uri)
+    both, plan = shards[1], small_plan()
+    drawn = replace(plan, data=replace(plan.data, name="drawn", digest="5" * 16, stand_in=True))
+    parent = both.invoke(both.experiment("drawn"), drawn)
+    both.train(both.experiment("drawn"), parent, drawn, planted_runs(drawn).iloc[0].to_dict())
+    said: list[str] = []
+    with store.delivering():
+        merged = merge(store, both.uri, said.append)
+    assert merged.trainings == len(plan.arms)
+    assert said == ["Left there: 1 trainings on drawn (55555555); those here are on cifar10 (aa11bb22)."]
+
+
+def test_a_copy_of_a_copy_has_one_invocation(shards: list[Writer], store: Store, tmp_path: Path) -> None:
+    (tmp_path / "further").mkdir()
+    further = open_store(Home(put_fresh_store(tmp_path / "further")))
+    for seed in SEEDS[1:]:
+        _brought(store, shards[0].uri)
+        _brought(further, store.uri)
+        first, plan = shards[0], small_plan()
+        (parent,) = first.store.search_runs(f"tags.{schema.KIND} = '{schema.KIND_PLAN}'")
+        for row in planted_runs(plan).to_dict("records"):
+            if row["seed"] == seed:
+                first.train(first.experiment("first"), parent.info.run_id, plan, row)
+    _brought(store, shards[0].uri)
+    _brought(further, store.uri)
+    assert len(load.invocations(further.uri)) == 1
+    assert len(_trainings(further)) == len(_trainings(shards[0].store))
 
 
 def test_nothing_but_a_run_s_own_files_is_copied(shards: list[Writer], store: Store, tmp_path: Path) -> None:

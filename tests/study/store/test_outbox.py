@@ -195,6 +195,25 @@ def test_a_run_of_which_a_line_is_missing_does_not_end(lost: int, rewritten: boo
     assert bool(found.said) == (bool(hit) and at < runs[hit]), "it is said, unless its last line is missing"
 
 
+@pytest.mark.parametrize("damaged", [1, 2, 3])
+def test_a_damaged_line_that_was_delivered_costs_nothing(damaged: int, tmp_path: Path) -> None:
+    """Of the run's four writes three were delivered; its end waits."""
+    file, given = tmp_path / "pending.jsonl", list[Write]()
+    box = Outbox(file, given.append, lambda _: None)
+    box.put("another, so that the file stays", _metric(1.0, 1), urgent=False)
+    box.put("a run", _metric(0.5, 1), _metric(0.25, 2), (FILES, {"folder": "files"}))
+    box.put("a run", (END, {"status": "FINISHED"}), urgent=False)
+    assert [write.kind for write in given] == [BATCH, FILES]
+    lines = file.read_text().splitlines()
+    del lines[damaged]
+    file.write_text("".join(f"{line}\n" for line in lines))
+    found = Box(file)
+    assert found.box.take_up() == 1
+    found.box.flush()
+    assert [write.kind for write in found.given if write.run == "a run"] == [END]
+    assert found.said == []
+
+
 def test_a_training_of_which_an_epoch_is_missing_is_trained_again(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
