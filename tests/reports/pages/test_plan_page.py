@@ -19,6 +19,7 @@ from cifar_ablations.reports.pages import guide, plan_page, rendering
 from cifar_ablations.reports.reading import load, stored
 from cifar_ablations.reports.wording import phrases, tables
 from tests.fresh_store import put_fresh_store
+from tests.reports.conftest import Writer, planted_runs
 
 pytestmark = pytest.mark.slow
 
@@ -356,6 +357,22 @@ def test_a_store_without_plans_has_no_pages_of_plans(tmp_path):
 def test_no_password_is_on_a_page(secret):
     assert rendering.address_of(f"https://{secret}host:5000/mlflow/", None) == "https://host:5000/mlflow"
     assert rendering.address_of("sqlite:///x", f"http://{secret}host") == "http://host"
+
+
+def test_a_statement_that_the_notebook_does_not_make_names_its_source_alone(plan, tmp_path):
+    writer = Writer(tmp_path)
+    first, second = plan.claims[:2]
+    claims = replace(first, notebook="Dropout", source="a book"), replace(second, notebook="", source="a paper")
+    asked = replace(plan, layout="ledger", claims=claims)
+    experiment = writer.experiment("first")
+    parent = writer.invoke(experiment, asked)
+    for row in planted_runs(asked).to_dict("records"):
+        writer.train(experiment, parent, asked, row)
+    (page, *_) = plan_page.write_reports(writer.uri, tmp_path / "new")
+    text = Parsed(page.read_text()).text
+    assert "Notebook, “Dropout”; a book." in text
+    assert "A paper." in text
+    assert "“”" not in text
 
 
 def test_two_data_sets_of_one_name_are_two_pages(plan):
