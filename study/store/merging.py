@@ -90,19 +90,28 @@ def merge(store: Store, address: str, say: Callable[[str], None]) -> Merged:
     for kind, what in ((schema.KIND_SEARCH, "searches"), (schema.KIND_COMMANDS, "plans of commands")):
         if count := len(other.runs(kind)):
             say(f"Left there: {what} ({count}); only trainings of plans are brought.")
-    plans = {parent: other.plan(parents[parent]) for parent in lacking}
+    digests, plans = {one.about.data_digest for one in theirs}, dict[str, PlanRecord]()
+    for parent, run in parents.items():
+        logged = schema.PLAN_DIGEST in run.data.tags and run.data.tags.get(schema.DATA_DIGEST) in digests
+        if parent in lacking or logged:  # also what was asked before: it says what was fixed when, and changed since
+            try:
+                plans[parent] = other.plan(run)
+            except AblateError as error:
+                if parent in lacking:
+                    raise
+                say(f"Left out: {error}.")
     copied = _copied(store)
-    for parent, trainings in lacking.items():
-        plan = plans[parent]
+    for parent, plan in plans.items():
+        run, trainings = parents[parent], lacking.get(parent, [])
         experiment = store.experiment(plan.name, plan.data, views.of_plan(plan))
-        new_parent = copied.get(parent) or copied.get(parents[parent].data.tags.get(schema.COPY_OF, ""))
+        new_parent = copied.get(parent) or copied.get(run.data.tags.get(schema.COPY_OF, ""))
         if new_parent is None:
-            new_parent = store.created(_copy(store, other, experiment, parents[parent], {}))
+            new_parent = store.created(_copy(store, other, experiment, run, {}))
         histories = other.histories([one.run.info.run_id for one in trainings])
         for one in trainings:
             _copy(store, other, experiment, one.run, {schema.PARENT: new_parent}, histories[one.run.info.run_id])
         merged.trainings += len(trainings)
-        merged.plans += [plan.name] * (plan.name not in merged.plans)
+        merged.plans += [plan.name] * (bool(trainings) and plan.name not in merged.plans)
     return merged
 
 
@@ -244,8 +253,7 @@ class _Other:
             return from_json(PlanRecord, content, where)
         except (OSError, RecordError) as error:
             raise AblateError(
-                f"{error}. Nothing was brought: it may be of another version, which must bring its own store to this "
-                "one's"
+                f"{error}. It may be of another version, whose trainings cannot be brought here"
             ) from error
 
     @contextmanager

@@ -168,6 +168,18 @@ def test_of_a_store_with_other_data_too_only_what_is_compared_is_brought(
     assert said == ["Left there: 1 trainings on drawn (55555555); those here are on cifar10 (aa11bb22)."]
 
 
+def test_what_was_asked_before_is_brought_too(shards: list[Writer], store: Store) -> None:
+    """Without a training of its own that is lacking: by it a page says what was changed since."""
+    first, plan = shards[0], small_plan()
+    _brought(store, first.uri)
+    earlier = replace(plan, digest="0123012301230123", claims=plan.claims[:1])
+    first.invoke(first.experiment("first"), earlier, started=500)
+    merged = _brought(store, first.uri)
+    assert (merged.trainings, merged.plans) == (0, [])
+    assert {one.digest for one in load.invocations(store.uri)} == {plan.digest, earlier.digest}
+    assert min(load.invocations(store.uri), key=lambda one: one.started).digest == earlier.digest
+
+
 def test_a_copy_of_a_copy_has_one_invocation(shards: list[Writer], store: Store, tmp_path: Path) -> None:
     (tmp_path / "further").mkdir()
     further = open_store(Home(put_fresh_store(tmp_path / "further")))
@@ -209,6 +221,6 @@ def test_nothing_but_a_run_s_own_files_is_copied(shards: list[Writer], store: St
 def test_a_plan_of_another_version_is_refused_and_nothing_is_brought(shards: list[Writer], store: Store) -> None:
     (plan,) = shards[0].folder.rglob(schema.PLAN_FILE)
     plan.write_text('{"a later version": "says it otherwise"}')
-    with pytest.raises(AblateError, match=f"{schema.PLAN_FILE} of run .*Nothing was brought"):
+    with pytest.raises(AblateError, match=f"{schema.PLAN_FILE} of run .* It may be of another version"):
         _brought(store, shards[0].uri)
     assert not _trainings(store)
