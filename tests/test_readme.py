@@ -17,12 +17,14 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cifar_ablations.ablations import catalog, command_plan, profiles
+from cifar_ablations.ablations import catalog, command_plan, profiles, schema
 from cifar_ablations.ablations.plan import LOOKS
+from cifar_ablations.reports.wording import phrases
 from cifar_ablations.study.commands import app
 from cifar_ablations.study.search.optuna_study import PRUNERS, SAMPLERS
 
@@ -199,3 +201,22 @@ def test_every_variable_of_make_is_in_its_help_and_those_of_the_environment_in_t
 
 def _listed(variable: str) -> bool:
     return re.search(rf"\b{variable}=", _make_help()) is not None
+
+
+FINDINGS = re.search(r"## What it found\n(.*?)\n## ", README, flags=re.DOTALL)[1].split("\n- ")[1:]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda text: text[:20])
+def test_what_was_found_is_in_the_results(finding: str) -> None:
+    finding = " ".join(finding.split())
+    (source,) = re.findall(r"\(\[numbers\]\((results/[a-z-]+/verdicts\.csv)\)\)", finding)
+    table = pd.read_csv(ROOT / source)
+    rows = table[table["metric"] == schema.TEST_ACCURACY].to_dict("records")
+    known = set()
+    for row in rows:
+        difference = phrases.difference(schema.TEST_ACCURACY, row["difference"])
+        known.add(f"{difference} {phrases.limits(schema.TEST_ACCURACY, row['low'], row['high'])}")
+    told = re.findall(r"[+−][0-9.]+ pp \[[^]]*\]", finding)
+    assert told, finding
+    assert set(told) <= known
+    assert {row["treatment_n"] for row in rows if row["where"] != "on its own"} == {6}
