@@ -76,6 +76,7 @@ def test_every_command_of_the_page_does_what_it_says(
     monkeypatch.setattr(doctor, "SPEED_SECONDS", 0.0)
     (tmp_path / "expectations.toml").write_text(EXPECTATIONS, encoding="utf-8")
     rows = [f"{arm},{seed},0.{5 + (arm == 'b')}{seed}" for arm in "ab" for seed in range(5)]
+    put_fresh_store(tmp_path / "other" / "out")
     (tmp_path / "runs.csv").write_text("\n".join(["arm,seed,accuracy", *rows]))
     documented = set()
     for line in COMMANDS:

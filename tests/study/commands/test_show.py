@@ -191,6 +191,7 @@ class Shown:
         self.plan: Plan = catalog.make_plan(name, recipe, size, (0, 1))
         self.profile, self.device, self.workers = size, "cpu", 2
         self.data = DataRecord("cifar10", "aa")
+        self.shard, self.seeds = None, self.plan.seeds
 
     def missing(self, done: object) -> dict[object, str]:
         return self.members()
