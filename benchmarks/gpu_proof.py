@@ -168,7 +168,8 @@ def main() -> int:
             print(f"  {race}")
     text = (
         "Every fleet has each technique at each of its levels in turn, a member that diverges and one that stops "
-        f"early, and a smaller last batch in each of its three epochs. {described(facts(CPU, 1))}.\n\n"
+        "early, and a smaller last batch in each of its three epochs (two by the kernels). "
+        f"{described(facts(CPU, 1))}.\n\n"
         + "\n".join(lines)
     )
     record(arguments.results, "On a GPU that a CPU plays: captured and replayed against step by step", text)
