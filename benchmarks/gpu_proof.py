@@ -169,8 +169,7 @@ def main() -> int:
     text = (
         "Every fleet has each technique at each of its levels in turn, a member that diverges and one that stops "
         "early, and a smaller last batch in each of its three epochs (two by the kernels). "
-        f"{described(facts(CPU, 1))}.\n\n"
-        + "\n".join(lines)
+        f"{described(facts(CPU, 1))}.\n\n" + "\n".join(lines)
     )
     record(arguments.results, "On a GPU that a CPU plays: captured and replayed against step by step", text)
     return 0 if all(proof.holds for proof in proofs) else 1
