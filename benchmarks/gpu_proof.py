@@ -167,8 +167,9 @@ def main() -> int:
         for race in proof.races[:3]:
             print(f"  {race}")
     text = (
-        "Every fleet has each technique at each of its levels in turn, a member that diverges and one that stops "
-        "early, and a smaller last batch in each of its three epochs (two by the kernels). "
+        "Every fleet has each technique at each of its levels in turn, a member at a rate of 100 and one that may stop "
+        "early, and a smaller last batch in each of its three epochs (two by the kernels). Two batch sizes are two "
+        "captures: where there are more, members have left. "
         f"{described(facts(CPU, 1))}.\n\n" + "\n".join(lines)
     )
     record(arguments.results, "On a GPU that a CPU plays: captured and replayed against step by step", text)

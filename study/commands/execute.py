@@ -144,7 +144,7 @@ def _shard(invocation: Invocation) -> str:
     """Which share of a plan is trained, as a line; nothing where it is all of it."""
     if invocation.shard is None:
         return ""
-    seeds = invocation.shard.of(invocation.plan.seeds)
+    seeds = invocation.seeds
     return f"  shard {invocation.shard}: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}\n"
 
 

@@ -43,8 +43,9 @@ def _check(home: Home, place: str, say: Say) -> None:
     files = [file.resolve() for one in (address, home.tracking_uri) if (file := addresses.sqlite_file(one)) is not None]
     if address == home.tracking_uri or (len(files) == 2 and files[0] == files[1]):
         raise AblateError(f"{without_password(place)} is the store that others are to be brought to: name another")
-    if "://" not in place and any(Path(place).expanduser().glob("pending-*.jsonl")):
+    folder = Path(place).expanduser()
+    if "://" not in place and any(folder.glob("pending-*.jsonl")):
         say(
             f"{place} has reports of trainings that are not in its store yet, and cannot be brought: "
-            f"`ABLATE_HOME={os.path.relpath(place)} ablate sync` writes them there."
+            f"`ABLATE_HOME={os.path.relpath(folder)} ablate sync` writes them there."
         )

@@ -27,6 +27,7 @@ from cifar_ablations.ablations.record import (
     from_json,
     from_tags,
 )
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.ablations.training_key import TrainingKey, same_training
 from cifar_ablations.study.store import views
 from cifar_ablations.study.store.tracking import Store
@@ -76,7 +77,7 @@ def merge(store: Store, address: str, say: Callable[[str], None]) -> Merged:
     ours = _trainings(store.search_runs(f"tags.{schema.KIND} = '{schema.KIND_TRAINING}'"), lambda _: None)
     parents = {run.info.run_id: run for run in other.runs(schema.KIND_PLAN)}
     theirs = _trainings(other.runs(schema.KIND_TRAINING), say)
-    theirs = _on_our_data(store, ours, _of_invocations(theirs, parents, say), address, say)
+    theirs = _on_our_data(store, ours, _of_invocations(theirs, parents, say), other.shown, say)
     merged, lacking = Merged(), dict[str, list[_Training]]()
     here: dict[tuple[str, int, str], list[TrainingKey]] = {}
     for one in ours:
@@ -158,7 +159,7 @@ def _of_invocations(
 
 
 def _on_our_data(
-    store: Store, ours: Sequence[_Training], theirs: Sequence[_Training], address: str, say: Callable[[str], None]
+    store: Store, ours: Sequence[_Training], theirs: Sequence[_Training], there: str, say: Callable[[str], None]
 ) -> list[_Training]:
     """Those on data that ours are on too, or all where there are none of ours: others would not be compared.
 
@@ -172,7 +173,7 @@ def _on_our_data(
     found = [one for one in theirs if one.about.data_digest in known]
     if not found:
         raise AblateError(
-            f"{address} has trainings on {left}, and those in {store.home.shown(store.home.folder)} are on {here}: "
+            f"{there} has trainings on {left}, and those in {store.home.shown(store.home.folder)} are on {here}: "
             "they would not be compared, and nothing was brought. To keep them, name an output folder of their own in "
             "ABLATE_HOME"
         )
@@ -208,7 +209,7 @@ def _copy(
                 store.put_folder(made, folder)
             except FileNotFoundError:
                 raise AblateError(
-                    f"files of run {info.run_id} in {other.address} went away while they were copied; give the same "
+                    f"files of run {info.run_id} in {other.shown} went away while they were copied; give the same "
                     "command again"
                 ) from None
     store.log(made, tags={name: kept[name] for name in said})
@@ -227,7 +228,7 @@ class _Other:
     """The store that is read."""
 
     def __init__(self, address: str):
-        self.address, self._client = address, client_of(address)
+        self.address, self.shown, self._client = address, without_password(address), client_of(address)
 
     def runs(self, kind: str) -> list[Any]:
         """Those of a kind that count, the oldest first."""
@@ -243,7 +244,7 @@ class _Other:
 
     def plan(self, run: Any) -> PlanRecord:
         """The plan of an invocation. Raises AblateError for one that this version cannot read."""
-        where = f"{schema.PLAN_FILE} of run {run.info.run_id} in {self.address}"
+        where = f"{schema.PLAN_FILE} of run {run.info.run_id} in {self.shown}"
         try:
             from_tags(PlanParentRecord, run.data.tags, "", where)
             with self.files(run) as folder:

@@ -153,6 +153,22 @@ def test_other_data_are_refused_and_nothing_is_brought(shards: list[Writer], sto
     assert len(_trainings(store)) == len(small_plan().arms)
 
 
+def test_no_password_is_said(
+    shards: list[Writer], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = replace(small_plan().data, name="drawn", digest="5" * 16, stand_in=True)
+    other = _written(tmp_path / "drawn", (0,), replace(small_plan(), data=drawn))
+    _brought(store, shards[0].uri)
+    for refused in (other, shards[1]):
+        for plan in refused.folder.rglob(schema.PLAN_FILE):
+            plan.write_text("{}")
+        monkeypatch.setattr(merging, "client_of", lambda address, of=refused: of.client)
+        with pytest.raises(AblateError) as error:
+            _brought(store, "http://somebody:hush@a.server")
+        assert "a.server" in str(error.value)
+        assert "hush" not in str(error.value)
+
+
 def test_of_a_store_with_other_data_too_only_what_is_compared_is_brought(
     shards: list[Writer], store: Store, tmp_path: Path
 ) -> None:
