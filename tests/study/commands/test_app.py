@@ -135,7 +135,7 @@ def _ablate(*words: str):
         (["run", "--profile", "smoke", "--set", "budget.train_images=70000"], "lower one of them (--set changes"),
         (["run", "--data", "no/such/place"], "no/such/place does not exist"),
         (["run", "--shard", "3/2"], "a shard must be I/N, the I-th of N shares, such as 2/4, not '3/2'"),
-        (["run", "--profile", "smoke", "--shard", "3/3"], "the plan has 2 seeds, and a shard needs one"),
+        (["run", "--profile", "smoke", *TINY, "--shard", "3/3"], "the plan has 2 seeds, and a shard needs one"),
         (["run", "--shard", "1/2", "--minutes", "3"], "--shard shares out the seeds that a plan has, and --minutes"),
         (["run", "--shard", "1/2", "--seeds", "adaptive"], "--seeds adaptive looks how many it needs"),
         (["run", "--shard", "1/2", "--retune"], "the search of --retune is one, and cannot be shared out"),
