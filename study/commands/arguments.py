@@ -171,6 +171,8 @@ def plan_invocation(
     plan = catalog.make_plan(request.plan, recipe, profile, seeds, retuned, best.by_arm if best else {})
     if looks is not None:
         plan = with_looks(plan, looks)
+    if request.shard is not None:
+        request.shard.of(plan.seeds)  # before anything is loaded or stored
     if adopted:
         _check_seeds(plan.seeds, f"the recipe {adopted.name!r}", adopted.seeds)
     if best:
