@@ -42,6 +42,12 @@ class Parameter:
         """Whether a trial that has sampled these values samples this one too."""
         return self.when is None or sampled.get(self.when[0]) in self.when[1]
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value can be sampled."""
+        if self.choices is not None:
+            return value in self.choices
+        return bool(self.low <= value <= self.high)  # type: ignore[operator]
+
     def at_edge(self, value: Value, share: float) -> bool:
         """Whether a value lies within the outer share of the range, on a side on which it could be wider."""
         if self.choices is not None:
@@ -96,6 +102,10 @@ def around(name: str, value: float, decades: float) -> Parameter:
     )
 
 
+LISTED = "listed"
+"""In place of a sampler: what a study tries `first` is all that it tries."""
+
+
 @dataclass(frozen=True)
 class Study:
     """One Optuna study: parameters set on a recipe, and how many trials they get.
@@ -110,12 +120,14 @@ class Study:
     first: tuple[Mapping[str, Value], ...] = ()
     """Values that are tried before any is sampled, such as the baseline's own."""
     sampler: str | None = None
-    """Where it needs another than the search's, such as `grid`."""
+    """Where it needs another than the search's, such as `grid` or `LISTED`."""
     grid: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     """The values of a grid."""
     widened: int = 0
     title: str = ""
     """What a person calls it, where its name does not say it."""
+    decides: bool = True
+    """Whether its best may be the best of the search; not where it is tried at a smaller budget than the search's."""
 
     def with_values(self, values: Mapping[str, Value]) -> Recipe:
         """The recipe that a trial trains."""
@@ -137,8 +149,7 @@ class Study:
             if not p.wanted(values):
                 continue
             value = knobs[p.name] if "." in p.name else self._level(p)
-            legal = value in p.choices if p.choices is not None else p.low <= value <= p.high  # type: ignore[operator]
-            if not legal:
+            if not p.holds(value):
                 return {}
             values[p.name] = value
         return values
@@ -157,6 +168,8 @@ class Best:
     trial: int
     value: float
     sampled: Mapping[str, Value]
+    ranked: tuple[Mapping[str, Value], ...] = ()
+    """What all finished trials sampled, the best first."""
 
     @property
     def recipe(self) -> Recipe:

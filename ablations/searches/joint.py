@@ -18,7 +18,14 @@ RATE, DECADES = "optimizer.rate", 2.0
 
 
 def search(baseline: Recipe, trials: int) -> Rounds:
-    """One study of the optimizer's rate, the schedule's shape, and all techniques with a range, in or out.
+    """One study of all `parameters`; the baseline is tried first."""
+    searched = parameters(baseline)
+    own = Study("joint", baseline, searched, trials).own_values()
+    yield [Study("joint", baseline, searched, trials, (own,) if own else ())]
+
+
+def parameters(baseline: Recipe) -> tuple[Parameter, ...]:
+    """The optimizer's rate, the schedule's shape, and all techniques with a range, in or out.
 
     Beside the baseline's optimizer stands Muon, each with its own rate in the middle of as wide a range; where the
     baseline's is at none of its levels, that one stays.
@@ -27,7 +34,7 @@ def search(baseline: Recipe, trials: int) -> Rounds:
     that has kinds, or whose knobs all have ranges that reach to nothing, needs no switch. Of normalisation, which other
     networks may have of their own, only the notebook's network is asked.
     """
-    parameters = _optimizers(baseline)
+    found = _optimizers(baseline)
     for name, cls in catalog.techniques().items():
         searched = {knob: about for knob, about in cls.knobs().items() if about.search is not None}
         if name == "optimizer" or not searched:
@@ -36,13 +43,12 @@ def search(baseline: Recipe, trials: int) -> Rounds:
             continue
         when = None
         kinds = dict.fromkeys(about.when[0] for about in searched.values() if about.when is not None)
-        parameters += [parameter(f"{name}.{kind}") for kind in kinds]
+        found += [parameter(f"{name}.{kind}") for kind in kinds]
         if not kinds and any(about.log for about in searched.values()):
-            parameters.append(Parameter(name, choices=("off", "on"), doc=f"whether there is {cls.title}"))
+            found.append(Parameter(name, choices=("off", "on"), doc=f"whether there is {cls.title}"))
             when = (name, ("on",))
-        parameters += [parameter(f"{name}.{knob}", when=when) for knob in searched]
-    own = Study("joint", baseline, tuple(parameters), trials).own_values()
-    yield [Study("joint", baseline, tuple(parameters), trials, (own,) if own else ())]
+        found += [parameter(f"{name}.{knob}", when=when) for knob in searched]
+    return tuple(found)
 
 
 def _optimizers(baseline: Recipe) -> list[Parameter]:

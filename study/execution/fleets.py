@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cifar_ablations.ablations.budget import Sized
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.pace import Pace
 from cifar_ablations.study.execution.sizing import fleet_size, hungriest, pack
@@ -112,7 +113,7 @@ class Trainer:
         self._invocation, self._folder = invocation, folder
         self._show, self._stopped = show, stopped
         self._pool = invocation.pool()
-        self._fleet_size = 0
+        self._fleet_sizes: dict[Sized, int] = {}
 
     def close(self) -> None:
         """End the workers."""
@@ -135,13 +136,15 @@ class Trainer:
         keep_weights: whether outcomes bring the weights that they were measured with. All members are taken to need
         the memory of the hungriest. Raises KeyboardInterrupt, with the workers ended, when `stopped` says so.
         """
-        if not self._fleet_size:
-            invocation = self._invocation
-            self._fleet_size = fleet_size(hungriest(members), invocation.data, invocation.device, invocation.backend)
-        behind = self._invocation.epochs_behind(self._folder, members)
-        fleets = pack(members, self._invocation.workers, self._fleet_size, behind)
+        invocation, hungry = self._invocation, hungriest(members)
+        size = self._fleet_sizes.get(hungry.sized)
+        if size is None:
+            size = fleet_size(hungry, invocation.data, invocation.device, invocation.backend)
+            self._fleet_sizes[hungry.sized] = size
+        behind = invocation.epochs_behind(self._folder, members)
+        fleets = pack(members, invocation.workers, size, behind)
         self._pace.expect(fleets, behind, until_epoch, evaluate_test)
-        checkpoints = Checkpoints(self._folder, self._invocation.save_every)
+        checkpoints = Checkpoints(self._folder, invocation.save_every)
         with closing(self._pool.train(fleets, checkpoints, until_epoch, evaluate_test, keep_weights)) as events:
             for event in events:
                 match event:

@@ -28,7 +28,7 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import FrontRecord, Value
-from cifar_ablations.ablations.search import Best, Parameter, Study
+from cifar_ablations.ablations.search import LISTED, Best, Parameter, Study
 from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.study.search import journal
 
@@ -177,8 +177,9 @@ class OptunaStudy:
             return "looks for the lowest value, and this search for the highest validation accuracy"
         study, attributes = self.definition, self._optuna.user_attrs
         sampler = study.sampler or self.settings.sampler
-        # The points of a grid, and with them its range, depend on how many there are and on what was best before.
-        now = {"sampler": sampler, "parameters": [_described(p, whole=sampler != "grid") for p in study.parameters]}
+        # The points of a grid or a list, and with them its range, depend on how many there are and on what was best before.
+        whole = not self._is_listed
+        now = {"sampler": sampler, "parameters": [_described(p, whole=whole) for p in study.parameters]}
         known = attributes.get(f"{SPACE} {study.widened}")
         if known is None:
             self._optuna.set_user_attr(f"{SPACE} {study.widened}", now)
@@ -215,15 +216,15 @@ class OptunaStudy:
         return sum(self._counts(trial) for trial in self.trials())
 
     def missing(self) -> int:
-        """How many are still to come: of a grid its points that have not been tried."""
-        if self._is_grid:
+        """How many are still to come: of a grid or a list its points that have not been tried."""
+        if self._is_listed:
             tried = [trial.params for trial in self.trials() if self._counts(trial)]
             return sum(dict(point) not in tried for point in self.definition.first)
         return max(0, self.definition.trials - self.counted())
 
     @property
-    def _is_grid(self) -> bool:
-        return (self.definition.sampler or self.settings.sampler) == "grid"
+    def _is_listed(self) -> bool:
+        return (self.definition.sampler or self.settings.sampler) in ("grid", LISTED)
 
     def forget(self, numbers: Collection[int]) -> int:
         """Have trials that have come to an end no longer count, and queue what they sampled, if it is not yet.
@@ -363,12 +364,12 @@ class OptunaStudy:
         return self._best_of(self.trials())
 
     def best_of_round(self) -> Best | None:
-        """The best of as many trials as were asked for, in their order, or of a grid's points.
+        """The best of as many trials as were asked for, in their order, or of a grid's or a list's points.
 
         What is asked for next depends on it, and must not change when a search that went further is called again.
         """
         counted = [trial for trial in self.trials() if self._counts(trial)]
-        if self._is_grid:
+        if self._is_listed:
             points = [dict(point) for point in self.definition.first]
             return self._best_of([trial for trial in counted if trial.params in points])
         return self._best_of(counted[: self.definition.trials])
@@ -377,8 +378,10 @@ class OptunaStudy:
         finished = [t for t in trials if t.state == TrialState.COMPLETE and self._counts(t) and not _diverged(t)]
         if not finished:
             return None
-        top = max(finished, key=lambda t: (t.values[0], -t.number))
-        return Best(self.definition, top.number, top.values[0], top.params)
+        ranked = sorted(finished, key=lambda t: (-t.values[0], t.number))
+        return Best(
+            self.definition, ranked[0].number, ranked[0].values[0], ranked[0].params, tuple(t.params for t in ranked)
+        )
 
     def diverged(self) -> int:
         """How many trials diverged."""

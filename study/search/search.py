@@ -366,7 +366,7 @@ class _Coordinator:
         """What the search found."""
         baseline = self._invocation.baseline
         bests = {study.definition.name: study.best() for study in studies}
-        top = max((best for best in bests.values() if best), key=lambda best: best.value, default=None)
+        top = max((best for best in bests.values() if best and best.study.decides), key=lambda best: best.value, default=None)
         keeps = getattr(catalog.search_module(self._invocation.name), "KEEPS_BASELINE", False)
         return SearchOutcomeRecord(
             search_digest=self._record.digest,
