@@ -46,7 +46,7 @@ class Parameter:
         """Whether a value can be sampled."""
         if self.choices is not None:
             return value in self.choices
-        return bool(self.low <= value <= self.high)  # type: ignore[operator]
+        return bool(self.low <= value <= self.high)
 
     def at_edge(self, value: Value, share: float) -> bool:
         """Whether a value lies within the outer share of the range, on a side on which it could be wider."""

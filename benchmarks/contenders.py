@@ -28,7 +28,8 @@ from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution.workers import Failed, Stalled, train_fleets
+from cifar_ablations.study.execution.events import Failed, Stalled
+from cifar_ablations.study.execution.workers import train_fleets
 from cifar_ablations.study.training.engine import Epoch, Training
 from cifar_ablations.study.training.fleet import Member
 

@@ -7,7 +7,7 @@ import signal
 from multiprocessing import active_children
 from pathlib import Path
 
-from cifar_ablations.study.execution.workers import Patience
+from cifar_ablations.study.execution.pool import Patience
 
 IMPATIENT = Patience(starting_seconds=60.0, floor_seconds=1.5, factor=3.0)
 

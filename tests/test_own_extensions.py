@@ -16,7 +16,8 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.reports.reading import load
 from cifar_ablations.study.commands import app
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution.workers import Failed, WorkerPool
+from cifar_ablations.study.execution.events import Failed
+from cifar_ablations.study.execution.workers import local_pool
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.training.fleet import Member
 from tests.fresh_store import put_fresh_store
@@ -112,7 +113,7 @@ def test_a_worker_that_finds_other_code_trains_nothing(lab: Path, recipe: Recipe
         )
         known = extensions.known()
         _edit(lab, "(1 - self.share)", "(1 - self.share ** 2)")
-        with WorkerPool(tiny_data.folder, "cpu", 1, known=known) as pool:
+        with local_pool(tiny_data.folder, "cpu", 1, known=known) as pool:
             (failed,) = [event for event in pool.train([[faded]]) if isinstance(event, Failed)]
     assert failed.why.startswith(f"the folder {lab} has changed since it was read")
 

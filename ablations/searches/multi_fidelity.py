@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import sqrt
 
-from cifar_ablations.ablations.discovery import techniques
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import Value
-from cifar_ablations.ablations.search import LISTED, Parameter, Rounds, Study
+from cifar_ablations.ablations.search import LISTED, Rounds, Study
 from cifar_ablations.ablations.searches import joint
 
 QUESTION = "How good does the recipe become if everything is tuned at once, at small budgets first?"

@@ -22,10 +22,12 @@ from cifar_ablations.ablations.naming import check_range
 from cifar_ablations.study.commands import facts, outside, streams, upkeep
 from cifar_ablations.study.commands.ending import LOUDNESS, along, complain, ending, errors, finish, leave, say
 from cifar_ablations.study.commands.options import (
+    Address,
     Backend,
     Baseline,
     Data,
     Device,
+    Executor,
     Extensions,
     FirstSeed,
     ImageSize,
@@ -113,6 +115,8 @@ def _of_a_plan(
         device: Device = None,
         workers: Workers = None,
         backend: Backend = "auto",
+        executor: Executor = "local",
+        address: Address = None,
         lock: LockFile = None,
         minutes: Minutes = None,
         retune: Retune = False,
@@ -128,7 +132,7 @@ def _of_a_plan(
 
                 (own_program.carry_out if trains else own_program.show)(context, plan, seeds, first_seed, answer)
                 return
-            if trains and device in (None, "cpu"):
+            if trains and device in (None, "cpu") and executor == "local":
                 from cifar_ablations.study.execution.starting import prepare
 
                 prepare("cpu")
@@ -153,6 +157,8 @@ def _of_a_plan(
                 device=device,
                 workers=workers,
                 backend=backend,
+                executor=executor,
+                address=address,
             )
             act(request, answer)
 
@@ -310,6 +316,8 @@ def tune_command(
     device: Device = None,
     workers: Workers = None,
     backend: Backend = "auto",
+    executor: Executor = "local",
+    address: Address = None,
     extensions: Extensions = None,
 ) -> None:
     """Search for better settings with Optuna, on validation images alone, and write its report."""
@@ -337,6 +345,8 @@ def tune_command(
                 device=device,
                 workers=workers,
                 backend=backend,
+                executor=executor,
+                address=address,
             )
             if not dry_run:
                 from cifar_ablations.study.store.tracking import ask_server

@@ -22,7 +22,7 @@ from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_rec
 from cifar_ablations.study.data.dataset import Dataset, load
 from cifar_ablations.study.data.typed import option
 from cifar_ablations.study.execution.backends import AUTO, check_name, choose_backend
-from cifar_ablations.study.execution.invocation import Surroundings
+from cifar_ablations.study.execution.invocation import EXECUTORS, LOCAL, RAY, Surroundings
 from cifar_ablations.study.execution.runner import Invocation
 from cifar_ablations.study.execution.shard import Shard
 from cifar_ablations.study.execution.workers import THREADS, default_workers
@@ -50,20 +50,33 @@ class Request:
     device: str | None = None
     workers: int | None = None
     backend: str = AUTO
+    executor: str = LOCAL
+    address: str | None = None
+    """Of the Ray cluster; None for one that is started here."""
 
     def place(self) -> tuple[torch.device, Profile, int]:
         """The device, the profile and the number of worker processes. Raises AblateError for impossible ones."""
         device = _device(self.device)
         profile = profiles.profile(self.profile or ("full" if device.type == "cuda" else "quick"))
-        workers = default_workers(device) if self.workers is None else self.workers
-        check_range("--workers", workers, 1, MOST_WORKERS)
+        if self.workers is not None:
+            check_range("--workers", self.workers, 1, MOST_WORKERS)
         check_name(self.backend)
-        return device, profile, workers
+        if self.executor not in EXECUTORS:
+            raise AblateError(f"no executor {shown(self.executor)}{did_you_mean(self.executor, EXECUTORS)}")
+        if self.executor == RAY:
+            from cifar_ablations.study.execution.on_ray import connect
+
+            return device, profile, connect(self.address, self.workers, device)
+        if self.address is not None:
+            raise AblateError("--address names a Ray cluster; give --executor ray with it")
+        return device, profile, self.workers or default_workers(device)
 
     def where(self) -> str:
         """The options that say on which data and where it is trained, with a space before: no plan records them."""
         words = {"--device": self.device, "--workers": self.workers}
         words["--backend"] = None if self.backend == AUTO else self.backend
+        words["--executor"] = None if self.executor == LOCAL else self.executor
+        words["--address"] = self.address
         place = "".join(f" {name} {value}" for name, value in words.items() if value is not None)
         return f"{option(self.data)}{place}"
 
@@ -209,6 +222,7 @@ def invocation_of(
         data=data or load(request.data, home.data, say=say),
         device=device,
         workers=workers,
+        executor=request.executor,
         overrides=overrides,
         command=command,
     )
@@ -243,6 +257,7 @@ def search_invocation(
         data=data or load(request.data, home.data, say=say),
         device=device,
         workers=workers,
+        executor=request.executor,
         overrides=overrides_of(adopted, request.settings),
         command=request.command(profile.name, trials),
         name=request.search,

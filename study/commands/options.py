@@ -187,6 +187,18 @@ Backend = Annotated[
         "C compiler on a GPU), or auto.",
     ),
 ]
+Executor = Annotated[
+    str,
+    typer.Option("--executor", help="Who trains: local (processes of this machine), or ray (tasks on a Ray cluster)."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="auto|HOST:PORT",
+        help="With --executor ray: the cluster that this machine is a node of (default: one is started here).",
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", parser=whole, help="Worker processes (default: one per core; one on cuda).")
 ]

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -250,6 +250,22 @@ def store(images: Images, entry: Path, *, name: str, source: str, stand_in: bool
     except OSError as error:
         raise _unwritable(entry, error) from error
     return open_cached(entry)
+
+
+def put_entry(files: Mapping[str, bytes], entry: Path) -> Dataset:
+    """Write a cache entry that another machine has, by its files' names, and open it; processes that do so at once all
+    end with a whole one. Raises DataError where the images are not those of its digest, or cannot be written.
+    """
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with _partial_folder(entry.parent) as partial:
+            for name, content in files.items():
+                write_atomically(partial / name, content)
+            _move_into_place(partial, entry)
+            sync_folder(entry.parent)
+    except OSError as error:
+        raise _unwritable(entry, error) from error
+    return checked(open_cached(entry))
 
 
 def _of_constant(channels: list[str]) -> Iterator[str]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_ablations.ablations.budget import Sized
+from cifar_ablations.study.execution.events import Done, Failed, Stalled, Started
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.pace import Pace
 from cifar_ablations.study.execution.sizing import fleet_size, hungriest, pack
-from cifar_ablations.study.execution.workers import Done, Failed, Stalled, Started
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,14 +13,19 @@ from cifar_ablations.ablations import extensions
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.record import DataRecord
+from cifar_ablations.ablations.record import DataRecord, EnvironmentRecord
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution.workers import PATIENCE, Patience, WorkerPool
+from cifar_ablations.study.execution.pool import PATIENCE, Patience, WorkerPool
+from cifar_ablations.study.execution.workers import THREADS, local_pool
+from cifar_ablations.study.store.provenance import environment
 from cifar_ablations.study.training import checkpoint, model
 from cifar_ablations.study.training.backend import TORCH
 from cifar_ablations.study.training.engine import split
 from cifar_ablations.study.training.fleet import Member
+
+LOCAL, RAY = EXECUTORS = ("local", "ray")
+"""Worker processes on this machine; tasks on the Ray cluster that this process is connected to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,8 @@ class Surroundings:
     data: Dataset
     device: torch.device
     workers: int
+    executor: str = LOCAL
+    """Who its workers are: one of EXECUTORS."""
     backend: str = TORCH
     """What computes its trainings, one of `training.backend`'s."""
     overrides: tuple[str, ...] = ()
@@ -45,11 +53,22 @@ class Surroundings:
         data = self.data
         return DataRecord(data.name, data.digest, data.source, data.stand_in, tuple(data.classes))
 
-    def pool(self) -> WorkerPool:
-        """The worker processes that train for it."""
-        assert self.data.folder is not None, "workers open the data set from its folder"
-        here = extensions.known()
-        return WorkerPool(self.data.folder, str(self.device), self.workers, self.patience, self.backend, here)
+    def environment(self) -> EnvironmentRecord:
+        """Where and how its trainings are computed."""
+        return environment(self.device, THREADS, self.backend)
+
+    def pool(self) -> WorkerPool[Any]:
+        """The workers that train for it."""
+        folder, known = self.data.folder, extensions.known()
+        assert folder is not None, "workers open the data set from its folder"
+        if self.executor == RAY:
+            from cifar_ablations.study.execution.on_ray import RayTasks
+
+            tasks = RayTasks(
+                folder, self.data.digest, self.device, self.workers, self.backend, known, self.environment()
+            )
+            return WorkerPool(tasks, self.workers, self.patience)
+        return local_pool(folder, str(self.device), self.workers, self.patience, self.backend, known)
 
     def epochs_behind(self, folder: Path, members: Iterable[Member]) -> dict[Member, int]:
         """The members with a checkpoint in the folder that they can go on from, and after how many epochs it is."""

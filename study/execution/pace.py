@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cifar_ablations.ablations.budget import Budget
-from cifar_ablations.study.execution.workers import Done, Event, Failed, Stalled, Started
+from cifar_ablations.study.execution.events import Done, Event, Failed, Stalled, Started
 from cifar_ablations.study.training.engine import Epoch, Outcome, Shape, same_shape
 from cifar_ablations.study.training.fleet import Member
 

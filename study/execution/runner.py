@@ -10,14 +10,13 @@ from statistics import fmean
 from cifar_ablations.ablations import metrics, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Plan
-from cifar_ablations.ablations.record import EnvironmentRecord, GalleryRecord, PlanRecord, ProvenanceRecord
+from cifar_ablations.ablations.record import GalleryRecord, PlanRecord, ProvenanceRecord
 from cifar_ablations.study.execution import gallery
+from cifar_ablations.study.execution.events import Done, Failed, Stalled, Started
 from cifar_ablations.study.execution.fleets import TRAININGS, Listener, Progress, Trainer
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.shard import Shard
-from cifar_ablations.study.execution.workers import THREADS, Done, Failed, Stalled, Started
 from cifar_ablations.study.store import outbox
-from cifar_ablations.study.store.provenance import environment
 from cifar_ablations.study.store.tracking import Store
 from cifar_ablations.study.store.weights import Keeper
 from cifar_ablations.study.training import checkpoint
@@ -38,10 +37,6 @@ class Invocation(Surroundings):
     def record(self) -> PlanRecord:
         """The record of the plan, which is logged before the first training."""
         return self.plan.record(self.profile, self.data_record(), self.overrides, self.command)
-
-    def environment(self) -> EnvironmentRecord:
-        """Where and how its trainings are computed."""
-        return environment(self.device, THREADS, self.backend)
 
     @property
     def measured(self) -> frozenset[str]:

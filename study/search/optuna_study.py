@@ -177,7 +177,8 @@ class OptunaStudy:
             return "looks for the lowest value, and this search for the highest validation accuracy"
         study, attributes = self.definition, self._optuna.user_attrs
         sampler = study.sampler or self.settings.sampler
-        # The points of a grid or a list, and with them its range, depend on how many there are and on what was best before.
+        # The points of a grid, and with them its range, depend on how many there are and on what was best before; so do
+        # those of a list.
         whole = not self._is_listed
         now = {"sampler": sampler, "parameters": [_described(p, whole=whole) for p in study.parameters]}
         known = attributes.get(f"{SPACE} {study.widened}")

@@ -28,8 +28,8 @@ from cifar_ablations.ablations.record import (
     WinnerRecord,
 )
 from cifar_ablations.ablations.search import Best, Parameter, Study
+from cifar_ablations.study.execution.events import Failed, Stalled
 from cifar_ablations.study.execution.fleets import Listener, Progress, Trainer
-from cifar_ablations.study.execution.workers import Failed, Stalled
 from cifar_ablations.study.search.invocation import AT_ONCE, LEAST_AT_ONCE, SearchInvocation, studies_of
 from cifar_ablations.study.search.optuna_study import COORDINATOR, COUNTED, RUN, EndedTrial, OptunaStudy
 from cifar_ablations.study.store.search_log import LoggedTrial, Parent, SearchLog
@@ -366,7 +366,9 @@ class _Coordinator:
         """What the search found."""
         baseline = self._invocation.baseline
         bests = {study.definition.name: study.best() for study in studies}
-        top = max((best for best in bests.values() if best and best.study.decides), key=lambda best: best.value, default=None)
+        top = max(
+            (best for best in bests.values() if best and best.study.decides), key=lambda best: best.value, default=None
+        )
         keeps = getattr(catalog.search_module(self._invocation.name), "KEEPS_BASELINE", False)
         return SearchOutcomeRecord(
             search_digest=self._record.digest,

@@ -12,8 +12,9 @@ import cifar_ablations.study.training.engine
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
+from cifar_ablations.study.execution.events import Done, Started
 from cifar_ablations.study.execution.sizing import LARGEST_FLEET, fleet_size
-from cifar_ablations.study.execution.workers import Done, Started, train_fleets
+from cifar_ablations.study.execution.workers import train_fleets
 from cifar_ablations.study.training import checkpoint
 from cifar_ablations.study.training.backend import KERNELS
 from cifar_ablations.study.training.engine import Epoch, Outcome, Training

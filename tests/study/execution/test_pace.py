@@ -13,10 +13,10 @@ import pytest
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.study.execution import fleets as fleets_module
+from cifar_ablations.study.execution.events import Done, Failed, Stalled, Started
 from cifar_ablations.study.execution.fleets import TRAININGS, TRIALS, Progress
 from cifar_ablations.study.execution.pace import Pace, ending_images, epoch_images
 from cifar_ablations.study.execution.sizing import pack
-from cifar_ablations.study.execution.workers import Done, Failed, Stalled, Started
 from cifar_ablations.study.training.engine import Epoch, Outcome
 from cifar_ablations.study.training.fleet import Member
 

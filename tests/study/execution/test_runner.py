@@ -37,10 +37,11 @@ from cifar_ablations.ablations.stores import StoreError
 from cifar_ablations.ablations.training_key import TrainingKey
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution import runner
+from cifar_ablations.study.execution.events import Failed, Stalled, Started
 from cifar_ablations.study.execution.fleets import Progress
 from cifar_ablations.study.execution.runner import Invocation, _Standing, run
 from cifar_ablations.study.execution.sizing import pack
-from cifar_ablations.study.execution.workers import Failed, Stalled, Started, WorkerPool, train_fleets
+from cifar_ablations.study.execution.workers import local_pool, train_fleets
 from cifar_ablations.study.store import tracking
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.tracking import open_store
@@ -392,7 +393,7 @@ def test_a_dead_worker_does_not_take_the_others_along(recipe: Recipe, tiny_data:
 
 def test_a_worker_that_died_at_rest_costs_nothing(recipe: Recipe, tiny_data: Dataset) -> None:
     assert tiny_data.folder is not None
-    pool = WorkerPool(tiny_data.folder, "cpu", 1)
+    pool = local_pool(tiny_data.folder, "cpu", 1)
     try:
         list(pool.train([[Member(recipe, 0)]]))
         (resting,) = pool._idle

@@ -20,7 +20,9 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution.workers import Done, Event, Failed, Patience, Stalled, Started, Watch, WorkerPool
+from cifar_ablations.study.execution.events import Done, Event, Failed, Stalled, Started
+from cifar_ablations.study.execution.pool import Patience, Watch, WorkerPool
+from cifar_ablations.study.execution.workers import local_pool
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
@@ -100,7 +102,7 @@ def test_a_worker_that_stands_still_is_replaced_and_its_fleet_goes_on_bitwise(
     train([wild, *calm], tiny_data, torch.device("cpu"), undisturbed.append)
     stood_still.unlink()
     assert tiny_data.folder is not None
-    with WorkerPool(tiny_data.folder, "cpu", 1, IMPATIENT) as pool:
+    with local_pool(tiny_data.folder, "cpu", 1, IMPATIENT) as pool:
         events = _events(pool, [[wild, *calm]], Checkpoints(tmp_path, 0))
     (stalled,) = [e for e in events if isinstance(e, Stalled)]
     assert stalled.members == calm, "one that had ended is not trained again"
@@ -125,7 +127,7 @@ def test_a_fleet_that_stands_still_twice_has_failed_and_the_others_go_on(
     stuck = recipe.set(f"model.name={name}")
     fleets = [[Member(stuck, 0), Member(stuck, 1)], [Member(recipe, 0)], [Member(recipe, 1)]]
     assert tiny_data.folder is not None
-    with WorkerPool(tiny_data.folder, "cpu", 1, IMPATIENT) as pool:
+    with local_pool(tiny_data.folder, "cpu", 1, IMPATIENT) as pool:
         events = _events(pool, fleets)
     assert len([e for e in events if isinstance(e, Stalled)]) == 1
     (failed,) = [e for e in events if isinstance(e, Failed)]
@@ -143,7 +145,7 @@ def test_nobody_is_stuck_because_everybody_slept(recipe: Recipe, tiny_data: Data
     patience = replace(IMPATIENT, floor_seconds=2.0)
     found: list[Event] = []
     quiet = 0
-    with WorkerPool(tiny_data.folder, "cpu", 1, patience) as pool:
+    with local_pool(tiny_data.folder, "cpu", 1, patience) as pool:
         for event in pool.train([[Member(recipe.set("budget.epochs=20"), 0)]]):
             if event is not None:
                 found.append(event)
@@ -162,7 +164,7 @@ def test_nobody_is_stuck_because_everybody_slept(recipe: Recipe, tiny_data: Data
 
 def test_a_stopped_worker_is_ended_with_the_iterator_and_with_its_pool(recipe: Recipe, tiny_data: Dataset) -> None:
     assert tiny_data.folder is not None
-    pool = WorkerPool(tiny_data.folder, "cpu", 2, IMPATIENT)
+    pool = local_pool(tiny_data.folder, "cpu", 2, IMPATIENT)
     events = pool.train([[Member(recipe.set("budget.epochs=50"), 0)], [Member(recipe, 1)]])
     for event in events:
         if isinstance(event, Done):
@@ -187,7 +189,8 @@ def main():
     from dataclasses import replace
     from cifar_ablations.ablations import catalog, schema
     from cifar_ablations.ablations.budget import Budget, Network
-    from cifar_ablations.study.execution.workers import WorkerPool
+    from cifar_ablations.study.execution.pool import WorkerPool
+    from cifar_ablations.study.execution.workers import local_pool
     from cifar_ablations.study.training.engine import Outcome
     from cifar_ablations.study.training.fleet import Member
 
@@ -195,7 +198,7 @@ def main():
     recipe = replace(catalog.notebook_recipe(), model=Network("notebook", 0.5), budget=Budget(2, 64, 128, 40, 60))
     found = {}
     for backend in sys.argv[4:]:
-        with WorkerPool(folder, "cpu", workers, backend=backend) as pool:
+        with local_pool(folder, "cpu", workers, backend=backend) as pool:
             for event in pool.train([[Member(recipe, 0)], [Member(recipe, 1)]]):
                 if isinstance(event, Outcome):
                     numbers = {name: float(value).hex() for name, value in event.metrics.items() if name not in TIMES}
@@ -234,13 +237,15 @@ import sys
 from multiprocessing import active_children
 from pathlib import Path
 from cifar_ablations.ablations.catalog import notebook_recipe
-from cifar_ablations.study.execution.workers import Failed, WorkerPool
+from cifar_ablations.study.execution.events import Failed
+from cifar_ablations.study.execution.pool import WorkerPool
+from cifar_ablations.study.execution.workers import local_pool
 from cifar_ablations.study.training.fleet import Member
 
 def main():
     recipe = notebook_recipe().set("model.name=silent_network:Silent")
     recipe = recipe.set("budget.train_images=100").set("budget.validation_images=100")
-    with WorkerPool(Path(sys.argv[1]), "cpu", 2) as pool:
+    with local_pool(Path(sys.argv[1]), "cpu", 2) as pool:
         for event in pool.train([[Member(recipe, seed)] for seed in range(2)]):
             if isinstance(event, Failed):
                 raise SystemExit(event.why)

@@ -17,7 +17,7 @@ from cifar_ablations.ablations.designs import switched_on
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.technique import overrides
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
-from cifar_ablations.study.execution.workers import Event
+from cifar_ablations.study.execution.events import Event
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.engine import Epoch, Outcome, split, train
 from cifar_ablations.study.training.fleet import Member, initialised
