@@ -255,8 +255,9 @@ class RayTasks:
 
     def check(self, hello: Hello) -> None:
         """Raise AblateError for a node whose trainings could not be compared with those of the others."""
-        here = {"cifar_ablations": _version(), **vars(self._environment)}
-        there = {"cifar_ablations": hello.version, **vars(hello.environment)}
+        # Of extensions a task has told already what it cannot use; which others it knows says nothing.
+        here = {"cifar_ablations": _version(), **vars(self._environment), "extension": ""}
+        there = {"cifar_ablations": hello.version, **vars(hello.environment), "extension": ""}
         if differs := [name for name in here if here[name] != there.get(name)]:
             what = ", ".join(f"{name} {there.get(name)!r} and not {here[name]!r}" for name in differs)
             raise AblateError(
