@@ -94,6 +94,8 @@ def in_words(progress: Progress, elapsed: float) -> str:
         left, pace = progress.seconds_left(), progress.per_second()
         said += f", {_pace(pace)}" if pace and left is not None else ""
         said += f", {time_left(left)}"
+    if progress.waiting_for:
+        said += f", waiting for {', '.join(progress.waiting_for)} to end the rest"
     if progress.best is not None:
         said += f", best so far {100 * progress.best:.2f} % on validation images"
     if progress.leading is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_ablations.ablations.budget import Sized
-from cifar_ablations.study.execution.events import Done, Failed, Stalled, Started
+from cifar_ablations.study.execution.events import Done, Elsewhere, Failed, Stalled, Started
 from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.pace import Pace
 from cifar_ablations.study.execution.sizing import fleet_size, hungriest, pack
@@ -44,6 +44,10 @@ class Progress:
     """The seeds of a plan that this call has completed: every arm has its result."""
     failed: dict[str, str] = field(default_factory=dict)
     """Names of those that raised an error, or lost two workers, and why."""
+    elsewhere: int = 0
+    """Those of a plan that another coordinator trained meanwhile, which are among the done."""
+    waiting_for: list[str] = field(default_factory=list)
+    """The coordinators that have in hand all that is left."""
     stalled: list[str] = field(default_factory=list)
     """A sentence for each fleet whose worker stood still or died: who goes on with another one, and why."""
 
@@ -93,6 +97,9 @@ class Listener:
     def failed(self, event: Failed) -> None:
         """A fleet has ended in an error; members that had ended before keep their outcome."""
 
+    def elsewhere(self, event: Elsewhere) -> None:
+        """Members are not trained here."""
+
 
 class Trainer:
     """Trains members for one invocation, with checkpoints in a folder, and shows the progress as they report.
@@ -130,11 +137,14 @@ class Trainer:
         until_epoch: int | None = None,
         evaluate_test: bool = True,
         keep_weights: bool = False,
+        claim: Callable[[tuple[Member, ...]], Collection[Member]] | None = None,
     ) -> None:
         """Train members to their end, or until an epoch, from their checkpoints where they have any.
 
         keep_weights: whether outcomes bring the weights that they were measured with. All members are taken to need
-        the memory of the hungriest. Raises KeyboardInterrupt, with the workers ended, when `stopped` says so.
+        the memory of the hungriest. claim: which members of a fleet are to be trained here, asked before each.
+
+        Raises KeyboardInterrupt, with the workers ended, when `stopped` says so.
         """
         invocation, hungry = self._invocation, hungriest(members)
         size = self._fleet_sizes.get(hungry.sized)
@@ -145,7 +155,7 @@ class Trainer:
         fleets = pack(members, invocation.workers, size, behind)
         self._pace.expect(fleets, behind, until_epoch, evaluate_test)
         checkpoints = Checkpoints(self._folder, invocation.save_every)
-        with closing(self._pool.train(fleets, checkpoints, until_epoch, evaluate_test, keep_weights)) as events:
+        with closing(self._pool.train(fleets, checkpoints, until_epoch, evaluate_test, keep_weights, claim)) as events:
             for event in events:
                 match event:
                     case Started():
@@ -160,6 +170,8 @@ class Trainer:
                         listener.stalled(event)
                     case Failed():
                         listener.failed(event)
+                    case Elsewhere():
+                        listener.elsewhere(event)
                 self._pace.hear(event)
                 if self.progress.began is None:
                     self.progress.began = time.monotonic()

@@ -7,6 +7,7 @@ is never tried again by Ray itself, which would tell its epochs twice; the pool 
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import queue
@@ -117,6 +118,7 @@ def _ray() -> Any:
         import ray
     except ImportError:
         raise AblateError(f"--executor ray needs the package ray: {INSTALL}") from None
+    logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
 
 

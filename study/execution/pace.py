@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cifar_ablations.ablations.budget import Budget
-from cifar_ablations.study.execution.events import Done, Event, Failed, Stalled, Started
+from cifar_ablations.study.execution.events import Done, Elsewhere, Event, Failed, Stalled, Started
 from cifar_ablations.study.training.engine import Epoch, Outcome, Shape, same_shape
 from cifar_ablations.study.training.fleet import Member
 
@@ -131,6 +131,8 @@ class Pace:
                 fleet.unnoted += 1
             case Done() | Failed() | Stalled():
                 self._end(event)
+            case Elsewhere():
+                self._leave(event.members)
 
     def seconds_left(self) -> float | None:
         """About how long the fleets that are left will take; None before the pace is known."""
@@ -156,6 +158,15 @@ class Pace:
         self._in_flight |= dict.fromkeys(fleet.members, fleet)
         fleet.heard, fleet.cold = self._clock(), self._cold > 0
         self._cold -= 1
+
+    def _leave(self, members: Sequence[Member]) -> None:
+        """Members of a fleet that waits are not trained here."""
+        fleet = next((fleet for fleet in self._waiting if members[0] in fleet.members), None)
+        if fleet is None:
+            return
+        fleet.members = tuple(member for member in fleet.members if member not in set(members))
+        if not fleet.members:
+            self._waiting.remove(fleet)
 
     def _end(self, event: Done | Failed | Stalled) -> None:
         """Forget a fleet that is through; what is left of one whose worker stood still begins again, on a new one."""

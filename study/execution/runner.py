@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -12,12 +14,14 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.record import GalleryRecord, PlanRecord, ProvenanceRecord
 from cifar_ablations.study.execution import gallery
-from cifar_ablations.study.execution.events import Done, Failed, Stalled, Started
+from cifar_ablations.study.execution.events import Done, Elsewhere, Failed, Stalled, Started
 from cifar_ablations.study.execution.fleets import TRAININGS, Listener, Progress, Trainer
 from cifar_ablations.study.execution.invocation import Surroundings
+from cifar_ablations.study.execution.pool import QUIET_SECONDS
 from cifar_ablations.study.execution.shard import Shard
 from cifar_ablations.study.store import outbox
-from cifar_ablations.study.store.tracking import Store
+from cifar_ablations.study.store.claims import Claims
+from cifar_ablations.study.store.tracking import Store, process_in_words, this_process
 from cifar_ablations.study.store.weights import Keeper
 from cifar_ablations.study.training import checkpoint
 from cifar_ablations.study.training.engine import Epoch, Outcome
@@ -96,37 +100,129 @@ def run(
     than the invocation's patience has it, once, as after an interruption. When `stopped` says so, the trainings in
     flight are marked interrupted, what has ended stays, and KeyboardInterrupt is raised.
 
+    Where several coordinators write to one store, each trains what no other has in hand, and waits for the rest.
+
     Where the plan has looks, `enough` is asked after each whether the later ones are needed.
     """
-    plan, here = invocation.record(), invocation.environment()
-    folder = store.home.checkpoints
-    progress = Progress(TRAININGS)
-    trainer = Trainer(invocation, folder, progress, show, stopped)
-    log: _PlanLog | None = None
-    try:
-        for look in invocation.looks:
-            done = store.results(invocation.data, here, measured=invocation.measured)
-            checkpoint.clean(folder, invocation.data.digest, done)
-            missing = invocation.missing(done, look)
-            if not log and (missing or not store.invoked(plan.digest, invocation.data)):
-                log = _PlanLog(invocation, store, facts, progress)
-            if log and missing:
-                log.expect(missing)
-                trainer.train(list(missing), log, keep_weights=invocation.keep_weights != schema.KEEP_NONE)
-            if look < invocation.looks[-1]:  # what comes next is in the store
-                store.flush(outbox.AT_A_LOOK, stopped)
-            if progress.failed or (look < invocation.looks[-1] and enough()):
-                break
-    except BaseException:
-        if log:
-            log.interrupt()
-        raise
-    finally:
-        trainer.close()
-    if log:
-        checkpoint.clean(folder, invocation.data.digest, done | log.ended)
-        store.close_invocation(log.parent, len(progress.failed))
-    return progress
+    with ExitStack() as stack:
+        url = store.home.claims
+        claims = stack.enter_context(Claims(url, this_process())) if url else None
+        return _Call(invocation, store, facts, show, stopped, enough, claims).run()
+
+
+class _Call:
+    """One call of `run`."""
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        store: Store,
+        facts: ProvenanceRecord,
+        show: Callable[[Progress], None],
+        stopped: Callable[[], bool],
+        enough: Callable[[], bool],
+        claims: Claims | None,
+    ):
+        self._invocation, self._store, self._facts = invocation, store, facts
+        self._stopped, self._enough, self._claims = stopped, enough, claims
+        self._plan, self._folder = invocation.record(), store.home.checkpoints
+        self._progress = Progress(TRAININGS)
+        self._trainer = Trainer(invocation, self._folder, self._progress, show, stopped)
+        self._log: _PlanLog | None = None
+        self._done: set[tuple[str, int]] = set()
+        """What the store had when it was last read."""
+        self._read_seconds = 0.0
+
+    def run(self) -> Progress:
+        """All looks of the plan."""
+        invocation, store = self._invocation, self._store
+        try:
+            for look in invocation.looks:
+                self._read()
+                checkpoint.clean(self._folder, invocation.data.digest, self._done)
+                missing = invocation.missing(self._done, look)
+                if not self._log and (missing or not store.invoked(self._plan.digest, invocation.data)):
+                    self._log = _PlanLog(invocation, store, self._facts, self._progress, self._claims)
+                if self._log and missing:
+                    self._train(self._log, missing)
+                if look < invocation.looks[-1]:  # what comes next is in the store
+                    store.flush(outbox.AT_A_LOOK, self._stopped)
+                if self._progress.failed or (look < invocation.looks[-1] and self._enough()):
+                    break
+        except BaseException:
+            if self._log:
+                self._log.interrupt()
+            raise
+        finally:
+            self._trainer.close()
+        if self._log:
+            checkpoint.clean(self._folder, invocation.data.digest, self._done | self._log.ended)
+            store.close_invocation(self._log.parent, len(self._progress.failed))
+            if self._claims:
+                store.flush()  # before they are given back
+        return self._progress
+
+    def _read(self) -> None:
+        began = time.monotonic()
+        measured = self._invocation.measured
+        self._done = self._store.results(self._invocation.data, self._invocation.environment(), measured=measured)
+        self._read_seconds = time.monotonic() - began
+
+    def _train(self, log: _PlanLog, missing: Mapping[Member, str]) -> None:
+        """Train these; what others have in hand is waited for, and trained where they give it up."""
+        keep = self._invocation.keep_weights != schema.KEEP_NONE
+        log.expect(missing)
+        left = list(missing)
+        while left:
+            self._trainer.train(left, log, keep_weights=keep, claim=self._claim if self._claims else None)
+            left = log.take_elsewhere()
+            if left:
+                left = self._wait(log, left)
+
+    def _claim(self, members: tuple[Member, ...]) -> Collection[Member]:
+        """Those of a fleet that nobody else has in hand, or has trained meanwhile."""
+        assert self._claims is not None
+        names = {_claimed(self._invocation, member): member for member in members}
+        before, ours = set(self._claims.gone), [names[name] for name in self._claims.take(names.keys())]
+        self._store.end_runs_of(self._claims.gone - before)
+        if self._claims.has_news():
+            self._read()
+        return [member for member in ours if (member.digest, member.seed) not in self._done]
+
+    def _wait(self, log: _PlanLog, left: list[Member]) -> list[Member]:
+        """Wait until others have given up some of these, which are returned, or have trained them all.
+
+        Raises KeyboardInterrupt where the call is to stop.
+        """
+        assert self._claims is not None
+        names = {_claimed(self._invocation, member): member for member in left}
+        while True:
+            held = self._claims.holders(names.keys())
+            self._claims.has_news()
+            self._read()
+            ended = [name for name, member in names.items() if (member.digest, member.seed) in self._done]
+            log.trained_elsewhere([names.pop(name) for name in ended])
+            free = [member for name, member in names.items() if name not in held]
+            waiting = not free and names
+            self._progress.waiting_for = sorted({process_in_words(one) for one in held.values()}) if waiting else []
+            if not waiting:
+                log.put_back([member for name, member in names.items() if name in held])
+                return free
+            until = time.monotonic() + max(LOOK_SECONDS, LOOKS_SHARE * self._read_seconds)
+            while time.monotonic() < until:
+                self._trainer.show()
+                if self._stopped():
+                    raise KeyboardInterrupt
+                time.sleep(QUIET_SECONDS)
+
+
+LOOK_SECONDS, LOOKS_SHARE = 2.0, 10.0
+"""Between two looks at what others have trained: so long at least, and so many times what the last one took."""
+
+
+def _claimed(invocation: Invocation, member: Member) -> str:
+    """What a training is claimed by: all that makes it the same training elsewhere."""
+    return f"{invocation.data.digest}/{member.digest}/{member.seed}"
 
 
 def _gallery(invocation: Invocation) -> GalleryRecord:
@@ -143,8 +239,15 @@ def _gallery(invocation: Invocation) -> GalleryRecord:
 class _PlanLog(Listener):
     """The runs of one call in the store: the plan's own, which is opened here, and one for each training."""
 
-    def __init__(self, invocation: Invocation, store: Store, facts: ProvenanceRecord, progress: Progress):
-        self._invocation, self._store, self._progress = invocation, store, progress
+    def __init__(
+        self,
+        invocation: Invocation,
+        store: Store,
+        facts: ProvenanceRecord,
+        progress: Progress,
+        claims: Claims | None = None,
+    ):
+        self._invocation, self._store, self._progress, self._claims = invocation, store, progress, claims
         self._plan, self._environment = invocation.record(), invocation.environment()
         self._experiment = store.experiment(invocation.plan.name, invocation.data)
         self.parent = store.open_invocation(self._experiment, self._plan, facts, _gallery(invocation))
@@ -155,6 +258,7 @@ class _PlanLog(Listener):
         """The epochs that each member has been counted with: a fleet that starts again tells them again."""
         self._standing = _Standing(invocation)
         self._keeper = Keeper(store, invocation.data, invocation.keep_weights)
+        self._elsewhere: list[Member] = []
         self.ended: set[tuple[str, int]] = set()
         """(recipe digest, seed) of every training that has ended with a result in this call."""
 
@@ -186,6 +290,11 @@ class _PlanLog(Listener):
 
     def outcome(self, event: Outcome) -> None:
         run_id = self._in_flight.pop(event.member)
+        if self._claims and not self._claims.holds(_claimed(self._invocation, event.member)):
+            # The database did not answer for so long that another coordinator has it now: it would count twice.
+            self._store.interrupt(run_id)
+            self._elsewhere.append(event.member)
+            return
         self._keeper.keep(run_id, event)
         self._store.end(run_id, event)
         self._keeper.tidy()
@@ -215,6 +324,25 @@ class _PlanLog(Listener):
             if member in self._in_flight:
                 self._store.fail(self._in_flight.pop(member), event.why)
                 self._progress.failed[self._name(member)] = event.why
+
+    def elsewhere(self, event: Elsewhere) -> None:
+        self._elsewhere += event.members
+
+    def take_elsewhere(self) -> list[Member]:
+        """The members that were not trained here, since this was last asked."""
+        taken, self._elsewhere = self._elsewhere, []
+        return taken
+
+    def put_back(self, members: Sequence[Member]) -> None:
+        """Members that others still have in hand."""
+        self._elsewhere += members
+
+    def trained_elsewhere(self, members: Sequence[Member]) -> None:
+        """Count members that others have trained as done."""
+        for member in members:
+            self._progress.done += 1
+            self._progress.elsewhere += 1
+            self._progress.epochs_done += member.recipe.sized.budget.epochs - self._reached.get(member, 0)
 
     def interrupt(self) -> None:
         """Mark every run that has not ended as interrupted."""

@@ -108,6 +108,22 @@ class Home:
         return addresses.sqlite_address(self.folder / addresses.STORE)
 
     @property
+    def database(self) -> str | None:
+        """Of several machines that share a store: the database in which each says what it trains, and in which
+        searches lie. `ABLATE_DATABASE`; None where there is none.
+        """
+        return os.environ.get("ABLATE_DATABASE") or None
+
+    @property
+    def claims(self) -> str | None:
+        """The database of claims: `database`, or that of the store itself. None for a file, whose lock is enough, and
+        for a server, whose database nobody knows.
+        """
+        store = self.tracking_uri
+        is_file = addresses.sqlite_file(store) is not None
+        return self.database or (None if is_file or store.startswith(("http:", "https:", "file:")) else store)
+
+    @property
     def has_store(self) -> bool:
         """Whether the store is there: of a server or a database nobody knows, and it is taken to be."""
         file = addresses.sqlite_file(self.tracking_uri)

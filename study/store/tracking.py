@@ -225,6 +225,13 @@ class Store:
                 highest = max(highest, from_tags(ParentRecord, run.data.tags, "", "").number)
         return highest + 1
 
+    def end_runs_of(self, gone: Collection[str]) -> None:
+        """Mark as interrupted what coordinators had in training of which is known that they are gone."""
+        if gone:
+            for run in self.search_runs("attributes.status = 'RUNNING'"):
+                if run.data.tags.get(schema.COORDINATOR) in gone:
+                    self.interrupt(run.info.run_id)
+
     def reconcile(self) -> int:
         """End our runs that are marked RUNNING though nobody trains them any more; returns how many trainings.
 
@@ -673,6 +680,12 @@ def this_process() -> str:
 def process_named(pid: int) -> str:
     """What tells a process of this machine from all others, as `is_running` reads it."""
     return f"{socket.gethostname()}/{_boot()}/{pid}/{psutil.Process(pid).create_time():.2f}"
+
+
+def process_in_words(coordinator: str) -> str:
+    """The process of that tag as a person looks for it."""
+    host, _, pid, *_ = [*coordinator.split("/"), "", "", ""]
+    return f"process {pid} on {host}" if pid else coordinator
 
 
 def is_gone(coordinator: str | None) -> bool:

@@ -1,0 +1,194 @@
+"""Who trains what, where several coordinators write to one store: a lease on each training, in a database of theirs.
+
+The database's clock decides when a lease has run out, so that no coordinator's own matters. A lease is renewed while
+its holder lives; that of one that died is anybody's once it has run out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from datetime import UTC
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from cifar_ablations.ablations.secrets import without_password
+from cifar_ablations.ablations.stores import StoreError
+
+LEASE_SECONDS = 120.0
+RENEWALS = 4
+"""Of a lease, before it runs out."""
+PATIENCE_SECONDS = 60.0
+"""How long a database may not answer, as while it is started again, before a coordinator that needs it gives up."""
+AGAIN_SECONDS = 1.0
+
+_TABLES = sa.MetaData()
+_CLAIMS = sa.Table(
+    "cifar_ablations_claims",
+    _TABLES,
+    sa.Column("training", sa.String(250), primary_key=True),
+    sa.Column("holder", sa.String(250), nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+_RELEASES = sa.Table(
+    "cifar_ablations_releases",
+    _TABLES,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("holder", sa.String(250), nullable=False),
+)
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DBAPIError)
+
+T = TypeVar("T")
+
+
+class Claims:
+    """The leases of one coordinator. As a context it renews them, and gives them back at the end."""
+
+    def __init__(self, url: str, holder: str, lease_seconds: float = LEASE_SECONDS):
+        """url: of the database, as SQLAlchemy has it; holder: what tells this coordinator from all others.
+
+        Raises StoreError, in a sentence, where the database cannot be opened.
+        """
+        self._url, self._me, self._lease = without_password(url), holder, lease_seconds
+        self._held: set[str] = set()
+        self._lost: set[str] = set()
+        self._seen = 0
+        self._left = threading.Event()
+        self.gone: set[str] = set()
+        """Holders whose leases had run out, and from whom something was taken over here."""
+        try:
+            self._engine = sa.create_engine(url, pool_pre_ping=True)
+        except Exception as error:  # each database's driver has exceptions of its own
+            raise StoreError(f"the claims at {self._url} cannot be opened: {_reason(error)}") from None
+        self._make_tables()
+        self.has_news()
+
+    def __enter__(self) -> Claims:
+        self._thread = threading.Thread(target=self._keep, daemon=True, name="leases")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._left.set()
+        self._thread.join()
+        with suppress(StoreError):  # they run out
+            self.release()
+        self._engine.dispose()
+
+    def take(self, trainings: Collection[str]) -> set[str]:
+        """Take a lease on each of these that nobody else has; returns those that are held here now."""
+
+        def work(connection: sa.Connection) -> tuple[set[str], set[str]]:
+            now, ours, gone = _now(connection), set[str](), set[str]()
+            for name in sorted(trainings):  # in one order everywhere: nobody waits for one that waits for it
+                row = {"training": name, "holder": self._me, "until": now + self._lease}
+                where = _CLAIMS.c.training == name
+                try:
+                    with connection.begin_nested():
+                        connection.execute(_CLAIMS.insert().values(row))
+                    ours.add(name)
+                    continue
+                except sa.exc.IntegrityError:
+                    pass
+                holder = connection.scalar(sa.select(_CLAIMS.c.holder).where(where))
+                free = sa.or_(_CLAIMS.c.until < now, _CLAIMS.c.holder == self._me)
+                if connection.execute(_CLAIMS.update().where(where, free).values(row)).rowcount == 1:
+                    ours.add(name)
+                    gone |= {str(holder)} - {self._me}
+            return ours, gone
+
+        ours, gone = self._in_transaction(work)
+        self._held |= ours
+        self.gone |= gone
+        return ours
+
+    def holds(self, training: str) -> bool:
+        """Whether a lease that was taken has not run out since."""
+        return training not in self._lost
+
+    def holders(self, trainings: Collection[str]) -> dict[str, str]:
+        """By those of these trainings on which others have leases, who does."""
+
+        def work(connection: sa.Connection) -> dict[str, str]:
+            valid = sa.and_(_CLAIMS.c.until >= _now(connection), _CLAIMS.c.holder != self._me)
+            asked = sa.select(_CLAIMS.c.training, _CLAIMS.c.holder).where(valid)
+            return {row.training: row.holder for row in connection.execute(asked) if row.training in trainings}
+
+        return self._in_transaction(work)
+
+    def has_news(self) -> bool:
+        """Whether another coordinator has given leases back since this was last asked: the store may have more."""
+
+        def work(connection: sa.Connection) -> int:
+            asked = sa.select(sa.func.max(_RELEASES.c.number)).where(_RELEASES.c.holder != self._me)
+            return int(connection.scalar(asked) or 0)
+
+        latest = self._in_transaction(work)
+        news, self._seen = latest > self._seen, latest
+        return news
+
+    def release(self) -> None:
+        """Give all leases back. What became of them must be in the store by then."""
+
+        def work(connection: sa.Connection) -> None:
+            if connection.execute(_CLAIMS.delete().where(_CLAIMS.c.holder == self._me)).rowcount:
+                connection.execute(_RELEASES.insert().values(holder=self._me))
+
+        self._in_transaction(work)
+        self._held.clear()
+
+    def _keep(self) -> None:
+        """Renew the leases until they are given back."""
+        while not self._left.wait(self._lease / RENEWALS):
+            with suppress(StoreError, *AWAY):  # the next time, if it is not too late then
+                self.renew()
+
+    def renew(self) -> None:
+        """Renew the leases that are held; those that another has taken by now are lost."""
+
+        def work(connection: sa.Connection) -> set[str]:
+            mine = _CLAIMS.c.holder == self._me
+            connection.execute(_CLAIMS.update().where(mine).values(until=_now(connection) + self._lease))
+            return set(connection.scalars(sa.select(_CLAIMS.c.training).where(mine)))
+
+        held = set(self._held)
+        with self._engine.begin() as connection:
+            self._lost |= held - work(connection)
+
+    def _make_tables(self) -> None:
+        def work(connection: sa.Connection) -> None:
+            _TABLES.create_all(connection)
+
+        try:
+            self._in_transaction(work)
+        except StoreError:
+            self._in_transaction(work)  # another coordinator made them at the same moment
+
+    def _in_transaction(self, work: Callable[[sa.Connection], T]) -> T:
+        """What the work returns. Raises StoreError where the database does not answer for a while."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except sa.exc.OperationalError as error:
+                if time.monotonic() >= until:
+                    raise StoreError(f"the claims at {self._url} cannot be read: {_reason(error)}") from None
+            except sa.exc.SQLAlchemyError as error:
+                raise StoreError(f"the claims at {self._url} cannot be read: {_reason(error)}") from None
+            time.sleep(AGAIN_SECONDS)
+
+
+def _now(connection: sa.Connection) -> float:
+    """The database's time, in seconds."""
+    now = connection.scalar(sa.select(sa.func.current_timestamp()))
+    assert now is not None
+    return (now if now.tzinfo else now.replace(tzinfo=UTC)).timestamp()
+
+
+def _reason(error: Exception) -> str:
+    said: Iterable[str] = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    return without_password(next(iter(said))).rstrip(".")
