@@ -26,7 +26,7 @@ RETUNING := $(if $(RETUNE),--retune $(if $(TRIALS),--trials "$$TRIALS"))
 ADOPTING := $(IMAGES)
 
 .DEFAULT_GOAL := help
-.PHONY: help ablate tune tune-ablate foundations plan report export ui test test-slow test-all test-gpu test-browser check pictures \
+.PHONY: help ablate tune tune-ablate foundations plan report export ui services test test-slow test-all test-gpu test-browser check pictures \
 	bench gpu-proof validate torture results docs test-wheel audit lock clean distclean
 
 help: ## show this list
@@ -71,6 +71,9 @@ export: $(READY) ## a plan's table or figure for a paper (TO=latex, or see below
 
 ui: $(READY) ## browse every run in MLflow on 127.0.0.1
 	@$(BIN)/ablate ui
+
+services: $(READY) ## PostgreSQL and an MLflow server on 127.0.0.1, to try what several machines share (Ctrl-C stops both)
+	@$(BIN)/ablate services
 
 test: $(TOOLS) ## run the fast tests, on all cores
 	@$(BIN)/pytest -n auto --dist worksteal

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +30,10 @@ from cifar_ablations.study.search.invocation import SearchInvocation
 from cifar_ablations.study.search.optuna_study import storage_at
 from cifar_ablations.study.search.search import carry_out
 from cifar_ablations.study.store.answers import write_answer
+from cifar_ablations.study.store.claims import Claims
 from cifar_ablations.study.store.home import Home
 from cifar_ablations.study.store.provenance import provenance
-from cifar_ablations.study.store.tracking import Store
+from cifar_ablations.study.store.tracking import Store, this_process
 from cifar_ablations.study.training.backend import KERNELS
 
 if TYPE_CHECKING:
@@ -190,10 +191,18 @@ def carry_out_search(
     )
     began = time.perf_counter()
     facts = provenance(invocation.device, invocation.workers, invocation.backend)
-    trials, mended = storage_at(storage, home.journal, say), list[str]()
-    shown = nullcontext(_nothing) if quiet else progress_shown(invocation.workers)
-    with store.delivering(), shown as show, asked_to_stop() as stopped:
-        outcome, progress = carry_out(invocation, trials, store, facts, show, stopped, mended.append)
+    mended = list[str]()
+    with ExitStack() as stack:
+        stopped = stack.enter_context(asked_to_stop())
+        claims = stack.enter_context(Claims(url, this_process())) if (url := storage or home.claims) else None
+        if claims:
+            claims.wait_for(f"search/{invocation.digest()}", say, stopped)
+        trials = storage_at(storage, home.journal, say)
+        stack.enter_context(store.delivering())
+        show = stack.enter_context(nullcontext(_nothing) if quiet else progress_shown(invocation.workers))
+        outcome, progress = carry_out(
+            invocation, trials, store, facts, show, stopped, mended.append, alone=claims is not None
+        )
     for sentence in mended:
         say(sentence)
     if progress.done:

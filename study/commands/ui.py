@@ -39,7 +39,7 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
     if not home.has_store:
         file = addresses.sqlite_file(home.tracking_uri)
         raise AblateError(f"There are no runs in {home.shown(file or home.folder)} yet; `make ablate` makes some.")
-    port = _free_port(port, say)
+    port = free_port(port, say)
     # One worker and no background jobs: two processes instead of fourteen.
     environment = {
         **os.environ,
@@ -55,7 +55,7 @@ def serve(home: Home, port: int, say: Callable[[str], None]) -> None:
     with _log(home, port, say) as output:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait_until_ready(server, port, output.name)
+            wait_until_ready(server, port, output.name)
             say(
                 f"MLflow: {page_address(home, port)}\n"
                 "The seeds of an arm stand together; every experiment has this view under its address. Ctrl-C stops."
@@ -112,7 +112,8 @@ def page_address(home: Home, port: int) -> str:
     return address
 
 
-def _free_port(port: int, say: Callable[[str], None]) -> int:
+def free_port(port: int, say: Callable[[str], None]) -> int:
+    """The port on 127.0.0.1, or the next that nobody listens at. Raises AblateError where there is none."""
     for candidate in range(port, min(port + 50, 65_536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,7 +127,8 @@ def _free_port(port: int, say: Callable[[str], None]) -> int:
     raise AblateError(f"no free port from {port} to {port + 49}; choose another with --port.")
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], port: int, log: str) -> None:
+def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: str) -> None:
+    """Until MLflow's server answers. Raises AblateError where it ends, or does not in time; log: the file it writes."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:

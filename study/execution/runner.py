@@ -20,8 +20,8 @@ from cifar_ablations.study.execution.invocation import Surroundings
 from cifar_ablations.study.execution.pool import QUIET_SECONDS
 from cifar_ablations.study.execution.shard import Shard
 from cifar_ablations.study.store import outbox
-from cifar_ablations.study.store.claims import Claims
-from cifar_ablations.study.store.tracking import Store, process_in_words, this_process
+from cifar_ablations.study.store.claims import Claims, process_in_words
+from cifar_ablations.study.store.tracking import Store, this_process
 from cifar_ablations.study.store.weights import Keeper
 from cifar_ablations.study.training import checkpoint
 from cifar_ablations.study.training.engine import Epoch, Outcome

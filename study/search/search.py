@@ -83,6 +83,7 @@ def carry_out(
     show: Callable[[Progress], None],
     stopped: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda sentence: None,
+    alone: bool = False,
 ) -> tuple[SearchOutcomeRecord, Progress]:
     """Carry out a search, or what an earlier call left of it; returns its outcome, as logged, and what was done now.
 
@@ -93,8 +94,11 @@ def carry_out(
     Trainings of a worker that died, or stood still longer than the invocation's patience, go on with another, once.
     Their trials keep their runs: as at a rung, the epochs of a trial before and after its checkpoint are in one run.
     Raises KeyboardInterrupt when `stopped` says so: trials in flight are put back, and go on from where they were.
+
+    alone: whether it is known that nobody else carries out this search, so that no process on another machine does
+    either whose trials are marked as running.
     """
-    return _Coordinator(invocation, storage, store, facts, show, stopped, say).run()
+    return _Coordinator(invocation, storage, store, facts, show, stopped, say, alone).run()
 
 
 class _Coordinator:
@@ -109,7 +113,9 @@ class _Coordinator:
         show: Callable[[Progress], None],
         stopped: Callable[[], bool],
         say: Callable[[str], None],
+        alone: bool,
     ):
+        self._is_gone = (lambda coordinator: coordinator != this_process()) if alone else is_gone
         self._invocation, self._storage, self._store, self._facts = invocation, storage, store, facts
         self._say = say
         self._log = SearchLog(store)
@@ -163,7 +169,7 @@ class _Coordinator:
             opened.forget(before.forgotten)
         else:
             self._reconcile(opened)
-        for trial in opened.recover(is_gone):
+        for trial in opened.recover(self._is_gone):
             if run_id := trial.user_attrs.get(RUN):
                 self._store.interrupt(run_id)
         opened.forget(opened.lost())
@@ -243,7 +249,7 @@ class _Coordinator:
             if (
                 trial.state == TrialState.RUNNING
                 and trial.number in ended
-                and is_gone(trial.user_attrs.get(COORDINATOR))
+                and self._is_gone(trial.user_attrs.get(COORDINATOR))
             ):
                 study.settle(trial, ended[trial.number])
 

@@ -47,12 +47,12 @@ T = TypeVar("T")
 class Claims:
     """The leases of one coordinator. As a context it renews them, and gives them back at the end."""
 
-    def __init__(self, url: str, holder: str, lease_seconds: float = LEASE_SECONDS):
+    def __init__(self, url: str, holder: str, lease_seconds: float | None = None):
         """url: of the database, as SQLAlchemy has it; holder: what tells this coordinator from all others.
 
         Raises StoreError, in a sentence, where the database cannot be opened.
         """
-        self._url, self._me, self._lease = without_password(url), holder, lease_seconds
+        self._url, self._me, self._lease = without_password(url), holder, lease_seconds or LEASE_SECONDS
         self._held: set[str] = set()
         self._lost: set[str] = set()
         self._seen = 0
@@ -146,6 +146,21 @@ class Claims:
             with suppress(StoreError, *AWAY):  # the next time, if it is not too late then
                 self.renew()
 
+    def wait_for(self, name: str, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        """Take a lease on something, once nobody else has it; says whom it waits for.
+
+        Raises KeyboardInterrupt where the caller is to stop.
+        """
+        told = ""
+        while not self.take([name]):
+            holder = process_in_words(self.holders([name]).get(name, ""))
+            if holder and holder != told:
+                say(f"{holder[:1].upper()}{holder[1:]} is at work on the same; waiting for it to end (Ctrl-C to stop).")
+                told = holder
+            if stopped():
+                raise KeyboardInterrupt
+            time.sleep(AGAIN_SECONDS)
+
     def renew(self) -> None:
         """Renew the leases that are held; those that another has taken by now are lost."""
 
@@ -180,6 +195,12 @@ class Claims:
             except sa.exc.SQLAlchemyError as error:
                 raise StoreError(f"the claims at {self._url} cannot be read: {_reason(error)}") from None
             time.sleep(AGAIN_SECONDS)
+
+
+def process_in_words(holder: str) -> str:
+    """A holder that is a process, as a person looks for it; holder: `tracking.this_process` of it."""
+    host, _, pid, *_ = [*holder.split("/"), "", "", ""]
+    return f"process {pid} on {host}" if pid else holder
 
 
 def _now(connection: sa.Connection) -> float:

@@ -109,15 +109,14 @@ class Home:
 
     @property
     def database(self) -> str | None:
-        """Of several machines that share a store: the database in which each says what it trains, and in which
-        searches lie. `ABLATE_DATABASE`; None where there is none.
-        """
-        return os.environ.get("ABLATE_DATABASE") or None
+        """`ABLATE_STORAGE`: Optuna's database, in which machines that share a store also say what each has in hand."""
+        return os.environ.get("ABLATE_STORAGE") or None
 
     @property
     def claims(self) -> str | None:
-        """The database of claims: `database`, or that of the store itself. None for a file, whose lock is enough, and
-        for a server, whose database nobody knows.
+        """The database of claims: `database`, or that of the store itself.
+
+        None where the store is a file, whose lock is enough, or behind a server, whose database nobody knows.
         """
         store = self.tracking_uri
         is_file = addresses.sqlite_file(store) is not None

@@ -24,6 +24,7 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, of a server
 
 import mlflow
 import numpy as np
@@ -121,6 +122,7 @@ class Store:
         tags = {schema.PLAN: plan, schema.DATA: data.name, schema.DATA_DIGEST: data.digest}
         folder = f"{plan}-{data.name[:40]}-{data.digest[:8]}".replace("/", "-")
         found = self.experiment_of(tags, f"{plan} on {data.name} ({data.digest[:8]})", folder)
+        self._check_reachable(found)
         if view and found.tags.get(views.TAG) != view:
             self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
         return str(found.experiment_id)
@@ -146,8 +148,28 @@ class Store:
         if self.local:
             self.home.artifacts.mkdir(parents=True, exist_ok=True)
             location = (self.home.artifacts / (folder + again)).as_uri()
-        made = self.client.create_experiment(name + again, artifact_location=location, tags={**schema.MARKED, **tags})
+        try:
+            made = self.client.create_experiment(
+                name + again, artifact_location=location, tags={**schema.MARKED, **tags}
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self.experiment_of(tags, name, folder)  # another coordinator made it at the same moment
         return self.client.get_experiment(made)
+
+    def _check_reachable(self, experiment: Any) -> None:
+        """Raise StoreError where the files of an experiment's runs lie in a folder of another machine."""
+        place = experiment.artifact_location or ""
+        if self._in_home or not place.startswith("file:"):
+            return
+        folder = Path(local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
+        if folder.parent != self.home.artifacts and not folder.parent.exists():
+            raise StoreError(
+                f"the files of the experiment {experiment.name!r} lie in {folder.parent}, which is not on this "
+                "machine: share that folder between the machines, or run `mlflow server --serve-artifacts` before the database "
+                "and name the server in MLFLOW_TRACKING_URI"
+            )
 
     def _has_ours(self, experiment: str) -> bool:
         return any(schema.is_ours(run.data.tags) for run in self.client.search_runs([experiment], max_results=1))
@@ -680,12 +702,6 @@ def this_process() -> str:
 def process_named(pid: int) -> str:
     """What tells a process of this machine from all others, as `is_running` reads it."""
     return f"{socket.gethostname()}/{_boot()}/{pid}/{psutil.Process(pid).create_time():.2f}"
-
-
-def process_in_words(coordinator: str) -> str:
-    """The process of that tag as a person looks for it."""
-    host, _, pid, *_ = [*coordinator.split("/"), "", "", ""]
-    return f"process {pid} on {host}" if pid else coordinator
 
 
 def is_gone(coordinator: str | None) -> bool:
