@@ -229,7 +229,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
     from cifar_ablations.reports.pages.preview import Pilot, pilot_spreads
     from cifar_ablations.study.commands.show import show_plan
     from cifar_ablations.study.execution.disk import estimated_bytes, free_bytes
-    from cifar_ablations.study.execution.sizing import estimated_seconds
+    from cifar_ablations.study.execution.sizing import Estimate, estimated
     from cifar_ablations.study.store.home import Home
     from cifar_ablations.study.store.tracking import open_store
 
@@ -245,12 +245,12 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
             pilots = pilot_spreads(store.uri, invocation.record())
     missing = list(invocation.missing(done))
     if whole is None:
-        seconds = estimated_seconds(invocation, missing)
+        estimate = estimated(invocation, missing)
     else:  # what was said already: steps that are timed again take another time
-        seconds = whole * len(missing) / len(invocation.members())
+        estimate = Estimate(whole * len(missing) / len(invocation.members()), 1.0)
     needed = estimated_bytes(invocation, missing, weights=request.keep_weights != "none")
     if answer is None:
-        show_plan(invocation, done, seconds, pilots)
+        show_plan(invocation, done, estimate, pilots)
         if missing:
             along(f"At most {readable(needed)} of disk; {readable(free_bytes(home))} are free.")
     if request.keep_weights != "none":
@@ -264,7 +264,7 @@ def plan_command(request: PlanRequest, answer: facts.Document | None) -> None:
 
         lock = write_lock(request.lock, invocation.record(), say)
     if answer is not None:
-        answer.write({**facts.of_plan(invocation, done, seconds, pilots, lock), "disk_bytes": needed})
+        answer.write({**facts.of_plan(invocation, done, estimate.seconds, pilots, lock), "disk_bytes": needed})
     finish(invocation.data, request.data)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cifar_ablations.reports.inference.power import Design
     from cifar_ablations.reports.pages.preview import Pilot
     from cifar_ablations.study.execution.runner import Invocation
+    from cifar_ablations.study.execution.sizing import Estimate
 
 
 def _console() -> Console:
@@ -94,7 +95,13 @@ def _range(low: float | None, high: float | None) -> str:
 ON, OFF, OTHER = "●", "·", "◆"
 
 
-def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float, pilots: Mapping[str, Pilot]) -> None:
+BUSY = 0.9
+"""The share of the workers' time below which it is said that they have little to do."""
+
+
+def show_plan(
+    invocation: Invocation, done: set[tuple[str, int]], estimate: Estimate, pilots: Mapping[str, Pilot]
+) -> None:
     """Print a plan's arms and what is done of them, the time the rest would take, and what it could tell.
 
     pilots: per claim, how much runs of its arms vary, where the store can say.
@@ -128,8 +135,8 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
     missing = len(invocation.missing(done))
     total = len(invocation.members())
     left = (
-        f"the other {missing} take about {duration(seconds)} on {invocation.device} with {invocation.workers} "
-        f"worker{'s' * (invocation.workers > 1)}"
+        f"the other {missing} take about {duration(estimate.seconds)} on {invocation.device} with "
+        f"{invocation.workers} worker{'s' * (invocation.workers > 1)}{_idle(estimate)}"
         if missing
         else "nothing is left to train"
     )
@@ -137,6 +144,13 @@ def show_plan(invocation: Invocation, done: set[tuple[str, int]], seconds: float
     for part in _resolution(invocation.record(), pilots):
         console.print(part)
     console.print(f"Plan {plan.digest()}; its claims are fixed by this digest.")
+
+
+def _idle(estimate: Estimate) -> str:
+    """Where workers will have little to do, how little, and why."""
+    if estimate.by_store:
+        return f", which would train {estimate.busy:.0%} of that time: the store takes one training after the other"
+    return f", which will train {estimate.busy:.0%} of that time: fewer would do" if estimate.busy < BUSY else ""
 
 
 NUMBERS_OF_SEEDS = (5, 6, 8, 10, 15)

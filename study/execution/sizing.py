@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -86,6 +88,45 @@ def estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> fl
     for member in members:
         shapes.setdefault(same_shape(member.recipe), []).append(member)
     return sum(_estimated_seconds(invocation, alike) for alike in shapes.values())
+
+
+STORE_SECONDS = 0.05
+"""What the store takes for a training, one after the other: `benchmarks.store_cost`, on a quiet machine."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long trainings will take as they are dealt to the workers."""
+
+    seconds: float
+    busy: float
+    """The share of the workers' time that they train."""
+    by_store: bool = False
+    """Whether the store, which takes one after the other, is what takes longest."""
+
+
+def estimated(invocation: Surroundings, members: Sequence[Member]) -> Estimate:
+    """About how long the trainings will take, with the end, when some workers have nothing to do any more."""
+    work = estimated_seconds(invocation, members) * invocation.workers
+    images = sum(map(_images, members))
+    if not images or not work:
+        return Estimate(0.0, 1.0)
+    size = CPU_FLEET if invocation.device.type == "cpu" else LARGEST_FLEET
+    return dealt(
+        [work * sum(map(_images, fleet)) / images for fleet in pack(members, invocation.workers, size)],
+        invocation.workers,
+        len(members),
+    )
+
+
+def dealt(fleets: Sequence[float], workers: int, trainings: int) -> Estimate:
+    """Of fleets that take so many seconds each, dealt to workers as they become free; trainings: of all fleets."""
+    free = [0.0] * workers
+    for fleet in fleets:
+        heapq.heappush(free, heapq.heappop(free) + fleet)
+    trained, stored = max(free), trainings * STORE_SECONDS
+    seconds = max(trained, stored)
+    return Estimate(seconds, sum(fleets) / (workers * seconds), stored > trained)
 
 
 def _estimated_seconds(invocation: Surroundings, members: Sequence[Member]) -> float:

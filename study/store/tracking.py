@@ -167,8 +167,8 @@ class Store:
         if folder.parent != self.home.artifacts and not folder.parent.exists():
             raise StoreError(
                 f"the files of the experiment {experiment.name!r} lie in {folder.parent}, which is not on this "
-                "machine: share that folder between the machines, or run `mlflow server --serve-artifacts` before the database "
-                "and name the server in MLFLOW_TRACKING_URI"
+                "machine: share that folder between the machines, or put `mlflow server --serve-artifacts` "
+                "before the database, and name it in MLFLOW_TRACKING_URI"
             )
 
     def _has_ours(self, experiment: str) -> bool:

@@ -22,6 +22,7 @@ from cifar_ablations.reports.inference import decision, simulation, verdict
 from cifar_ablations.reports.inference.power import Design
 from cifar_ablations.reports.pages.preview import Pilot
 from cifar_ablations.study.commands import show
+from cifar_ablations.study.execution.sizing import Estimate
 from tests.reports.inference.test_power import SHARED, found_on_pages
 from tests.reports.inference.test_simulation import shape
 from tests.study.commands.test_terminal import Screen
@@ -209,7 +210,7 @@ def plan_shown(invocation: Shown, width: int, monkeypatch: pytest.MonkeyPatch) -
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", str(width))
-    show.show_plan(invocation, set(), 600.0, {})  # type: ignore[arg-type]
+    show.show_plan(invocation, set(), Estimate(600.0, 1.0), {})  # type: ignore[arg-type]
     return screen.getvalue()
 
 
@@ -244,7 +245,7 @@ def test_runs_of_an_arm_with_seeds_of_its_own_are_counted_by_those(
     first, second = invocation.plan.arms
     assert second.seed_offset
     done = {(second.recipe.digest(), seed + second.seed_offset) for seed in invocation.plan.seeds}
-    show.show_plan(invocation, done, 600.0, {})  # type: ignore[arg-type]
+    show.show_plan(invocation, done, Estimate(600.0, 1.0), {})  # type: ignore[arg-type]
     rows = capsys.readouterr().out.splitlines()
     assert [next(row for row in rows if row.startswith(arm.name)).split()[-1] for arm in (first, second)] == [
         "0/2",

@@ -21,7 +21,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.events import Done, Event, Failed, Stalled, Started
-from cifar_ablations.study.execution.pool import Patience, Watch, WorkerPool
+from cifar_ablations.study.execution.pool import WorkerPool
 from cifar_ablations.study.execution.workers import local_pool
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
@@ -52,40 +52,6 @@ def _numbers(events: list[Event], member: Member) -> dict[object, str]:
             key, numbers = event.epoch if isinstance(event, Epoch) else event.outcome, repr((metrics, details))
             assert told.setdefault(key, numbers) == numbers
     return told
-
-
-def _epoch(number: int, recipe: Recipe, past: bool = False) -> Epoch:
-    return Epoch(Member(recipe, 0), number, {}, past)
-
-
-def test_silence_is_measured_by_the_fleets_own_pace(recipe: Recipe) -> None:
-    patience = Patience(starting_seconds=100, floor_seconds=10, factor=20)
-
-    def seconds_until_stuck(watch: Watch, silent: int) -> int:
-        """How long it takes altogether, of a worker that has been silent for so many seconds already."""
-        while not watch.is_stuck(0, silent):
-            silent += 1
-        return silent
-
-    assert seconds_until_stuck(Watch(patience, 0, 0), 0) == 101, "it may take its time to start"
-    watch = Watch(patience, 0, 0)
-    watch.heard(_epoch(1, recipe, past=True))
-    assert seconds_until_stuck(watch, 0) == 101, "what is told again was trained by another"
-    watch = Watch(patience, 0, 0)
-    watch.heard(_epoch(1, recipe))
-    assert seconds_until_stuck(watch, 0) == 11
-    watch = Watch(patience, 0, 0)
-    assert not any(watch.is_stuck(0, second) for second in (1, 2))
-    watch.heard(_epoch(1, recipe))
-    assert seconds_until_stuck(watch, 2) == 2 + 41, "twenty times the longest silence so far"
-    assert not watch.is_stuck(1, 44), "a tick is a sign of life"
-
-
-def test_time_that_the_coordinator_slept_through_is_no_silence(recipe: Recipe) -> None:
-    watch = Watch(Patience(floor_seconds=10), 0, 0.0)
-    watch.heard(_epoch(1, recipe))
-    assert not watch.is_stuck(0, 3600.0), "a closed laptop"
-    assert watch.silence <= 1
 
 
 @pytest.mark.exhaustive
