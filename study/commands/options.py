@@ -200,5 +200,5 @@ Address = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", parser=whole, help="Worker processes (default: one per core; one on cuda).")
+    int | None, typer.Option("--workers", parser=whole, help="Workers (default: one per core; on cuda one per GPU).")
 ]

@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -39,8 +40,19 @@ if TYPE_CHECKING:
 
 
 def default_workers(device: torch.device) -> int:
-    """One process per core that this process may use, with one thread each; a GPU is driven by one."""
-    return 1 if device.type == "cuda" else cores()
+    """One process per core that this process may use, with one thread each; each GPU is driven by one."""
+    return len(gpus(str(device))) if device.type == "cuda" else cores()
+
+
+def gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that `cuda` stands for: all of the model of the first, since others would round otherwise."""
+    if device != "cuda":
+        return (device,)
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    alike = tuple(f"cuda:{index}" for index, name in enumerate(names) if name == names[0])
+    return alike if len(alike) > 1 else (device,)
 
 
 THREADS = 1
@@ -95,6 +107,7 @@ class Process:
     process: BaseProcess
     counter: ctypes.c_uint64
     """Counted up by the worker in memory that both see: no lock that it could hold when it stops, no system call."""
+    device: str
     leaving_seconds: float
 
     @property
@@ -125,21 +138,25 @@ class Processes:
     def __init__(self, settings: Settings, leaving_seconds: float):
         """leaving_seconds: how long one that ends is waited for."""
         self._settings, self._leaving_seconds = settings, leaving_seconds
+        self._devices = Counter(dict.fromkeys(gpus(settings.device), 0))
+        """How many workers each device has."""
 
     def start(self) -> Process:
         """A worker process, at rest."""
         # Never forked from the coordinator: a child forked from a process with threads or a CUDA context may hang.
-        device = self._settings.device
+        device = min(self._devices, key=lambda name: self._devices[name])
+        self._devices[device] += 1
+        settings = replace(self._settings, device=device)
         prepare(device)
         forked = start_method(device) == "forkserver"
         context = multiprocessing.get_context("forkserver") if forked else multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         ticks = context.RawValue(ctypes.c_uint64)
-        process = context.Process(target=_work, args=(theirs, self._settings, ticks), daemon=True)
+        process = context.Process(target=_work, args=(theirs, settings, ticks), daemon=True)
         with current_folder_kept_out(), ctrl_c_kept_out(), main_kept_out():
             process.start()
         theirs.close()
-        return Process(ours, process, ticks, self._leaving_seconds)
+        return Process(ours, process, ticks, device, self._leaving_seconds)
 
     def wait(self, workers: Collection[Process], seconds: float) -> list[Process]:
         """Those that have something to say or have died; after so many seconds, none."""
@@ -151,6 +168,7 @@ class Processes:
         for worker in workers:
             worker.connection.close()
             worker.process.kill()
+            self._devices[worker.device] -= 1
         for worker in workers:
             worker.process.join(timeout=self._leaving_seconds)
 

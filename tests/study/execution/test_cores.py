@@ -70,4 +70,4 @@ def test_every_group_around_counts(
 def test_without_control_groups_the_affinity_alone_counts(tmp_path: Path) -> None:
     assert cores(tmp_path / "none", tmp_path) == 8
     assert 1 <= default_workers(torch.device("cpu")) <= 8
-    assert default_workers(torch.device("cuda")) == 1
+    assert default_workers(torch.device("cuda:0")) == 1

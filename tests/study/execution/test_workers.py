@@ -22,7 +22,7 @@ from cifar_ablations.ablations.techniques.optimizer import Optimizer
 from cifar_ablations.study.data.dataset import Dataset
 from cifar_ablations.study.execution.events import Done, Event, Failed, Stalled, Started
 from cifar_ablations.study.execution.pool import WorkerPool
-from cifar_ablations.study.execution.workers import local_pool
+from cifar_ablations.study.execution.workers import Processes, Settings, default_workers, gpus, local_pool
 from cifar_ablations.study.training.backend import KERNELS, TORCH
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome, train
 from cifar_ablations.study.training.fleet import Member
@@ -205,7 +205,7 @@ from pathlib import Path
 from cifar_ablations.ablations.catalog import notebook_recipe
 from cifar_ablations.study.execution.events import Failed
 from cifar_ablations.study.execution.pool import WorkerPool
-from cifar_ablations.study.execution.workers import local_pool
+from cifar_ablations.study.execution.workers import Processes, Settings, default_workers, gpus, local_pool
 from cifar_ablations.study.training.fleet import Member
 
 def main():
@@ -250,3 +250,26 @@ def test_workers_end_at_once_when_their_coordinator_is_killed(tiny_data: Dataset
         coordinator.kill()
         _, left = psutil.wait_procs(workers, timeout=5)
     assert not left
+
+
+def test_each_gpu_of_the_first_ones_model_gets_a_worker_and_a_lost_one_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    models = ["H100", "H100", "T4", "H100"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(models))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: models[index])
+    assert gpus("cuda") == ("cuda:0", "cuda:1", "cuda:3")
+    assert gpus("cuda:2") == ("cuda:2",)
+    assert default_workers(torch.device("cuda")) == 3
+    assert default_workers(torch.device("cuda:2")) == 1
+    crew = Processes(Settings(tmp_path, "cuda", 1), leaving_seconds=5)
+    started = [crew.start() for _ in range(3)]
+    try:
+        assert [worker.device for worker in started] == ["cuda:0", "cuda:1", "cuda:3"]
+        crew.end([started[1]])
+        started.append(crew.start())
+        assert started[-1].device == "cuda:1"
+    finally:
+        crew.end([started[0], *started[2:]])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert gpus("cuda") == ("cuda",)
