@@ -12,14 +12,15 @@ AUDITORS := $(VENV)/.audit-ready
 INSTALL := requirements/install.py
 # What a person gives reaches the shell through the environment, as it is: no space, quote, dollar or newline ends it.
 GIVEN := PLAN PROFILE SEEDS MINUTES FIRST_SEED DEVICE WORKERS BACKEND TRIALS DATA IMAGE_SIZE TO OUTPUT STYLE SPREAD WIDTH \
-	KEEP_WEIGHTS SHARD ONLY SEED ABLATE_HOME ABLATE_DATA
+	KEEP_WEIGHTS SHARD EXECUTOR ADDRESS ONLY SEED ABLATE_HOME ABLATE_DATA
 $(if $(filter-out 1,$(words $(VENV))),$(error VENV=$(VENV): make cannot take a path with spaces here; name another))
 $(foreach name,$(GIVEN),$(if $(value $(name)),$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 settings = $(foreach setting,$(SET),--set '$(subst ','\'',$(setting))')
 
 IMAGES := $(if $(DATA),--data "$$DATA") $(if $(IMAGE_SIZE),--image-size "$$IMAGE_SIZE")
 COMPUTING := $(if $(PROFILE),--profile "$$PROFILE") $(if $(DEVICE),--device "$$DEVICE") $(if $(WORKERS),--workers "$$WORKERS") \
-	$(if $(BACKEND),--backend "$$BACKEND") $(IMAGES) $(settings)
+	$(if $(BACKEND),--backend "$$BACKEND") $(if $(EXECUTOR),--executor "$$EXECUTOR") $(if $(ADDRESS),--address "$$ADDRESS") \
+	$(IMAGES) $(settings)
 OPTIONS := $(if $(SEEDS),--seeds "$$SEEDS") $(if $(MINUTES),--minutes "$$MINUTES") $(if $(FIRST_SEED),--first-seed "$$FIRST_SEED") $(if $(KEEP_WEIGHTS),--keep-weights "$$KEEP_WEIGHTS") $(if $(SHARD),--shard "$$SHARD") $(COMPUTING)
 TUNING := $(if $(TRIALS),--trials "$$TRIALS") $(COMPUTING)
 RETUNING := $(if $(RETUNE),--retune $(if $(TRIALS),--trials "$$TRIALS"))
@@ -35,6 +36,7 @@ help: ## show this list
 	@echo "  MINUTES=n (in place of SEEDS: as many as fit)"
 	@echo "  FIRST_SEED=n DEVICE=cpu|cuda WORKERS=n BACKEND=auto|kernels|torch"
 	@echo "  KEEP_WEIGHTS=best|all (files of weights: of each arm's best seed on validation images, or of every run)"
+	@echo "  EXECUTOR=ray ADDRESS=auto|host:port (a Ray cluster; without ADDRESS one is started here)"
 	@echo "  SHARD=2/4 (the second of four shares of the seeds; ablate merge brings output folders together)"
 	@echo "  RETUNE=1 (of PLAN=techniques: also a learning rate found for each arm, and both verdicts side by side)"
 	@echo "  TRIALS=n (of each study of tune and of RETUNE)"
