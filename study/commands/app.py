@@ -594,18 +594,18 @@ def services_command(
     postgres_port: Annotated[
         int, typer.Option("--postgres-port", parser=whole, help="PostgreSQL's port on 127.0.0.1, or the next free one.")
     ] = 55_432,
-    port: Annotated[
-        int, typer.Option("--port", parser=whole, help="MLflow's port on 127.0.0.1, or the next free one.")
+    mlflow_port: Annotated[
+        int, typer.Option("--mlflow-port", parser=whole, help="MLflow's port on 127.0.0.1, or the next free one.")
     ] = 5_500,
 ) -> None:
     """Run PostgreSQL and an MLflow server on this machine until Ctrl-C, to try what several machines share."""
     with errors():
         check_range("--postgres-port", postgres_port, 1, 65_535)
-        check_range("--port", port, 1, 65_535)
+        check_range("--mlflow-port", mlflow_port, 1, 65_535)
         from cifar_ablations.study.commands.services import serve
         from cifar_ablations.study.store.home import Home
 
-        serve(Home(), postgres_port, port, say)
+        serve(Home(), postgres_port, mlflow_port, say)
 
 
 app.command("check")(outside.check_command)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.extensions import Extension
 from cifar_ablations.ablations.files import write_atomically
+from cifar_ablations.ablations.naming import shown
 from cifar_ablations.ablations.record import EnvironmentRecord
 from cifar_ablations.study.execution.pool import Beat, LostError, Message, Order, Report
 from cifar_ablations.study.training.engine import Checkpoints, Epoch, Outcome
@@ -93,14 +94,14 @@ def connect(address: str | None, workers: int | None, device: torch.device) -> i
         except (ConnectionError, TimeoutError, ValueError, RuntimeError, OSError) as error:
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise AblateError(
-                f"--address {address or 'local'}: no Ray cluster could be reached ({said}); `ray start --head` starts "
-                "one, and `ray status` says what it has"
+                f"no Ray cluster could be reached at {address or 'this machine'} ({said}); `ray start` with the option head "
+                "starts one, and `ray status` says what it has"
             ) from None
     kind = "GPU" if device.type == "cuda" else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))
     if not there:
         raise AblateError(
-            f"--executor ray: the cluster has no {kind} for workers; add nodes, or choose another --device"
+            f"the Ray cluster has no {kind} for workers; add nodes, or choose another device"
         )
     return workers or there
 
@@ -117,7 +118,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise AblateError(f"--executor ray needs the package ray: {INSTALL}") from None
+        raise AblateError(f"a Ray cluster needs the package ray: {INSTALL}") from None
     logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
 
@@ -129,16 +130,16 @@ def _check_reachable(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if address.startswith("ray://"):
         raise AblateError(
-            f"--address {address}: fleets tell what they do while they train, which Ray's client for machines outside "
-            "a cluster does not pass on; run the command on a node of the cluster, with --address auto"
+            f"the address {address} is for machines outside a Ray cluster, to which it does not pass on what fleets "
+            "tell while they train; run the command on a node of the cluster, and name auto"
         )
     if not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise AblateError(f"--address must be auto or host:port, such as 10.0.0.1:6379, not {address!r}")
+        raise AblateError(f"a Ray cluster's address must be auto or host:port, such as 10.0.0.1:6379, not {shown(address)}")
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise AblateError(
-            f"--address {address}: nobody answers there ({error}); `ray start --head --port {port}` starts a cluster"
+            f"nobody answers at {address} ({error}); is that the address that `ray start` printed on the head?"
         ) from None
 
 
@@ -263,7 +264,7 @@ class RayTasks:
         if differs := [name for name in here if here[name] != there.get(name)]:
             what = ", ".join(f"{name} {there.get(name)!r} and not {here[name]!r}" for name in differs)
             raise AblateError(
-                f"--executor ray: the node {hello.host} has {what}, as this machine has it; trainings of both could "
+                f"the node {hello.host} of the Ray cluster has {what}, as this machine has it; trainings of both could "
                 "not be compared. Install the same there, or take the node out of the cluster"
             )
 
