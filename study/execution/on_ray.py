@@ -94,8 +94,8 @@ def connect(address: str | None, workers: int | None, device: torch.device) -> i
         except (ConnectionError, TimeoutError, ValueError, RuntimeError, OSError) as error:
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise AblateError(
-                f"no Ray cluster could be reached at {address or 'this machine'} ({said}); `ray start` with the option head "
-                "starts one, and `ray status` says what it has"
+                f"no Ray cluster could be reached at {address or 'this machine'} ({said}); `ray start` with the option "
+                "head starts one, and `ray status` says what it has"
             ) from None
     kind = "GPU" if device.type == "cuda" else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))
@@ -134,7 +134,9 @@ def _check_reachable(address: str) -> None:
             "tell while they train; run the command on a node of the cluster, and name auto"
         )
     if not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise AblateError(f"a Ray cluster's address must be auto or host:port, such as 10.0.0.1:6379, not {shown(address)}")
+        raise AblateError(
+            f"a Ray cluster's address must be auto or host:port, such as 10.0.0.1:6379, not {shown(address)}"
+        )
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except OSError as error:
