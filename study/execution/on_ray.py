@@ -100,9 +100,7 @@ def connect(address: str | None, workers: int | None, device: torch.device) -> i
     kind = "GPU" if device.type == "cuda" else "CPU"
     there = int(ray.cluster_resources().get(kind, 0))
     if not there:
-        raise AblateError(
-            f"the Ray cluster has no {kind} for workers; add nodes, or choose another device"
-        )
+        raise AblateError(f"the Ray cluster has no {kind} for workers; add nodes, or choose another device")
     return workers or there
 
 
