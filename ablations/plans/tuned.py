@@ -28,19 +28,14 @@ def plan(asked: PlanRequest) -> Plan:
     Raises AblateError where the baseline is the notebook's recipe.
     """
     baseline = asked.baseline
-    notebook = Recipe(baseline.model, baseline.budget, catalog.notebook_recipe().techniques)
-    for technique in (t for t in baseline.techniques if t.measuring):
-        notebook = notebook.with_technique(technique)
+    notebook = notebook_beside(baseline)
     rungs = _roadmap(notebook, baseline)
     arms = [Arm(TUNED, baseline), Arm(NOTEBOOK, notebook), *rungs[1:-1]]
-    if baseline == notebook:
-        raise AblateError("the tuned recipe is the notebook's: give another baseline, such as an adopted recipe")
-    statement = "The tuned recipe reaches a higher test accuracy than the notebook's"
-    claims = [_claim(ALL, statement, TUNED, NOTEBOOK, OVERALL)]
+    claims = [overall()]
     for (below, above), (before, after) in zip(pairwise(rungs), _changes(notebook, baseline), strict=True):
         replaced = "" if before.is_off else f" in place of {before.setting_title}"
         statement = f"{sentence(after.setting_title)}{replaced} raises test accuracy, {ON_TOP}"
-        claims.append(_claim(after.name, statement, above.name, below.name, ON_TOP))
+        claims.append(claim(after.name, statement, above.name, below.name, ON_TOP))
     removed: list[tuple[Arm, Technique]] = []
     for technique in switched_on(baseline):
         for words, changes in (("", {}), (", rate found anew", asked.retuned.get(technique.name, {}))):
@@ -53,7 +48,7 @@ def plan(asked: PlanRequest) -> Plan:
             removed.append((Arm(name, recipe), technique))
             place = f"in the tuned recipe{', against a rate found anew without it' if words else ''}"
             statement = f"{sentence(technique.setting_title)} raises test accuracy {place}"
-            claims.append(_claim(technique.name, statement, TUNED, name, place))
+            claims.append(claim(technique.name, statement, TUNED, name, place))
     known = {arm.recipe: arm.name for arm in arms}
     renamed = {arm.name: known[arm.recipe] for arm, _ in removed if arm.recipe in known}
     arms += [arm for arm, _ in removed if arm.name not in renamed]
@@ -66,6 +61,19 @@ def plan(asked: PlanRequest) -> Plan:
         claims=tuple(replace(claim, control=renamed.get(claim.control, claim.control)) for claim in claims),
         note="What one change adds depends on the order: it holds on top of the changes before it alone.",
     )
+
+
+def notebook_beside(tuned: Recipe) -> Recipe:
+    """The notebook's recipe at the size of another one, and measured as that is.
+
+    Raises AblateError where the other one is the notebook's itself.
+    """
+    notebook = Recipe(tuned.model, tuned.budget, catalog.notebook_recipe().techniques)
+    for technique in (t for t in tuned.techniques if t.measuring):
+        notebook = notebook.with_technique(technique)
+    if tuned == notebook:
+        raise AblateError("the tuned recipe is the notebook's: give another baseline, such as an adopted recipe")
+    return notebook
 
 
 def _roadmap(notebook: Recipe, tuned: Recipe) -> list[Arm]:
@@ -86,7 +94,13 @@ def _changes(notebook: Recipe, tuned: Recipe) -> list[tuple[Technique, Technique
     return [(before[t.name], t) for t in by_roadmap(t for t in tuned.techniques if t != before[t.name])]
 
 
-def _claim(technique: str, statement: str, treatment: str, control: str, place: str) -> ClaimRecord:
+def overall() -> ClaimRecord:
+    """That the tuned recipe is better than the notebook's."""
+    return claim(ALL, "The tuned recipe reaches a higher test accuracy than the notebook's", TUNED, NOTEBOOK, OVERALL)
+
+
+def claim(technique: str, statement: str, treatment: str, control: str, place: str) -> ClaimRecord:
+    """That the treatment has the higher test accuracy."""
     return ClaimRecord(
         statement=statement,
         technique=technique,

@@ -510,9 +510,11 @@ def _recipes() -> dict[str, Recipe]:
     """What every plan starts from at every size; the notebook's recipe at each level of a technique on each network."""
     found, notebook = {}, catalog.notebook_recipe()
     for profile, plan in product(PROFILES.values(), catalog.plan_names()):
-        # The plan `tuned` needs another recipe than the notebook's.
+        # The plans `tuned` and `gain` need another recipe than the notebook's.
         baseline = (
-            profile.apply(notebook).set("budget.precision=fp32").set(f"dropout.p={0.3 if plan == 'tuned' else 0.5}")
+            profile.apply(notebook)
+            .set("budget.precision=fp32")
+            .set(f"dropout.p={0.3 if plan in ('tuned', 'gain') else 0.5}")
         )
         found[f"{plan} {profile.name}"] = catalog.make_plan(plan, baseline, profile, (0, 1)).arms[0].recipe
     for network, (name, level) in product(NETWORKS, LEVELS):
