@@ -17,7 +17,7 @@ from cifar_ablations.ablations.designs import bare
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, RecipeRecord
-from cifar_ablations.ablations.search import Best, Study, around, parameter, widened
+from cifar_ablations.ablations.search import LISTED, Best, Study, around, parameter, widened
 from cifar_ablations.study.training import contracts
 
 ON_TOP = "test accuracy on top of the changes before it"
@@ -310,3 +310,45 @@ def test_studies_are_called_after_what_they_search(baseline: Recipe) -> None:
     assert (titles["rmsprop"], titles["adam"], titles["sgd"]) == ("RMSProp", "Adam", "plain SGD")
     titles = {s.name: s.title for s in next(catalog.search_module("retune").search(tuned, 2))}
     assert (titles["optimizer"], titles["dropout"]) == ("without RMSProp", "without dropout")
+
+
+def test_multi_fidelity_hands_the_best_on_to_larger_budgets(baseline: Recipe) -> None:
+    module = catalog.search_module("multi-fidelity")
+    rounds = module.search(baseline, 32)
+    (smallest,) = next(rounds)
+    assert smallest.trials == 32
+    assert not smallest.decides
+    assert smallest.recipe.budget.train_images == round(baseline.budget.train_images / 16)
+    assert smallest.recipe.budget.validation_images == round(baseline.budget.validation_images / 4)
+    assert smallest.recipe.model.width == baseline.model.width / 4
+    trials = [{**smallest.first[0], "dropout.p": i / 100} for i in range(9)]
+    (larger,) = rounds.send([Best(smallest, 0, 0.6, trials[0], tuple(trials))])
+    assert larger.sampler == LISTED
+    assert larger.first == tuple(trials[:8]), "a quarter, the best first"
+    assert larger.trials == 8
+    assert larger.parameters == smallest.parameters
+    (whole,) = rounds.send([Best(larger, 3, 0.7, trials[3], (trials[3], trials[1], trials[0]))])
+    assert whole.first == (trials[3], trials[1])
+    assert whole.recipe == baseline
+    assert whole.decides
+    with pytest.raises(StopIteration):
+        rounds.send([Best(whole, 0, 0.8, trials[3], (trials[3],))])
+    full = profile("full").apply(catalog.notebook_recipe())
+    shares = [module.at(full, share).budget for share in (1 / 16, 1 / 4, 1.0)]
+    assert [budget.steps_per_epoch for budget in shares] == [176, 176, full.budget.steps_per_epoch]
+
+
+def test_multi_fidelity_begins_with_each_choice_changed_alone(baseline: Recipe) -> None:
+    (study,) = next(catalog.search_module("multi-fidelity").search(baseline, 64))
+    own, *changed = study.first
+    assert study.with_values(own).techniques == baseline.techniques
+    for values in changed:
+        names = {name.partition(".")[0] for name in values.keys() | own.keys() if values.get(name) != own.get(name)}
+        assert len(names - {"learning_rate"}) == 1, "one technique"
+        assert study.with_values(values) != study.with_values(own)
+    assert [values for values in changed if values.get("normalisation") == "on"]
+    assert len({study.with_values(values).digest() for values in study.first}) == len(study.first)
+    (few,) = next(catalog.search_module("multi-fidelity").search(baseline, 4))
+    assert few.first == study.first[:4]
+    outside = baseline.set("dropout.p=0.9")  # beyond what is searched
+    assert next(catalog.search_module("multi-fidelity").search(outside, 4))[0].first == ()

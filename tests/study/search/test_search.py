@@ -518,3 +518,29 @@ def test_what_was_queued_by_hand_and_cannot_be_tried_is_named(
     assert progress.failed == {"regularization, trial 1": "it was queued with dropout.p = 7, and 0 to 0.7 is searched"}
     assert progress.done == 1
     assert _tune(home, replace(asked, trials=2))[1].failed == {}
+
+
+def test_the_best_at_small_budgets_go_on_and_the_whole_budget_decides(
+    tmp_path: Path, recipe: Recipe, tiny_data: Dataset
+) -> None:
+    how = {"name": "multi-fidelity", "trials": 32, "pruner": "none"}
+    recipe = recipe.set("budget.epochs=1").set("model.width=0.25").set("dropout=off").set("augmentation=off")
+    home = Home(put_fresh_store(tmp_path / "out"))
+    invocation = _invocation(recipe, tiny_data, **how)
+    with pytest.raises(KeyboardInterrupt):
+        _tune(home, invocation, stop_after=150)
+    outcome, _ = _tune(home, invocation)
+    smallest, larger, whole = outcome.studies
+    trials = {name.split(" · ")[0].removeprefix("multi-fidelity: "): found for name, found in _studies(home).items()}
+    done = {name: [t for t in found if t.state == TrialState.COMPLETE] for name, found in trials.items()}
+    assert [len(done[study.name]) for study in outcome.studies] == [32, 8, 2]
+    for before, after in ((smallest, larger), (larger, whole)):
+        ranked = sorted(done[before.name], key=lambda trial: (-trial.value, trial.number))
+        best = [trial.params for trial in ranked[: len(done[after.name])]]
+        assert sorted(map(str, best)) == sorted(str(trial.params) for trial in done[after.name])
+    assert outcome.winner is not None
+    assert outcome.winner.study == whole.name
+    assert outcome.winner.value == max(trial.value for trial in done[whole.name])
+    again, progress = _tune(home, invocation)
+    assert again == outcome
+    assert progress.done == 0
