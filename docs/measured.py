@@ -24,6 +24,8 @@ from cifar_ablations.study.training.backend import KERNELS
 
 NO_WORK = "early_stopping"
 """A technique that changes no step: how far its ratio lies from 1 is what the measurement varies by."""
+OTHERS = ("budgets", "luck")
+"""Kinds of results that are of no technique, or of one at several budgets; the README has what they say."""
 WAYS = {
     phrases.HELPS: "**helps**",
     phrases.HURTS: "**hurts**",
@@ -49,7 +51,8 @@ class Measured:
 
 def read(folder: Path = RESULTS) -> list[Measured]:
     """All folders of results, the newest first. Raises AblateError where one is of something that there is not."""
-    found = [_read(file) for file in sorted(folder.glob(f"*/{ABOUT}"))]
+    files = sorted(folder.glob(f"*/{ABOUT}"))
+    found = [_read(file) for file in files if tomllib.loads(file.read_text(encoding="utf-8")).get("kind") not in OTHERS]
     return sorted(found, key=lambda one: one.about["date"], reverse=True)
 
 
