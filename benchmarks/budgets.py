@@ -33,7 +33,7 @@ from cifar_ablations.reports.inference.budgets import ceiling, decision_accuracy
 from cifar_ablations.reports.pages.result import Result
 from cifar_ablations.reports.wording import phrases
 
-DECIDED = ("helps", "hurts")
+DECIDED = (phrases.HELPS, phrases.HURTS)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 search is carried out several times with each of several samplers, all with as many trials, and every winner is trained
 on fresh seeds beside the baseline. A folder of `results/` says what each promised on validation images and reached on
 test images (`searches.csv`), what a sampler is worth over its searches (`samplers.csv`), and how the best so far grows
-with the number of trials (`growth.csv`). Shares of test images are never seen by a search.
+with the number of trials (`growth.csv`). No search sees a test image.
 """
 
 from __future__ import annotations

@@ -1,0 +1,54 @@
+"""A plan at several budgets: which settings make them, and what is said of them side by side."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks import budgets
+from benchmarks.budgets import Budget
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.profiles import profile
+from cifar_ablations.reports.wording import phrases
+
+
+@pytest.mark.parametrize("share", [Fraction(1, 64), Fraction(1, 8), Fraction(1)])
+def test_the_settings_of_a_share_make_its_recipe(share: Fraction) -> None:
+    recipe, settings = budgets.settings_at(share, "full")
+    made = profile("full").apply(catalog.notebook_recipe())
+    for setting in settings:
+        made = made.set(setting)
+    assert made == recipe
+    assert recipe.budget.train_images == round(45_000 * share)
+
+
+def _budget(share: Fraction, images: int, accuracies: dict[str, list[float]]) -> Budget:
+    recipe = profile("smoke").apply(catalog.notebook_recipe()).set(f"budget.train_images={images}")
+    runs = pd.DataFrame(
+        [(arm, seed, value, 2.0) for arm, values in accuracies.items() for seed, value in enumerate(values)],
+        columns=["arm", "seed", schema.TEST_ACCURACY, schema.SECONDS],
+    )
+    result: Any = SimpleNamespace(_findings=SimpleNamespace(runs=runs))
+    return Budget(share, recipe, result)
+
+
+def test_what_became_of_verdicts_at_the_largest_budget_is_counted() -> None:
+    small = _budget(Fraction(1, 4), 100, {"a": [0.3, 0.31], "b": [0.2, 0.21], "c": [0.1, 0.11]})
+    large = _budget(Fraction(1), 400, {"a": [0.6, 0.61], "b": [0.7, 0.71], "c": [0.5, 0.51]})
+    said = {
+        "1/4": (phrases.HELPS, phrases.HELPS, phrases.HURTS, phrases.OPEN),
+        "1": (phrases.HELPS, phrases.HURTS, phrases.OPEN, phrases.HELPS),
+    }
+    found = pd.DataFrame(
+        [(share, f"claim {i}", way) for share, ways in said.items() for i, way in enumerate(ways)],
+        columns=["share", "statement", "direction"],
+    )
+    first, last = budgets.agreement([small, large], found).to_dict("records")
+    assert (first["decided"], first["carried"], first["turned"], first["open_at_the_largest"]) == (3, 1, 1, 1)
+    assert first["pairs_alike"] == pytest.approx(2 / 3), "of a, b and c the larger budget turns one pair around"
+    assert (first["halves_alike"], last["pairs_alike"], last["carried"]) == (1, 1, 3)
+    assert first["seconds"] == 2.0

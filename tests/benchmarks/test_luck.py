@@ -1,0 +1,48 @@
+"""What repeated searches come to, on numbers small enough to work out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmarks import luck
+from cifar_ablations.ablations import schema
+
+
+def test_an_interval_is_students() -> None:
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    mean, low, high = luck.interval(values)
+    expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
+    assert (mean, low, high) == pytest.approx((4.0, *expected))
+    assert np.isnan(luck.interval(np.array([1.0]))[1])
+
+
+def test_gains_are_paired_by_seed_and_promises_are_held_against_what_came() -> None:
+    reached = {luck.BASELINE: (0.40, 0.50), "tpe, search 0": (0.45, 0.57), "random, search 0": (0.39, 0.51)}
+    runs = pd.DataFrame(
+        [(arm, seed, value) for arm, values in reached.items() for seed, value in enumerate(values)],
+        columns=["arm", "seed", schema.TEST_ACCURACY],
+    )
+    promised = {"tpe, search 0": 0.60, "random, search 0": 0.50}
+    found = luck.table(promised, {name: name.partition(",")[0] for name in promised}, runs).set_index("sampler")
+    assert list(found["gain"]) == pytest.approx([0.06, 0.0])
+    assert list(found["test"]) == pytest.approx([0.51, 0.45])
+    assert list(found["promised_too_much"]) == pytest.approx([0.09, 0.05])
+    assert found["gain_low"]["tpe"] == pytest.approx(0.06 - stats.t.ppf(0.975, 1) * 0.01)
+    assert list(luck.of_samplers(found.reset_index())["gain"]) == pytest.approx([0.06, 0.0])
+
+
+def test_the_best_so_far_counts_pruned_trials_as_tried() -> None:
+    def trials(*values: float | None) -> pd.DataFrame:
+        rows = [
+            ("joint", n, schema.PRUNED if value is None else schema.FINISHED, value) for n, value in enumerate(values)
+        ]
+        return pd.DataFrame(rows, columns=["study", "trial", "outcome", "value"])
+
+    found = luck.growth({"a": trials(0.3, None, 0.5, 0.4), "b": trials(0.1, 0.2, None)}, "tpe")
+    assert list(found["trials"]) == [1, 2, 3]
+    assert list(found["best"]) == pytest.approx([0.2, 0.25, 0.35])
+    assert list(found["lowest"]) == pytest.approx([0.1, 0.2, 0.2])
+    assert list(found["highest"]) == pytest.approx([0.3, 0.3, 0.5])
