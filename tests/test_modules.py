@@ -36,6 +36,7 @@ ELSEWHERE = {
     "ablations/search.py": ("ablations/test_search_spaces.py", "tested on the searches made of it"),
     "ablations/technique.py": ("contracts/test_every_technique.py", "tested on every technique"),
     "ablations/update_rule.py": ("study/training/test_optimizer.py", "numbers alone; what they mean is tested"),
+    "study/execution/on_node.py": ("study/execution/test_on_ray.py", "what a cluster runs is tested on one"),
     "study/execution/events.py": ("study/execution/test_pool.py", "what is told is tested where it is told"),
     "reports/pages/command_page.py": ("study/commands/test_own_program.py", "what was run is read back and judged"),
     "reports/pages/findings.py": ("reports/pages/test_plan_page.py", "gathers what a page says"),

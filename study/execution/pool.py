@@ -176,7 +176,7 @@ class WorkerPool(Generic[W]):
         """Train fleets side by side, each worker one at a time, in the given order; yields events as they come.
 
         With `checkpoints`, fleets are saved there as they train, and go on from there; removing them is up to the
-        caller. Where no event comes for a while it yields None, so that the caller can look up from its waiting.
+        caller. In between it yields None, so that the caller can look up from its waiting.
         Closing the iterator early ends the workers. A worker whose parent has died ends by itself, at once.
 
         claim: is given each fleet before a worker is, and says which of it are to be trained here; of the others it
@@ -229,8 +229,8 @@ class WorkerPool(Generic[W]):
         worker.send(order)
         yield Started(order.members)
 
-    def _receive(self, worker: W, work: _Work[W]) -> Iterator[Event]:
-        """Pass on what a worker says; when its fleet is done, give it another one."""
+    def _receive(self, worker: W, work: _Work[W]) -> Iterator[Event | None]:
+        """Pass on what a worker says, None for a mere sign of life; when its fleet is done, give it another one."""
         job = work.jobs[worker]
         try:
             message = worker.receive()
@@ -239,6 +239,8 @@ class WorkerPool(Generic[W]):
             return
         job.watch.heard(message)
         match message:
+            case Beat():
+                yield None
             case Epoch():
                 yield message
             case Outcome():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from cifar_ablations.ablations import metrics, schema
+from cifar_ablations.ablations import metrics, schema, stores
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.record import GalleryRecord, PlanRecord, ProvenanceRecord
+from cifar_ablations.ablations.stores import StoreError
 from cifar_ablations.study.execution import gallery
 from cifar_ablations.study.execution.events import Done, Elsewhere, Failed, Stalled, Started
 from cifar_ablations.study.execution.fleets import TRAININGS, Listener, Progress, Trainer
@@ -107,7 +108,12 @@ def run(
     with ExitStack() as stack:
         url = store.home.claims
         claims = stack.enter_context(Claims(url, this_process())) if url else None
-        return _Call(invocation, store, facts, show, stopped, enough, claims).run()
+        try:
+            return _Call(invocation, store, facts, show, stopped, enough, claims).run()
+        except BaseException:
+            if claims and not _delivered(store, outbox.AFTER_STOPPED):
+                claims.let_run_out()
+            raise
 
 
 class _Call:
@@ -182,12 +188,16 @@ class _Call:
     def _claim(self, members: tuple[Member, ...]) -> Collection[Member]:
         """Those of a fleet that nobody else has in hand, or has trained meanwhile."""
         assert self._claims is not None
-        names = {_claimed(self._invocation, member): member for member in members}
-        before, ours = set(self._claims.gone), [names[name] for name in self._claims.take(names.keys())]
-        self._store.end_runs_of(self._claims.gone - before)
-        if self._claims.has_news():
-            self._read()
-        return [member for member in ours if (member.digest, member.seed) not in self._done]
+        names = {self._name(member): member for member in members}
+        ours = self._claims.take(names.keys())
+        gone = {names[name]: who for name, who in self._claims.taken_over.items() if name in names}
+        self._claims.taken_over.clear()
+        news = self._claims.has_news()
+        if gone or news:
+            with _outages_passed(self._store):  # what is not known to be done is trained
+                self._store.close_runs({(member.digest, member.seed): who for member, who in gone.items()})
+                self._read()
+        return [member for name, member in names.items() if name in ours and not self._is_done(member)]
 
     def _wait(self, log: _PlanLog, left: list[Member]) -> list[Member]:
         """Wait until others have given up some of these, which are returned, or have trained them all.
@@ -195,14 +205,20 @@ class _Call:
         Raises KeyboardInterrupt where the call is to stop.
         """
         assert self._claims is not None
-        names = {_claimed(self._invocation, member): member for member in left}
+        # Nothing is in hand here: what failed must not be waited for by one that is waited for.
+        if _delivered(self._store, outbox.AT_A_LOOK, self._stopped):
+            self._claims.release()
+        names = {self._name(member): member for member in left}
         while True:
             held = self._claims.holders(names.keys())
             self._claims.has_news()
-            self._read()
-            ended = [name for name, member in names.items() if (member.digest, member.seed) in self._done]
+            known = False
+            with _outages_passed(self._store):
+                self._read()
+                known = True
+            ended = [name for name, member in names.items() if self._is_done(member)]
             log.trained_elsewhere([names.pop(name) for name in ended])
-            free = [member for name, member in names.items() if name not in held]
+            free = [member for name, member in names.items() if name not in held] if known else []
             waiting = not free and names
             self._progress.waiting_for = sorted({process_in_words(one) for one in held.values()}) if waiting else []
             if not waiting:
@@ -215,14 +231,39 @@ class _Call:
                     raise KeyboardInterrupt
                 time.sleep(QUIET_SECONDS)
 
+    def _is_done(self, member: Member) -> bool:
+        return (member.digest, member.seed) in self._done
+
+    def _name(self, member: Member) -> str:
+        return claimed(self._invocation, self._store, member)
+
 
 LOOK_SECONDS, LOOKS_SHARE = 2.0, 10.0
 """Between two looks at what others have trained: so long at least, and so many times what the last one took."""
 
 
-def _claimed(invocation: Invocation, member: Member) -> str:
-    """What a training is claimed by: all that makes it the same training elsewhere."""
-    return f"{invocation.data.digest}/{member.digest}/{member.seed}"
+def claimed(invocation: Invocation, store: Store, member: Member) -> str:
+    """What a training is claimed by: all that makes it the same training, for the same store."""
+    return f"{store.identity}/{invocation.data.digest}/{member.digest}/{member.seed}"
+
+
+def _delivered(store: Store, patience: float, stopped: Callable[[], bool] = lambda: False) -> bool:
+    """Whether all that was written is in the store, at the latest after so many seconds."""
+    try:
+        store.flush(patience, stopped)
+    except (StoreError, KeyboardInterrupt):
+        return False
+    return True
+
+
+@contextmanager
+def _outages_passed(store: Store) -> Iterator[None]:
+    """Within it, a store that does not answer for a while is left for the next time."""
+    try:
+        yield
+    except Exception as error:
+        if not stores.may_pass(error, served=not store.local):
+            raise
 
 
 def _gallery(invocation: Invocation) -> GalleryRecord:
@@ -290,7 +331,7 @@ class _PlanLog(Listener):
 
     def outcome(self, event: Outcome) -> None:
         run_id = self._in_flight.pop(event.member)
-        if self._claims and not self._claims.holds(_claimed(self._invocation, event.member)):
+        if self._claims and not self._claims.holds(claimed(self._invocation, self._store, event.member)):
             # The database did not answer for so long that another coordinator has it now: it would count twice.
             self._store.interrupt(run_id)
             self._elsewhere.append(event.member)

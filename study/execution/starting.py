@@ -72,7 +72,7 @@ def ctrl_c_kept_out() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _beside_the_package() -> AbstractContextManager[None]:
+def beside_the_package() -> AbstractContextManager[None]:
     """Within, the current folder is the one that holds this package.
 
     A Python that is started by `-c` looks for modules in the current folder first, where another checkout may lie.
@@ -93,5 +93,5 @@ def prepare(device: str) -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
     with current_folder_kept_out():
         resource_tracker.ensure_running()  # first: it would let through again what is held back below
-        with ctrl_c_kept_out(), main_kept_out(), _beside_the_package():  # workers go back to where this process began
+        with ctrl_c_kept_out(), main_kept_out(), beside_the_package():  # workers go back to where this process began
             forkserver.ensure_running()

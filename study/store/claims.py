@@ -24,6 +24,8 @@ RENEWALS = 4
 PATIENCE_SECONDS = 60.0
 """How long a database may not answer, as while it is started again, before a coordinator that needs it gives up."""
 AGAIN_SECONDS = 1.0
+AT_ONCE = 500
+"""Trainings that are asked for in one statement."""
 
 _TABLES = sa.MetaData()
 _CLAIMS = sa.Table(
@@ -39,7 +41,10 @@ _RELEASES = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("holder", sa.String(250), nullable=False),
 )
-AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.DBAPIError)
+WITHIN = {"connect_timeout": 10, "keepalives_idle": 20, "options": "-c statement_timeout=30000"}
+"""Of connections to PostgreSQL: a machine that vanishes must not hold up training for as long as TCP would wait."""
+BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that goes on while the machine sleeps, where there is one."""
 
 T = TypeVar("T")
 
@@ -55,16 +60,23 @@ class Claims:
         self._url, self._me, self._lease = without_password(url), holder, lease_seconds or LEASE_SECONDS
         self._held: set[str] = set()
         self._lost: set[str] = set()
+        self._renewed = time.clock_gettime(BOOT)
+        self._gives_back = True
         self._seen = 0
         self._left = threading.Event()
-        self.gone: set[str] = set()
-        """Holders whose leases had run out, and from whom something was taken over here."""
+        self.taken_over: dict[str, str] = {}
+        """By trainings whose leases had run out and that were taken over here, who had them."""
         try:
-            self._engine = sa.create_engine(url, pool_pre_ping=True)
+            within = WITHIN if sa.make_url(url).get_backend_name() == "postgresql" else {}
+            self._engine = sa.create_engine(url, pool_pre_ping=True, connect_args=within)
         except Exception as error:  # each database's driver has exceptions of its own
             raise StoreError(f"the claims at {self._url} cannot be opened: {_reason(error)}") from None
-        self._make_tables()
-        self.has_news()
+        try:
+            self._make_tables()
+            self.has_news()
+        except StoreError:
+            self._engine.dispose()
+            raise
 
     def __enter__(self) -> Claims:
         self._thread = threading.Thread(target=self._keep, daemon=True, name="leases")
@@ -73,16 +85,21 @@ class Claims:
 
     def __exit__(self, *error: object) -> None:
         self._left.set()
-        self._thread.join()
-        with suppress(StoreError):  # they run out
-            self.release()
+        self._thread.join(AGAIN_SECONDS)
+        if self._gives_back:
+            with suppress(StoreError):  # they run out
+                self.release(patience=0)
         self._engine.dispose()
+
+    def let_run_out(self) -> None:
+        """Do not give the leases back at the end: what became of them is not in the store yet."""
+        self._gives_back = False
 
     def take(self, trainings: Collection[str]) -> set[str]:
         """Take a lease on each of these that nobody else has; returns those that are held here now."""
 
-        def work(connection: sa.Connection) -> tuple[set[str], set[str]]:
-            now, ours, gone = _now(connection), set[str](), set[str]()
+        def work(connection: sa.Connection) -> tuple[set[str], dict[str, str]]:
+            now, ours, gone = _now(connection), set[str](), dict[str, str]()
             for name in sorted(trainings):  # in one order everywhere: nobody waits for one that waits for it
                 row = {"training": name, "holder": self._me, "until": now + self._lease}
                 where = _CLAIMS.c.training == name
@@ -97,25 +114,30 @@ class Claims:
                 free = sa.or_(_CLAIMS.c.until < now, _CLAIMS.c.holder == self._me)
                 if connection.execute(_CLAIMS.update().where(where, free).values(row)).rowcount == 1:
                     ours.add(name)
-                    gone |= {str(holder)} - {self._me}
+                    gone |= {name: str(holder)} if holder not in (None, self._me) else {}
             return ours, gone
 
         ours, gone = self._in_transaction(work)
         self._held |= ours
-        self.gone |= gone
+        self._lost -= ours
+        self.taken_over |= gone
         return ours
 
     def holds(self, training: str) -> bool:
-        """Whether a lease that was taken has not run out since."""
-        return training not in self._lost
+        """Whether a lease that was taken has not run out since, as far as can be known here."""
+        return training not in self._lost and time.clock_gettime(BOOT) - self._renewed < self._lease
 
     def holders(self, trainings: Collection[str]) -> dict[str, str]:
         """By those of these trainings on which others have leases, who does."""
 
         def work(connection: sa.Connection) -> dict[str, str]:
             valid = sa.and_(_CLAIMS.c.until >= _now(connection), _CLAIMS.c.holder != self._me)
-            asked = sa.select(_CLAIMS.c.training, _CLAIMS.c.holder).where(valid)
-            return {row.training: row.holder for row in connection.execute(asked) if row.training in trainings}
+            found, names = dict[str, str](), list(trainings)
+            for begin in range(0, len(names), AT_ONCE):
+                asked = valid & _CLAIMS.c.training.in_(names[begin : begin + AT_ONCE])
+                rows = connection.execute(sa.select(_CLAIMS.c.training, _CLAIMS.c.holder).where(asked))
+                found |= {row.training: row.holder for row in rows}
+            return found
 
         return self._in_transaction(work)
 
@@ -130,20 +152,21 @@ class Claims:
         news, self._seen = latest > self._seen, latest
         return news
 
-    def release(self) -> None:
-        """Give all leases back. What became of them must be in the store by then."""
+    def release(self, patience: float | None = None) -> None:
+        """Give all leases back. What became of them must be in the store by then. patience: in seconds."""
 
         def work(connection: sa.Connection) -> None:
             if connection.execute(_CLAIMS.delete().where(_CLAIMS.c.holder == self._me)).rowcount:
                 connection.execute(_RELEASES.insert().values(holder=self._me))
 
-        self._in_transaction(work)
+        self._in_transaction(work, patience)
         self._held.clear()
+        self._lost.clear()
 
     def _keep(self) -> None:
         """Renew the leases until they are given back."""
         while not self._left.wait(self._lease / RENEWALS):
-            with suppress(StoreError, *AWAY):  # the next time, if it is not too late then
+            with suppress(Exception):  # the next time, if it is not too late then; `holds` will tell
                 self.renew()
 
     def wait_for(self, name: str, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
@@ -169,22 +192,25 @@ class Claims:
             connection.execute(_CLAIMS.update().where(mine).values(until=_now(connection) + self._lease))
             return set(connection.scalars(sa.select(_CLAIMS.c.training).where(mine)))
 
-        held = set(self._held)
+        held, asked = set(self._held), time.clock_gettime(BOOT)
         with self._engine.begin() as connection:
-            self._lost |= held - work(connection)
+            still = work(connection)
+        self._lost |= held - still
+        self._renewed = asked
 
     def _make_tables(self) -> None:
         def work(connection: sa.Connection) -> None:
             _TABLES.create_all(connection)
 
-        try:
-            self._in_transaction(work)
-        except StoreError:
-            self._in_transaction(work)  # another coordinator made them at the same moment
+        with suppress(sa.exc.SQLAlchemyError), self._engine.begin() as connection:
+            work(connection)
+            return
+        # Another coordinator made them at the same moment, or the database cannot be reached, which is said at once.
+        self._in_transaction(work, patience=0)
 
-    def _in_transaction(self, work: Callable[[sa.Connection], T]) -> T:
+    def _in_transaction(self, work: Callable[[sa.Connection], T], patience: float | None = None) -> T:
         """What the work returns. Raises StoreError where the database does not answer for a while."""
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + (PATIENCE_SECONDS if patience is None else patience)
         while True:
             try:
                 with self._engine.begin() as connection:

@@ -114,13 +114,14 @@ class Home:
 
     @property
     def claims(self) -> str | None:
-        """The database of claims: `database`, or that of the store itself.
+        """The database in which commands that share this store say what they train: `database`, or the store's own.
 
-        None where the store is a file, whose lock is enough, or behind a server, whose database nobody knows.
+        None where the store is a file, whose lock is enough, and behind a server where `database` is not named.
         """
         store = self.tracking_uri
-        is_file = addresses.sqlite_file(store) is not None
-        return self.database or (None if is_file or store.startswith(("http:", "https:", "file:")) else store)
+        if addresses.sqlite_file(store) is not None or store.startswith("file:"):
+            return None
+        return self.database or (None if store.startswith(("http:", "https:")) else store)
 
     @property
     def has_store(self) -> bool:

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -247,12 +248,21 @@ class Store:
                 highest = max(highest, from_tags(ParentRecord, run.data.tags, "", "").number)
         return highest + 1
 
-    def end_runs_of(self, gone: Collection[str]) -> None:
-        """Mark as interrupted what coordinators had in training of which is known that they are gone."""
-        if gone:
-            for run in self.search_runs("attributes.status = 'RUNNING'"):
-                if run.data.tags.get(schema.COORDINATOR) in gone:
+    def close_runs(self, taken_over: Mapping[tuple[str, int], str]) -> None:
+        """Mark as interrupted runs of trainings, by recipe digest and seed, that were taken over from a coordinator."""
+        if not taken_over:
+            return
+        for run in self.search_runs("attributes.status = 'RUNNING'"):
+            tags = run.data.tags
+            with suppress(KeyError, ValueError):
+                if taken_over.get((tags["digest"], int(tags["seed"]))) == tags.get(schema.COORDINATOR):
                     self.interrupt(run.info.run_id)
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells this store from others, however it is addressed: when its first experiment was made."""
+        first = self.client.get_experiment("0")
+        return str(first.creation_time) if first.creation_time else self.uri
 
     def reconcile(self) -> int:
         """End our runs that are marked RUNNING though nobody trains them any more; returns how many trainings.

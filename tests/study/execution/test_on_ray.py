@@ -16,7 +16,7 @@ from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.study.data.dataset import Dataset
-from cifar_ablations.study.execution import on_ray
+from cifar_ablations.study.execution import on_node
 from cifar_ablations.study.execution.events import Done, Event, Failed, Stalled
 from cifar_ablations.study.execution.on_ray import RayTasks, connect
 from cifar_ablations.study.execution.pool import PATIENCE, Patience, WorkerPool
@@ -49,7 +49,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made.wait_for_nodes()
     assert connect(made.address, None, CPU) == 1
     yield made
-    on_ray.close()
+    ray.shutdown()
     made.shutdown()
 
 
@@ -157,7 +157,7 @@ def test_data_are_fetched_once_for_a_node_and_again_where_they_are_damaged(
     tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(on_ray, "_OPENED", {})
+    monkeypatch.setattr(on_node, "_OPENED", {})
     assert tiny_data.folder is not None
     files = {file.name: file.read_bytes() for file in tiny_data.folder.iterdir()}
     fetched = list[object]()
@@ -168,13 +168,13 @@ def test_data_are_fetched_once_for_a_node_and_again_where_they_are_damaged(
 
     monkeypatch.setattr(ray, "get", get)
     for _ in range(2):
-        found = on_ray._data_on_node(tiny_data.digest, ["reference"])
+        found = on_node._data_on_node(tiny_data.digest, ["reference"])
         assert torch.equal(found.train_images, tiny_data.train_images)
-        on_ray._OPENED.clear()
+        on_node._OPENED.clear()
     assert fetched == ["reference"], "the second process of a node finds them"
     damaged = tmp_path / "cifar-ablations" / "data" / tiny_data.digest / "train_labels.npy"
     damaged.write_bytes(damaged.read_bytes()[:-8] + bytes(8))
-    found = on_ray._data_on_node(tiny_data.digest, ["reference"])
+    found = on_node._data_on_node(tiny_data.digest, ["reference"])
     assert torch.equal(found.train_labels, tiny_data.train_labels)
     assert len(fetched) == 2
 
@@ -192,6 +192,9 @@ def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch: pytest.M
         ("no.such.host.invalid:6379", "nobody answers at no.such.host.invalid:6379"),
         ("10.0.0.1", "must be auto or host:port, such as 10.0.0.1:6379, not '10.0.0.1'"),
         ("10.0.0.1:99999", "must be auto or host:port"),
+        (".:6379", r"nobody answers at \.:6379"),
+        (f"{'x' * 70}.example:6379", "nobody answers at x"),
+        ("[::1]:1", r"nobody answers at \[::1\]:1"),
         ("ray://127.0.0.1:10001", "run the command on a node of the cluster, and name auto"),
     ],
 )
@@ -210,3 +213,15 @@ def test_where_no_cluster_runs_a_sentence_says_so(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray, "init", none)  # one that another test has started would be found
     with pytest.raises(AblateError, match=r"no Ray cluster could be reached at auto \(Could not find any .*\); `ray"):
         connect("auto", None, CPU)
+
+
+def test_a_node_without_this_package_is_refused_and_no_fleet_fails_for_it(
+    cluster: Any, recipe: Recipe, tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing_there(*words: Any) -> Iterator[None]:
+        raise ModuleNotFoundError("No module named 'cifar_ablations.study.execution.on_node'")
+        yield
+
+    monkeypatch.setattr("cifar_ablations.study.execution.on_ray.train_on_node", nothing_there)
+    with pytest.raises(AblateError, match=r"a node of the Ray cluster cannot train \(.*\); is this package installed"):
+        _trained(_pool(tiny_data, 1), [[Member(recipe, 0)], [Member(recipe, 1)]], None)

@@ -37,7 +37,7 @@ def test_what_one_holds_another_does_not_get(url: str, at: list[float]) -> None:
     assert there.take(TRAININGS) == set(TRAININGS[5:])
     assert here.take(TRAININGS[:5]) == set(TRAININGS[:5]), "its own, once more"
     assert there.holders(TRAININGS) == dict.fromkeys(TRAININGS[:5], "here")
-    assert there.gone == set()
+    assert there.taken_over == {}
 
 
 def test_what_ran_out_is_anybodys_and_its_holder_is_told_of(url: str, at: list[float]) -> None:
@@ -50,7 +50,7 @@ def test_what_ran_out_is_anybodys_and_its_holder_is_told_of(url: str, at: list[f
     at[0] += 20
     assert late.holders(TRAININGS) == dict.fromkeys(TRAININGS[2:4], "alive")
     assert late.take(TRAININGS[:4]) == set(TRAININGS[:2])
-    assert late.gone == {"dead"}
+    assert late.taken_over == dict.fromkeys(TRAININGS[:2], "dead")
     dead.renew()
     assert [dead.holds(training) for training in TRAININGS[:2]] == [False, False], "it was not dead, but too late"
     assert late.holds(TRAININGS[0])
