@@ -42,6 +42,15 @@ class Parameter:
         """Whether a trial that has sampled these values samples this one too."""
         return self.when is None or sampled.get(self.when[0]) in self.when[1]
 
+    def middle(self) -> Value:
+        """A value that may be sampled and lies at no edge."""
+        if self.choices is not None:
+            return self.choices[-1]
+        assert self.low is not None
+        assert self.high is not None
+        value = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        return round(value) if self.integer else value
+
     def holds(self, value: Any) -> bool:
         """Whether a value can be sampled."""
         if self.choices is not None:
@@ -138,6 +147,14 @@ class Study:
             else:
                 recipe = recipe.with_technique(techniques()[name].at(str(value)))
         return recipe
+
+    def middle(self) -> dict[str, Value]:
+        """Values that a trial may sample, in the middle of their ranges."""
+        sampled: dict[str, Value] = {}
+        for p in self.parameters:
+            if p.wanted(sampled):
+                sampled[p.name] = self.grid[p.name][-1] if self.grid else p.middle()
+        return sampled
 
     def own_values(self) -> dict[str, Value]:
         """The values that its recipe has already, where they are legal; nothing if one is not.

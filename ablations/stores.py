@@ -102,6 +102,11 @@ def failing(error: Exception) -> str | None:
     kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     lost = getattr(error, "error_code", "") in OF_THE_STORE or str(error).startswith("API request to")
     lost |= re.match(r"\(\w+\.(Database|Operational)Error\) ", str(error)) is not None
+    if "optuna.exceptions.StorageInternalError" in kinds:
+        return (
+            f"Optuna's database does not answer ({reason_of(error)}); what has ended is kept, and the same command "
+            "goes on with the rest"
+        )
     of_network = bool({"requests.exceptions.RequestException", "builtins.ConnectionError"} & kinds)
     of_network &= not isinstance(error, BrokenPipeError)  # which is of a process of ours
     of_mlflow = "mlflow.exceptions.MlflowException" in kinds and lost

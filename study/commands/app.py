@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -326,9 +327,10 @@ def tune_command(
 
         home = Home()
         with nullcontext() if dry_run else home.locked(f"tuning {search}", along):
-            from cifar_ablations.study.commands.arguments import SearchRequest, search_invocation
+            from cifar_ablations.study.commands.arguments import SearchRequest, check_shown, search_invocation
             from cifar_ablations.study.data.typed import typed_source
 
+            check_shown(executor, storage, sys.argv)
             data = typed_source(data, image_size)
             request = SearchRequest(
                 search,

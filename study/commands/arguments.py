@@ -18,6 +18,7 @@ from cifar_ablations.ablations.naming import EXACT, check_range, did_you_mean, s
 from cifar_ablations.ablations.plan import LOOKS, Plan, with_looks
 from cifar_ablations.ablations.profiles import Profile
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.secrets import without_password
 from cifar_ablations.study.commands.baseline import adopted_recipe, baseline_recipe, overrides_of, settings_named
 from cifar_ablations.study.data.dataset import Dataset, load
 from cifar_ablations.study.data.typed import option
@@ -229,6 +230,15 @@ def invocation_of(
     with settings_named() if command else nullcontext():  # Python has no such options
         invocation.check()
     return replace(invocation, backend=_backend(request, [arm.recipe for arm in plan.arms], invocation, say))
+
+
+def check_shown(executor: str, storage: str | None, words: Sequence[str]) -> None:
+    """Raise AblateError where a password in the words of the command would be shown to all users of a cluster."""
+    if executor == RAY and storage and without_password(storage) != storage and any(storage in word for word in words):
+        raise AblateError(
+            "--storage: a Ray cluster shows the words of a command to all its users, and a password is among them; "
+            "name the database in ABLATE_STORAGE instead"
+        )
 
 
 def search_invocation(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.durations import duration
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.record import SearchOutcomeRecord
 from cifar_ablations.study.commands import answer_table, next_step
 from cifar_ablations.study.commands.next_step import say_end
@@ -120,7 +121,9 @@ def carry_out_plan(
     first_page.wait()
     if progress.total:
         took = duration(time.perf_counter() - began)
-        say(f"{progress.done} trainings in {took}, {progress.diverged} of them diverged.")
+        others = f"; others trained {progress.elsewhere} meanwhile" if progress.elsewhere else ""
+        own = progress.done - progress.elsewhere
+        say(f"{own} trainings in {took}, {progress.diverged} of them diverged{others}.")
     if invocation.keep_weights != schema.KEEP_NONE:
         from cifar_ablations.study.commands.keeping import there
 
@@ -194,15 +197,28 @@ def carry_out_search(
     mended = list[str]()
     with ExitStack() as stack:
         stopped = stack.enter_context(asked_to_stop())
-        claims = stack.enter_context(Claims(url, this_process())) if (url := storage or home.claims) else None
-        if claims:
-            claims.wait_for(f"search/{invocation.digest()}", say, stopped)
         trials = storage_at(storage, home.journal, say)
+        claims = stack.enter_context(Claims(url, this_process())) if (url := storage or home.claims) else None
+        name = f"search/{store.identity}/{invocation.digest()}"
+        if claims:
+            claims.wait_for(name, say, stopped)
+
+        def ended() -> bool:
+            return stopped() or (claims is not None and not claims.holds(name))
+
         stack.enter_context(store.delivering())
         show = stack.enter_context(nullcontext(_nothing) if quiet else progress_shown(invocation.workers))
-        outcome, progress = carry_out(
-            invocation, trials, store, facts, show, stopped, mended.append, alone=claims is not None
-        )
+        try:
+            outcome, progress = carry_out(
+                invocation, trials, store, facts, show, ended, mended.append, alone=claims is not None
+            )
+        except KeyboardInterrupt:
+            if stopped():
+                raise
+            raise AblateError(
+                "the database of searches could not be reached for so long that another command may carry out this "
+                "search by now; the same command goes on, or waits for it"
+            ) from None
     for sentence in mended:
         say(sentence)
     if progress.done:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cifar_ablations.ablations.errors import AblateError
@@ -26,6 +27,8 @@ POSTGRES_USER = "postgres"
 """As whom PostgreSQL runs where this is run as root, which it refuses to run as."""
 PLACES = "/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/pgsql/bin"
 START_SECONDS = 30.0
+PARTIAL = "partial-"
+"""How the name of a folder begins that is not whole yet."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Postgres:
             {"user": POSTGRES_USER, "group": POSTGRES_USER, "extra_groups": []} if as_root else {}
         )
         self._password = folder.with_name("password")
+        self._process: subprocess.Popen[bytes] | None = None
         if not (folder / "PG_VERSION").exists():
             self._make()
 
@@ -62,15 +66,16 @@ class Postgres:
         # The file system makes durable what is written: without that, a machine that loses its power loses runs.
         command = [self._bin / "postgres", "-D", self.folder, "-h", "127.0.0.1", "-p", self.port, "-k", ""]
         with self.folder.with_name("postgres.log").open("ab") as log:
-            self._process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd="/", **self._as)
+            self._process = process = subprocess.Popen(
+                list(map(str, command)), stdout=log, stderr=log, cwd="/", **self._as
+            )
         until = time.monotonic() + START_SECONDS
         while True:
             try:
                 self._make_databases()
                 return
             except Exception as error:
-                if self._process.poll() is not None or time.monotonic() > until:
-                    self.stop()
+                if process.poll() is not None or time.monotonic() > until:
                     raise AblateError(
                         f"PostgreSQL did not start ({str(error).splitlines()[0]}); see {log.name}"
                     ) from None
@@ -78,34 +83,47 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop the server, ending its connections."""
-        if self._process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
             self._process.send_signal(2)  # PostgreSQL's "fast" way
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(START_SECONDS)
             self._process.kill()
-        self._process.wait()
+            self._process.wait()
 
     def _make(self) -> None:
+        """Make the folder beside its place, and put it there when it is whole."""
         self._password.parent.mkdir(parents=True, exist_ok=True)
-        self._password.touch(0o600)
-        self._password.write_text(secrets.token_hex(16))
-        self.folder.mkdir(mode=0o700)
-        given = self.folder.with_name("given-password")
-        given.touch(0o600)
-        given.write_text(self._password.read_text())
-        if self._as:
-            shutil.chown(self.folder, POSTGRES_USER, POSTGRES_USER)
-            shutil.chown(given, POSTGRES_USER, POSTGRES_USER)
-        words = [self._bin / "initdb", "-D", self.folder, "-U", USER, "--auth=scram-sha-256", f"--pwfile={given}"]
-        words += ["--encoding=UTF8", "--no-locale"]
-        made = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd="/", **self._as)
-        given.unlink()
-        if made.returncode:
-            shutil.rmtree(self.folder)
-            hint = ""
+        for left in self.folder.parent.glob(f"{PARTIAL}*"):
+            shutil.rmtree(left)
+        with TemporaryDirectory(prefix=PARTIAL, dir=self.folder.parent) as temporary:
+            folder, given = Path(temporary) / "data", Path(temporary) / "password"
+            folder.mkdir(mode=0o700)
+            given.touch(0o600)
+            given.write_text(secrets.token_hex(16))
             if self._as:
-                hint = f"; it runs as the user {POSTGRES_USER}, who must be able to reach that folder"
-            raise AblateError(f"PostgreSQL made no database in {self.folder} ({made.stderr.strip()[-200:]}){hint}")
+                for path in (Path(temporary), folder, given):
+                    self._give(path)
+            words = [self._bin / "initdb", "-D", folder, "-U", USER, "--auth=scram-sha-256", f"--pwfile={given}"]
+            words += ["--encoding=UTF8", "--no-locale"]
+            made = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd="/", **self._as)
+            if made.returncode:
+                hint = ""
+                if self._as:
+                    hint = f"; it runs as the user {POSTGRES_USER}, who must be able to reach that folder"
+                said = made.stderr.strip()[-200:]
+                raise AblateError(f"PostgreSQL made no database in {self.folder.parent} ({said}){hint}")
+            self._password.touch(0o600)
+            self._password.write_text(given.read_text())
+            folder.rename(self.folder)
+
+    def _give(self, path: Path) -> None:
+        try:
+            shutil.chown(path, POSTGRES_USER, POSTGRES_USER)
+        except LookupError:
+            raise AblateError(
+                f"PostgreSQL does not run as root, and there is no user {POSTGRES_USER}: make one (useradd "
+                f"{POSTGRES_USER}), or run this as another user"
+            ) from None
 
     def _make_databases(self) -> None:
         import psycopg
@@ -122,8 +140,8 @@ def running(folder: Path, postgres_port: int, mlflow_port: int, say: Callable[[s
     _check_driver()
     with ExitStack() as stack:
         postgres = Postgres(folder / "postgres", free_port(postgres_port, say))
-        postgres.start()
         stack.callback(postgres.stop)
+        postgres.start()
         port = free_port(mlflow_port, say)
         stack.enter_context(_mlflow(folder, postgres, port))
         yield Services(f"http://127.0.0.1:{port}", postgres.url(OF_SEARCHES), postgres)
@@ -160,11 +178,11 @@ def serve(home: Home, postgres_port: int, mlflow_port: int, say: Callable[[str],
     with running(home.folder / "services", postgres_port, mlflow_port, say) as there:
         say(
             f"On 127.0.0.1, with their data in {home.shown(home.folder / 'services')}. In other terminals, each with "
-            f"an ABLATE_HOME of its own:\n"
-            f"  export MLFLOW_TRACKING_URI={there.tracking}\n"
-            f"  export ABLATE_STORAGE={there.database}\n"
-            "then `ablate run`: each trains what no other has in hand. Ctrl-C stops both."
+            "an ABLATE_HOME of its own:"
         )
+        # As they are, whatever the terminal's width: they are copied.
+        print(f"  export MLFLOW_TRACKING_URI={there.tracking}\n  export ABLATE_STORAGE={there.database}", flush=True)
+        say("then `ablate run`: each trains what no other has in hand. Ctrl-C stops both.")
         with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3_600)

@@ -16,6 +16,7 @@ from cifar_ablations.ablations.files import read_named, write_atomically
 from cifar_ablations.ablations.naming import shown
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.record import AdoptionRecord, SearchOutcomeRecord, SearchRecord, Value
+from cifar_ablations.ablations.search import Best, Study
 from cifar_ablations.study.commands.baseline import adopted_recipe
 from cifar_ablations.study.data.dataset import Dataset, load
 from cifar_ablations.study.data.typed import option, program
@@ -42,14 +43,32 @@ def dry(invocation: SearchInvocation, say: Say) -> None:
             for p in study.parameters
         )
         say(f"  {study.name}: {study.trials} trials; {ranges}")
-    recipes = [study.recipe for study in studies for _ in range(study.trials)] * invocation.seeds_per_trial
+    foreseen = _foreseen(invocation)
+    recipes = [study.recipe for study in foreseen for _ in range(study.trials)] * invocation.seeds_per_trial
     seconds = estimated_seconds(invocation, [Member(recipe, seed) for seed, recipe in enumerate(recipes)])
     say(
-        f"{len(recipes)} trainings in the first round, at most {duration(seconds)} on {invocation.device} with "
+        f"{len(recipes)} trainings, at most {duration(seconds)} on {invocation.device} with "
         f"{invocation.workers} worker{'s' * (invocation.workers > 1)}"
         f"{', less what is pruned at epochs ' + ', '.join(map(str, invocation.rungs)) if invocation.rungs else ''}. "
-        "Later rounds depend on what the first one finds."
+        "Where the best is found at the edge of a range, there may be more."
     )
+
+
+def _foreseen(invocation: SearchInvocation) -> list[Study]:
+    """The studies of all rounds, with their trials, where the best of each lies in the middle of its ranges."""
+    rounds = catalog.search_module(invocation.name).search(invocation.baseline, invocation.trials)
+    asked: dict[str, Study] = {}
+    studies = next(rounds)
+    while True:
+        asked |= {study.name: study for study in studies}
+        bests: list[Best | None] = []
+        for study in studies:
+            values = study.middle()
+            bests.append(Best(study, 0, 0.5, values, (values,) * study.trials))
+        try:
+            studies = rounds.send(bests)
+        except StopIteration:
+            return list(asked.values())
 
 
 def adopt(home: Home, search: str, name: str, data: str | None, say: Say, *, replace_file: bool = False) -> Dataset:

@@ -124,7 +124,7 @@ def free_port(port: int, say: Callable[[str], None]) -> int:
         if candidate != port:
             say(f"Port {port} is in use; taking {candidate}.")
         return candidate
-    raise AblateError(f"no free port from {port} to {port + 49}; choose another with --port.")
+    raise AblateError(f"no free port from {port} to {port + 49}; name another one.")
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: str) -> None:

@@ -86,7 +86,8 @@ def storage_at(url: str | None, file: Path, say: Callable[[str], None] = lambda 
                 "was changed by hand: move it away, or put a copy in its place"
             ) from None
     try:
-        return RDBStorage(url)
+        # A connection that the database has closed meanwhile, as when it was started again, is made anew.
+        return RDBStorage(url, engine_kwargs={} if url.startswith("sqlite") else {"pool_pre_ping": True})
     except Exception as error:  # each database's driver has exceptions of its own
         reason = str(error).strip().splitlines()[0]
         raise AblateError(

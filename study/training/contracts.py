@@ -20,7 +20,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.recipe import Recipe
-from cifar_ablations.ablations.search import Best, Parameter
+from cifar_ablations.ablations.search import Best
 from cifar_ablations.ablations.technique import Technique, overrides
 from cifar_ablations.ablations.update_rule import UpdateRule
 from cifar_ablations.study.data import synthetic
@@ -304,10 +304,7 @@ def asks_and_ends(name: str) -> None:
         for study in studies:
             for values in study.first:
                 study.with_values(values).digest()
-            sampled: dict[str, float | int | str] = {}
-            for p in study.parameters:
-                if p.wanted(sampled):
-                    sampled[p.name] = study.grid[p.name][-1] if study.grid else middle(p)
+            sampled = study.middle()
             knobs = study.with_values(sampled).knobs()
             for knob, value in sampled.items():
                 kept = "." not in knob or knobs[knob] == value or math.isclose(float(knobs[knob]), float(value))
@@ -318,16 +315,6 @@ def asks_and_ends(name: str) -> None:
         except StopIteration:
             return
     raise ContractError(f"after {MOST_ROUNDS} rounds it has not ended")
-
-
-def middle(p: Parameter) -> float | int | str:
-    """A value that a study may sample."""
-    if p.choices is not None:
-        return p.choices[-1]
-    assert p.low is not None
-    assert p.high is not None
-    value = math.sqrt(p.low * p.high) if p.log else (p.low + p.high) / 2
-    return round(value) if p.integer else value
 
 
 SEARCHES: tuple[Callable[[str], None], ...] = (asks_and_ends,)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.study.commands import app
-from cifar_ablations.study.commands.arguments import PlanRequest, Request, SearchRequest, _seeds
+from cifar_ablations.study.commands.arguments import PlanRequest, Request, SearchRequest, _seeds, check_shown
 from cifar_ablations.study.data.typed import typed_source
 from tests.image_sets import as_folder, encoded, picture, small_set
 
@@ -153,3 +153,12 @@ def test_images_of_several_sizes_are_taken_by_a_command_that_says_so(
     assert (code, "Data: images, 60 training and 15 test images" in text) == (0, True)
     code, text = said("--image-size", "32")
     assert (code, text.strip()) == (2, "ablate: --image-size resizes the images of --data PATH; give both")
+
+
+def test_a_password_does_not_reach_a_cluster_in_the_words_of_a_command() -> None:
+    storage = "postgresql://me:secret-word@head/db"
+    with pytest.raises(AblateError, match="name the database in ABLATE_STORAGE instead"):
+        check_shown("ray", storage, ["ablate", "tune", "joint", f"--storage={storage}"])
+    check_shown("ray", storage, ["ablate", "tune", "joint"])  # of the environment
+    check_shown("local", storage, ["ablate", "tune", "joint", storage])
+    check_shown("ray", "sqlite:///x.db", ["ablate", "--storage", "sqlite:///x.db"])

@@ -103,7 +103,7 @@ def test_what_cannot_be_retuned_is_said_before_anything_is_trained(home: Home, w
 def test_a_plan_says_what_the_search_would_cost(home: Home) -> None:
     said = _said("plan", *RUN[1:])
     assert said.count("3 trials; optimizer.rate") == 8
-    assert "24 trainings in the first round, at most" in said
+    assert "24 trainings, at most" in said
     assert "up to 8 arms more, each at its best rate: up to 16 trainings more" in said
     assert "16 trainings, 0 already done" in said
     assert not _runs(home, schema.KIND_TRIAL)
