@@ -10,7 +10,7 @@ import pytest
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.reports.pages import rendering
-from cifar_ablations.study.commands.ui import DEFAULT_PORT, _free_port, _record, serve
+from cifar_ablations.study.commands.ui import DEFAULT_PORT, free_port, _record, serve
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 
@@ -66,7 +66,7 @@ def test_a_port_in_use_is_passed_over_and_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        found = _free_port(port, said.append)
+        found = free_port(port, said.append)
     assert port < found < port + 50
     assert said == [f"Port {port} is in use; taking {found}."]
 
@@ -90,10 +90,10 @@ def test_pages_lead_to_the_port_that_was_taken_last(tmp_path: Path, monkeypatch:
     assert "`ablate report`" in sentence
 
 
-def test_a_free_port_is_taken_without_a_word() -> None:
+def test_afree_port_is_taken_without_a_word() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     said: list[str] = []
-    assert _free_port(port, said.append) == port
+    assert free_port(port, said.append) == port
     assert said == []
