@@ -93,7 +93,7 @@ def in_words(progress: Progress, elapsed: float) -> str:
     if not ended:
         left, pace = progress.seconds_left(), progress.per_second()
         said += f", {_pace(pace)}" if pace and left is not None else ""
-        said += f", {time_left(left)}"
+        said += f", {time_left(left)}" + (f" at {progress.part}" if progress.part else "")
     if progress.waiting_for:
         said += f", waiting for {', '.join(progress.waiting_for)} to end the rest"
     if progress.best is not None:

@@ -33,6 +33,8 @@ class Progress:
     """The epochs trained, and those that a training or trial which ended early no longer needs."""
     diverged: int = 0
     pruned: int = 0
+    part: str = ""
+    """What of a search in several parts is at work: the time left is its own."""
     best: float | None = None
     """The highest validation accuracy of a search's finished trials."""
     leading: tuple[str, float, int] | None = None

@@ -256,6 +256,9 @@ class _Coordinator:
     def _carry_out(self, studies: Sequence[OptunaStudy]) -> None:
         """Train what the studies miss, in batches that have an equal share of trials of every study not yet done."""
         missing = sum(s.missing() for s in studies)
+        budgets = {s.definition.recipe.sized.budget for s in studies}
+        part = next(iter(studies)).definition.name if budgets != {self._invocation.baseline.sized.budget} else ""
+        self._progress.part = part or ("the whole budget" if self._progress.part else "")
         self._progress.total += missing
         self._progress.epochs_total += missing * self._epochs_each
         while open_ones := [s for s in studies if s.missing()]:

@@ -38,6 +38,14 @@ def training(done: int, epochs_done: int, left: float | None = None, **others: o
         (training(0, 30, 300.0), "0/14 trainings done (10 %) in 60 s, about 5.0 min left"),
         (training(13, 279, 0.4), "13/14 trainings done (99 %) in 60 s, a few seconds left"),
         (training(7, 280, 12.0), "7/14 trainings done (99 %) in 60 s, about 10 s left"),
+        (
+            training(7, 140, 12.0, part="1 in 16 images"),
+            "7/14 trainings done (50 %) in 60 s, about 10 s left at 1 in 16 images",
+        ),
+        (
+            training(7, 140, 12.0, waiting_for=["process 7 on node2"]),
+            "7/14 trainings done (50 %) in 60 s, about 10 s left, waiting for process 7 on node2 to end the rest",
+        ),
         (training(14, 280, 0.0), "14/14 trainings done (100 %) in 60 s"),
         (training(13, 279, 0.0, failed={"a": "b"}), "13/14 trainings done (99 %) in 60 s, 1 FAILED"),
         (
