@@ -10,7 +10,7 @@ import pytest
 
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.reports.pages import rendering
-from cifar_ablations.study.commands.ui import DEFAULT_PORT, free_port, _record, serve
+from cifar_ablations.study.commands.ui import DEFAULT_PORT, _record, free_port, serve
 from cifar_ablations.study.store.home import Home
 from tests.fresh_store import put_fresh_store
 
