@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,9 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     except AblateError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("shared")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)  # PostgreSQL runs as a user of its own where this is run as root
+    # PostgreSQL runs as a user of its own where this is run as root.
+    for parent in takewhile(lambda path: path != Path(tempfile.gettempdir()), (folder, *folder.parents)):
+        parent.chmod(0o755)
     with running(folder / "services", 56_432, 5_600, print) as both:
         yield both
 
