@@ -48,6 +48,8 @@ class Progress:
     """Names of those that raised an error, or lost two workers, and why."""
     elsewhere: int = 0
     """Those of a plan that another coordinator trained meanwhile, which are among the done."""
+    epochs_elsewhere: int = 0
+    """Their epochs, which are among those done."""
     waiting_for: list[str] = field(default_factory=list)
     """The coordinators that have in hand all that is left."""
     stalled: list[str] = field(default_factory=list)
@@ -55,9 +57,10 @@ class Progress:
 
     def per_second(self) -> float | None:
         """The pace since training began, in trainings or trials; None before it is known."""
-        if self.began is None or not self.epochs_done:
+        own = self.epochs_done - self.epochs_elsewhere
+        if self.began is None or not own:
             return None
-        return self.total * self.epochs_done / self.epochs_total / max(1e-9, time.monotonic() - self.began)
+        return self.total * own / self.epochs_total / max(1e-9, time.monotonic() - self.began)
 
     def seconds_left(self) -> float | None:
         """About how long the rest will take; None before that is known.

@@ -383,7 +383,11 @@ class _PlanLog(Listener):
         for member in members:
             self._progress.done += 1
             self._progress.elsewhere += 1
-            self._progress.epochs_done += member.recipe.sized.budget.epochs - self._reached.get(member, 0)
+            epochs = member.recipe.sized.budget.epochs - self._reached.get(member, 0)
+            self._progress.epochs_done += epochs
+            self._progress.epochs_elsewhere += epochs
+            self._standing.leave_out(member)
+        self._progress.seeds_done = self._standing.seeds_done
 
     def interrupt(self) -> None:
         """Mark every run that has not ended as interrupted."""
@@ -429,6 +433,14 @@ class _Standing:
         """Note the end of a training with a result."""
         self._accuracies[event.member] = event.metrics.get(schema.TEST_ACCURACY, math.nan)
         for place in self._places.pop(event.member, ()):
+            self._left[place] -= 1
+            if not self._left[place]:
+                self._complete(place)
+
+    def leave_out(self, member: Member) -> None:
+        """Note that a training has ended elsewhere: its seeds are complete with it, and not this call's own."""
+        for place in self._places.pop(member, ()):
+            self._whole.discard(place)
             self._left[place] -= 1
             if not self._left[place]:
                 self._complete(place)

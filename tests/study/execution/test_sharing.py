@@ -106,6 +106,9 @@ def test_what_another_has_trained_meanwhile_is_not_trained_again(
     progress = _carry_out(invocation, store, shown)
     assert _outcomes(store) == {schema.FINISHED: 4}
     assert (progress.done, progress.elsewhere) == (4, 2)
+    assert progress.seeds_done == 4
+    assert progress.epochs_elsewhere == 2 * recipe.sized.budget.epochs
+    assert progress.epochs_done == progress.epochs_total
 
 
 def test_what_a_dead_one_had_finished_is_found_in_the_store(
