@@ -125,7 +125,11 @@ class Store:
         found = self.experiment_of(tags, f"{plan} on {data.name} ({data.digest[:8]})", folder)
         self._check_reachable(found)
         if view and found.tags.get(views.TAG) != view:
-            self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
+            try:
+                self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
+            except MlflowException:  # another coordinator set it at the same moment
+                if self.client.get_experiment(found.experiment_id).tags.get(views.TAG) != view:
+                    raise
         return str(found.experiment_id)
 
     def experiment_of(self, tags: Mapping[str, str], name: str, folder: str) -> Any:

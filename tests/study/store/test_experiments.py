@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from cifar_ablations.ablations.stores import StoreError
 from cifar_ablations.study.store.home import Home
@@ -48,3 +49,21 @@ def test_files_on_another_machine_are_a_sentence_before_anything_is_trained(
     first.artifacts.rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match=r"lie in .*/first/artifacts, which is not on this machine: share that folder"):
         again.experiment(PLAN.name, PLAN.data)
+
+
+def test_a_view_that_another_puts_there_at_the_same_moment_is_no_error(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_fresh_store(home.folder)
+    store = Store(home)
+    put = store.client.set_experiment_tag
+
+    def too_late(experiment: str, name: str, value: str) -> None:
+        put(experiment, name, value)
+        raise MlflowException("duplicate key value violates unique constraint")
+
+    monkeypatch.setattr(store.client, "set_experiment_tag", too_late)
+    store.experiment(PLAN.name, PLAN.data, "a view")
+    monkeypatch.setattr(store.client, "set_experiment_tag", lambda *words: (_ for _ in ()).throw(MlflowException("no")))
+    with pytest.raises(MlflowException, match="no"):
+        store.experiment(PLAN.name, PLAN.data, "another view")
