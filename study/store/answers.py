@@ -34,7 +34,7 @@ def write_answer(
         store.client.set_tag(parent, NOTE, note)
     view = views.of_plan(plan)
     if experiment.tags.get(views.TAG) != view:
-        store.client.set_experiment_tag(experiment.experiment_id, views.TAG, view)
+        store.put_view(experiment.experiment_id, view)
     _write_effects(store, experiment.experiment_id, parent, plan, effects)
 
 

@@ -125,12 +125,16 @@ class Store:
         found = self.experiment_of(tags, f"{plan} on {data.name} ({data.digest[:8]})", folder)
         self._check_reachable(found)
         if view and found.tags.get(views.TAG) != view:
-            try:
-                self.client.set_experiment_tag(found.experiment_id, views.TAG, view)
-            except MlflowException:  # another coordinator set it at the same moment
-                if self.client.get_experiment(found.experiment_id).tags.get(views.TAG) != view:
-                    raise
+            self.put_view(found.experiment_id, view)
         return str(found.experiment_id)
+
+    def put_view(self, experiment: str, view: str) -> None:
+        """Put a view of its runs into an experiment."""
+        try:
+            self.client.set_experiment_tag(experiment, views.TAG, view)
+        except MlflowException:  # another coordinator put it there at the same moment
+            if self.client.get_experiment(experiment).tags.get(views.TAG) != view:
+                raise
 
     def experiment_of(self, tags: Mapping[str, str], name: str, folder: str) -> Any:
         """Our experiment with these tags, whatever it is called by now, the newest; a new one where there is none.
@@ -470,7 +474,7 @@ class Store:
             number=self.next_number(),
         )
         tags = {schema.KIND: schema.KIND_PLAN, **to_tags(begun), **to_tags(facts, schema.PROVENANCE)}
-        self.client.set_experiment_tag(experiment, views.TAG, views.of_plan(plan))
+        self.put_view(experiment, views.of_plan(plan))
         run_id = self.create_run(experiment, f"{plan.name} ({plan.profile.name})", tags)
         self.log_json(run_id, {schema.PLAN_FILE: to_json(plan), schema.GALLERY_FILE: to_json(gallery)})
         # Last: by this tag the plan is known to have been logged whole.
