@@ -112,6 +112,7 @@ def _results(runs: list[Any]) -> dict[tuple[str, str], dict[str, float]]:
     return found
 
 
+@pytest.mark.exhaustive
 def test_two_coordinators_share_a_plan_and_it_is_bitwise_the_whole(there: Services, tmp_path: Path) -> None:
     words = "run", "techniques", "--seeds", "3"
     (tmp_path / "ready").mkdir()
