@@ -63,7 +63,6 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server, and make the databases that are not there yet. Raises AblateError."""
-        # The file system makes durable what is written: without that, a machine that loses its power loses runs.
         command = [self._bin / "postgres", "-D", self.folder, "-h", "127.0.0.1", "-p", self.port, "-k", ""]
         with self.folder.with_name("postgres.log").open("ab") as log:
             self._process = process = subprocess.Popen(

@@ -43,8 +43,6 @@ _RELEASES = sa.Table(
 )
 WITHIN = {"connect_timeout": 10, "keepalives_idle": 20, "options": "-c statement_timeout=30000"}
 """Of connections to PostgreSQL: a machine that vanishes must not hold up training for as long as TCP would wait."""
-BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""A clock that goes on while the machine sleeps, where there is one."""
 
 T = TypeVar("T")
 
@@ -60,7 +58,7 @@ class Claims:
         self._url, self._me, self._lease = without_password(url), holder, lease_seconds or LEASE_SECONDS
         self._held: set[str] = set()
         self._lost: set[str] = set()
-        self._renewed = time.clock_gettime(BOOT)
+        self._renewed = _seconds()
         self._gives_back = True
         self._seen = 0
         self._left = threading.Event()
@@ -125,7 +123,7 @@ class Claims:
 
     def holds(self, training: str) -> bool:
         """Whether a lease that was taken has not run out since, as far as can be known here."""
-        return training not in self._lost and time.clock_gettime(BOOT) - self._renewed < self._lease
+        return training not in self._lost and _seconds() - self._renewed < self._lease
 
     def holders(self, trainings: Collection[str]) -> dict[str, str]:
         """By those of these trainings on which others have leases, who does."""
@@ -192,7 +190,7 @@ class Claims:
             connection.execute(_CLAIMS.update().where(mine).values(until=_now(connection) + self._lease))
             return set(connection.scalars(sa.select(_CLAIMS.c.training).where(mine)))
 
-        held, asked = set(self._held), time.clock_gettime(BOOT)
+        held, asked = set(self._held), _seconds()
         with self._engine.begin() as connection:
             still = work(connection)
         self._lost |= held - still
@@ -227,6 +225,11 @@ def process_in_words(holder: str) -> str:
     """A holder that is a process, as a person looks for it; holder: `tracking.this_process` of it."""
     host, _, pid, *_ = [*holder.split("/"), "", "", ""]
     return f"process {pid} on {host}" if pid else holder
+
+
+def _seconds() -> float:
+    """Of a clock of this machine that goes on while it sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _now(connection: sa.Connection) -> float:

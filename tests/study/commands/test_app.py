@@ -134,6 +134,8 @@ def _ablate(*words: str):
         (["run", "--set", "model.name=resnet"], "model.name cannot be 'resnet'; did you mean resnet9?"),
         (["run", "--profile", "smoke", "--set", "budget.train_images=70000"], "lower one of them (--set changes"),
         (["run", "--data", "no/such/place"], "no/such/place does not exist"),
+        (["run", "--executor", "rai"], "no executor 'rai'; did you mean ray? Known: local, ray"),
+        (["run", "--address", "auto"], "--address names a Ray cluster; give --executor ray with it"),
         (["run", "--shard", "3/2"], "a shard must be I/N, the I-th of N shares, such as 2/4, not '3/2'"),
         (["run", "--profile", "smoke", *TINY, "--shard", "3/3"], "the plan has 2 seeds, and a shard needs one"),
         (["run", "--shard", "1/2", "--minutes", "3"], "--shard shares out the seeds that a plan has, and --minutes"),
