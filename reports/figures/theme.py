@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
+
 from cifar_ablations.reports.wording import phrases
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
@@ -52,6 +55,8 @@ CELLS: dict[str, Any] = {
 
 SVG_DPI = 72
 """In SVG an inch is always as long, and text is measured accordingly."""
+MANY, IMAGE_DPI = 500, 200
+"""Points or lines of one artist that are drawn as an image, since an element each takes megabytes; and how finely."""
 
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -163,7 +168,8 @@ def svg(figure: Figure, name: str) -> str:
     with styled(), mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         _lay_out(without_mathematics(figure))
-        figure.savefig(buffer, format="svg", metadata=nothing)
+        dpi = IMAGE_DPI if _many_as_images(figure) else "figure"
+        figure.savefig(buffer, format="svg", metadata=nothing, dpi=dpi)
     text = NOT_OF_XML.sub("�", buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -179,6 +185,23 @@ def svg(figure: Figure, name: str) -> str:
         place = f'<g id="{name}-{target.get_gid()}"'
         text = text.replace(place, f'{place} tabindex="0" role="img" aria-label={quoteattr(str(target.get_label()))}')
     return text
+
+
+def _many_as_images(figure: Figure) -> bool:
+    """Have what consists of MANY points or lines and more drawn as an image; whether there is any."""
+    from matplotlib.collections import Collection
+    from matplotlib.lines import Line2D
+
+    def count(artist: Artist) -> int:
+        if isinstance(artist, Collection):
+            return max(len(np.asarray(artist.get_offsets())), len(artist.get_paths()))
+        assert isinstance(artist, Line2D)
+        return np.size(artist.get_xdata()) if artist.get_marker() not in ("None", None, "", " ") else 0
+
+    many = [artist for kind in (Collection, Line2D) for artist in figure.findobj(kind) if count(artist) >= MANY]
+    for artist in many:
+        artist.set_rasterized(True)
+    return bool(many)
 
 
 def without_mathematics(figure: Figure) -> Figure:

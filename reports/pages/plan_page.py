@@ -220,6 +220,10 @@ def _factorial(results: Findings) -> dict[str, Any]:
     }
 
 
+MOST_LINKED = 20_000
+"""Runs that a page has a link to, each; more would be a page that no browser likes."""
+
+
 def _provenance(results: Findings) -> dict[str, Any]:
     """The template's values for the provenance: the plan as registered, deviations from it, and every run."""
     return {
@@ -229,7 +233,7 @@ def _provenance(results: Findings) -> dict[str, Any]:
         "mixture": answer.of_sources(results.sources),
         "measured": results.consulted,
         "runs_total": len(results.runs),
-        "runs": _matrix(results.plan, results.runs),
+        "runs": _matrix(results.plan, results.runs) if len(results.runs) <= MOST_LINKED else [],
         "grouped_view": schema.GROUPED_VIEW,
     }
 
@@ -243,10 +247,9 @@ def _learned(results: Findings) -> list[str]:
 def _status(results: Findings) -> dict[str, Any]:
     """How far the plan is; what is under way or went wrong counts only where there is no result."""
     planned, done = len(results.plan.arms) * len(results.plan.seeds), len(results.runs)
-    have = set(zip(results.runs["arm"], results.runs["seed"], strict=True))
-    open_runs = [row for row in results.attempts.to_dict("records") if (row["arm"], row["seed"]) not in have]
+    have, of = pd.MultiIndex.from_frame(results.runs[["arm", "seed"]]), results.attempts.set_index(["arm", "seed"])
     # The last attempt at a run says where it stands.
-    last = {(row["arm"], row["seed"]): row["outcome"] or "in training" for row in open_runs}
+    last = dict(of.loc[~of.index.isin(have), "outcome"].replace("", "in training"))
     text = f"finished: all {planned} runs done" if done == planned else f"mid-run: {done} of {planned} runs done"
     rest = [f"{count} {what}" for what, count in sorted(Counter(last.values()).items())]
     return {"text": ", ".join([text, *rest]), "finished": done == planned}

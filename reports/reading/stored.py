@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
     from sqlalchemy import Engine
 
-AT_ONCE = 5_000
-"""Run ids named in one question; databases have a limit."""
+MOST_NAMED, AT_ONCE = 5_000, 50_000
+"""Run ids named in one question, since databases have a limit, and rows read together."""
 HISTORY_COLUMNS = ["run", "metric", "epoch", "timestamp", "value"]
 
 
@@ -146,13 +146,17 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[st
     later value stands. Sorted by run, metric and epoch.
     """
     engine = database(client)
-    found = _logged(engine, run_ids, metrics) if engine is not None else _told(client, run_ids, metrics)
-    columns = [np.asarray(column) for column in zip(*found, strict=True)] or [np.empty(0)] * 5
-    run, metric, epoch, timestamp = (column.astype(np.int64) for column in columns[:4])
-    value = columns[4].astype(float)
-    order = np.lexsort((value, timestamp, epoch, metric, run))
-    places = np.stack([run, metric, epoch])[:, order]
-    last = np.append((places[:, 1:] != places[:, :-1]).any(axis=0), True) if len(order) else np.empty(0, dtype=bool)
+    parts = _logged(engine, run_ids, metrics) if engine is not None else _told(client, run_ids, metrics)
+    kinds = (np.int64, np.int64, np.int64, np.int64, float)
+    columns = ([np.asarray(column, kind) for column, kind in zip(part, kinds, strict=True)] for part in parts)
+    run, metric, epoch, timestamp, value = (
+        np.concatenate(pieces) for pieces in zip(*([np.empty(0, kind) for kind in kinds], *columns), strict=True)
+    )
+    mine = np.flatnonzero(run >= 0)
+    order = mine[np.lexsort((value[mine], timestamp[mine], epoch[mine], metric[mine], run[mine]))]
+    places = [run[order], metric[order], epoch[order]]
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = np.any([place[1:] != place[:-1] for place in places], axis=0)
     kept = order[last]
     return pd.DataFrame(
         {"run": run[kept], "metric": metric[kept], "epoch": epoch[kept], "timestamp": timestamp[kept]}
@@ -160,38 +164,40 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[st
     )
 
 
-Logged = tuple[int, int, int, int, float]
-"""A value: run, metric, epoch, timestamp, and the number."""
+Logged = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], Sequence[float | None]]
+"""Values by columns: run (-1 for another), metric, epoch, timestamp, and the number (None for NaN)."""
 
 
-def _logged(engine: Engine, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Logged]:
+def _logged(engine: Engine, run_ids: Sequence[str], metrics: Sequence[str]) -> Iterator[Logged]:
     from mlflow.store.tracking.dbmodels.models import SqlMetric
-    from sqlalchemy import select
+    from sqlalchemy import case, select
 
     runs, names = ({name: i for i, name in enumerate(asked)} for asked in (run_ids, metrics))
-    question = select(
-        SqlMetric.run_uuid, SqlMetric.key, SqlMetric.step, SqlMetric.timestamp, SqlMetric.value, SqlMetric.is_nan
-    )
-    found: list[Logged] = []
-    with engine.connect() as connection:
-        for start in range(0, len(run_ids), AT_ONCE):
-            chosen = question.where(
-                SqlMetric.run_uuid.in_(run_ids[start : start + AT_ONCE]), SqlMetric.key.in_(metrics)
+    number = case((SqlMetric.is_nan, None), else_=SqlMetric.value)
+    question = select(SqlMetric.run_uuid, SqlMetric.key, SqlMetric.step, SqlMetric.timestamp, number)
+    question = question.where(SqlMetric.key.in_(metrics))
+    # A database takes a limited number of ids, and would go through all values of a metric again for each part of
+    # them: of many runs all are read, once.
+    if len(runs) <= MOST_NAMED:
+        question = question.where(SqlMetric.run_uuid.in_(run_ids))
+    with engine.connect().execution_options(yield_per=AT_ONCE) as connection:
+        for rows in connection.execute(question).partitions():
+            ids, keys, steps, timestamps, values = zip(*rows, strict=True)
+            yield [runs.get(run_id, -1) for run_id in ids], [names[key] for key in keys], steps, timestamps, values
+
+
+def _told(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[str]) -> Iterator[Logged]:
+    for run, run_id in enumerate(run_ids):
+        for metric, name in enumerate(metrics):
+            points = client.get_metric_history(run_id, name)
+            n = len(points)
+            yield (
+                [run] * n,
+                [metric] * n,
+                [point.step for point in points],
+                [point.timestamp for point in points],
+                [point.value for point in points],
             )
-            found += [
-                (runs[run_id], names[key], step, timestamp, math.nan if unknown else value)
-                for run_id, key, step, timestamp, value, unknown in connection.execute(chosen).all()
-            ]
-    return found
-
-
-def _told(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Logged]:
-    return [
-        (run, metric, point.step, point.timestamp, point.value)
-        for run, run_id in enumerate(run_ids)
-        for metric, name in enumerate(metrics)
-        for point in client.get_metric_history(run_id, name)
-    ]
 
 
 def checked(client: MlflowClient, run: Stored, name: str) -> bytes | None:

@@ -227,12 +227,19 @@ def of_divergence(arms: pd.DataFrame, what: str = "Diverged", most: int | None =
 
 
 def of_odd_runs(odd: pd.DataFrame) -> str:
-    """Which runs lie far below their arm's others, of `arms.odd_runs`; nothing where none does."""
+    """Which runs lie far below their arm's others, of `arms.odd_runs`; nothing where none does.
+
+    Of many those are named that lie the furthest below.
+    """
+    left = len(odd) - MOST_NAMED
+    if left > 0:
+        odd = odd.loc[(odd["others"] - odd["accuracy"]).nlargest(MOST_NAMED).index]
     parts = [
         f"seed {row['seed']} of '{row['arm']}' ({phrases.percent(row['accuracy'], 1)} %, "
         f"the others {phrases.percent(row['others'], 1)} %)"
         for row in odd.to_dict("records")
     ]
+    parts += [phrases.count(left, "more run")] if left > 0 else []
     return f"Far below the others, and it widens intervals: {phrases.listing(parts)}." if parts else ""
 
 

@@ -57,6 +57,27 @@ def test_ids_begin_with_the_figures_name_and_nothing_reaches_out_of_it() -> None
     assert "<metadata" not in text
 
 
+@pytest.mark.parametrize("kind", ["points", "marks", "lines"])
+@pytest.mark.parametrize("many", [False, True])
+def test_many_points_are_an_image_and_few_are_not(kind: str, many: bool) -> None:
+    """A page of 100,000 runs had 43 MB: every point was an element."""
+    count = theme.MANY if many else theme.MANY - 1
+    xs = list(range(count))
+    with theme.styled():
+        figure = theme.new_figure(4, 3)
+        axes = figure.add_subplot()
+        axes.plot(range(10_000), range(10_000))  # a line is one element, whatever its length
+        if kind == "points":
+            axes.scatter(xs, xs)
+        elif kind == "marks":
+            axes.plot(xs, xs, "o", ls="")
+        else:
+            axes.vlines(xs, 0, 10_000)
+    text = theme.svg(figure, "a")
+    assert text.count("<image") == many
+    assert (len(re.findall("<(?:use|path)", text)) < 100) == many
+
+
 def test_shades_are_of_one_colour_on_each_side_and_leave_a_number_to_be_read() -> None:
     shade = theme.shades(theme.SECOND, theme.ACCENT)
     for value, colour, strength in ((0.0, theme.ACCENT, 0.5), (0.25, theme.ACCENT, 0.25), (1.0, theme.SECOND, 0.5)):

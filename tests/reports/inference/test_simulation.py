@@ -118,6 +118,21 @@ def test_the_worst_is_remembered_by_all_that_it_depends_on() -> None:
         assert len(simulation._known) == len(shapes)
 
 
+@pytest.mark.usefixtures("few_draws")
+def test_more_seeds_than_matter_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of 1,563 seeds took a minute and a half to draw."""
+    drawn: list[Shape] = []
+    monkeypatch.setattr(simulation, "_rate", lambda one, setting, few: float(drawn.append(one) or 0.04))
+    simulation._known.clear()
+    pairs, large = [(1, 0), (2, 0)], simulation.LARGE
+    simulation.worst(shape(pairs, 10 * large))
+    simulation.worst(replace(shape(pairs, 10 * large), runs=(10 * large, large // 2, 2 * large)))
+    simulation.worst(shape(pairs, 2 * large, "paired t e-process", looks=(large, 2 * large)))
+    assert {one.seeds for one in drawn if not one.looks} == {large}
+    assert {one.runs for one in drawn if one.runs} == {(large, large // 2, large)}
+    assert {one.looks for one in drawn if one.looks} == {(large, 2 * large)}
+
+
 def test_few_seeds_are_too_few() -> None:
     """What makes a plan's verdicts `TOO_FEW`: with two or three seeds a page of claims is wrong too often."""
     many = [(i, 0) for i in range(1, 7)] + [(i, 7) for i in range(8, 14)]

@@ -288,6 +288,16 @@ def test_every_run_is_linked(written, techniques):
         assert sum(f"/runs/{run_id}?" in link for link in links) == 1
 
 
+def test_of_more_runs_than_a_page_can_link_the_list_is_named(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_page, "MOST_LINKED", len(written.run_ids) - 1)
+    (page,) = plan_page.write_reports(written.uri, tmp_path, plan="techniques")
+    text = page.read_text(encoding="utf-8")
+    assert "Runs by arm and seed" not in text
+    assert f"of {len(written.run_ids)} runs the list is" in " ".join(Parsed(text).text.split())
+    rows = (tmp_path / f"{page.stem}-runs.csv").read_text(encoding="utf-8")
+    assert all(run_id in rows for run_id in written.run_ids.values())
+
+
 def test_stand_in_page_shouts(pages):
     text = Parsed(pages["notebook-drawn-shapes-quick-fb5451.html"].read_text(encoding="utf-8")).text
     assert "Rehearsal on drawn images: not photographs" in text

@@ -46,6 +46,19 @@ def test_histories_are_those_of_mlflow_too(written, request):
     pd.testing.assert_frame_equal(found, stored.histories(client, runs, metrics))
 
 
+def test_histories_of_more_runs_than_can_be_named_are_read_at_once(written, monkeypatch):
+    """In parts of 5,000 names the values of a metric were all gone through for each part."""
+    client, asked = load.connect(written.uri), []
+    runs = [run.run_id for run in stored.find(client, TRAININGS)][1:]  # another one has values too
+    metrics = [schema.VALIDATION_ACCURACY, schema.TRAIN_LOSS]
+    named = stored.histories(client, runs, metrics)
+    monkeypatch.setattr(stored, "MOST_NAMED", 2)
+    monkeypatch.setattr(stored, "AT_ONCE", 7)
+    event.listen(stored.database(client), "before_cursor_execute", lambda *about: asked.append(about[2]))
+    pd.testing.assert_frame_equal(stored.histories(client, runs, metrics), named)
+    assert len(asked) == 1
+
+
 @pytest.fixture
 def writer(tmp_path):
     return Writer(tmp_path)

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import fields, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cifar_ablations.ablations import schema
@@ -188,3 +189,15 @@ def test_what_pairs_are_worth_is_said(plan):
         f"over 91 pairs, so that pairs are worth {worth:+.1f} seeds."
     )
     assert answer.of_correlation(plan, math.nan, 0, math.nan) == ""
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_of_many_odd_runs_the_furthest_are_named(count):
+    """The page of a large store named all 37 of them."""
+    others = [0.5 + i / 100 for i in range(count)]
+    odd = pd.DataFrame({"arm": "a", "seed": range(count), "accuracy": 0.4, "others": others})
+    said = answer.of_odd_runs(odd)
+    assert said.count("seed ") == min(count, 3)
+    assert f"seed {count - 1} of 'a'" in said
+    assert ("and 4 more runs." in said) == (count == 7)
+    assert answer.of_odd_runs(odd.head(0)) == ""
