@@ -24,7 +24,7 @@ from cifar_ablations.study.training.backend import KERNELS
 
 NO_WORK = "early_stopping"
 """A technique that changes no step: how far its ratio lies from 1 is what the measurement varies by."""
-OTHERS = ("budgets", "luck")
+OTHERS = ("budgets", "luck", "attribution")
 """Kinds of results that are of no technique, or of one at several budgets; the README has what they say."""
 WAYS = {
     phrases.HELPS: "**helps**",

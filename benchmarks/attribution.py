@@ -1,0 +1,160 @@
+"""Where the points of a tuned recipe come from: `python -m benchmarks.attribution`.
+
+What a tuned recipe sets otherwise than the notebook's, in groups: a technique each, the optimizer together with its
+learning rate. Every combination of groups is trained over the same seeds, at a share of a profile's budget. In a folder
+of `results/`, `groups.csv` says what each group is worth: over all orders in which the groups could be adopted
+(Shapley), which adds up to the whole gain, adopted first, and adopted last; `combinations.csv` has every accuracy.
+
+With `--removed` only the tuned recipe is trained without each group, beside itself and the notebook's: what a larger
+share affords.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tomlkit
+import torch
+
+import cifar_ablations as ca
+from benchmarks.luck import interval
+from benchmarks.reference import ABOUT, RESULTS, as_csv, machine_here, real_images, write
+from cifar_ablations.ablations import adopted, schema
+from cifar_ablations.ablations.designs import by_roadmap
+from cifar_ablations.ablations.plans.tuned import NOTEBOOK, TUNED, notebook_beside
+from cifar_ablations.ablations.profiles import profile
+from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.ablations.searches.multi_fidelity import at
+from cifar_ablations.reports.inference import factorial
+
+TOGETHER = {"learning_rate": "optimizer"}
+"""A rate is one of an optimizer: adopted without it, it says nothing."""
+
+
+def groups_of(tuned: Recipe, notebook: Recipe) -> dict[str, tuple[str, ...]]:
+    """The techniques that the two set otherwise, by the name of their group, in the order of a ladder."""
+    changed = [t.name for t in by_roadmap(t for t in tuned.techniques if t != notebook.technique(t.name))]
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in changed:
+        group = TOGETHER.get(name, name)
+        groups[group] = (*groups.get(group, ()), name)
+    return groups
+
+
+def mixed(tuned: Recipe, notebook: Recipe, techniques: Sequence[str]) -> Recipe:
+    """The notebook's recipe with these techniques as the tuned one sets them."""
+    for name in techniques:
+        notebook = notebook.with_technique(tuned.technique(name))
+    return notebook
+
+
+def arms_of(
+    tuned: Recipe, notebook: Recipe, groups: Mapping[str, tuple[str, ...]], removed: bool
+) -> dict[frozenset[str], Recipe]:
+    """The recipes to train, by the groups that they have adopted; the notebook's, which has none, first."""
+    names, least = list(groups), len(groups) - 1
+    sizes = (0, least, len(groups)) if removed else range(len(groups) + 1)
+    chosen = [frozenset(used) for size in dict.fromkeys(sizes) for used in combinations(names, size)]
+    return {used: mixed(tuned, notebook, [t for name in used for t in groups[name]]) for used in chosen}
+
+
+def named(used: frozenset[str], groups: Mapping[str, tuple[str, ...]]) -> str:
+    """What the arm is called that has adopted these groups."""
+    if not used or len(used) == len(groups):
+        return TUNED if used else NOTEBOOK
+    return " + ".join(name for name in groups if name in used)
+
+
+def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
+    """A row per group: its Shapley value, where all combinations are there, and its worth first and last, each with
+    Student's interval over seeds; in the last row their sum, which is the gain.
+
+    accuracies: by the groups that an arm has adopted and by seed. A seed of which a run diverged is left out.
+    """
+    whole = accuracies.dropna(axis=1)
+    used, everything, nothing = list(whole.index), frozenset(groups), frozenset[str]()
+    by_group = {}
+    for group in groups:
+        ways = {"last": (everything, everything - {group}), "first": (frozenset({group}), nothing)}
+        worth = {
+            way: whole.loc[[more]].to_numpy()[0] - whole.loc[[less]].to_numpy()[0]
+            for way, (more, less) in ways.items()
+            if more in used and less in used
+        }
+        if len(used) == 2 ** len(groups):
+            worth["shapley"] = factorial.shapley(group, groups, used) @ whole.to_numpy()
+        by_group[group] = worth
+    gain = whole.loc[[everything]].to_numpy()[0] - whole.loc[[nothing]].to_numpy()[0]
+    by_group["all together"] = {"shapley": gain, "last": gain, "first": gain}
+    rows = []
+    for group, worth in by_group.items():
+        row: dict[str, str | float] = {"group": group, "seeds": whole.shape[1]}
+        for way in ("shapley", "first", "last"):
+            found = interval(worth[way]) if way in worth else (np.nan,) * 3
+            row |= dict(zip((way, f"{way}_low", f"{way}_high"), found, strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Train every combination, and write what each group is worth."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path, default=RESULTS / "gain-full" / "recipe.toml")
+    parser.add_argument("--profile", default="full")
+    parser.add_argument("--share", type=Fraction, default=Fraction(1, 8), help="of the profile's images and batch")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--removed", action="store_true", help="the tuned recipe without each group alone")
+    parser.add_argument("--data", help="as for `ablate run` [default: ABLATE_DATA, cached or downloaded]")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    data = real_images(asked.data)
+    tuned = at(
+        profile(asked.profile).apply(adopted.read(asked.recipe).applied(ca.notebook_recipe())), float(asked.share)
+    )
+    notebook = notebook_beside(tuned)
+    groups = groups_of(tuned, notebook)
+    arms = {
+        named(used, groups): (used, recipe) for used, recipe in arms_of(tuned, notebook, groups, asked.removed).items()
+    }
+    name = "removed" if asked.removed else "attribution"
+    result = ca.compare(
+        {arm: recipe for arm, (_, recipe) in arms.items()},
+        seeds=asked.seeds,
+        profile=None,
+        data=asked.data,
+        name=f"{name}-{asked.recipe.parent.name}".lower(),
+    )
+    runs = result._findings.runs
+    accuracies = runs.pivot_table(index="arm", columns="seed", values=schema.TEST_ACCURACY).reindex(list(arms))
+    found = table(accuracies.set_axis([used for used, _ in arms.values()]), list(groups))
+    print(found.to_string(index=False))
+    about = {
+        "kind": "attribution",
+        "recipe": f"results/{asked.recipe.parent.name}/{asked.recipe.name}",
+        "profile": asked.profile,
+        "share": str(asked.share),
+        "command": f"python -m benchmarks.attribution --profile {asked.profile} --share {asked.share} "
+        f"--seeds {asked.seeds}{' --removed' * asked.removed}",
+        "network": str(tuned.model),
+        "budget": str(tuned.budget),
+        "groups": {group: list(names) for group, names in groups.items()},
+        "worker_minutes": round(float(runs[schema.SECONDS].sum()) / 60, 1),
+        "data": {"name": data.name, "digest": data.digest},
+        **machine_here(torch.device("cpu" if not torch.cuda.is_available() else "cuda"), sorted(set(runs["backend"]))),
+    }
+    contents = {
+        ABOUT: tomlkit.dumps(about).encode(),
+        "groups.csv": as_csv(found),
+        "combinations.csv": as_csv(accuracies.reset_index()),
+    }
+    write(asked.results / f"{name}-{asked.recipe.parent.name}-{str(asked.share).replace('/', '-')}", contents)
+
+
+if __name__ == "__main__":
+    main()
