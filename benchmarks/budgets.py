@@ -25,15 +25,17 @@ import torch
 import cifar_ablations as ca
 from benchmarks.reference import ABOUT, RESULTS, as_csv, machine_here, real_images, write
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.searches.multi_fidelity import at
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference.budgets import ceiling, decision_accuracy
 from cifar_ablations.reports.pages.result import Result
-from cifar_ablations.reports.wording import phrases
+from cifar_ablations.reports.wording import phrases, small_budgets
 
-DECIDED = (phrases.HELPS, phrases.HURTS)
+OF_THE_PACKAGE = "budgets-techniques-full"
+"""The folder of which `ablate plan` says what small budgets were worth."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,21 @@ def effects(budgets: Sequence[Budget]) -> pd.DataFrame:
             share=str(budget.share),
             train_images=budget.recipe.budget.train_images,
             direction=[phrases.direction(row) for row in rows],
+            title=[phrases.subject(budget.result._findings.plan, row) for row in rows],
         )
         tables.append(said[said["metric"] == schema.TEST_ACCURACY])
-    columns = ["share", "train_images", "technique", "where", "difference", "low", "high", "p_page", "direction"]
+    columns = [
+        "share",
+        "train_images",
+        "technique",
+        "title",
+        "where",
+        "difference",
+        "low",
+        "high",
+        "p_page",
+        "direction",
+    ]
     return pd.concat(tables)[[*columns, "statement"]]
 
 
@@ -88,7 +102,7 @@ def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
         here = budget.accuracies.loc[there.index, there.columns]
         alike = decision_accuracy(here.to_numpy(), there.to_numpy())
         mine = found[found["share"] == str(budget.share)].set_index("statement")["direction"]
-        decided = [name for name in mine.index if mine[name] in DECIDED]
+        decided = [name for name in mine.index if mine[name] in phrases.DECIDED]
         rows.append(
             {
                 "share": str(budget.share),
@@ -105,8 +119,8 @@ def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
                 "halves_alike": ceiling(here.to_numpy()),
                 "decided": len(decided),
                 "carried": sum(end[name] == mine[name] for name in decided),
-                "turned": sum(end[name] in DECIDED and end[name] != mine[name] for name in decided),
-                "open_at_the_largest": sum(end[name] not in DECIDED for name in decided),
+                "turned": sum(end[name] in phrases.DECIDED and end[name] != mine[name] for name in decided),
+                "open_at_the_largest": sum(end[name] not in phrases.DECIDED for name in decided),
             }
         )
     return pd.DataFrame(rows)
@@ -167,6 +181,7 @@ def main() -> None:
         "profile": asked.profile,
         "command": f"python -m benchmarks.budgets --plan {asked.plan} --profile {asked.profile} --shares "
         f"{' '.join(map(str, sorted(asked.shares)))} --seeds {asked.seeds}",
+        "network": budgets[-1].recipe.model.name,
         "budgets": [str(budget.recipe.budget) for budget in budgets],
         "seeds": asked.seeds,
         "worker_minutes": round(float(sum(b.result._findings.runs[schema.SECONDS].sum() for b in budgets)) / 60, 1),
@@ -179,7 +194,10 @@ def main() -> None:
         "agreement.csv": as_csv(agreed),
         "effects.svg": drawn(found),
     }
-    write(asked.results / f"budgets-{asked.plan}-{asked.profile}", contents)
+    folder = asked.results / f"budgets-{asked.plan}-{asked.profile}"
+    write(folder, contents)
+    if folder == RESULTS / OF_THE_PACKAGE:
+        write_atomically(small_budgets.MEASURED, as_csv(found[list(small_budgets.Verdict._fields)]))
 
 
 if __name__ == "__main__":

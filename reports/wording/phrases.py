@@ -235,6 +235,7 @@ LABELS = {
 """What came of a claim, for a reader who does not see the claim."""
 
 HELPS, HURTS, SAME, OPEN = "helps", "hurts", "same", "open"
+DECIDED = HELPS, HURTS
 
 
 def direction(row: Row) -> str:

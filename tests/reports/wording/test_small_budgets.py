@@ -1,0 +1,65 @@
+"""What `ablate plan` says of small budgets: which verdicts of the reference study a larger budget took back."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pandas as pd
+import pytest
+
+from benchmarks.budgets import OF_THE_PACKAGE
+from benchmarks.reference import ABOUT, RESULTS
+from cifar_ablations.reports.wording import phrases, small_budgets
+from cifar_ablations.reports.wording.small_budgets import Verdict
+
+FULL, ALONE = "in the full recipe", "on its own"
+WAYS = {  # at 100, 400 and 1,600 images
+    ("dropout", FULL): (phrases.HURTS, phrases.OPEN, phrases.HELPS),
+    ("dropout", ALONE): (phrases.HURTS, phrases.HURTS, phrases.HURTS),
+    ("optimizer", FULL): (phrases.HELPS, phrases.HELPS, phrases.HELPS),
+    ("schedule", FULL): (phrases.HELPS, phrases.SAME, phrases.OPEN),
+}
+KNOWN = [
+    Verdict(images, technique, {"optimizer": "Adam"}.get(technique, technique), where, ways[place])
+    for place, images in enumerate((100, 400, 1_600))
+    for (technique, where), ways in WAYS.items()
+]
+ALL = {"dropout", "optimizer", "schedule"}
+
+
+@pytest.mark.parametrize(
+    ("techniques", "images", "words"),
+    [
+        (
+            ALL,
+            150,
+            "In the reference study 2 of 4 verdicts on these techniques at 100 training images held at 1,600; turned "
+            "around: dropout in the full recipe; not decided there: schedule in the full recipe.",
+        ),
+        (ALL, 3, "2 of 4 verdicts on these techniques at 100 training images"),
+        (ALL, 300, "2 of 2 verdicts on these techniques at 400 training images held at 1,600."),
+        ({"dropout"}, 400, "1 of 1 verdict on these techniques at 400"),
+        (ALL, 1_600, ""),
+        (ALL, 50_000, ""),
+        ({"schedule"}, 400, ""),
+        ({"mixup"}, 100, ""),
+    ],
+)
+def test_what_held_turned_or_was_lost_is_said(techniques: set[str], images: int, words: str) -> None:
+    said = small_budgets.said(techniques, images, KNOWN)
+    assert words in said
+    assert bool(said) == bool(words)
+
+
+def test_without_a_study_nothing_is_said() -> None:
+    assert small_budgets.said(ALL, 100, ()) == ""
+
+
+def test_what_is_said_is_what_the_results_have() -> None:
+    folder = RESULTS / OF_THE_PACKAGE
+    found = pd.read_csv(folder / "effects.csv")
+    columns = list(Verdict._fields)
+    assert [tuple(row) for row in found[columns].itertuples(index=False)] == [
+        tuple(one) for one in small_budgets.measured()
+    ]
+    assert tomllib.loads((folder / ABOUT).read_text(encoding="utf-8"))["network"] == small_budgets.NETWORK
