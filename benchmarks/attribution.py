@@ -3,7 +3,8 @@
 What a tuned recipe sets otherwise than the notebook's, in groups: a technique each, the optimizer together with its
 learning rate. Every combination of groups is trained over the same seeds, at a share of a profile's budget. In a folder
 of `results/`, `groups.csv` says what each group is worth: over all orders in which the groups could be adopted
-(Shapley), which adds up to the whole gain, adopted first, and adopted last; `combinations.csv` has every accuracy.
+(Shapley), which adds up to the whole gain, adopted first, and adopted last; `combinations.csv` has every accuracy,
+and `groups.svg` shows the former.
 
 With `--removed` only the tuned recipe is trained without each group, beside itself and the notebook's: what a larger
 share affords.
@@ -17,6 +18,7 @@ from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import tomlkit
@@ -24,17 +26,22 @@ import torch
 
 import cifar_ablations as ca
 from benchmarks.luck import interval
-from benchmarks.reference import ABOUT, RESULTS, as_csv, machine_here, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_here, real_images, write
 from cifar_ablations.ablations import adopted, schema
 from cifar_ablations.ablations.designs import by_roadmap
 from cifar_ablations.ablations.plans.tuned import NOTEBOOK, TUNED, notebook_beside
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.searches.multi_fidelity import at
+from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import factorial
 
 TOGETHER = {"learning_rate": "optimizer"}
 """A rate is one of an optimizer: adopted without it, it says nothing."""
+
+
+TOTAL = "all together"
+"""The row of the whole gain."""
 
 
 def groups_of(tuned: Recipe, notebook: Recipe) -> dict[str, tuple[str, ...]]:
@@ -91,7 +98,7 @@ def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
             worth["shapley"] = factorial.shapley(group, groups, used) @ whole.to_numpy()
         by_group[group] = worth
     gain = whole.loc[[everything]].to_numpy()[0] - whole.loc[[nothing]].to_numpy()[0]
-    by_group["all together"] = {"shapley": gain, "last": gain, "first": gain}
+    by_group[TOTAL] = {"shapley": gain, "last": gain, "first": gain}
     rows = []
     for group, worth in by_group.items():
         row: dict[str, str | float] = {"group": group, "seeds": whole.shape[1]}
@@ -100,6 +107,28 @@ def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
             row |= dict(zip((way, f"{way}_low", f"{way}_high"), found, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+WAYS = {"shapley": "over all orders", "first": "put into the notebook's recipe", "last": "taken out of the tuned one"}
+
+
+def drawn(found: pd.DataFrame) -> bytes:
+    """What each group is worth, in percentage points with intervals, as SVG; of the ways those that are known."""
+    groups = found[found["group"] != TOTAL].reset_index(drop=True)
+    ways = [way for way in WAYS if groups[way].notna().any()]
+    colours = dict(zip(WAYS, (theme.INK, theme.CONTROL, theme.TREATMENT), strict=True))
+    with theme.styled(), mpl.rc_context({"svg.hashsalt": "attribution"}):
+        figure = theme.new_figure(theme.WIDTH, 0.9 + 0.45 * len(groups))
+        axes = figure.add_subplot()
+        axes.axvline(0, color=theme.MUTED, lw=0.8)
+        for place, way in enumerate(ways):
+            ys = groups.index + 0.22 * (place - (len(ways) - 1) / 2)
+            axes.hlines(ys, 100 * groups[f"{way}_low"], 100 * groups[f"{way}_high"], color=colours[way], lw=1.2)
+            axes.plot(100 * groups[way], ys, "o", color=colours[way], ms=5, label=WAYS[way])
+        theme.listed(axes, [name.replace("_", " ") for name in groups["group"]])
+        axes.set_xlabel("worth in test accuracy, percentage points")
+        axes.legend(fontsize=8)
+        return as_svg(figure)
 
 
 def main() -> None:
@@ -151,6 +180,7 @@ def main() -> None:
     contents = {
         ABOUT: tomlkit.dumps(about).encode(),
         "groups.csv": as_csv(found),
+        "groups.svg": drawn(found),
         "combinations.csv": as_csv(accuracies.reset_index()),
     }
     write(asked.results / f"{name}-{asked.recipe.parent.name}-{str(asked.share).replace('/', '-')}", contents)

@@ -9,7 +9,6 @@ search `multi-fidelity` do: images and batch alike, the network's width by the r
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +22,7 @@ import tomlkit
 import torch
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, machine_here, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_here, real_images, write
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.profiles import profile
@@ -150,9 +149,7 @@ def drawn(found: pd.DataFrame) -> bytes:
         figure.supxlabel("training images", fontsize=9)
         figure.supylabel("effect on test accuracy, percentage points", fontsize=9)
         grid[0].legend(fontsize=8)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+        return as_svg(figure)
 
 
 def main() -> None:

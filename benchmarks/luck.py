@@ -4,7 +4,7 @@
 search is carried out several times with each of several samplers, all with as many trials, and every winner is trained
 on fresh seeds beside the baseline. A folder of `results/` says what each promised on validation images and reached on
 test images (`searches.csv`), what a sampler is worth over its searches (`samplers.csv`), and how the best so far grows
-with the number of trials (`growth.csv`). No search sees a test image.
+with the number of trials (`growth.csv`); `luck.svg` shows both. No search sees a test image.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import tomlkit
@@ -22,10 +23,11 @@ import torch
 from scipy import stats
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, machine_here, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_here, real_images, write
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
+from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.reading import searches as reading
 
 BASELINE = "notebook's recipe"
@@ -82,6 +84,32 @@ def of_samplers(found: pd.DataFrame) -> pd.DataFrame:
         rows.append((sampler, len(mine), gain, low, high, spread, much, much_low, much_high))
     names = ["sampler", "searches", "gain", "gain_low", "gain_high", "gain_std_of_searches"]
     return pd.DataFrame(rows, columns=[*names, "promised_too_much", "promised_low", "promised_high"])
+
+
+def drawn(curves: pd.DataFrame, searched: pd.DataFrame) -> bytes:
+    """As SVG: how the best on validation images grows with the trials, and what each winner gains on test images."""
+    colours = dict(zip(dict.fromkeys(searched["sampler"]), (theme.TREATMENT, theme.CONTROL, theme.MUTED), strict=False))
+    with theme.styled(), mpl.rc_context({"svg.hashsalt": "luck"}):
+        figure = theme.new_figure(theme.WIDTH, 3.2)
+        left, right = figure.subplots(1, 2)
+        for place, (sampler, colour) in enumerate(colours.items()):
+            rows = curves[curves["sampler"] == sampler]
+            left.plot(rows["trials"], 100 * rows["best"], color=colour, label=sampler)
+            left.fill_between(
+                rows["trials"], 100 * rows["lowest"], 100 * rows["highest"], color=colour, alpha=0.15, lw=0
+            )
+            mine = searched[searched["sampler"] == sampler]
+            xs = place + np.linspace(-0.2, 0.2, len(mine))
+            right.vlines(xs, 100 * mine["gain_low"], 100 * mine["gain_high"], color=colour, lw=1)
+            right.plot(xs, 100 * mine["gain"], "o", color=colour, ms=4)
+        left.set(xlabel="trials", ylabel="best so far on validation images, %")
+        left.legend(fontsize=8, title="mean and extremes over searches", title_fontsize=8)
+        right.axhline(0, color=theme.MUTED, lw=0.8)
+        right.set_xticks(range(len(colours)), list(colours))
+        right.set(xlim=(-0.5, len(colours) - 0.5), ylabel="gain of each winner, percentage points")
+        for axes in (left, right):
+            theme.upright(axes)
+        return as_svg(figure)
 
 
 def main() -> None:
@@ -150,6 +178,7 @@ def main() -> None:
         "searches.csv": as_csv(searched),
         "samplers.csv": as_csv(samplers),
         "growth.csv": as_csv(pd.concat(curves)),
+        "luck.svg": drawn(pd.concat(curves), searched),
     }
     write(asked.results / f"luck-{asked.search}-{asked.profile}", contents)
 

@@ -11,12 +11,13 @@ A folder holds `about.toml`, which says what was trained, where, when and by wha
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import tomlkit
@@ -34,6 +35,9 @@ from cifar_ablations.reports.reading import load as reading
 from cifar_ablations.reports.wording import phrases
 from cifar_ablations.study.data.dataset import Dataset, load
 from cifar_ablations.study.store.home import Home
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parents[1] / "results"
 ABOUT, VERDICTS, ARMS, RUNS = "about.toml", "verdicts.csv", "arms.csv", "runs.csv"
@@ -121,6 +125,13 @@ def files(results: Findings) -> dict[str, bytes]:
 def as_csv(frame: pd.DataFrame) -> bytes:
     """A table as a file of results has it: numbers with six significant digits."""
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def as_svg(figure: Figure) -> bytes:
+    """A figure as a file of results has it: on white, since it is also looked at apart from any page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
+    return buffer.getvalue()
 
 
 def _about(results: Findings) -> dict[str, Any]:

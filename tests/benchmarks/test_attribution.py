@@ -69,7 +69,11 @@ def test_a_seed_that_lacks_a_run_is_left_out_and_without_all_combinations_there_
     found = attribution.table(accuracies, ("a", "b")).set_index("group")
     assert set(found["seeds"]) == {2}
     assert found["first"]["a"] == pytest.approx(0.15)
+    text = attribution.drawn(found.reset_index()).decode()
+    assert all(words in text for words in (*attribution.WAYS.values(), "percentage points"))
     fewer = attribution.table(accuracies.drop(index=[used[1]]), ("a", "b")).set_index("group")
     assert set(fewer["seeds"]) == {3}
     assert fewer["shapley"].drop("all together").isna().all()
     assert fewer["last"]["a"] == pytest.approx(0.2)
+    text = attribution.drawn(fewer.reset_index()).decode()
+    assert attribution.WAYS["shapley"] not in text

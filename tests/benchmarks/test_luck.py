@@ -46,3 +46,11 @@ def test_the_best_so_far_counts_pruned_trials_as_tried() -> None:
     assert list(found["best"]) == pytest.approx([0.2, 0.25, 0.35])
     assert list(found["lowest"]) == pytest.approx([0.1, 0.2, 0.2])
     assert list(found["highest"]) == pytest.approx([0.3, 0.3, 0.5])
+
+
+def test_the_figure_has_every_sampler_and_is_the_same_again() -> None:
+    growth = pd.DataFrame({"sampler": ["tpe"] * 2 + ["random"] * 2, "trials": [1, 2] * 2, "best": 0.5})
+    searched = pd.DataFrame({"sampler": ["tpe", "random"], "gain": 0.1, "gain_low": 0.0, "gain_high": 0.2})
+    drawn = [luck.drawn(growth.assign(lowest=0.4, highest=0.6), searched) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert all(f">{name}<" in drawn[0].decode() for name in ("tpe", "random"))
