@@ -127,7 +127,7 @@ def drawn(found: pd.DataFrame) -> bytes:
             axes.plot(100 * groups[way], ys, "o", color=colours[way], ms=5, label=WAYS[way])
         theme.listed(axes, [name.replace("_", " ") for name in groups["group"]])
         axes.set_xlabel("worth in test accuracy, percentage points")
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside upper center", ncols=len(ways), fontsize=8, frameon=False)
         return as_svg(figure)
 
 
