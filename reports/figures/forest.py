@@ -30,6 +30,8 @@ LINE = 0.198
 """Height of a line, in inches."""
 WIDE_TEXT, NARROW_TEXT = 9.0, 9.8
 """Points. A phone shows the narrow figure at less than its width."""
+MOST_SEEDS = 500
+"""Of a claim, that can be shown while one points at it; more would be megabytes that nobody can tell apart."""
 NARROW_LETTERS = 39
 """Of a name and its numbers on one line of the narrow figure."""
 
@@ -220,7 +222,8 @@ def _interval(axes: Axes, row: phrases.Row, left: float, right: float) -> None:
 def _seeds(axes: Axes, row: phrases.Row, seeds: pd.DataFrame) -> None:
     """A place to point at, as large as the row, and the row's seeds, which a page shows while one points there.
 
-    They have one `zorder`, so that they are neighbours in the SVG. Nothing of them is seen in print or in a file.
+    They have one `zorder`, so that they are neighbours in the SVG. Nothing of them is seen in print or in a file. Of
+    more than MOST_SEEDS there is the place alone.
     """
     from matplotlib.patches import Rectangle
 
@@ -228,6 +231,8 @@ def _seeds(axes: Axes, row: phrases.Row, seeds: pd.DataFrame) -> None:
     place = Rectangle(corner, 1, height, transform=_from_edge_to_edge(axes), fill=False)
     place.set(gid=f"{theme.TARGET}{row['claim']}", label=_said(row), lw=0, zorder=4, clip_on=False, in_layout=False)
     axes.add_patch(place)
+    if len(seeds) > MOST_SEEDS:
+        return
     dots: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 4.5, "color": theme.ACCENT, "alpha": 0, "zorder": 4}
     axes.plot(seeds["effect"], [row["y"] + 0.26] * len(seeds), gid=f"seeds-{row['claim']}", **dots)
 

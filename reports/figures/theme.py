@@ -55,8 +55,9 @@ CELLS: dict[str, Any] = {
 
 SVG_DPI = 72
 """In SVG an inch is always as long, and text is measured accordingly."""
-MANY, IMAGE_DPI = 500, 200
-"""Points or lines of one artist that are drawn as an image, since an element each takes megabytes; and how finely."""
+MOST_ELEMENTS, MANY, IMAGE_DPI = 5_000, 200, 200
+"""Points and lines of a figure that are elements of its SVG; of one that has more, those that are MANY of a kind are
+drawn as an image, since each takes a hundred bytes and more of a page; and how finely."""
 
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -168,8 +169,8 @@ def svg(figure: Figure, name: str) -> str:
     with styled(), mpl.rc_context({"svg.hashsalt": name}):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         _lay_out(without_mathematics(figure))
-        dpi = IMAGE_DPI if _many_as_images(figure) else "figure"
-        figure.savefig(buffer, format="svg", metadata=nothing, dpi=dpi)
+        many = _many_as_images(figure)
+        figure.savefig(buffer, format="svg", metadata=nothing, dpi=IMAGE_DPI if many else "figure")
     text = NOT_OF_XML.sub("�", buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -181,6 +182,8 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;\"]*", _font, text)
     for variable, colour in COLOURS.items():
         text = text.replace(colour, f"var(--figure-{variable}, {colour})")
+    if many:  # a page turns its colours around where it is dark
+        text = text.replace("<image ", '<image class="of-many" ')
     for target in figure.findobj(lambda artist: (artist.get_gid() or "").startswith(TARGET), include_self=False):
         place = f'<g id="{name}-{target.get_gid()}"'
         text = text.replace(place, f'{place} tabindex="0" role="img" aria-label={quoteattr(str(target.get_label()))}')
@@ -188,20 +191,28 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def _many_as_images(figure: Figure) -> bool:
-    """Have what consists of MANY points or lines and more drawn as an image; whether there is any."""
-    from matplotlib.collections import Collection
-    from matplotlib.lines import Line2D
+    """Have what there is very many of drawn as an image; whether there is. What can be pointed at stays as it is."""
+    from matplotlib.collections import LineCollection, PathCollection
 
     def count(artist: Artist) -> int:
-        if isinstance(artist, Collection):
-            return max(len(np.asarray(artist.get_offsets())), len(artist.get_paths()))
-        assert isinstance(artist, Line2D)
-        return np.size(artist.get_xdata()) if artist.get_marker() not in ("None", None, "", " ") else 0
+        if isinstance(artist, PathCollection):
+            return len(np.asarray(artist.get_offsets()))
+        if isinstance(artist, LineCollection):
+            return len(artist.get_paths())
+        return 1
 
-    many = [artist for kind in (Collection, Line2D) for artist in figure.findobj(kind) if count(artist) >= MANY]
-    for artist in many:
+    kinds: list[tuple[int, list[Artist]]] = []
+    for axes in figure.axes:
+        plain = [line for line in axes.lines if line.get_marker() == "None"]
+        marked = [line for line in axes.lines if line not in plain and line.get_gid() is None]
+        kinds.append((len(plain), [*plain]))
+        kinds += [(np.size(line.get_xdata()), [line]) for line in marked]
+        kinds += [(count(one), [one]) for one in axes.collections]
+    if sum(number for number, _ in kinds) <= MOST_ELEMENTS:
+        return False
+    for artist in (artist for number, artists in kinds if number >= MANY for artist in artists):
         artist.set_rasterized(True)
-    return bool(many)
+    return True
 
 
 def without_mathematics(figure: Figure) -> Figure:

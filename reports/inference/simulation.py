@@ -154,7 +154,8 @@ def worst(shape: Shape, settings: Sequence[Setting] = SETTINGS) -> float:
     LARGE seeds, all looked at once, counts as one with so many.
     """
     if shape.seeds > LARGE and not shape.looks:
-        shape = replace(shape, seeds=LARGE, runs=tuple(min(n, LARGE) for n in shape.runs))
+        runs = tuple(min(n, LARGE) for n in shape.runs)
+        shape = replace(shape, seeds=LARGE, runs=runs if min(runs, default=LARGE) < LARGE else ())
     key = (
         shape.claims.weights.tobytes(),
         shape.claims.allowed.tobytes(),

@@ -14,6 +14,7 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
 from cifar_ablations.ablations.record import PlanRecord
+from cifar_ablations.reports.figures import forest
 from cifar_ablations.reports.inference import arms, decision, mechanisms, registration, statistics, verdict
 from cifar_ablations.reports.pages import downloads, drawings, findings, guide, rendering
 from cifar_ablations.reports.pages.drawings import Drawing
@@ -165,6 +166,7 @@ def _answer(results: Findings) -> dict[str, Any]:
             *answer.of_references(plan, arms.placements(plan, results.runs)),
         ],
         "standing": answer.standing(plan, verdicts),
+        "seeds_shown": len(plan.seeds) <= forest.MOST_SEEDS,
         "learned": answer.of_health(plan, results.learned),
         "consulted": answer.of_test_images(plan.data.name, results.consulted),
         "caveats": [
@@ -249,9 +251,9 @@ def _status(results: Findings) -> dict[str, Any]:
     planned, done = len(results.plan.arms) * len(results.plan.seeds), len(results.runs)
     have, of = pd.MultiIndex.from_frame(results.runs[["arm", "seed"]]), results.attempts.set_index(["arm", "seed"])
     # The last attempt at a run says where it stands.
-    last = dict(of.loc[~of.index.isin(have), "outcome"].replace("", "in training"))
+    last = of.loc[~of.index.isin(have), "outcome"].replace("", "in training").groupby(level=[0, 1], sort=False).last()
     text = f"finished: all {planned} runs done" if done == planned else f"mid-run: {done} of {planned} runs done"
-    rest = [f"{count} {what}" for what, count in sorted(Counter(last.values()).items())]
+    rest = [f"{count} {what}" for what, count in sorted(Counter(last).items())]
     return {"text": ", ".join([text, *rest]), "finished": done == planned}
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
     from sqlalchemy import Engine
 
-MOST_NAMED, AT_ONCE = 5_000, 50_000
-"""Run ids named in one question, since databases have a limit, and rows read together."""
+MOST_IDS = 5_000
+"""Run ids named in one question; databases have a limit."""
+ROWS_AT_ONCE = 50_000
 HISTORY_COLUMNS = ["run", "metric", "epoch", "timestamp", "value"]
 
 
@@ -152,8 +153,7 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[st
     run, metric, epoch, timestamp, value = (
         np.concatenate(pieces) for pieces in zip(*([np.empty(0, kind) for kind in kinds], *columns), strict=True)
     )
-    mine = np.flatnonzero(run >= 0)
-    order = mine[np.lexsort((value[mine], timestamp[mine], epoch[mine], metric[mine], run[mine]))]
+    order = np.lexsort((value, timestamp, epoch, metric, run))
     places = [run[order], metric[order], epoch[order]]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = np.any([place[1:] != place[:-1] for place in places], axis=0)
@@ -165,7 +165,7 @@ def histories(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[st
 
 
 Logged = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], Sequence[float | None]]
-"""Values by columns: run (-1 for another), metric, epoch, timestamp, and the number (None for NaN)."""
+"""Values by columns: run, metric, epoch, timestamp, and the number (None for NaN)."""
 
 
 def _logged(engine: Engine, run_ids: Sequence[str], metrics: Sequence[str]) -> Iterator[Logged]:
@@ -176,14 +176,18 @@ def _logged(engine: Engine, run_ids: Sequence[str], metrics: Sequence[str]) -> I
     number = case((SqlMetric.is_nan, None), else_=SqlMetric.value)
     question = select(SqlMetric.run_uuid, SqlMetric.key, SqlMetric.step, SqlMetric.timestamp, number)
     question = question.where(SqlMetric.key.in_(metrics))
-    # A database takes a limited number of ids, and would go through all values of a metric again for each part of
-    # them: of many runs all are read, once.
-    if len(runs) <= MOST_NAMED:
-        question = question.where(SqlMetric.run_uuid.in_(run_ids))
-    with engine.connect().execution_options(yield_per=AT_ONCE) as connection:
-        for rows in connection.execute(question).partitions():
-            ids, keys, steps, timestamps, values = zip(*rows, strict=True)
-            yield [runs.get(run_id, -1) for run_id in ids], [names[key] for key in keys], steps, timestamps, values
+    parts = [list(run_ids[start : start + MOST_IDS]) for start in range(0, len(run_ids), MOST_IDS)]
+    questions = [question.where(SqlMetric.run_uuid.in_(part)) for part in parts]
+    # SQLite goes through all values of a metric for each question, whatever runs it names: there is one for many runs.
+    if len(parts) > 1 and engine.dialect.name == "sqlite":
+        questions = [question]
+    with engine.connect().execution_options(yield_per=ROWS_AT_ONCE) as connection:
+        for asked in questions:
+            for rows in connection.execute(asked).partitions():
+                mine = rows if asked is not question else [row for row in rows if row[0] in runs]
+                if mine:
+                    ids, keys, steps, timestamps, values = zip(*mine, strict=True)
+                    yield [runs[run_id] for run_id in ids], [names[key] for key in keys], steps, timestamps, values
 
 
 def _told(client: MlflowClient, run_ids: Sequence[str], metrics: Sequence[str]) -> Iterator[Logged]:

@@ -223,7 +223,7 @@ def effect(row: Row) -> str:
 
 def count(n: int, what: str, many: str = "") -> str:
     """'1 seed', '15 seeds'; `many` where the plural is another word with more than an s."""
-    return f"{n:,} {what if n == 1 else many or f'{what}s'}"
+    return f"{n} {what if n == 1 else many or f'{what}s'}"
 
 
 LABELS = {

@@ -57,11 +57,11 @@ def test_ids_begin_with_the_figures_name_and_nothing_reaches_out_of_it() -> None
     assert "<metadata" not in text
 
 
-@pytest.mark.parametrize("kind", ["points", "marks", "lines"])
+@pytest.mark.parametrize("kind", ["points", "marks", "lines", "pairs"])
 @pytest.mark.parametrize("many", [False, True])
-def test_many_points_are_an_image_and_few_are_not(kind: str, many: bool) -> None:
+def test_very_many_points_are_an_image_and_few_are_not(kind: str, many: bool) -> None:
     """A page of 100,000 runs had 43 MB: every point was an element."""
-    count = theme.MANY if many else theme.MANY - 1
+    count = theme.MOST_ELEMENTS + (1 if many else -3)
     xs = list(range(count))
     with theme.styled():
         figure = theme.new_figure(4, 3)
@@ -71,11 +71,27 @@ def test_many_points_are_an_image_and_few_are_not(kind: str, many: bool) -> None
             axes.scatter(xs, xs)
         elif kind == "marks":
             axes.plot(xs, xs, "o", ls="")
-        else:
+        elif kind == "lines":
             axes.vlines(xs, 0, 10_000)
+        else:
+            axes.plot([xs, xs], [[0] * count, [10_000] * count], color="black")
     text = theme.svg(figure, "a")
-    assert text.count("<image") == many
+    assert text.count('<image class="of-many"') == text.count("<image") == many
     assert (len(re.findall("<(?:use|path)", text)) < 100) == many
+
+
+def test_cells_and_what_can_be_pointed_at_are_no_image() -> None:
+    xs = list(range(theme.MOST_ELEMENTS + 1))
+    with theme.styled():
+        figure = theme.new_figure(4, 3)
+        axes = figure.add_subplot()
+        axes.pcolormesh([[1.0] * 100] * 100)
+        assert "<image" not in theme.svg(figure, "a")
+        axes.plot(xs, xs, "o", ls="", gid="seeds-0")
+        axes.scatter(xs, xs)
+    text = theme.svg(figure, "a")
+    assert text.count("<image") == 1
+    assert len(re.findall("<use", text)) > theme.MOST_ELEMENTS
 
 
 def test_shades_are_of_one_colour_on_each_side_and_leave_a_number_to_be_read() -> None:

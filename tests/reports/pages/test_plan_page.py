@@ -13,13 +13,14 @@ import pytest
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.metrics import EPOCHS_TO_TARGET, REACHED_TARGET
+from cifar_ablations.reports.figures import forest
 from cifar_ablations.reports.inference import divergence, registration, verdict
 from cifar_ablations.reports.inference.arms import arm_table, seed_correlation
 from cifar_ablations.reports.pages import guide, plan_page, rendering
 from cifar_ablations.reports.reading import load, stored
 from cifar_ablations.reports.wording import phrases, tables
 from tests.fresh_store import put_fresh_store
-from tests.reports.conftest import Writer, planted_runs
+from tests.reports.conftest import Writer, planted_runs, small_plan
 
 pytestmark = pytest.mark.slow
 
@@ -293,9 +294,34 @@ def test_of_more_runs_than_a_page_can_link_the_list_is_named(written, tmp_path, 
     (page,) = plan_page.write_reports(written.uri, tmp_path, plan="techniques")
     text = page.read_text(encoding="utf-8")
     assert "Runs by arm and seed" not in text
-    assert f"of {len(written.run_ids)} runs the list is" in " ".join(Parsed(text).text.split())
+    assert f"With a link to each of {len(written.run_ids)} runs" in text
+    assert f"{page.stem}-runs.csv</code> lists them" in text
     rows = (tmp_path / f"{page.stem}-runs.csv").read_text(encoding="utf-8")
     assert all(run_id in rows for run_id in written.run_ids.values())
+
+
+def test_a_run_that_was_tried_again_and_again_is_said_once(tmp_path):
+    """Its page could not be written."""
+    writer, plan = Writer(tmp_path), small_plan()
+    experiment = writer.experiment("first")
+    parent = writer.invoke(experiment, plan)
+    done, again, *_ = planted_runs(plan).to_dict("records")
+    writer.train(experiment, parent, plan, done)
+    for outcome in (schema.FAILED, schema.FAILED):
+        writer.train(experiment, parent, plan, again | {"outcome": outcome})
+    (page,) = plan_page.write_reports(writer.uri, tmp_path / "pages")
+    total = len(plan.arms) * len(plan.seeds)
+    assert f"1 of {total} runs done, 1 failed" in " ".join(page.read_text(encoding="utf-8").split())
+
+
+def test_of_very_many_seeds_none_is_shown_at_an_interval(written, tmp_path, monkeypatch):
+    shown = "to see its seeds"
+    assert shown in plan_page.write_reports(written.uri, tmp_path, plan="techniques")[0].read_text(encoding="utf-8")
+    monkeypatch.setattr(forest, "MOST_SEEDS", 1)
+    text = plan_page.write_reports(written.uri, tmp_path, plan="techniques")[0].read_text(encoding="utf-8")
+    assert shown not in text
+    assert "forest-seeds-" not in text
+    assert "forest-row-" in text
 
 
 def test_stand_in_page_shouts(pages):
