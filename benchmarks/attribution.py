@@ -28,7 +28,8 @@ import cifar_ablations as ca
 from benchmarks.luck import interval
 from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_here, real_images, write
 from cifar_ablations.ablations import adopted, schema
-from cifar_ablations.ablations.designs import by_roadmap
+from cifar_ablations.ablations.designs import MOST_FACTORS, by_roadmap
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plans.tuned import NOTEBOOK, TUNED, notebook_beside
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
@@ -49,7 +50,7 @@ def groups_of(tuned: Recipe, notebook: Recipe) -> dict[str, tuple[str, ...]]:
     changed = [t.name for t in by_roadmap(t for t in tuned.techniques if t != notebook.technique(t.name))]
     groups: dict[str, tuple[str, ...]] = {}
     for name in changed:
-        group = TOGETHER.get(name, name)
+        group = TOGETHER[name] if TOGETHER.get(name) in changed else name
         groups[group] = (*groups.get(group, ()), name)
     return groups
 
@@ -80,11 +81,14 @@ def named(used: frozenset[str], groups: Mapping[str, tuple[str, ...]]) -> str:
 
 def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
     """A row per group: its Shapley value, where all combinations are there, and its worth first and last, each with
-    Student's interval over seeds; in the last row their sum, which is the gain.
+    Student's interval over seeds; in the last row the gain, to which Shapley values add up.
 
-    accuracies: by the groups that an arm has adopted and by seed. A seed of which a run diverged is left out.
+    accuracies: by the groups that an arm has adopted and by seed. A seed of which a run diverged is left out; raises
+    AblateError where none remains.
     """
     whole = accuracies.dropna(axis=1)
+    if whole.empty:
+        raise AblateError("of every seed a run diverged: nothing can be said of where the points come from")
     used, everything, nothing = list(whole.index), frozenset(groups), frozenset[str]()
     by_group = {}
     for group in groups:
@@ -98,7 +102,7 @@ def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
             worth["shapley"] = factorial.shapley(group, groups, used) @ whole.to_numpy()
         by_group[group] = worth
     gain = whole.loc[[everything]].to_numpy()[0] - whole.loc[[nothing]].to_numpy()[0]
-    by_group[TOTAL] = {"shapley": gain, "last": gain, "first": gain}
+    by_group[TOTAL] = dict.fromkeys(["first", "last", *(["shapley"] if len(used) == 2 ** len(groups) else [])], gain)
     rows = []
     for group, worth in by_group.items():
         row: dict[str, str | float] = {"group": group, "seeds": whole.shape[1]}
@@ -134,7 +138,7 @@ def drawn(found: pd.DataFrame) -> bytes:
 def main() -> None:
     """Train every combination, and write what each group is worth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, default=RESULTS / "gain-full" / "recipe.toml")
+    parser.add_argument("--of", default="gain-full", help="a folder of results/ that has a recipe.toml")
     parser.add_argument("--profile", default="full")
     parser.add_argument("--share", type=Fraction, default=Fraction(1, 8), help="of the profile's images and batch")
     parser.add_argument("--seeds", type=int, default=5)
@@ -144,10 +148,13 @@ def main() -> None:
     asked = parser.parse_args()
     data = real_images(asked.data)
     tuned = at(
-        profile(asked.profile).apply(adopted.read(asked.recipe).applied(ca.notebook_recipe())), float(asked.share)
+        profile(asked.profile).apply(adopted.read(RESULTS / asked.of / "recipe.toml").applied(ca.notebook_recipe())),
+        float(asked.share),
     )
     notebook = notebook_beside(tuned)
     groups = groups_of(tuned, notebook)
+    if len(groups) > MOST_FACTORS and not asked.removed:
+        raise AblateError(f"all combinations of {len(groups)} groups are {2 ** len(groups):,} arms; ask for --removed")
     arms = {
         named(used, groups): (used, recipe) for used, recipe in arms_of(tuned, notebook, groups, asked.removed).items()
     }
@@ -157,7 +164,7 @@ def main() -> None:
         seeds=asked.seeds,
         profile=None,
         data=asked.data,
-        name=f"{name}-{asked.recipe.parent.name}".lower(),
+        name=f"{name}-{asked.of}",
     )
     runs = result._findings.runs
     accuracies = runs.pivot_table(index="arm", columns="seed", values=schema.TEST_ACCURACY).reindex(list(arms))
@@ -165,10 +172,10 @@ def main() -> None:
     print(found.to_string(index=False))
     about = {
         "kind": "attribution",
-        "recipe": f"results/{asked.recipe.parent.name}/{asked.recipe.name}",
+        "of": asked.of,
         "profile": asked.profile,
         "share": str(asked.share),
-        "command": f"python -m benchmarks.attribution --profile {asked.profile} --share {asked.share} "
+        "command": f"python -m benchmarks.attribution --of {asked.of} --profile {asked.profile} --share {asked.share} "
         f"--seeds {asked.seeds}{' --removed' * asked.removed}",
         "network": str(tuned.model),
         "budget": str(tuned.budget),
@@ -183,7 +190,8 @@ def main() -> None:
         "groups.svg": drawn(found),
         "combinations.csv": as_csv(accuracies.reset_index()),
     }
-    write(asked.results / f"{name}-{asked.recipe.parent.name}-{str(asked.share).replace('/', '-')}", contents)
+    size = f"{asked.profile}-{str(asked.share).replace('/', '-')}"
+    write(asked.results / f"{name}-{asked.of}-at-{size}", contents)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from scipy import stats
 
 from benchmarks import attribution
 from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plans.tuned import NOTEBOOK, TUNED
 
 NOTEBOOKS = catalog.notebook_recipe()
@@ -24,6 +25,8 @@ def test_a_rate_goes_with_its_optimizer_and_nothing_else_together() -> None:
         "dropout": ("dropout",),
         "label_smoothing": ("label_smoothing",),
     }
+    alone = attribution.groups_of(NOTEBOOKS.set("learning_rate=×0.3"), NOTEBOOKS)
+    assert alone == {"learning_rate": ("learning_rate",)}, "the optimizer is the notebook's"
 
 
 @pytest.mark.parametrize(("removed", "count"), [(False, 8), (True, 5)])
@@ -73,7 +76,9 @@ def test_a_seed_that_lacks_a_run_is_left_out_and_without_all_combinations_there_
     assert all(words in text for words in (*attribution.WAYS.values(), "percentage points"))
     fewer = attribution.table(accuracies.drop(index=[used[1]]), ("a", "b")).set_index("group")
     assert set(fewer["seeds"]) == {3}
-    assert fewer["shapley"].drop("all together").isna().all()
+    assert fewer["shapley"].isna().all()
     assert fewer["last"]["a"] == pytest.approx(0.2)
     text = attribution.drawn(fewer.reset_index()).decode()
     assert attribution.WAYS["shapley"] not in text
+    with pytest.raises(AblateError, match="every seed"):
+        attribution.table(accuracies[[1]], ("a", "b"))
