@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from benchmarks import budgets
 from benchmarks.budgets import Budget
+from benchmarks.reference import ABOUT, RESULTS
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.profiles import profile
-from cifar_ablations.reports.wording import phrases
+from cifar_ablations.reports.wording import phrases, small_budgets
 
 
 @pytest.mark.parametrize("share", [Fraction(1, 64), Fraction(1, 8), Fraction(1)])
@@ -52,3 +54,12 @@ def test_what_became_of_verdicts_at_the_largest_budget_is_counted() -> None:
     assert first["pairs_alike"] == pytest.approx(2 / 3), "of a, b and c the larger budget turns one pair around"
     assert (first["halves_alike"], last["pairs_alike"], last["carried"]) == (1, 1, 3)
     assert first["seconds"] == 2.0
+
+
+def test_what_ablate_plan_says_is_what_the_results_have() -> None:
+    folder = RESULTS / budgets.OF_THE_PACKAGE
+    if not folder.exists():
+        pytest.skip("the study has not been carried out yet")
+    found = pd.read_csv(folder / "effects.csv")[list(small_budgets.Verdict._fields)]
+    assert list(found.itertuples(index=False, name=None)) == [tuple(one) for one in small_budgets.measured()]
+    assert tomllib.loads((folder / ABOUT).read_text(encoding="utf-8"))["network"] == small_budgets.NETWORK

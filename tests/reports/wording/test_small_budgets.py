@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
-
-import pandas as pd
 import pytest
 
-from benchmarks.budgets import OF_THE_PACKAGE
-from benchmarks.reference import ABOUT, RESULTS
 from cifar_ablations.reports.wording import phrases, small_budgets
 from cifar_ablations.reports.wording.small_budgets import Verdict
 
@@ -53,12 +48,3 @@ def test_what_held_turned_or_was_lost_is_said(techniques: set[str], images: int,
 
 def test_without_a_study_nothing_is_said() -> None:
     assert small_budgets.said(ALL, 100, ()) == ""
-
-
-def test_what_is_said_is_what_the_results_have() -> None:
-    folder = RESULTS / OF_THE_PACKAGE
-    if not folder.exists():
-        pytest.skip("the study has not been carried out yet")
-    found = pd.read_csv(folder / "effects.csv")[list(Verdict._fields)]
-    assert list(found.itertuples(index=False, name=None)) == [tuple(one) for one in small_budgets.measured()]
-    assert tomllib.loads((folder / ABOUT).read_text(encoding="utf-8"))["network"] == small_budgets.NETWORK
