@@ -20,7 +20,7 @@ from cifar_ablations.reports.pages import downloads, drawings, findings, guide, 
 from cifar_ablations.reports.pages.drawings import Drawing
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.reading import load
-from cifar_ablations.reports.wording import answer, headlines, origins, phrases, rates
+from cifar_ablations.reports.wording import answer, headlines, origins, phrases, rates, small_budgets
 
 
 def write_reports(
@@ -177,7 +177,7 @@ def _answer(results: Findings) -> dict[str, Any]:
         "divergence": bool(results.arms["diverged"].any()),
         "strength": [
             *answer.strength(plan, verdicts, results.error_rate),
-            *filter(None, [rates.of_plan(plan)]),
+            *filter(None, [rates.of_plan(plan), small_budgets.of_plan(plan)]),
         ],
         "correlated": answer.of_correlation(
             plan, correlation, pairs, statistics.seeds_worth(correlation, len(plan.seeds))

@@ -9,12 +9,17 @@ from math import inf, log, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
+from cifar_ablations.ablations.record import PlanRecord
 from cifar_ablations.reports.wording import phrases
 
 MEASURED = Path(__file__).with_name("small_budgets.csv")
 """Of `results/budgets-techniques-full/`, by whose benchmark it is written."""
 NETWORK = "notebook"
 """The network that was trained, at widths that grow with the budget."""
+
+
+CLASSES = frozenset(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
+"""Of the images that were trained on."""
 
 
 class Verdict(NamedTuple):
@@ -32,6 +37,14 @@ def measured() -> tuple[Verdict, ...]:
     """All of them."""
     with MEASURED.open(encoding="utf-8", newline="") as file:
         return tuple(Verdict(int(row.pop("train_images")), **row) for row in csv.DictReader(file))
+
+
+def of_plan(plan: PlanRecord) -> str:
+    """`said` of a plan's techniques and budget; nothing where its network or its images are others."""
+    knobs = plan.arms[0].knobs
+    if knobs.get("model.name") != NETWORK or plan.data.stand_in or set(plan.data.classes) != CLASSES:
+        return ""
+    return said({claim.technique for claim in plan.claims}, int(knobs["budget.train_images"]))
 
 
 def said(techniques: Collection[str], train_images: int, known: Sequence[Verdict] | None = None) -> str:

@@ -106,6 +106,8 @@ def show_plan(
 
     pilots: per claim, how much runs of its arms vary, where the store can say.
     """
+    from cifar_ablations.reports.wording import small_budgets
+
     console = _console()
     plan = invocation.plan
     baseline = plan.arms[0].recipe
@@ -143,19 +145,9 @@ def show_plan(
     console.print(f"{total} trainings, {total - missing} already done; {left}.")
     for part in _resolution(invocation.record(), pilots):
         console.print(part)
-    if sentence := _of_small_budgets(invocation):
+    if sentence := small_budgets.of_plan(invocation.record()):
         console.print(sentence)
     console.print(f"Plan {plan.digest()}; its claims are fixed by this digest.")
-
-
-def _of_small_budgets(invocation: Invocation) -> str:
-    """What verdicts on a plan's techniques at about its budget were worth in the reference study."""
-    from cifar_ablations.reports.wording import small_budgets
-
-    baseline, plan = invocation.plan.arms[0].recipe, invocation.plan
-    if baseline.model.name != small_budgets.NETWORK or invocation.data.stand_in:
-        return ""
-    return small_budgets.said({claim.technique for claim in plan.claims}, baseline.budget.train_images)
 
 
 def _idle(estimate: Estimate) -> str:

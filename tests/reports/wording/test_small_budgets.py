@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from cifar_ablations.ablations import catalog
+from cifar_ablations.ablations.profiles import profile
+from cifar_ablations.ablations.record import DataRecord
 from cifar_ablations.reports.wording import phrases, small_budgets
 from cifar_ablations.reports.wording.small_budgets import Verdict
 
@@ -48,3 +53,20 @@ def test_what_held_turned_or_was_lost_is_said(techniques: set[str], images: int,
 
 def test_without_a_study_nothing_is_said() -> None:
     assert small_budgets.said(ALL, 100, ()) == ""
+
+
+def test_of_another_network_or_other_images_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small_budgets, "measured", lambda: tuple(KNOWN))
+    size, images = profile("quick"), tuple(sorted(small_budgets.CLASSES))
+
+    def of(data: DataRecord, *settings: str) -> str:
+        baseline = size.apply(catalog.notebook_recipe())
+        for setting in ("budget.train_images=150", *settings):
+            baseline = baseline.set(setting)
+        return small_budgets.of_plan(catalog.make_plan("techniques", baseline, size, (0, 1)).record(size, data))
+
+    cifar = DataRecord("cifar10", "aa", classes=images)
+    assert "2 of 4 verdicts" in of(cifar)
+    assert of(cifar, "model.name=resnet9") == ""
+    assert of(replace(cifar, stand_in=True)) == ""
+    assert of(replace(cifar, classes=("cat", "dog"))) == ""
