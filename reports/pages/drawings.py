@@ -102,11 +102,12 @@ def mechanism_name(plan: PlanRecord, kind: str, technique: str) -> str:
 
 
 def _of_factorial(results: Findings) -> dict[str, Drawing]:
-    from cifar_ablations.reports.figures import interactions, main_effects, waterfall
+    from cifar_ablations.reports.figures import interactions, main_effects, specification, waterfall
 
     plan, runs, shares = results.plan, results.runs, results.contributions[schema.TEST_ACCURACY]
     return {
         "waterfall": (waterfall, waterfall.data(shares, plan, runs)),
         "main_effects": (main_effects, main_effects.data(runs, plan)),
+        "specification": (specification, specification.data(runs, plan)),
         "interactions": (interactions, interactions.data(results.interactions, plan)),
     }

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.record import ArmRecord
-from cifar_ablations.reports.figures import interactions, main_effects, theme, waterfall
+from cifar_ablations.reports.figures import interactions, main_effects, specification, theme, waterfall
 from cifar_ablations.reports.inference import factorial
 from cifar_ablations.reports.pages import drawings, plan_page
 
@@ -118,6 +119,28 @@ def test_main_effects_are_means_over_arms_of_a_seed(crossed, crossed_runs):
     np.testing.assert_allclose(means["treatment_value"] - means["control_value"], 100 * parts["main"])
 
 
+def test_a_specification_curve_is_every_simple_effect_in_order(crossed, crossed_runs):
+    data = specification.data(crossed_runs, crossed)
+    accuracies = crossed_runs.pivot(index="seed", columns="arm", values=schema.TEST_ACCURACY) * 100
+    assert list(data.groupby("label", sort=False).size()) == [4, 4, 4]
+    for factor in FACTORS:
+        rows = data[data["label"] == crossed.titles[factor]]
+        assert list(rows["effect"]) == sorted(rows["effect"])
+        for row in rows.to_dict("records"):
+            others = frozenset(f for f in FACTORS if f != factor and crossed.titles[f] in row["beside"])
+            treatment, control = (accuracies[name_of(used)] for used in (others | {factor}, others))
+            assert row["effect"] == pytest.approx(treatment.mean() - control.mean())
+            welch = stats.ttest_ind(treatment, control, equal_var=False).confidence_interval(0.95)
+            assert row["low"] < row["effect"] < row["high"]
+            # The page's test borrows a little from the other arms, so its interval is not Welch's to the digit.
+            assert row["high"] - row["low"] == pytest.approx(welch.high - welch.low, rel=0.4)
+    sides = specification.told(data)
+    assert set(sides[data["label"] == crossed.titles["a"]]) == {specification.HIGHER}
+    assert "of 4 combinations" in specification.describe(data)
+    half = replace(crossed, arms=tuple(a for a, u in zip(crossed.arms, USED, strict=True) if len(u) % 2))
+    assert specification.data(crossed_runs, half).empty, "no two of its arms differ in one technique"
+
+
 @pytest.mark.parametrize("seeds", [0, 1, 6])
 def test_figures_are_whole_with_any_number_of_seeds(crossed, crossed_runs, seeds):
     runs = crossed_runs[crossed_runs["seed"] < seeds]
@@ -127,6 +150,7 @@ def test_figures_are_whole_with_any_number_of_seeds(crossed, crossed_runs, seeds
         (waterfall, waterfall.data(parts, crossed, runs)),
         (main_effects, main_effects.data(runs, crossed)),
         (interactions, interactions.data(pairs, crossed)),
+        (specification, specification.data(runs, crossed)),
     ]
     for figure, data in drawings:
         kept = data.copy()
@@ -155,7 +179,7 @@ def test_a_factorials_page(crossed, crossed_runs, tmp_path, monkeypatch, many):
     named = {
         attributes["id"].partition("-")[0] for tag, attributes in parsed.elements if tag == "g" and "id" in attributes
     }
-    assert {"waterfall", "main_effects", "interactions", "forest", "seeds", "curves"} <= named
+    assert {"waterfall", "main_effects", "specification", "interactions", "forest", "seeds", "curves"} <= named
     assert "paired" not in named, "the main effects show it"
     assert sum(details.get("class") == "mechanism" for details in parsed.all("details")) == 3, "one per technique"
     assert len(parsed.all("tfoot")) == 2
