@@ -140,8 +140,9 @@ def false_pages(shape: Shape, setting: Setting, draws: int, rng: np.random.Gener
 
 DRAWS, MORE_DRAWS, NEAR = 2_000, 20_000, 0.012
 """Pages drawn a case, and how many where the first come so near to ALPHA that luck would decide."""
-LARGE = 128
-"""Seeds that a page is drawn with at most: few are what a test errs on, and more only take longer to draw."""
+LARGE, TOGETHER = 128, 250
+"""Seeds that a page is drawn with at most: few are what a test errs on, and more only take longer to draw. Of so many
+seeds so many pages are drawn at a time, in memory that need not be asked for anew."""
 SETTINGS = (Setting(spread=0.7, quiet=0.25), Setting("t3", spread=0.7, quiet=0.25))
 """What a page's error rate is the worst of: normal noise and heavy tails, spreads of arms as unequal as lognormal 0.7,
 and baselines that vary little, which is where the test errs most. `benchmarks/CALIBRATION.md` has many more."""
@@ -190,10 +191,16 @@ def _code() -> tuple[str, ...]:
 
 
 def _rate(shape: Shape, setting: Setting, few: int) -> float:
-    rate = false_pages(shape, setting, DRAWS // few, np.random.default_rng(0))
+    rate = _share(shape, setting, DRAWS // few, np.random.default_rng(0))
     if abs(rate - decision.ALPHA) < NEAR:
-        rate = false_pages(shape, setting, MORE_DRAWS // few, np.random.default_rng(1))
+        rate = _share(shape, setting, MORE_DRAWS // few, np.random.default_rng(1))
     return rate
+
+
+def _share(shape: Shape, setting: Setting, draws: int, rng: np.random.Generator) -> float:
+    if shape.seeds < LARGE:
+        return false_pages(shape, setting, draws, rng)
+    return float(np.mean([false_pages(shape, setting, TOGETHER, rng) for _ in range(-(-draws // TOGETHER))]))
 
 
 _known: dict[Hashable, float] = {}

@@ -231,7 +231,9 @@ def _described(
 ) -> dict[str, Any]:
     """The numbers of a plan's claim i but its p-values, on all of the given runs, of which each arm has `counts`."""
     claim = plan.claims[i]
-    runs = runs[runs["arm"].isin(list(contrast.weights(claim)))]
+    arms = list(contrast.weights(claim))
+    if set(runs["arm"].unique()) - set(arms):
+        runs = runs[runs["arm"].isin(arms)]
     rule, within = plan.rule, decision.confidence(plan.rule)
     sides = contrast.sides(claim, runs)
     pairs = statistics.paired(sides.treatment, sides.control, within)
