@@ -22,11 +22,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import tomlkit
-import torch
 
 import cifar_ablations as ca
 from benchmarks.luck import interval
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_here, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_of, real_images, write
 from cifar_ablations.ablations import adopted, schema
 from cifar_ablations.ablations.designs import MOST_FACTORS, by_roadmap
 from cifar_ablations.ablations.errors import AblateError
@@ -182,7 +181,7 @@ def main() -> None:
         "groups": {group: list(names) for group, names in groups.items()},
         "worker_minutes": round(float(runs[schema.SECONDS].sum()) / 60, 1),
         "data": {"name": data.name, "digest": data.digest},
-        **machine_here(torch.device("cpu" if not torch.cuda.is_available() else "cuda"), sorted(set(runs["backend"]))),
+        **machine_of(result._findings),
     }
     contents = {
         ABOUT: tomlkit.dumps(about).encode(),

@@ -19,10 +19,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import tomlkit
-import torch
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_here, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_of, real_images, write
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.profiles import profile
@@ -171,7 +170,6 @@ def main() -> None:
     found = effects(budgets)
     agreed = agreement(budgets, found)
     print(agreed.to_string(index=False))
-    backend = sorted({str(name) for budget in budgets for name in budget.result._findings.runs["backend"]})
     about = {
         "kind": "budgets",
         "plan": asked.plan,
@@ -183,7 +181,7 @@ def main() -> None:
         "seeds": asked.seeds,
         "worker_minutes": round(float(sum(b.result._findings.runs[schema.SECONDS].sum() for b in budgets)) / 60, 1),
         "data": {"name": data.name, "digest": data.digest},
-        **machine_here(torch.device("cpu" if not torch.cuda.is_available() else "cuda"), backend),
+        **machine_of(budgets[-1].result._findings),
     }
     contents = {
         ABOUT: tomlkit.dumps(about).encode(),

@@ -19,11 +19,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import tomlkit
-import torch
 from scipy import stats
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_here, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_of, real_images, write
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
@@ -171,7 +170,7 @@ def main() -> None:
         "network": str(size.model),
         "budget": str(size.budget),
         "data": {"name": data.name, "digest": data.digest},
-        **machine_here(torch.device("cpu"), ["torch"]),
+        **machine_of(result._findings),
     }
     contents = {
         ABOUT: tomlkit.dumps(about).encode(),

@@ -136,7 +136,7 @@ def as_svg(figure: Figure) -> bytes:
 
 def _about(results: Findings) -> dict[str, Any]:
     """What was trained, where, when and by what."""
-    plan, runs, made = results.plan, results.runs, results.invocation.provenance
+    plan, runs = results.plan, results.runs
     ended = datetime.fromtimestamp(float(runs["ended"].max()) / 1000, UTC)
     about = {
         "kind": PLAN,
@@ -159,19 +159,19 @@ def _about(results: Findings) -> dict[str, Any]:
             "margin": plan.rule.margin,
             "error_rate": round(results.error_rate, 4),
         },
-        "machine": {
-            "processor": made.processor,
-            "instructions": sorted(set(runs["instructions"])),
-            "cores": made.cores,
-            "device": made.device,
-            "workers": made.workers,
-            "backend": sorted(set(runs["backend"])),
-        },
-        "versions": _versions(vars(made)),
+        **machine_of(results),
     }
     if set(runs["parent_run_id"]) == {results.invocation.run_id}:  # else it was carried out in several calls
         about["minutes"] = round((ended - results.invocation.started).total_seconds() / 60, 1)
     return about
+
+
+def machine_of(results: Findings) -> dict[str, Any]:
+    """The tables `machine` and `versions` of what ran last, as its runs say it."""
+    runs, made = results.runs, results.invocation.provenance
+    machine = {name: getattr(made, name) for name in ("processor", "cores", "device", "workers")}
+    machine |= {name: sorted(set(runs[name])) for name in ("instructions", "backend")}
+    return {"machine": machine, "versions": _versions(vars(made))}
 
 
 def _versions(made: Mapping[str, str]) -> dict[str, str]:
