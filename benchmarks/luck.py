@@ -165,6 +165,7 @@ def main() -> None:
         "kind": "luck",
         "search": asked.search,
         "profile": asked.profile,
+        "trials": asked.trials,
         "command": f"python -m benchmarks.luck --search {asked.search} --profile {asked.profile} --samplers "
         f"{' '.join(asked.samplers)} --searches {asked.searches} --trials {asked.trials} --seeds {asked.seeds}",
         "network": str(size.model),

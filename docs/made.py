@@ -16,7 +16,7 @@ from cifar_ablations.ablations.plan import Plan
 from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.technique import Technique
 from cifar_ablations.study.commands import app
-from docs import measured
+from docs import measured, studies
 from docs.measured import table
 
 FOLDERS = ("techniques", "plans", "searches")
@@ -33,6 +33,7 @@ def single_pages() -> dict[str, tuple[str, str]]:
     """Titles and texts of the pages that lie in no folder, by name."""
     return {
         "measured": ("What was measured", measured.overview(_results())),
+        "studies": (studies.TITLE, studies.page()),
         "command-line": ("The command line", command_line()),
     }
 

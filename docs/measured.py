@@ -24,8 +24,8 @@ from cifar_ablations.study.training.backend import KERNELS
 
 NO_WORK = "early_stopping"
 """A technique that changes no step: how far its ratio lies from 1 is what the measurement varies by."""
-OTHERS = ("budgets", "luck", "attribution")
-"""Kinds of results that are of no technique, or of one at several budgets; the README has what they say."""
+APART = ("budgets", "luck", "attribution")
+"""Kinds of results that have a page of their own, by `docs.studies`."""
 WAYS = {
     phrases.HELPS: "**helps**",
     phrases.HURTS: "**hurts**",
@@ -52,7 +52,7 @@ class Measured:
 def read(folder: Path = RESULTS) -> list[Measured]:
     """All folders of results, the newest first. Raises AblateError where one is of something that there is not."""
     files = sorted(folder.glob(f"*/{ABOUT}"))
-    found = [_read(file) for file in files if tomllib.loads(file.read_text(encoding="utf-8")).get("kind") not in OTHERS]
+    found = [_read(file) for file in files if tomllib.loads(file.read_text(encoding="utf-8")).get("kind") not in APART]
     return sorted(found, key=lambda one: one.about["date"], reverse=True)
 
 

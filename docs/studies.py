@@ -1,0 +1,133 @@
+"""What small budgets, repeated searches and parts of a recipe came to, as `results/` has it, in Markdown."""
+
+from __future__ import annotations
+
+import base64
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.attribution import WAYS
+from benchmarks.reference import ABOUT, RESULTS
+from cifar_ablations.ablations import schema
+from cifar_ablations.reports.wording import phrases
+from docs.measured import table
+
+TITLE = "Budgets, searches, parts of a recipe"
+
+
+def page(results: Path = RESULTS) -> str:
+    """A section per folder of results of one of KINDS."""
+    lines = [
+        f"# {TITLE}",
+        "What the pages of techniques do not have: how far verdicts at a small budget carry, how much the outcome of a "
+        "search is luck, and where the points of a recipe that was found come from. Every number comes from the folder "
+        "`results/` of the repository; `about.toml` there says when, where and by what it was measured.",
+    ]
+    for about in sorted(results.glob(f"*/{ABOUT}")):
+        said = tomllib.loads(about.read_text(encoding="utf-8"))
+        if said["kind"] in KINDS:
+            lines += KINDS[said["kind"]](about.parent, said)
+            lines += [f"*`{said['command']}`; numbers in `results/{about.parent.name}`.*"]
+    return "\n\n".join(lines) + "\n"
+
+
+def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
+    found = pd.read_csv(folder / "agreement.csv").to_dict("records")
+    largest = found[-1]
+    head = ["training images", "batch", "width", "seconds a training", "pairs of arms ordered alike"]
+    head += ["verdicts", "held", "turned", "open there"]
+    rows = [
+        [
+            f"{row['train_images']:,}",
+            f"{row['batch_size']}",
+            f"× {row['width']:.2f}",
+            f"{row['seconds']:.0f}",
+            _share(row, "pairs_alike"),
+            *(f"{row[name]}" for name in ("decided", "carried", "turned", "open_at_the_largest")),
+        ]
+        for row in found
+    ]
+    return [
+        f"## Plan {about['plan']} at {len(found)} budgets",
+        f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget; steps are alike, images, batch and "
+        "width grow. Pairs of arms and verdicts are held against the largest budget, "
+        f"{largest['train_images']:,} images. What half of its seeds and the other half order alike is "
+        f"{_percent(largest['halves_alike'])}: no smaller budget can be asked for more.",
+        table(head, rows),
+        _figure(folder / "effects.svg", "Each technique's effect on test accuracy over the number of training images"),
+    ]
+
+
+def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
+    samplers = pd.read_csv(folder / "samplers.csv").to_dict("records")
+    searched = pd.read_csv(folder / "searches.csv")
+    head = ["sampler", "searches", "gain over the notebook's recipe", "from the worst to the best"]
+    rows = [
+        [
+            row["sampler"],
+            f"{row['searches']}",
+            _points(row, "gain"),
+            _range(searched.loc[searched["sampler"] == row["sampler"], "gain"]),
+            _points(row, "promised_too_much", "promised"),
+        ]
+        for row in samplers
+    ]
+    return [
+        f"## Search {about['search']}, repeated",
+        f"Searches of {about['trials']} trials each that differ in their seed alone, at the profile `{about['profile']}` "
+        f"({about['budget']}); every winner is trained on {searched['seeds'].iloc[0]} fresh seeds and tested. Intervals "
+        "are over searches. The last column is what the winner had on validation images less what it reached on test "
+        "images: the best of many trials looks better than it is.",
+        table([*head, "promised too much by"], rows),
+        _figure(
+            folder / "luck.svg", "The best trial so far on validation images, and each winner's gain on test images"
+        ),
+    ]
+
+
+def _attribution(folder: Path, about: Mapping[str, Any]) -> list[str]:
+    found = pd.read_csv(folder / "groups.csv")
+    ways = [way for way in WAYS if found[way].notna().any()]
+    rows = [[row["group"].replace("_", " "), *(_points(row, way) for way in ways)] for row in found.to_dict("records")]
+    return [
+        f"## Where the points of `results/{about['of']}` come from",
+        f"{phrases.sentence_case(about['network'])}; {about['budget']}; {found['seeds'].iloc[0]} seeds. The optimizer "
+        "includes its learning rate. Intervals are over seeds, each by itself.",
+        table(["what was changed", *(WAYS[way] for way in ways)], rows),
+        _figure(folder / "groups.svg", "What each group of changes is worth"),
+    ]
+
+
+KINDS: Mapping[str, Callable[[Path, Mapping[str, Any]], list[str]]] = {
+    "budgets": _budgets,
+    "luck": _luck,
+    "attribution": _attribution,
+}
+"""What is made of a kind of results."""
+
+
+def _points(row: Mapping[Any, Any], name: str, limits: str = "") -> str:
+    low, high = (row[f"{limits or name}_{end}"] for end in ("low", "high"))
+    return f"{phrases.difference(schema.TEST_ACCURACY, row[name])} {phrases.limits(schema.TEST_ACCURACY, low, high)}"
+
+
+def _range(gains: pd.Series) -> str:
+    return " to ".join(phrases.difference(schema.TEST_ACCURACY, gains.agg(end)) for end in ("min", "max"))
+
+
+def _percent(share: float) -> str:
+    return f"{phrases.percent(share, 0)} %"
+
+
+def _share(row: Mapping[Any, Any], name: str) -> str:
+    low, high = (phrases.percent(row[f"{name}_{end}"], 0) for end in ("low", "high"))
+    return f"{_percent(row[name])} [{low}, {high}]"
+
+
+def _figure(path: Path, words: str) -> str:
+    image = base64.b64encode(path.read_bytes()).decode()
+    return f'<img src="data:image/svg+xml;base64,{image}" alt="{words}">'
