@@ -53,8 +53,8 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"## Plan {about['plan']} at {len(found)} budgets",
-        f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget; steps are alike, images, batch and "
-        "width grow. Pairs of arms and verdicts are held against the largest budget, "
+        f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget; steps are alike, images, batch "
+        "and width grow. Pairs of arms and verdicts are held against the largest budget, "
         f"{largest['train_images']:,} images. What half of its seeds and the other half order alike is "
         f"{_percent(largest['halves_alike'])}: no smaller budget can be asked for more.",
         table(head, rows),
@@ -78,9 +78,9 @@ def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"## Search {about['search']}, repeated",
-        f"Searches of {about['trials']} trials each that differ in their seed alone, at the profile `{about['profile']}` "
-        f"({about['budget']}); every winner is trained on {searched['seeds'].iloc[0]} fresh seeds and tested. Intervals "
-        "are over searches. The last column is what the winner had on validation images less what it reached on test "
+        f"Searches of {about['trials']} trials each that differ in their seed alone, at the profile "
+        f"`{about['profile']}` ({about['budget']}); every winner is trained on {searched['seeds'].iloc[0]} fresh seeds and "
+        "tested. Intervals are over searches. The last column is what the winner had on validation images less what it reached on test "
         "images: the best of many trials looks better than it is.",
         table([*head, "promised too much by"], rows),
         _figure(
