@@ -80,8 +80,8 @@ def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
         f"## Search {about['search']}, repeated",
         f"Searches of {about['trials']} trials each that differ in their seed alone, at the profile "
         f"`{about['profile']}` ({about['budget']}); every winner is trained on {searched['seeds'].iloc[0]} fresh seeds "
-        "and tested. Intervals are over searches. The last column is what the winner had on validation images less what "
-        "it reached on test images: the best of many trials looks better than it is.",
+        "and tested. Intervals are over searches. The last column is what the winner had on validation images less "
+        "what it reached on test images: the best of many trials looks better than it is.",
         table([*head, "promised too much by"], rows),
         _figure(
             folder / "luck.svg", "The best trial so far on validation images, and each winner's gain on test images"
