@@ -20,7 +20,7 @@ import yaml
 from cifar_ablations.ablations import catalog, expectations
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import PROFILES
-from docs import made, measured
+from docs import made, measured, studies
 from tests.test_readme import _ablate_takes, _calls, _commands, _make_takes
 
 ROOT = Path(__file__).parents[1]
@@ -219,3 +219,49 @@ def test_a_technique_s_page_says_what_it_costs(tmp_path: Path) -> None:
     own = "\n\n".join(measured.of_technique("dropout", measured.read(tmp_path)))
     assert "at the profile `quick`, with the level" in own
     assert "[early stopping](techniques/early-stopping.md) | 1.01" in measured.overview(measured.read(tmp_path))
+
+
+def _study(folder: Path, kind: str, figure: str, tables: dict[str, list[dict[str, object]]], **about: object) -> None:
+    place = folder / kind
+    place.mkdir()
+    (place / "about.toml").write_text(tomlkit.dumps({"kind": kind, "command": f"python -m {kind}"} | about))
+    (place / figure).write_text("<svg></svg>")
+    for name, rows in tables.items():
+        pd.DataFrame(rows).to_csv(place / name, index=False)
+
+
+def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) -> None:
+    budget = {"batch_size": 8, "width": 0.25, "seconds": 7.4, "arms": 14, "seeds": 6, "pairs_alike": 0.8123}
+    budget |= {"pairs_alike_low": 0.7, "pairs_alike_high": 0.9, "halves_alike": 0.95, "decided": 9, "carried": 6}
+    budget |= {"turned": 2, "open_at_the_largest": 1}
+    sizes = [budget | {"train_images": n} for n in (1_406, 11_250)]
+    _study(tmp_path, "budgets", "effects.svg", {"agreement.csv": sizes}, plan="techniques")
+    searches = [{"sampler": "tpe", "gain": gain, "seeds": 5} for gain in (-0.0041, 0.1173)]
+    sampler = {"sampler": "tpe", "searches": 2, "gain": 0.0592, "gain_low": 0.0034, "gain_high": 0.115}
+    sampler |= {"promised_too_much": 0.0365, "promised_low": 0.0243, "promised_high": 0.0487}
+    tables = {"searches.csv": searches, "samplers.csv": [sampler]}
+    _study(tmp_path, "luck", "luck.svg", tables, search="joint", trials=32, profile="quick", budget="2,000 images")
+    worth = {f"{way}{end}": 0.02 for way in ("first", "last") for end in ("", "_low", "_high")} | {"seeds": 5}
+    groups = [worth | {"group": "weight_decay", "shapley": None, "shapley_low": None, "shapley_high": None}]
+    about = {"of": "gain-full", "network": "notebook network", "budget": "5,625 images"}
+    _study(tmp_path, "attribution", "groups.svg", {"groups.csv": groups}, **about)
+    text = studies.page(tmp_path)
+    for words in (
+        "| 1,406 | 8 | × 0.25 | 7 | 81 % [70, 90] | 9 | 6 | 2 | 1 |",
+        "11,250 images. What half of its seeds and the other half order alike is 95 %",
+        "| tpe | 2 | +5.92 pp [0.34, 11.50] | −0.41 pp to +11.73 pp | +3.65 pp [2.43, 4.87] |",
+        "| what was changed | put into the notebook's recipe | taken out of the tuned one |",
+        "| weight decay | +2.00 pp [2.00, 2.00] | +2.00 pp [2.00, 2.00] |",
+        *(f"numbers in `results/{kind}`" for kind in studies.KINDS),
+    ):
+        assert words in text
+    assert text.count("<img ") == 3
+
+
+def test_every_such_folder_of_results_is_on_the_page() -> None:
+    kinds = {
+        about.parent.name: tomllib.loads(about.read_text())["kind"] for about in (ROOT / "results").glob("*/about.toml")
+    }
+    named = set(re.findall(r"numbers in `results/([^`]+)`", studies.page()))
+    assert named == {name for name, kind in kinds.items() if kind in studies.KINDS}
+    assert set(measured.APART) == set(studies.KINDS)
