@@ -193,6 +193,7 @@ def svg(figure: Figure, name: str) -> str:
 def _many_as_images(figure: Figure) -> bool:
     """Have what there is very many of drawn as an image; whether there is. What can be pointed at stays as it is."""
     from matplotlib.collections import LineCollection, PathCollection
+    from matplotlib.lines import Line2D
 
     def count(artist: Artist) -> int:
         if isinstance(artist, PathCollection):
@@ -203,11 +204,12 @@ def _many_as_images(figure: Figure) -> bool:
 
     kinds: list[tuple[int, list[Artist]]] = []
     for axes in figure.axes:
-        plain = [line for line in axes.lines if line.get_marker() == "None"]
-        marked = [line for line in axes.lines if line not in plain and line.get_gid() is None]
+        free = [artist for artist in (*axes.lines, *axes.collections) if artist.get_gid() is None]
+        plain = [artist for artist in free if isinstance(artist, Line2D) and artist.get_marker() == "None"]
+        marked = [artist for artist in free if isinstance(artist, Line2D) and artist.get_marker() != "None"]
         kinds.append((len(plain), [*plain]))
         kinds += [(np.size(line.get_xdata()), [line]) for line in marked]
-        kinds += [(count(one), [one]) for one in axes.collections]
+        kinds += [(count(artist), [artist]) for artist in free if not isinstance(artist, Line2D)]
     if sum(number for number, _ in kinds) <= MOST_ELEMENTS:
         return False
     for artist in (artist for number, artists in kinds if number >= MANY for artist in artists):
