@@ -138,7 +138,8 @@ def drawn(found: pd.DataFrame) -> bytes:
                 images, shift = rows["train_images"], 1.04 if place == places[0] else 1 / 1.04
                 axes.plot(images * shift, 100 * rows["difference"], "o-", color=colour, ms=4, lw=1.2, label=place)
                 axes.vlines(images * shift, 100 * rows["low"], 100 * rows["high"], color=colour, lw=1)
-            axes.set_title(technique.replace("_", " "))
+            title = found.loc[found["technique"] == technique, "title"].iloc[0]
+            axes.set_title(phrases.sentence_case(title.removeprefix("the ")))
             axes.set_xscale("log")
             axes.set_xticks(sorted(set(found["train_images"])), [f"{n:,}" for n in sorted(set(found["train_images"]))])
             axes.minorticks_off()
@@ -177,7 +178,7 @@ def main() -> None:
         "command": f"python -m benchmarks.budgets --plan {asked.plan} --profile {asked.profile} --shares "
         f"{' '.join(map(str, sorted(asked.shares)))} --seeds {asked.seeds}",
         "network": budgets[-1].recipe.model.name,
-        "budgets": [str(budget.recipe.budget) for budget in budgets],
+        "budgets": [budget.result._findings.plan.budget for budget in budgets],
         "seeds": asked.seeds,
         "worker_minutes": round(float(sum(b.result._findings.runs[schema.SECONDS].sum() for b in budgets)) / 60, 1),
         "data": {"name": data.name, "digest": data.digest},

@@ -38,13 +38,14 @@ def page(results: Path = RESULTS) -> str:
 def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
     found = pd.read_csv(folder / "agreement.csv").to_dict("records")
     largest = found[-1]
-    head = ["training images", "batch", "width", "seconds a training", "pairs of arms ordered alike"]
+    head = ["training images", "batch", "width", "steps", "seconds a training", "pairs of arms ordered alike"]
     head += ["verdicts", "held", "turned", "open there"]
     rows = [
         [
             f"{row['train_images']:,}",
             f"{row['batch_size']}",
             f"× {row['width']:.2f}",
+            f"{row['steps']:,}",
             f"{row['seconds']:.0f}",
             _share(row, "pairs_alike"),
             *(f"{row[name]}" for name in ("decided", "carried", "turned", "open_at_the_largest")),
@@ -53,10 +54,9 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"## Plan {about['plan']} at {len(found)} budgets",
-        f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget; steps are alike, images, batch "
-        "and width grow. Pairs of arms and verdicts are held against the largest budget, "
-        f"{largest['train_images']:,} images. What half of its seeds and the other half order alike is "
-        f"{_percent(largest['halves_alike'])}: no smaller budget can be asked for more.",
+        f"{largest['arms']} arms that trained at all budgets, over the same {largest['seeds']} seeds. Pairs of arms "
+        f"and verdicts are held against the largest budget, {largest['train_images']:,} images. What half of its seeds and "
+        f"the other half order alike is {_percent(largest['halves_alike'])}: no smaller budget can be asked for more.",
         table(head, rows),
         _figure(folder / "effects.svg", "Each technique's effect on test accuracy over the number of training images"),
     ]

@@ -232,7 +232,14 @@ def _study(folder: Path, kind: str, figure: str, tables: dict[str, list[dict[str
 
 def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) -> None:
     budget = {"batch_size": 8, "width": 0.25, "seconds": 7.4, "arms": 14, "seeds": 6, "pairs_alike": 0.8123}
-    budget |= {"pairs_alike_low": 0.7, "pairs_alike_high": 0.9, "halves_alike": 0.95, "decided": 9, "carried": 6}
+    budget |= {
+        "pairs_alike_low": 0.7,
+        "pairs_alike_high": 0.9,
+        "halves_alike": 0.95,
+        "steps": 3_520,
+        "decided": 9,
+        "carried": 6,
+    }
     budget |= {"turned": 2, "open_at_the_largest": 1}
     sizes = [budget | {"train_images": n} for n in (1_406, 11_250)]
     _study(tmp_path, "budgets", "effects.svg", {"agreement.csv": sizes}, plan="techniques")
@@ -247,7 +254,7 @@ def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) 
     _study(tmp_path, "attribution", "groups.svg", {"groups.csv": groups}, **about)
     text = studies.page(tmp_path)
     for words in (
-        "| 1,406 | 8 | × 0.25 | 7 | 81 % [70, 90] | 9 | 6 | 2 | 1 |",
+        "| 1,406 | 8 | × 0.25 | 3,520 | 7 | 81 % [70, 90] | 9 | 6 | 2 | 1 |",
         "11,250 images. What half of its seeds and the other half order alike is 95 %",
         "| tpe | 2 | +5.92 pp [0.34, 11.50] | −0.41 pp to +11.73 pp | +3.65 pp [2.43, 4.87] |",
         "| what was changed | put into the notebook's recipe | taken out of the tuned one |",
