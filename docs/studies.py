@@ -56,7 +56,8 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
         f"## Plan {about['plan']} at {len(found)} budgets",
         f"{largest['arms']} arms that trained at all budgets, over the same {largest['seeds']} seeds. Pairs of arms "
         f"and verdicts are held against the largest budget, {largest['train_images']:,} images. What half of its "
-        f"seeds and the other half order alike is {_percent(largest['halves_alike'])}: no smaller budget can be asked for more.",
+        f"seeds and the other half order alike is {_percent(largest['halves_alike'])}: no smaller budget "
+        "can be asked for more.",
         table(head, rows),
         _figure(folder / "effects.svg", "Each technique's effect on test accuracy over the number of training images"),
     ]
