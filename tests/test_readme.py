@@ -203,21 +203,29 @@ def _listed(variable: str) -> bool:
     return re.search(rf"\b{variable}=", _make_help()) is not None
 
 
-FINDINGS = re.search(r"## What it found\n(.*?)\n## ", README, flags=re.DOTALL)[1].split("\n- ")[1:]  # type: ignore[index]
+FINDINGS = [
+    finding
+    for section in re.findall(r"## (?:What|More that) it found\n(.*?)\n## ", README, flags=re.DOTALL)
+    for finding in section.split("\n- ")[1:]
+]
 
 
 @pytest.mark.parametrize("finding", FINDINGS, ids=lambda text: text[:20])
 def test_what_was_found_is_in_the_results(finding: str) -> None:
     finding = " ".join(finding.split())
-    (source,) = re.findall(r"\(\[numbers\]\((results/[a-z-]+/verdicts\.csv)\)\)", finding)
+    (source,) = re.findall(r"\(\[numbers\]\((results/[a-z-]+/[a-z]+\.csv)\)\)", finding)
     table = pd.read_csv(ROOT / source)
-    rows = table[table["metric"] == schema.TEST_ACCURACY].to_dict("records")
+    if "metric" in table:
+        table = table[table["metric"] == schema.TEST_ACCURACY]
     known = set()
-    for row in rows:
-        difference = phrases.difference(schema.TEST_ACCURACY, row["difference"])
-        known.add(f"{difference} {phrases.limits(schema.TEST_ACCURACY, row['low'], row['high'])}")
+    for name, limits in (("difference", ""), ("gain", "gain_"), ("promised_too_much", "promised_")):
+        if name in table:
+            for value, low, high in table[[name, f"{limits}low", f"{limits}high"]].itertuples(index=False):
+                of = schema.TEST_ACCURACY
+                known.add(f"{phrases.difference(of, value)} {phrases.limits(of, low, high)}")
     told = re.findall(r"[+−][0-9.]+ pp \[[^]]*\]", finding)
     assert told, finding
     assert set(told) <= known
-    seeds = re.search(r"same (\d+) fresh seeds", finding)
-    assert {row["treatment_n"] for row in rows if row["where"] != "on its own"} == {int(seeds[1]) if seeds else 6}
+    if "treatment_n" in table:
+        seeds = re.search(r"same (\d+) fresh seeds", finding)
+        assert set(table.loc[table["where"] != "on its own", "treatment_n"]) == {int(seeds[1]) if seeds else 6}
