@@ -70,3 +70,11 @@ def test_of_another_network_or_other_images_nothing_is_said(monkeypatch: pytest.
     assert of(cifar, "model.name=resnet9") == ""
     assert of(replace(cifar, stand_in=True)) == ""
     assert of(replace(cifar, classes=("cat", "dog"))) == ""
+
+
+def test_the_study_comes_with_the_package() -> None:
+    known = small_budgets.measured()
+    assert len({one.train_images for one in known}) >= 4
+    assert {one.technique for one in known} <= {*catalog.techniques(), "everything"}
+    assert {one.direction for one in known} <= {phrases.HELPS, phrases.HURTS, phrases.SAME, phrases.OPEN}
+    assert small_budgets.said({"dropout", "optimizer"}, 2_000)
