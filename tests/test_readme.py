@@ -218,7 +218,8 @@ def test_what_was_found_is_in_the_results(finding: str) -> None:
     if "metric" in table:
         table = table[table["metric"] == schema.TEST_ACCURACY]
     known = set()
-    for name, limits in (("difference", ""), ("gain", "gain_"), ("promised_too_much", "promised_")):
+    ways = {way: f"{way}_" for way in ("gain", "shapley", "first", "last")}
+    for name, limits in {"difference": "", "promised_too_much": "promised_", **ways}.items():
         if name in table:
             for value, low, high in table[[name, f"{limits}low", f"{limits}high"]].itertuples(index=False):
                 of = schema.TEST_ACCURACY
