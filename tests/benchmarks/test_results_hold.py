@@ -62,7 +62,6 @@ def test_a_sample_trained_again_is_what_is_written(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     arms = {f"{folder}: {arm}": _recipe(folder, arm) for folder, arm in SAMPLE}
-    monkeypatch.chdir(tmp_path)
     result = ca.compare(
         arms, seeds=[SEED], profile=None, data=os.environ["ABLATE_DATA"], folder=tmp_path / "out", quiet=True
     )
