@@ -213,7 +213,7 @@ FINDINGS = [
 @pytest.mark.parametrize("finding", FINDINGS, ids=lambda text: text[:20])
 def test_what_was_found_is_in_the_results(finding: str) -> None:
     finding = " ".join(finding.split())
-    (source,) = re.findall(r"\(\[numbers\]\((results/[a-z-]+/[a-z]+\.csv)\)\)", finding)
+    (source,) = re.findall(r"\(\[numbers\]\((results/[a-z0-9-]+/[a-z]+\.csv)\)\)", finding)
     table = pd.read_csv(ROOT / source)
     if "metric" in table:
         table = table[table["metric"] == schema.TEST_ACCURACY]
