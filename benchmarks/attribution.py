@@ -177,7 +177,7 @@ def main() -> None:
         "command": f"python -m benchmarks.attribution --of {asked.of} --profile {asked.profile} --share {asked.share} "
         f"--seeds {asked.seeds}{' --removed' * asked.removed}",
         "network": str(tuned.model),
-        "budget": str(tuned.budget),
+        "budget": result._findings.plan.budget,
         "groups": {group: list(names) for group, names in groups.items()},
         "worker_minutes": round(float(runs[schema.SECONDS].sum()) / 60, 1),
         "data": {"name": data.name, "digest": data.digest},
