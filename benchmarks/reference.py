@@ -52,7 +52,7 @@ class Study(NamedTuple):
     profile: str
 
 
-STUDIES = (Study("techniques", "quick"), Study("modern", "quick"), Study("optimizers", "quick"))
+STUDIES = tuple(Study(plan, "quick") for plan in ("techniques", "claims", "modern", "optimizers"))
 """Those that `make results` carries out."""
 
 VERDICT_COLUMNS = [
