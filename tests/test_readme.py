@@ -229,4 +229,4 @@ def test_what_was_found_is_in_the_results(finding: str) -> None:
     assert set(told) <= known
     if "treatment_n" in table:
         seeds = re.search(r"same (\d+) fresh seeds", finding)
-        assert set(table.loc[table["where"] != "on its own", "treatment_n"]) == {int(seeds[1]) if seeds else 6}
+        assert table.loc[table["where"] != "on its own", "treatment_n"].min() == (int(seeds[1]) if seeds else 6)
