@@ -47,8 +47,9 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
             f"× {row['width']:.2f}",
             f"{row['steps']:,}",
             f"{row['seconds']:.0f}",
-            _share(row, "pairs_alike"),
-            *(f"{row[name]}" for name in ("decided", "carried", "turned", "open_at_the_largest")),
+            "–" if row is largest else _share(row, "pairs_alike"),
+            f"{row['decided']}",
+            *("–" if row is largest else f"{row[name]}" for name in ("carried", "turned", "open_at_the_largest")),
         ]
         for row in found
     ]

@@ -255,6 +255,7 @@ def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) 
     text = studies.page(tmp_path)
     for words in (
         "| 1,406 | 8 | × 0.25 | 3,520 | 7 | 81 % [70, 90] | 9 | 6 | 2 | 1 |",
+        "| 11,250 | 8 | × 0.25 | 3,520 | 7 | – | 9 | – | – | – |",
         "11,250 images. What half of its seeds and the other half order alike is 95 %",
         "| tpe | 2 | +5.92 pp [0.34, 11.50] | −0.41 pp to +11.73 pp | +3.65 pp [2.43, 4.87] |",
         "| what was changed | put into the notebook's recipe | taken out of the tuned one |",
