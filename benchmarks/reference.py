@@ -116,7 +116,7 @@ def files(results: Findings) -> dict[str, bytes]:
     ended = pd.to_datetime(results.runs["ended"], unit="ms", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         ABOUT: tomlkit.dumps(_about(results)).encode(),
-        VERDICTS: as_csv(said[VERDICT_COLUMNS]),
+        VERDICTS: as_csv(said.reindex(columns=VERDICT_COLUMNS)),  # a plan may claim nothing
         ARMS: as_csv(results.arms[ARM_COLUMNS]),
         RUNS: as_csv(results.runs.assign(ended=ended)[RUN_COLUMNS]),
     }

@@ -124,3 +124,19 @@ def test_a_study_is_carried_out_once(tmp_path: Path, tiny_folder: Path, monkeypa
     runs = (folder / "runs.csv").read_bytes()
     _called(monkeypatch, *asked)
     assert (folder / "runs.csv").read_bytes() == runs, "nothing was trained again"
+
+
+def test_a_plan_that_claims_nothing_has_an_empty_table_of_verdicts(tmp_path: Path) -> None:
+    """Its files could not be written."""
+    writer, plan = Writer(tmp_path), small_plan()
+    plan = replace(
+        plan, arms=plan.arms[:1], claims=(), seeds=(0,), references=(), data=replace(plan.data, stand_in=False)
+    )
+    experiment = writer.experiment(plan.name)
+    parent = writer.invoke(experiment, plan, started=1_000)
+    arm = plan.arms[0]
+    row = {"arm": arm.name, "seed": 0, "digest": arm.digest, "outcome": schema.FINISHED}
+    writer.train(experiment, parent, plan, row | dict.fromkeys(schema.ENDINGS, 0.5), ended=61_000)
+    contents = reference.files(reference.found(writer.uri, PLANTED))
+    assert contents["verdicts.csv"].decode() == ",".join(reference.VERDICT_COLUMNS) + "\n"
+    assert len(contents["runs.csv"].decode().splitlines()) == 2
