@@ -25,7 +25,7 @@ import tomlkit
 
 import cifar_ablations as ca
 from benchmarks.luck import interval
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_of, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, in_a_sentence, machine_of, real_images, write
 from cifar_ablations.ablations import adopted, schema
 from cifar_ablations.ablations.designs import MOST_FACTORS, by_roadmap
 from cifar_ablations.ablations.errors import AblateError
@@ -38,8 +38,6 @@ from cifar_ablations.reports.inference import factorial
 
 TOGETHER = {"learning_rate": "optimizer"}
 """A rate is one of an optimizer: adopted without it, it says nothing."""
-
-
 TOTAL = "all together"
 """The row of the whole gain."""
 
@@ -113,6 +111,7 @@ def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
 
 
 WAYS = {"shapley": "over all orders", "first": "put into the notebook's recipe", "last": "taken out of the tuned one"}
+"""Ways to say what a group is worth, in words."""
 
 
 def drawn(found: pd.DataFrame) -> bytes:
@@ -145,6 +144,11 @@ def main() -> None:
     parser.add_argument("--data", help="as for `ablate run` [default: ABLATE_DATA, cached or downloaded]")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    with in_a_sentence():
+        _carry_out(asked)
+
+
+def _carry_out(asked: argparse.Namespace) -> None:
     data = real_images(asked.data)
     tuned = at(
         profile(asked.profile).apply(adopted.read(RESULTS / asked.of / "recipe.toml").applied(ca.notebook_recipe())),

@@ -21,7 +21,7 @@ import pandas as pd
 import tomlkit
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_of, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, in_a_sentence, machine_of, real_images, write
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.profiles import profile
@@ -162,6 +162,11 @@ def main() -> None:
     parser.add_argument("--data", help="as for `ablate run` [default: ABLATE_DATA, cached or downloaded]")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    with in_a_sentence():
+        _carry_out(asked)
+
+
+def _carry_out(asked: argparse.Namespace) -> None:
     data = real_images(asked.data)
     budgets = []
     for share in sorted(asked.shares):

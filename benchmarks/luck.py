@@ -22,7 +22,7 @@ import tomlkit
 from scipy import stats
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, machine_of, real_images, write
+from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, in_a_sentence, machine_of, real_images, write
 from cifar_ablations.ablations import schema
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
@@ -123,6 +123,11 @@ def main() -> None:
     parser.add_argument("--data", help="as for `ablate run` [default: ABLATE_DATA, cached or downloaded]")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    with in_a_sentence():
+        _carry_out(asked)
+
+
+def _carry_out(asked: argparse.Namespace) -> None:
     data = real_images(asked.data)
     recipes: dict[str, Recipe] = {}
     promised: dict[str, float] = {}

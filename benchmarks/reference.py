@@ -14,7 +14,8 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -220,6 +221,16 @@ def _study(text: str) -> Study:
     return Study(plan, profile)
 
 
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """What cannot be is said without a traceback, and the program ends with 2."""
+    try:
+        yield
+    except AblateError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
 def main() -> None:
     """Carry out the studies and write their files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -230,16 +241,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to write [default: results/]")
     asked = parser.parse_args()
     studies = tuple(_study(text) for text in asked.studies or names)
-    try:
+    with in_a_sentence():
         for text, study in zip(asked.studies, studies, strict=False):
             if not study.plan:
                 raise AblateError(f"{text!r} is not of the form PLAN:PROFILE{did_you_mean(text, names)}")
         store = Home(asked.stored).tracking_uri if asked.stored else _carried_out(studies, asked.data)
         for study in studies:
             write(asked.results / folder_of(study), files(found(store, study)))
-    except AblateError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

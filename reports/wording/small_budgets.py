@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Sequence
 from functools import cache
-from math import inf, log, sqrt
+from math import log, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +16,6 @@ MEASURED = Path(__file__).with_name("small_budgets.csv")
 """Of `results/budgets-techniques-full/`, by whose benchmark it is written."""
 NETWORK = "notebook"
 """The network that was trained, at widths that grow with the budget."""
-
-
 CLASSES = frozenset(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
 """Of the images that were trained on."""
 
@@ -53,7 +51,7 @@ def said(techniques: Collection[str], train_images: int, known: Sequence[Verdict
     sizes = sorted({one.train_images for one in known})
     if not sizes or train_images > sizes[-1] / sqrt(2):
         return ""
-    nearest = min(sizes, key=lambda size: abs(log(size / train_images)) if train_images else inf)
+    nearest = min(sizes, key=lambda size: abs(log(size / train_images)))
     there = {(one.technique, one.where): one.direction for one in known if one.train_images == sizes[-1]}
     decided = [
         one

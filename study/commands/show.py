@@ -143,9 +143,10 @@ def show_plan(
         else "nothing is left to train"
     )
     console.print(f"{total} trainings, {total - missing} already done; {left}.")
-    for part in _resolution(invocation.record(), pilots):
+    record = invocation.record()
+    for part in _resolution(record, pilots):
         console.print(part)
-    if sentence := small_budgets.of_plan(invocation.record()):
+    if sentence := small_budgets.of_plan(record):
         console.print(sentence)
     console.print(f"Plan {plan.digest()}; its claims are fixed by this digest.")
 
