@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import permutations
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks import attribution
+from benchmarks import attribution, budgets, luck, reference
 from cifar_ablations.ablations import catalog
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.plans.tuned import NOTEBOOK, TUNED
@@ -82,3 +84,15 @@ def test_a_seed_that_lacks_a_run_is_left_out_and_without_all_combinations_there_
     assert attribution.WAYS["shapley"] not in text
     with pytest.raises(AblateError, match="every seed"):
         attribution.table(accuracies[[1]], ("a", "b"))
+
+
+@pytest.mark.parametrize("program", [attribution, budgets, luck])
+def test_what_cannot_be_is_said_without_a_traceback(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--data", "synthetic"])
+    monkeypatch.setattr(reference, "load", lambda source, folder: SimpleNamespace(stand_in=True))
+    with pytest.raises(SystemExit) as stopped:
+        program.main()
+    assert stopped.value.code == 2
+    assert "real images" in capsys.readouterr().err
