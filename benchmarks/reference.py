@@ -5,7 +5,9 @@ does, and writes a folder for each; studies may be named, as PLAN:PROFILE. `--st
 output folder as they are, and trains nothing. The documentation's pages on techniques cite these files, and no others.
 
 A folder holds `about.toml`, which says what was trained, where, when and by what; `verdicts.csv`, a row per claim;
-`arms.csv` and `runs.csv`. Accuracies, gaps and their differences are fractions. Runs on drawn images are refused.
+`arms.csv` and `runs.csv`; `runs.parquet`, every metric of every run; and `page.html`, the page as `ablate report`
+writes it, without links to a store. Accuracies, gaps and their differences are fractions. Runs on drawn images are
+refused.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ import torch
 
 import cifar_ablations as ca
 from benchmarks.results import facts
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.naming import did_you_mean
-from cifar_ablations.reports.pages import findings, rendering
+from cifar_ablations.reports.pages import downloads, findings, plan_page, rendering
 from cifar_ablations.reports.pages.findings import Findings
 from cifar_ablations.reports.reading import load as reading
 from cifar_ablations.reports.wording import phrases
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parents[1] / "results"
 ABOUT, VERDICTS, ARMS, RUNS = "about.toml", "verdicts.csv", "arms.csv", "runs.csv"
+METRICS, PAGE = "runs.parquet", "page.html"
+LEVELS = "levels/"
+"""How the names of the plans begin that hold the levels of one technique against each other."""
 PLAN = "plan"
 """The kind of a folder that a plan's runs are in; `benchmarks.step_cost` writes another one."""
 
@@ -53,7 +58,18 @@ class Study(NamedTuple):
     profile: str
 
 
-STUDIES = tuple(Study(plan, "quick") for plan in ("techniques", "claims", "modern", "optimizers"))
+STUDIES = tuple(
+    Study(plan, "quick")
+    for plan in (
+        "techniques",
+        "claims",
+        "modern",
+        "optimizers",
+        "learning-rate-sweep",
+        "factorial",
+        *(name for name in catalog.plan_names() if name.startswith(LEVELS)),
+    )
+)
 """Those that `make results` carries out."""
 
 VERDICT_COLUMNS = [
@@ -120,6 +136,8 @@ def files(results: Findings) -> dict[str, bytes]:
         VERDICTS: as_csv(said.reindex(columns=VERDICT_COLUMNS)),  # a plan may claim nothing
         ARMS: as_csv(results.arms[ARM_COLUMNS]),
         RUNS: as_csv(results.runs.assign(ended=ended)[RUN_COLUMNS]),
+        METRICS: downloads.files(results, {})[METRICS],
+        PAGE: plan_page.html_of(results).encode(),
     }
 
 
@@ -144,6 +162,7 @@ def _about(results: Findings) -> dict[str, Any]:
         "plan": plan.name,
         "profile": plan.profile.name,
         "question": plan.question,
+        "layout": plan.layout,
         "command": plan.command,
         "date": ended.date(),
         "network": plan.model,

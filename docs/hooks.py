@@ -5,7 +5,8 @@ from __future__ import annotations
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from docs import made
+from benchmarks.reference import PAGE, RESULTS
+from docs import made, measured
 
 REFERENCE = "reference"
 
@@ -20,9 +21,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the made pages."""
+    """Add the made pages, and those of the studies as they are."""
     texts = {f"{folder}/{name}": text for folder in made.FOLDERS for name, text in made.pages(folder)}
     texts |= {name: text for name, (_, text) in made.single_pages().items()}
     for name, text in texts.items():
         files.append(File.generated(config, f"{REFERENCE}/{name}.md", content=text))
+    for page in sorted(RESULTS.glob(f"*/{PAGE}")):
+        name = f"{REFERENCE}/{measured.PAGES}/{page.parent.name}.html"
+        files.append(File.generated(config, name, abs_src_path=str(page)))
     return files

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.reference import ABOUT, ARMS, PLAN, RESULTS, VERDICTS
+from benchmarks.reference import ABOUT, ARMS, LEVELS, PAGE, PLAN, RESULTS, VERDICTS
 from benchmarks.step_cost import COST, COSTS
 from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.designs import ALL
@@ -24,8 +24,12 @@ from cifar_ablations.study.training.backend import KERNELS
 
 NO_WORK = "early_stopping"
 """A technique that changes no step: how far its ratio lies from 1 is what the measurement varies by."""
+PAGES = "pages"
+"""The folder of the documentation's reference that has the whole page of each study."""
 APART = ("budgets", "luck", "attribution")
 """Kinds of results that have a page of their own, by `docs.studies`."""
+LEDGER = "ledger"
+"""The layout of a plan whose claims are statements, each by itself."""
 WAYS = {
     phrases.HELPS: "**helps**",
     phrases.HURTS: "**hurts**",
@@ -42,11 +46,21 @@ class Measured:
     about: dict[str, Any]
     rows: pd.DataFrame
     arms: pd.DataFrame
+    has_page: bool
 
     @property
     def costs(self) -> bool:
         """Whether it says what techniques cost; else it has a plan's verdicts."""
         return self.about["kind"] == COST
+
+    @property
+    def where(self) -> str:
+        """The column of the verdicts that tells those on one technique apart: that of a ledger's are statements."""
+        return "statement" if self.about.get("layout") == LEDGER else "where"
+
+    def is_of(self, technique: str) -> bool:
+        """Whether it says anything of a technique."""
+        return bool((self.rows["technique"] == technique).any()) or self.about.get("plan") == LEVELS + technique
 
 
 def read(folder: Path = RESULTS) -> list[Measured]:
@@ -69,19 +83,19 @@ def _read(file: Path) -> Measured:
     if about["kind"] == PLAN and about["plan"] not in catalog.plan_names():
         raise AblateError(f"{file}: no plan {about['plan']!r}{did_you_mean(about['plan'], catalog.plan_names())}")
     arms = pd.read_csv(file.with_name(ARMS)) if about["kind"] == PLAN else pd.DataFrame()
-    return Measured(file.parent.name, about, rows, arms)
+    return Measured(file.parent.name, about, rows, arms, file.with_name(PAGE).exists())
 
 
 def of_technique(name: str, measured: Sequence[Measured]) -> list[str]:
     """The parts of a technique's page: whether it helped and what it cost, or that it was not measured."""
     lines = ["## When it helps, when it hurts"]
-    studies = [one for one in measured if not one.costs and (one.rows["technique"] == name).any()]
+    studies = [one for one in measured if not one.costs and one.is_of(name)]
     if not studies:
         lines += [f"Not measured so far. `ablate run levels/{name}` measures it on your machine."]
     for one in studies:
         lines += _of_study(name, one)
     lines += ["## What it costs"]
-    timed = [one for one in measured if one.costs and (one.rows["technique"] == name).any()]
+    timed = [one for one in measured if one.costs and one.is_of(name)]
     if not timed:
         lines += ["Not measured so far."]
     for one in timed:
@@ -90,14 +104,34 @@ def of_technique(name: str, measured: Sequence[Measured]) -> list[str]:
 
 
 def _of_study(name: str, one: Measured) -> list[str]:
+    """The verdicts on a technique, and what each of its levels came to where that was the question."""
     rows = one.rows[one.rows["technique"] == name].to_dict("records")
     said = [
         f"{WAYS[row['direction']]} {row['where']} ({_effect(row)})"
         for row in rows
-        if row["metric"] == schema.TEST_ACCURACY
+        if row["metric"] == schema.TEST_ACCURACY and one.where == "where"
     ]
-    lines = [f"At the profile `{one.about['profile']}`, {one.about['budget']}, it {phrases.listing(said)}."]
-    return [*lines, _caveat(one), _verdict_table(rows), _source(one)]
+    size = f"At the profile `{one.about['profile']}`, {one.about['budget']}"
+    lines = [f"{size}, it {phrases.listing(said)}." if said else f"{size}:", _caveat(one)]
+    if one.about["plan"] == LEVELS + name:
+        lines += [_arm_table(one)]
+    if rows:
+        lines += [_verdict_table(rows, one.where)]
+    return [*lines, _source(one, up="../")]
+
+
+def _arm_table(one: Measured) -> str:
+    """Accuracies of every arm."""
+    cells = [
+        [
+            phrases.sentence_case(row["arm"]),
+            f"{phrases.percent(row['accuracy'])} [{phrases.percent(row['low'])}, {phrases.percent(row['high'])}]",
+            phrases.percent(row["train_accuracy"]),
+            f"{row['n']}, {row['diverged']} diverged" if row["diverged"] else f"{row['n']}",
+        ]
+        for row in one.arms.to_dict("records")
+    ]
+    return table(["arm", "test accuracy [interval], %", "training accuracy, %", "runs"], cells)
 
 
 def _effect(row: dict[str, Any]) -> str:
@@ -108,16 +142,17 @@ def _effect(row: dict[str, Any]) -> str:
 def _caveat(one: Measured) -> str:
     """What a reader must know of the network before an effect on accuracy means anything."""
     first = one.arms.iloc[0]
-    right = f"The {first['arm']} got {phrases.percent(first['train_accuracy'], 0)} % of its own training images right"
+    accuracy = phrases.percent(first["train_accuracy"], 0)
+    right = f"The arm “{first['arm']}” got {accuracy} % of its own training images right"
     if first["train_accuracy"] < LEARNED:
         return f"{right}: at this budget, an effect of a regulariser is an effect on the speed of learning."
     return f"{right}."
 
 
-def _verdict_table(rows: Sequence[dict[str, Any]]) -> str:
+def _verdict_table(rows: Sequence[dict[str, Any]], where: str) -> str:
     cells = [
         [
-            row["where"],
+            row[where],
             phrases.metric_title(row["metric"]),
             _value(row, "control"),
             _value(row, "treatment"),
@@ -126,7 +161,7 @@ def _verdict_table(rows: Sequence[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return table(["where", "metric", "without (runs)", "with (runs)", "effect [interval]", "verdict"], cells)
+    return table([where, "metric", "without (runs)", "with (runs)", "effect [interval]", "verdict"], cells)
 
 
 def _value(row: dict[str, Any], side: str) -> str:
@@ -163,7 +198,7 @@ def _of_cost(name: str, one: Measured) -> list[str]:
             "The kernels leave out what ReLU does not let through, so that a technique can also change the time by "
             "what it does to the weights."
         ]
-    return [*lines, _source(one)]
+    return [*lines, _source(one, up="../")]
 
 
 def _network(about: Mapping[str, Any]) -> str:
@@ -176,8 +211,11 @@ def _ratio(row: dict[str, Any]) -> str:
     return f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
 
 
-def _source(one: Measured) -> str:
-    """When, where and by what it was measured, and where the numbers lie."""
+def _source(one: Measured, up: str = "") -> str:
+    """When, where and by what it was measured, and where the numbers lie.
+
+    up: the way from the page that says it to the reference's folder.
+    """
     about = one.about
     machine, versions, date = about["machine"], about["versions"], about["date"]
     gpu = f", {machine['device']}" if machine["device"] != "cpu" else ""
@@ -191,6 +229,7 @@ def _source(one: Measured) -> str:
         f"torch {versions['torch']}",
         f"commit {versions['commit'][:7]}{' with changes' if versions['dirty'] == 'true' else ''}",
         f"numbers in `results/{one.name}`",
+        f"[the whole page]({up}{PAGES}/{one.name}.html)" if one.has_page else "",
     ]
     return f"*{'; '.join(part for part in parts if part)}.*"
 
@@ -216,7 +255,7 @@ def _overview_of_study(one: Measured) -> list[str]:
     cells = [
         [
             phrases.sentence_case(row["title"]) if row["technique"] == ALL else _link(row["technique"], row["title"]),
-            row["where"],
+            row[one.where],
             _effect(row),
             row["outcome"],
         ]
@@ -226,7 +265,9 @@ def _overview_of_study(one: Measured) -> list[str]:
         f"## {about['plan']}, {about['profile']}",
         f"*{about['question']}* {about['network'][:1].upper()}{about['network'][1:]}; {about['budget']}.",
         _caveat(one),
-        table(["technique", "where", f"effect on {metric(schema.TEST_ACCURACY).title} [interval]", "verdict"], cells),
+        table(["technique", one.where, f"effect on {metric(schema.TEST_ACCURACY).title} [interval]", "verdict"], cells)
+        if cells
+        else _arm_table(one),
         _source(one),
     ]
 

@@ -173,6 +173,31 @@ def test_a_technique_s_page_says_what_was_measured(tmp_path: Path) -> None:
     assert "[dropout](techniques/dropout.md) | in the full recipe" in measured.overview(found)
 
 
+def test_levels_are_told_by_their_arms_and_statements_by_their_words(tmp_path: Path) -> None:
+    arms = [{"arm": "ReLU", "n": 6, "diverged": 0, "accuracy": 0.5, "low": 0.48, "high": 0.52, "train_accuracy": 0.9}]
+    arms += [{"arm": "GELU", "n": 5, "diverged": 1, "accuracy": 0.6, "low": None, "high": None, "train_accuracy": 1}]
+    empty = pd.DataFrame(columns=list(_verdict("dropout", "", 0.0, "open")))
+    folder = _written(tmp_path, [], plan="levels/activation") / "techniques-quick"
+    empty.to_csv(folder / "verdicts.csv", index=False)
+    pd.DataFrame(arms).to_csv(folder / "arms.csv", index=False)
+    (folder / "page.html").write_text("<p></p>")
+    found = measured.read(tmp_path)
+    text, overview = "\n\n".join(measured.of_technique("activation", found)), measured.overview(found)
+    for said in (text, overview):
+        assert "| ReLU | 50.00 [48.00, 52.00] | 90.00 | 6 |" in said
+        assert "| GELU | 60.00 [–, –] | 100.00 | 5, 1 diverged |" in said
+    assert "[the whole page](../pages/techniques-quick.html)" in text
+    assert "[the whole page](pages/techniques-quick.html)" in overview
+    assert "Not measured so far" in measured.of_technique("dropout", found)[1]
+    rows = [_verdict("dropout", "regularisation", -0.08, "hurts") | {"statement": "Too much dropout costs accuracy"}]
+    (tmp_path / "claims").mkdir()
+    found = measured.read(_written(tmp_path / "claims", rows, plan="claims", layout="ledger"))
+    text = "\n\n".join(measured.of_technique("dropout", found))
+    assert "| Too much dropout costs accuracy | test accuracy |" in text
+    assert "regularisation" not in text, "where a statement stands is no place in a recipe"
+    assert "[dropout](techniques/dropout.md) | Too much dropout costs accuracy |" in measured.overview(found)
+
+
 def test_results_of_what_there_is_not_are_refused(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
@@ -188,7 +213,8 @@ def test_the_results_that_are_here_can_be_shown() -> None:
         lines = measured.of_technique(name, found)
         assert lines[0].startswith("## When it helps")
         assert ("Not measured so far" in lines[1]) == all(
-            one.costs or name not in set(one.rows["technique"]) for one in found
+            one.costs or (name not in set(one.rows["technique"]) and one.about["plan"] != f"levels/{name}")
+            for one in found
         )
     assert all(f"results/{one.name}" in measured.overview(found) for one in found)
 

@@ -104,17 +104,17 @@ FIRST = ("forest", "forest_narrow")
 
 def html_of(
     results: Findings,
-    address: str,
+    address: str = "",
     stem: str = "",
     beside: Sequence[Mapping[str, str]] = (),
     figures: Mapping[str, Drawing] | None = None,
     *,
     answer_alone: bool = False,
 ) -> str:
-    """The page as text. Without a `stem` it links to no other file.
+    """The page as text. Without a `stem` it links to no other file, without an `address` to no run.
 
-    beside: the files that it lists, of `downloads.listed`; figures: of `drawings.of_plan`, where they are there
-    already; answer_alone: whether it ends after the answer.
+    address: where MLflow's UI answers; beside: the files that it lists, of `downloads.listed`; figures: of
+    `drawings.of_plan`, where they are there already; answer_alone: whether it ends after the answer.
     """
     figures = figures or drawings.of_plan(results)
     if answer_alone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -53,10 +54,15 @@ def test_files_are_those_of_the_store(tmp_path: Path, monkeypatch: pytest.Monkey
     _called(monkeypatch, *asked)
     folder = tmp_path / "results" / "techniques-quick"
     files = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert set(files) == {"about.toml", "verdicts.csv", "arms.csv", "runs.csv"}
+    assert set(files) == {"about.toml", "verdicts.csv", "arms.csv", "runs.csv", "runs.parquet", "page.html"}
 
     runs = pd.read_csv(folder / "runs.csv")
     assert sorted(runs[schema.TEST_ACCURACY]) == pytest.approx([0.6, 0.61, 0.62, 0.7, 0.71, 0.72])
+    metrics = pd.read_parquet(folder / "runs.parquet")
+    assert metrics["test_accuracy"].to_list() == runs[schema.TEST_ACCURACY].to_list()
+    page = files["page.html"].decode()
+    assert "<caption>Runs by arm and seed</caption>" in page
+    assert not re.search(r'href="(?!#|data:)', page), "the page stands alone, and leads to no store"
     (row,) = pd.read_csv(folder / "verdicts.csv").to_dict("records")
     assert (row["technique"], row["where"], row["treatment_n"]) == ("dropout", "in the full recipe", 3)
     assert row["difference"] == pytest.approx(0.1)
