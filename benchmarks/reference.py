@@ -5,9 +5,9 @@ does, and writes a folder for each; studies may be named, as PLAN:PROFILE. `--st
 output folder as they are, and trains nothing. The documentation's pages on techniques cite these files, and no others.
 
 A folder holds `about.toml`, which says what was trained, where, when and by what; `verdicts.csv`, a row per claim;
-`arms.csv` and `runs.csv`; `runs.parquet`, every metric of every run; and `page.html`, the page as `ablate report`
-writes it, without links to a store. Accuracies, gaps and their differences are fractions. Runs on drawn images are
-refused.
+`arms.csv` and `runs.csv`; of a factorial also `contributions.csv` and `interactions.csv`; `runs.parquet`, every metric
+of every run; and `page.html`, the page as `ablate report` writes it, without links to a store. Accuracies, gaps and
+their differences are fractions. Runs on drawn images are refused.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parents[1] / "results"
 ABOUT, VERDICTS, ARMS, RUNS = "about.toml", "verdicts.csv", "arms.csv", "runs.csv"
 METRICS, PAGE = "runs.parquet", "page.html"
+CONTRIBUTIONS, INTERACTIONS = "contributions.csv", "interactions.csv"
 LEVELS = "levels/"
 """How the names of the plans begin that hold the levels of one technique against each other."""
 PLAN = "plan"
@@ -131,6 +132,10 @@ def files(results: Findings) -> dict[str, bytes]:
         outcome=[phrases.outcome(row) for row in rows],
     )
     ended = pd.to_datetime(results.runs["ended"], unit="ms", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    crossed = {}
+    if plan.factors:
+        crossed[CONTRIBUTIONS] = as_csv(pd.concat(results.contributions, names=["metric"]).reset_index("metric"))
+        crossed[INTERACTIONS] = as_csv(results.interactions)
     return {
         ABOUT: tomlkit.dumps(_about(results)).encode(),
         VERDICTS: as_csv(said.reindex(columns=VERDICT_COLUMNS)),  # a plan may claim nothing
@@ -138,6 +143,7 @@ def files(results: Findings) -> dict[str, bytes]:
         RUNS: as_csv(results.runs.assign(ended=ended)[RUN_COLUMNS]),
         METRICS: downloads.files(results, {})[METRICS],
         PAGE: plan_page.html_of(results).encode(),
+        **crossed,
     }
 
 

@@ -218,9 +218,9 @@ def test_what_was_found_is_in_the_results(finding: str) -> None:
     if "metric" in table:
         table = table[table["metric"] == schema.TEST_ACCURACY]
     known = set()
-    ways = {way: f"{way}_" for way in ("gain", "shapley", "first", "last")}
+    ways = {way: f"{way}_" for way in ("gain", "shapley", "main", "first", "last")}
     for name, limits in {"difference": "", "promised_too_much": "promised_", **ways}.items():
-        if name in table:
+        if f"{limits}low" in table:
             for value, low, high in table[[name, f"{limits}low", f"{limits}high"]].itertuples(index=False):
                 of = schema.TEST_ACCURACY
                 known.add(f"{phrases.difference(of, value)} {phrases.limits(of, low, high)}")

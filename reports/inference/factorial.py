@@ -88,7 +88,8 @@ def contributions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataF
 def interactions(plan: PlanRecord, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per pair of factors: `effect` with `low`, `high`, `p`, and `p_holm`, Holm's over all pairs."""
     used, pairs = combinations_of(plan), list(combinations(plan.factors, 2))
-    found = contrast.estimates(plan, runs, metric, np.array([interaction(*pair, used) for pair in pairs]))
+    weights = np.array([interaction(*pair, used) for pair in pairs]).reshape(len(pairs), len(used))  # one factor: none
+    found = contrast.estimates(plan, runs, metric, weights)
     frame = pd.DataFrame(pairs, columns=["one", "other"]).join(found.rename(columns={"estimate": "effect"}))
     return frame.assign(p_holm=statistics.holm(frame["p"].to_list()))
 

@@ -146,3 +146,24 @@ def test_a_plan_that_claims_nothing_has_an_empty_table_of_verdicts(tmp_path: Pat
     contents = reference.files(reference.found(writer.uri, PLANTED))
     assert contents["verdicts.csv"].decode() == ",".join(reference.VERDICT_COLUMNS) + "\n"
     assert len(contents["runs.csv"].decode().splitlines()) == 2
+
+
+def test_a_factorial_has_what_each_technique_contributes(tmp_path: Path) -> None:
+    writer, plan = Writer(tmp_path), small_plan()
+    levels = zip(plan.arms[:2], ("on", "off"), strict=True)
+    arms = tuple(replace(arm, levels=arm.levels | {"dropout": level}) for arm, level in levels)
+    plan = replace(plan, arms=arms, claims=(), seeds=SEEDS, references=(), factors=("dropout",))
+    plan = replace(plan, data=replace(plan.data, stand_in=False))
+    experiment = writer.experiment(plan.name)
+    parent = writer.invoke(experiment, plan, started=1_000)
+    for seed in SEEDS:
+        for k, arm in enumerate(plan.arms):
+            row = {"arm": arm.name, "seed": seed, "digest": arm.digest, "outcome": schema.FINISHED}
+            accuracy = 0.7 - 0.1 * k + 0.01 * seed
+            writer.train(experiment, parent, plan, row | dict.fromkeys(schema.ENDINGS, accuracy), ended=61_000)
+    for name, content in reference.files(reference.found(writer.uri, PLANTED)).items():
+        (tmp_path / name).write_bytes(content)
+    found = pd.read_csv(tmp_path / "contributions.csv").set_index(["metric", "factor"]).loc[schema.TEST_ACCURACY]
+    assert found.loc["dropout", ["shapley", "main"]].to_list() == pytest.approx([0.1, 0.1])
+    assert found.loc["dropout", "main_low"] < 0.1 < found.loc["dropout", "main_high"]
+    assert len((tmp_path / "interactions.csv").read_text().splitlines()) == 1, "there is no pair"
