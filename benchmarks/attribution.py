@@ -6,8 +6,8 @@ of `results/`, `groups.csv` says what each group is worth: over all orders in wh
 (Shapley), which adds up to the whole gain, adopted first, and adopted last; `combinations.csv` has every accuracy,
 and `groups.svg` shows the former.
 
-With `--removed` only the tuned recipe is trained without each group, beside itself and the notebook's: what a larger
-share affords.
+With `--removed` only the tuned recipe with each group changed back is trained, beside itself and the notebook's: what
+a larger share affords.
 """
 
 from __future__ import annotations
@@ -25,10 +25,21 @@ import tomlkit
 
 import cifar_ablations as ca
 from benchmarks.luck import interval
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, in_a_sentence, machine_of, real_images, write
+from benchmarks.reference import (
+    ABOUT,
+    RESULTS,
+    as_csv,
+    as_svg,
+    in_a_sentence,
+    last_ended,
+    machine_of,
+    real_images,
+    write,
+)
 from cifar_ablations.ablations import adopted, schema
 from cifar_ablations.ablations.designs import MOST_FACTORS, by_roadmap
 from cifar_ablations.ablations.errors import AblateError
+from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.plans.tuned import NOTEBOOK, TUNED, notebook_beside
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
@@ -110,7 +121,11 @@ def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-WAYS = {"shapley": "over all orders", "first": "put into the notebook's recipe", "last": "taken out of the tuned one"}
+WAYS = {
+    "shapley": "over all orders",
+    "first": "changed in the notebook's recipe",
+    "last": "changed back in the tuned recipe",
+}
 """Ways to say what a group is worth, in words."""
 
 
@@ -140,7 +155,7 @@ def main() -> None:
     parser.add_argument("--profile", default="full")
     parser.add_argument("--share", type=Fraction, default=Fraction(1, 8), help="of the profile's images and batch")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--removed", action="store_true", help="the tuned recipe without each group alone")
+    parser.add_argument("--removed", action="store_true", help="only the tuned recipe with each group changed back")
     parser.add_argument("--data", help="as for `ablate run` [default: ABLATE_DATA, cached or downloaded]")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
@@ -156,6 +171,8 @@ def _carry_out(asked: argparse.Namespace) -> None:
     )
     notebook = notebook_beside(tuned)
     groups = groups_of(tuned, notebook)
+    if not groups:
+        raise AblateError(f"the recipe of results/{asked.of} changes no technique of the notebook's")
     if len(groups) > MOST_FACTORS and not asked.removed:
         raise AblateError(f"all combinations of {len(groups)} groups are {2 ** len(groups):,} arms; ask for --removed")
     arms = {
@@ -171,6 +188,9 @@ def _carry_out(asked: argparse.Namespace) -> None:
     )
     runs = result._findings.runs
     accuracies = runs.pivot_table(index="arm", columns="seed", values=schema.TEST_ACCURACY).reindex(list(arms))
+    size = f"{asked.profile}-{str(asked.share).replace('/', '-')}"
+    folder = asked.results / f"{name}-{asked.of}-at-{size}"
+    write_atomically(folder / "combinations.csv", as_csv(accuracies.reset_index()))  # also where nothing can be said
     found = table(accuracies.set_axis([used for used, _ in arms.values()]), list(groups))
     print(found.to_string(index=False))
     about = {
@@ -180,6 +200,7 @@ def _carry_out(asked: argparse.Namespace) -> None:
         "share": str(asked.share),
         "command": f"python -m benchmarks.attribution --of {asked.of} --profile {asked.profile} --share {asked.share} "
         f"--seeds {asked.seeds}{' --removed' * asked.removed}",
+        "date": last_ended(result._findings).date(),
         "network": str(tuned.model),
         "budget": result._findings.plan.budget,
         "groups": {group: list(names) for group, names in groups.items()},
@@ -191,10 +212,8 @@ def _carry_out(asked: argparse.Namespace) -> None:
         ABOUT: tomlkit.dumps(about).encode(),
         "groups.csv": as_csv(found),
         "groups.svg": drawn(found),
-        "combinations.csv": as_csv(accuracies.reset_index()),
     }
-    size = f"{asked.profile}-{str(asked.share).replace('/', '-')}"
-    write(asked.results / f"{name}-{asked.of}-at-{size}", contents)
+    write(folder, contents)
 
 
 if __name__ == "__main__":

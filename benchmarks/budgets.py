@@ -3,7 +3,8 @@
 A plan is carried out at several budgets in the output folder, with the same seeds, and what they say is put side by
 side in a folder of `results/`: `effects.csv` has each claim's effect at each budget, with the page's interval and
 verdict; `agreement.csv` what each budget says of the largest; `effects.svg` shows it. Budgets shrink as those of the
-search `multi-fidelity` do: images and batch alike, the network's width by the root of that.
+search `multi-fidelity` do: images and batch alike, the network's width by the root of that. The plan must ask of
+techniques what each does to test accuracy, once in each place.
 """
 
 from __future__ import annotations
@@ -21,19 +22,34 @@ import pandas as pd
 import tomlkit
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, in_a_sentence, machine_of, real_images, write
-from cifar_ablations.ablations import schema
+from benchmarks.reference import (
+    ABOUT,
+    RESULTS,
+    as_csv,
+    as_svg,
+    in_a_sentence,
+    last_ended,
+    machine_of,
+    real_images,
+    write,
+)
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.designs import OVERALL
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.files import write_atomically
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.searches.multi_fidelity import at
 from cifar_ablations.reports.figures import theme
-from cifar_ablations.reports.inference.budgets import ceiling, decision_accuracy
+from cifar_ablations.reports.inference import contrast
+from cifar_ablations.reports.inference.budgets import by_halves, decision_accuracy
+from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.pages.result import Result
 from cifar_ablations.reports.wording import phrases, small_budgets
 
 OF_THE_PACKAGE = "budgets-techniques-full"
 """The folder of which `ablate plan` says what small budgets were worth."""
+COLOURS = (theme.TREATMENT, theme.CONTROL)
 
 
 @dataclass(frozen=True)
@@ -46,8 +62,23 @@ class Budget:
 
     @property
     def accuracies(self) -> pd.DataFrame:
-        """Test accuracy by arm and seed."""
-        return self.result._findings.runs.pivot_table(index="arm", columns="seed", values=schema.TEST_ACCURACY)
+        """Test accuracy by arm and seed, NaN where a run diverged."""
+        runs = self.result._findings.runs
+        known = runs.pivot_table(index="arm", columns="seed", values=schema.TEST_ACCURACY)
+        return known.reindex(index=runs["arm"].unique(), columns=sorted(runs["seed"].unique()))
+
+
+def check(plan: str, of: str) -> None:
+    """Raises AblateError where a plan's claims cannot be told by technique and place, and drawn so."""
+    size = profile(of)
+    claims = catalog.make_plan(plan, size.apply(ca.notebook_recipe()), size, (0,)).claims
+    told = [(c.technique, contrast.where(c)) for c in claims if c.metric == schema.TEST_ACCURACY]
+    told = [one for one in told if one[1] != OVERALL]
+    if not told or len(told) > len(set(told)) or len({place for _, place in told}) > len(COLOURS):
+        raise AblateError(
+            f"plan {plan} does not ask of techniques what each does to test accuracy, once in each of "
+            f"{len(COLOURS)} places at most; techniques and modern do"
+        )
 
 
 def settings_at(share: Fraction, of: str) -> tuple[Recipe, tuple[str, ...]]:
@@ -87,18 +118,22 @@ def effects(budgets: Sequence[Budget]) -> pd.DataFrame:
         "high",
         "p_page",
         "direction",
+        *(f"{side}_{of}" for side in ("treatment", "control") for of in ("n", "diverged")),
     ]
     return pd.concat(tables)[[*columns, "statement"]]
 
 
 def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
-    """A row per budget: how it orders the arms of the largest, and what became of its verdicts there."""
+    """A row per budget: how it orders the arms of the largest, and what became of its verdicts there.
+
+    train_accuracy: of the plan's first arm. halves_alike: of half of its seeds and the other half of the largest's.
+    """
     largest = budgets[-1]
-    there, rows = largest.accuracies, list[dict[str, Any]]()
+    there, rows = largest.accuracies.to_numpy(), list[dict[str, Any]]()
     end = found[found["share"] == str(largest.share)].set_index("statement")["direction"]
     for budget in budgets:
-        here = budget.accuracies.loc[there.index, there.columns]
-        alike = decision_accuracy(here.to_numpy(), there.to_numpy())
+        here, runs = budget.accuracies.to_numpy(), budget.result._findings.runs
+        alike = decision_accuracy(here, there)
         mine = found[found["share"] == str(budget.share)].set_index("statement")["direction"]
         decided = [name for name in mine.index if mine[name] in phrases.DECIDED]
         rows.append(
@@ -108,13 +143,15 @@ def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
                 "batch_size": budget.recipe.budget.batch_size,
                 "width": budget.recipe.model.width,
                 "steps": budget.recipe.budget.steps_per_epoch * budget.recipe.budget.epochs,
-                "seconds": float(budget.result._findings.runs[schema.SECONDS].mean()),
+                "seconds": float(runs[schema.SECONDS].mean()),
+                "train_accuracy": float(runs.loc[runs["arm"] == runs["arm"].iloc[0], schema.TRAIN_ACCURACY].mean()),
                 "seeds": here.shape[1],
                 "arms": here.shape[0],
+                "diverged": int(np.isnan(here).sum()),
                 "pairs_alike": alike.share,
                 "pairs_alike_low": alike.low,
                 "pairs_alike_high": alike.high,
-                "halves_alike": ceiling(here.to_numpy()),
+                "halves_alike": by_halves(here, there),
                 "decided": len(decided),
                 "carried": sum(end[name] == mine[name] for name in decided),
                 "turned": sum(end[name] in phrases.DECIDED and end[name] != mine[name] for name in decided),
@@ -126,18 +163,31 @@ def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
 
 def drawn(found: pd.DataFrame) -> bytes:
     """Each technique's effect over the number of training images, in percentage points, as SVG."""
-    places = [place for place in dict.fromkeys(found["where"]) if place != "overall"]
+    places = [place for place in dict.fromkeys(found["where"]) if place != OVERALL]
     techniques = list(dict.fromkeys(found.loc[found["where"].isin(places), "technique"]))
     with theme.styled(), mpl.rc_context({"svg.hashsalt": "budgets"}):
         figure = theme.new_figure(theme.WIDTH, 1.9 * -(-len(techniques) // 3))
         grid = figure.subplots(-(-len(techniques) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, technique in zip(grid, techniques, strict=False):
             axes.axhline(0, color=theme.MUTED, lw=0.8)
-            for place, colour in zip(places, (theme.TREATMENT, theme.CONTROL), strict=False):
+            for place, colour in zip(places, COLOURS, strict=False):
                 rows = found[(found["technique"] == technique) & (found["where"] == place)]
                 images, shift = rows["train_images"], 1.04 if place == places[0] else 1 / 1.04
                 axes.plot(images * shift, 100 * rows["difference"], "o-", color=colour, ms=4, lw=1.2, label=place)
                 axes.vlines(images * shift, 100 * rows["low"], 100 * rows["high"], color=colour, lw=1)
+                for lost in shift * images[rows["difference"].isna()]:  # at the edge, since it has no effect's height
+                    axes.plot(lost, 0.03, "x", color=colour, ms=6, transform=axes.get_xaxis_transform())
+                    axes.annotate(
+                        "diverged",
+                        (lost, 0.03),
+                        (-6, 0),
+                        xycoords=axes.get_xaxis_transform(),
+                        textcoords="offset points",
+                        ha="right",
+                        va="center",
+                        color=colour,
+                        fontsize=7,
+                    )
             title = found.loc[found["technique"] == technique, "title"].iloc[0]
             axes.set_title(phrases.sentence_case(title.removeprefix("the ")))
             axes.set_xscale("log")
@@ -167,6 +217,7 @@ def main() -> None:
 
 
 def _carry_out(asked: argparse.Namespace) -> None:
+    check(asked.plan, asked.profile)
     data = real_images(asked.data)
     budgets = []
     for share in sorted(asked.shares):
@@ -182,6 +233,7 @@ def _carry_out(asked: argparse.Namespace) -> None:
         "profile": asked.profile,
         "command": f"python -m benchmarks.budgets --plan {asked.plan} --profile {asked.profile} --shares "
         f"{' '.join(map(str, sorted(asked.shares)))} --seeds {asked.seeds}",
+        "date": max(last_ended(budget.result._findings) for budget in budgets).date(),
         "network": budgets[-1].recipe.model.name,
         "budgets": [budget.result._findings.plan.budget for budget in budgets],
         "seeds": asked.seeds,
@@ -195,7 +247,7 @@ def _carry_out(asked: argparse.Namespace) -> None:
         "agreement.csv": as_csv(agreed),
         "effects.svg": drawn(found),
     }
-    folder = asked.results / f"budgets-{asked.plan}-{asked.profile}"
+    folder = asked.results / f"budgets-{rendering.slug(asked.plan)}-{asked.profile}"
     write(folder, contents)
     if folder == RESULTS / OF_THE_PACKAGE:
         write_atomically(small_budgets.MEASURED, as_csv(found[list(small_budgets.Verdict._fields)]))

@@ -1,19 +1,23 @@
 """The luck of a search: `python -m benchmarks.luck`.
 
 "Tuned is better" holds for one search; another one, which differs in its seed alone, finds another recipe. Here a
-search is carried out several times with each of several samplers, all with as many trials, and every winner is trained
-on fresh seeds beside the baseline. A folder of `results/` says what each promised on validation images and reached on
-test images (`searches.csv`), what a sampler is worth over its searches (`samplers.csv`), and how the best so far grows
-with the number of trials (`growth.csv`); `luck.svg` shows both. No search sees a test image.
+search of one study is carried out several times with each of several samplers, all with as many trials, and every
+winner is trained on fresh seeds beside the baseline. A folder of `results/` says what each promised on validation
+images and reached on test images (`searches.csv`), what a sampler is worth over its searches (`samplers.csv`), and how
+the best so far grows with the number of trials (`growth.csv`); `luck.svg` shows both. No search sees a test image.
+
+What a winner promised is its gain over the baseline in the search itself: both were trained there from one seed and
+validated on the same images, so that a seed or images that suit every recipe count as no promise.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from itertools import cycle
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -22,19 +26,32 @@ import tomlkit
 from scipy import stats
 
 import cifar_ablations as ca
-from benchmarks.reference import ABOUT, RESULTS, as_csv, as_svg, in_a_sentence, machine_of, real_images, write
+from benchmarks.reference import (
+    ABOUT,
+    RESULTS,
+    as_csv,
+    as_svg,
+    in_a_sentence,
+    last_ended,
+    machine_of,
+    real_images,
+    write,
+)
 from cifar_ablations.ablations import schema
+from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.reading import searches as reading
 
 BASELINE = "notebook's recipe"
+COLOURS = (theme.TREATMENT, theme.CONTROL, theme.MUTED, theme.INK)
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student's interval of it; limits are NaN for fewer than two values."""
-    mean, n = float(np.mean(values)), len(values)
+    """Mean and Student's interval of it; limits are NaN for fewer than two values, and all for none."""
+    n = len(values)
+    mean = float(np.mean(values)) if n else float("nan")
     if n < 2:
         return mean, float("nan"), float("nan")
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / sqrt(n))
@@ -61,15 +78,47 @@ def growth(trials: Mapping[str, pd.DataFrame], sampler: str) -> pd.DataFrame:
     )
 
 
-def table(promised: Mapping[str, float], samplers: Mapping[str, str], runs: pd.DataFrame) -> pd.DataFrame:
-    """A row per search: what its winner promised, what it reached, and its gain over the baseline on the same seeds."""
+class Searched(NamedTuple):
+    """A search's sampler, what its winner and the baseline reached in it on validation images, and the winner.
+
+    Of a search that did not try the baseline, or in which it diverged, `baseline` is NaN.
+    """
+
+    sampler: str
+    validation: float
+    baseline: float
+    recipe: Recipe
+
+
+def table(searches: Mapping[str, Searched], runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per search: what its winner promised, what it reached, and its gain over the baseline on the same seeds.
+
+    Of seeds on which the winner or the baseline diverged there is no gain; `seeds` are those that remain.
+    """
     by_arm = runs.pivot_table(index="seed", columns="arm", values=schema.TEST_ACCURACY)
+    by_arm = by_arm.reindex(columns=[BASELINE, *searches])
     rows = []
-    for name, value in promised.items():
-        gain, low, high = interval((by_arm[name] - by_arm[BASELINE]).to_numpy())
-        reached = float(by_arm[name].mean())
-        rows.append((samplers[name], name, value, reached, value - reached, gain, low, high, len(by_arm)))
-    columns = ["sampler", "search", "validation", "test", "promised_too_much", "gain", "gain_low", "gain_high", "seeds"]
+    for name, one in searches.items():
+        paired = by_arm[[name, BASELINE]].dropna()
+        gain, low, high = interval((paired[name] - paired[BASELINE]).to_numpy())
+        promised = one.validation - one.baseline
+        rows.append(
+            (
+                one.sampler,
+                name,
+                one.validation,
+                one.baseline,
+                promised,
+                float(paired[name].mean()),
+                gain,
+                low,
+                high,
+                len(paired),
+                promised - gain,
+            )
+        )
+    columns = ["sampler", "search", "validation", "baseline_validation", "promised", "test"]
+    columns += ["gain", "gain_low", "gain_high", "seeds", "promised_too_much"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -77,17 +126,18 @@ def of_samplers(found: pd.DataFrame) -> pd.DataFrame:
     """A row per sampler: its gain over searches, with an interval over these, and how much it depends on luck."""
     rows = []
     for sampler, mine in found.groupby("sampler", sort=False):
-        gain, low, high = interval(mine["gain"].to_numpy())
-        much, much_low, much_high = interval(mine["promised_too_much"].to_numpy())
-        spread = float(mine["gain"].std(ddof=1))
-        rows.append((sampler, len(mine), gain, low, high, spread, much, much_low, much_high))
+        gains = mine["gain"].dropna().to_numpy()
+        gain, low, high = interval(gains)
+        much, much_low, much_high = interval(mine["promised_too_much"].dropna().to_numpy())
+        spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
+        rows.append((sampler, len(gains), gain, low, high, spread, much, much_low, much_high))
     names = ["sampler", "searches", "gain", "gain_low", "gain_high", "gain_std_of_searches"]
     return pd.DataFrame(rows, columns=[*names, "promised_too_much", "promised_low", "promised_high"])
 
 
-def drawn(curves: pd.DataFrame, searched: pd.DataFrame) -> bytes:
+def drawn(curves: pd.DataFrame, by_search: pd.DataFrame) -> bytes:
     """As SVG: how the best on validation images grows with the trials, and what each winner gains on test images."""
-    colours = dict(zip(dict.fromkeys(searched["sampler"]), (theme.TREATMENT, theme.CONTROL, theme.MUTED), strict=False))
+    colours = dict(zip(dict.fromkeys(by_search["sampler"]), cycle(COLOURS), strict=False))
     with theme.styled(), mpl.rc_context({"svg.hashsalt": "luck"}):
         figure = theme.new_figure(theme.WIDTH, 3.2)
         left, right = figure.subplots(1, 2)
@@ -97,7 +147,7 @@ def drawn(curves: pd.DataFrame, searched: pd.DataFrame) -> bytes:
             left.fill_between(
                 rows["trials"], 100 * rows["lowest"], 100 * rows["highest"], color=colour, alpha=0.15, lw=0
             )
-            mine = searched[searched["sampler"] == sampler]
+            mine = by_search[by_search["sampler"] == sampler]
             xs = place + np.linspace(-0.2, 0.2, len(mine))
             right.vlines(xs, 100 * mine["gain_low"], 100 * mine["gain_high"], color=colour, lw=1)
             right.plot(xs, 100 * mine["gain"], "o", color=colour, ms=4)
@@ -127,44 +177,47 @@ def main() -> None:
         _carry_out(asked)
 
 
+def searched(asked: argparse.Namespace, sampler: str, seed: int) -> tuple[Searched, pd.DataFrame]:
+    """A search with a sampler and a seed, and its trials. Raises AblateError where no trial came to its end, and for a
+    search of several studies: their trials are at budgets of their own."""
+    found = ca.tune(
+        asked.search,
+        profile=asked.profile,
+        sampler=sampler,
+        seed=seed,
+        trials=asked.trials,
+        data=asked.data,
+        backend="torch",
+        quiet=True,
+    )
+    if found.trials["study"].nunique() > 1:
+        raise AblateError(f"search {asked.search} has several studies; what is repeated here has one, as joint has")
+    best = reading.best_of(found.trials)
+    if found.recipe is None or best is None:
+        raise AblateError(f"no trial of search {asked.search} with sampler {sampler} and seed {seed} came to its end")
+    size = profile(asked.profile)
+    own = found.trials[found.trials["digest"] == size.apply(ca.notebook_recipe()).digest()]["value"].dropna()
+    baseline = float(own.iloc[0]) if len(own) else float("nan")
+    return Searched(sampler, float(best["value"]), baseline, size.apply(found.recipe)), found.trials
+
+
 def _carry_out(asked: argparse.Namespace) -> None:
-    data = real_images(asked.data)
-    recipes: dict[str, Recipe] = {}
-    promised: dict[str, float] = {}
-    by: dict[str, str] = {}
+    data, size = real_images(asked.data), profile(asked.profile)
+    searches: dict[str, Searched] = {}
     curves = []
-    for sampler in asked.samplers:
+    for sampler in dict.fromkeys(asked.samplers):
         trials: dict[str, pd.DataFrame] = {}
         for seed in range(asked.searches):
             name = f"{sampler}, search {seed}"
-            found = ca.tune(
-                asked.search,
-                profile=asked.profile,
-                sampler=sampler,
-                seed=seed,
-                trials=asked.trials,
-                data=asked.data,
-                backend="torch",
-                quiet=True,
-            )
-            assert found.recipe is not None
-            best = reading.best_of(found.trials)
-            assert best is not None
-            recipes[name], promised[name], by[name], trials[name] = (
-                found.recipe,
-                float(best["value"]),
-                sampler,
-                found.trials,
-            )
-            print(f"{name}: {100 * promised[name]:.2f} % on validation images", flush=True)
+            searches[name], trials[name] = searched(asked, sampler, seed)
+            print(f"{name}: {100 * searches[name].validation:.2f} % on validation images", flush=True)
         curves.append(growth(trials, sampler))
-    size = profile(asked.profile)
-    arms = {BASELINE: size.apply(ca.notebook_recipe())} | {name: size.apply(one) for name, one in recipes.items()}
+    arms = {BASELINE: size.apply(ca.notebook_recipe())} | {name: one.recipe for name, one in searches.items()}
     result = ca.compare(
         arms, seeds=asked.seeds, profile=asked.profile, data=asked.data, backend="torch", name="luck-of-the-search"
     )
-    searched = table(promised, by, result._findings.runs)
-    samplers = of_samplers(searched)
+    by_search = table(searches, result._findings.runs)
+    samplers = of_samplers(by_search)
     print(samplers.to_string(index=False))
     about: dict[str, Any] = {
         "kind": "luck",
@@ -173,6 +226,7 @@ def _carry_out(asked: argparse.Namespace) -> None:
         "trials": asked.trials,
         "command": f"python -m benchmarks.luck --search {asked.search} --profile {asked.profile} --samplers "
         f"{' '.join(asked.samplers)} --searches {asked.searches} --trials {asked.trials} --seeds {asked.seeds}",
+        "date": last_ended(result._findings).date(),
         "network": str(size.model),
         "budget": str(size.budget),
         "data": {"name": data.name, "digest": data.digest},
@@ -180,10 +234,10 @@ def _carry_out(asked: argparse.Namespace) -> None:
     }
     contents = {
         ABOUT: tomlkit.dumps(about).encode(),
-        "searches.csv": as_csv(searched),
+        "searches.csv": as_csv(by_search),
         "samplers.csv": as_csv(samplers),
         "growth.csv": as_csv(pd.concat(curves)),
-        "luck.svg": drawn(pd.concat(curves), searched),
+        "luck.svg": drawn(pd.concat(curves), by_search),
     }
     write(asked.results / f"luck-{asked.search}-{asked.profile}", contents)
 

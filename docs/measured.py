@@ -55,8 +55,8 @@ class Measured:
 
     @property
     def where(self) -> str:
-        """The column of the verdicts that tells those on one technique apart: that of a ledger's are statements."""
-        return "statement" if self.about.get("layout") == LEDGER else "where"
+        """The column of the verdicts that tells those on one technique apart: of a ledger's, their statements."""
+        return "statement" if self.about["layout"] == LEDGER else "where"
 
     def is_of(self, technique: str) -> bool:
         """Whether it says anything of a technique."""
@@ -140,13 +140,16 @@ def _effect(row: dict[str, Any]) -> str:
 
 
 def _caveat(one: Measured) -> str:
-    """What a reader must know of the network before an effect on accuracy means anything."""
-    first = one.arms.iloc[0]
+    """What a reader must know of the networks before an effect on accuracy means anything."""
+    first, low = one.arms.iloc[0], int((one.arms["train_accuracy"] < LEARNED).sum())
     accuracy = phrases.percent(first["train_accuracy"], 0)
     right = f"The arm “{first['arm']}” got {accuracy} % of its own training images right"
-    if first["train_accuracy"] < LEARNED:
-        return f"{right}: at this budget, an effect of a regulariser is an effect on the speed of learning."
-    return f"{right}."
+    if not low:
+        return f"{right}."
+    return (
+        f"{right}; {low} of {phrases.count(len(one.arms), 'arm')} got less than {phrases.percent(LEARNED, 0)} %: "
+        "there, an effect of a regulariser is an effect on the speed of learning."
+    )
 
 
 def _verdict_table(rows: Sequence[dict[str, Any]], where: str) -> str:
@@ -217,19 +220,25 @@ def _source(one: Measured, up: str = "") -> str:
     up: the way from the page that says it to the reference's folder.
     """
     about = one.about
-    machine, versions, date = about["machine"], about["versions"], about["date"]
-    gpu = f", {machine['device']}" if machine["device"] != "cpu" else ""
     what = f"{len(about['seeds'])} seeds, {about['trainings']} trainings" if not one.costs else ""
     took = f" in {phrases.duration(60 * about['minutes'])}" if "minutes" in about else ""
+    page = f"[the whole page]({up}{PAGES}/{one.name}.html)" if one.has_page else ""
+    return source(about, one.name, f"{what}{took}", page)
+
+
+def source(about: Mapping[str, Any], name: str, what: str = "", page: str = "") -> str:
+    """What every folder of results says of its origin, with what was trained and where the page is, if given."""
+    machine, versions, date = about["machine"], about["versions"], about["date"]
+    gpu = f", {machine['device']}" if machine["device"] != "cpu" else ""
     parts = [
         f"Measured on {date.day} {date:%B %Y}",
         f"{machine['processor']} with {' and '.join(machine['instructions'])}, {machine['cores']} cores{gpu}",
-        f"{what}{took}",
+        what,
         f"images {about['data']['name']} ({about['data']['digest']})",
         f"torch {versions['torch']}",
         f"commit {versions['commit'][:7]}{' with changes' if versions['dirty'] == 'true' else ''}",
-        f"numbers in `results/{one.name}`",
-        f"[the whole page]({up}{PAGES}/{one.name}.html)" if one.has_page else "",
+        f"numbers in `results/{name}`",
+        page,
     ]
     return f"*{'; '.join(part for part in parts if part)}.*"
 
@@ -239,7 +248,8 @@ def overview(measured: Sequence[Measured]) -> str:
     lines = [
         "# What was measured",
         "Every number on the pages of techniques comes from the folder `results/` of the repository, which "
-        "`make results` writes: the plans below, on real images. An effect holds for its budget, network and images; "
+        "`make results`, or the command in a folder's `about.toml`, writes: the plans below, on real images. An effect "
+        "holds for its budget, network and images; "
         "[what it does not tell](../explanation/limits.md) says more. `make ablate` measures it on your own.",
     ]
     if not measured:

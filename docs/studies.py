@@ -14,7 +14,7 @@ from benchmarks.attribution import WAYS
 from benchmarks.reference import ABOUT, RESULTS
 from cifar_ablations.ablations import schema
 from cifar_ablations.reports.wording import phrases
-from docs.measured import table
+from docs.measured import source, table
 
 TITLE = "Budgets, searches, parts of a recipe"
 
@@ -31,23 +31,30 @@ def page(results: Path = RESULTS) -> str:
         said = tomllib.loads(about.read_text(encoding="utf-8"))
         if said["kind"] in KINDS:
             lines += KINDS[said["kind"]](about.parent, said)
-            lines += [f"*`{said['command']}`; numbers in `results/{about.parent.name}`.*"]
+            lines += [f"`{said['command']}`", source(said, about.parent.name)]
     return "\n\n".join(lines) + "\n"
 
 
 def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
     found = pd.read_csv(folder / "agreement.csv").to_dict("records")
     largest = found[-1]
-    head = ["training images", "batch", "width", "steps", "seconds a training", "pairs of arms ordered alike"]
-    head += ["verdicts", "held", "turned", "open there"]
+    end = f"{largest['train_images']:,}"
+    head = ["training images", "batch", "width", "steps", "seconds a training", "training accuracy"]
+    head += [
+        f"pairs of arms in the same order as at {end}",
+        f"the same, of half of the seeds and the other half at {end}",
+    ]
+    head += ["verdicts", "the same there", "the other way round there", "not decided there"]
     rows = [
         [
             f"{row['train_images']:,}",
             f"{row['batch_size']}",
-            f"× {row['width']:.2f}",
+            f"× {row['width']:.3g}",
             f"{row['steps']:,}",
             f"{row['seconds']:.0f}",
+            f"{_percent(row['train_accuracy'])}",
             "–" if row is largest else _share(row, "pairs_alike"),
+            _percent(row["halves_alike"]),
             f"{row['decided']}",
             *("–" if row is largest else f"{row[name]}" for name in ("carried", "turned", "open_at_the_largest")),
         ]
@@ -55,13 +62,23 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"## Plan {about['plan']} at {len(found)} budgets",
-        f"{largest['arms']} arms that trained at all budgets, over the same {largest['seeds']} seeds. Pairs of arms "
-        f"and verdicts are held against the largest budget, {largest['train_images']:,} images. What half of its "
-        f"seeds and the other half order alike is {_percent(largest['halves_alike'])}: no smaller budget "
-        "can be asked for more.",
+        f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget; the training accuracy is the "
+        "first arm's. Images, batch and width shrink together, so nothing here is an effect of the number of images "
+        "alone. Intervals of shares are 95 % ones over seeds, by the jackknife. Half of the largest budget's own seeds "
+        f"and the other half agree in {_percent(largest['halves_alike'])} of pairs: a smaller budget that ordered the "
+        "arms just as the largest does would, by halves, agree in about as many.",
         table(head, rows),
         _figure(folder / "effects.svg", "Each technique's effect on test accuracy over the number of training images"),
+        *_diverged(folder),
     ]
+
+
+def _diverged(folder: Path) -> list[str]:
+    """What was said of claims of which a side had no run left."""
+    found = pd.read_csv(folder / "effects.csv")
+    lost = found[found["difference"].isna()].to_dict("records")
+    said = [f"{row['title']} {row['where']} at {row['train_images']:,} images" for row in lost]
+    return [f"All runs diverged, which counts against what was tried: {phrases.listing(said)}."] if said else []
 
 
 def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
@@ -80,11 +97,13 @@ def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"## Search {about['search']}, repeated",
-        f"Searches of {about['trials']} trials each that differ in their seed alone, at the profile "
-        f"`{about['profile']}` ({about['budget']}); every winner is trained on {searched['seeds'].iloc[0]} fresh seeds "
-        "and tested. Intervals are over searches. The last column is what the winner had on validation images less "
-        "what it reached on test images: the best of many trials looks better than it is.",
-        table([*head, "promised too much by"], rows),
+        f"Of each sampler, searches of {about['trials']} trials each that differ in their seed alone, at the profile "
+        f"`{about['profile']}` ({about['network']}; {about['budget']}); every winner is trained on "
+        f"{searched['seeds'].iloc[0]} fresh seeds beside the notebook's recipe, and tested. Intervals are over "
+        "searches. The last column is the gain that the search saw on validation images, over the notebook's recipe in "
+        "the same search, less the gain on test images. All trials of all searches are trained from one seed and "
+        "validated on the same images: how far these suit every recipe is in no column.",
+        table([*head, "gain on validation less gain on test images"], rows),
         _figure(
             folder / "luck.svg", "The best trial so far on validation images, and each winner's gain on test images"
         ),

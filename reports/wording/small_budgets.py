@@ -49,7 +49,7 @@ def said(techniques: Collection[str], train_images: int, known: Sequence[Verdict
     """A sentence on verdicts about these techniques at about so many training images; nothing where none is known."""
     known = measured() if known is None else known
     sizes = sorted({one.train_images for one in known})
-    if not sizes or train_images > sizes[-1] / sqrt(2):
+    if not sizes or not sizes[0] / sqrt(2) <= train_images <= sizes[-1] / sqrt(2):
         return ""
     nearest = min(sizes, key=lambda size: abs(log(size / train_images)))
     there = {(one.technique, one.where): one.direction for one in known if one.train_images == sizes[-1]}
@@ -64,8 +64,8 @@ def said(techniques: Collection[str], train_images: int, known: Sequence[Verdict
     turned = [one for one in decided if one not in kept and there[one.technique, one.where] in phrases.DECIDED]
     gone = [one for one in decided if one not in kept and one not in turned]
     parts = [
-        f"In the reference study {len(kept)} of {phrases.count(len(decided), 'verdict')} on these techniques at "
-        f"{nearest:,} training images held at {sizes[-1]:,}"
+        f"In the reference study, which removes each of the notebook's techniques and adds each alone, {len(kept)} of "
+        f"{phrases.count(len(decided), 'verdict')} on these at {nearest:,} training images held at {sizes[-1]:,}"
     ]
     parts += [f"turned around: {_named(turned)}"] if turned else []
     parts += [f"not decided there: {_named(gone)}"] if gone else []

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from benchmarks import luck
-from cifar_ablations.ablations import schema
+from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations.errors import AblateError
 
 
 def test_an_interval_is_students() -> None:
@@ -19,19 +23,48 @@ def test_an_interval_is_students() -> None:
     assert np.isnan(luck.interval(np.array([1.0]))[1])
 
 
+def _of(sampler: str, validation: float, baseline: float = 0.48) -> luck.Searched:
+    return luck.Searched(sampler, validation, baseline, catalog.notebook_recipe())
+
+
 def test_gains_are_paired_by_seed_and_promises_are_held_against_what_came() -> None:
+    """The seed that all trials are trained from and the images that validate them favoured the baseline as well."""
     reached = {luck.BASELINE: (0.40, 0.50), "tpe, search 0": (0.45, 0.57), "random, search 0": (0.39, 0.51)}
     runs = pd.DataFrame(
         [(arm, seed, value) for arm, values in reached.items() for seed, value in enumerate(values)],
         columns=["arm", "seed", schema.TEST_ACCURACY],
     )
-    promised = {"tpe, search 0": 0.60, "random, search 0": 0.50}
-    found = luck.table(promised, {name: name.partition(",")[0] for name in promised}, runs).set_index("sampler")
+    searches = {"tpe, search 0": _of("tpe", 0.60), "random, search 0": _of("random", 0.48)}
+    found = luck.table(searches, runs).set_index("sampler")
     assert list(found["gain"]) == pytest.approx([0.06, 0.0])
     assert list(found["test"]) == pytest.approx([0.51, 0.45])
-    assert list(found["promised_too_much"]) == pytest.approx([0.09, 0.05])
+    assert list(found["promised"]) == pytest.approx([0.12, 0.0])
+    assert list(found["promised_too_much"]) == pytest.approx([0.06, 0.0])
     assert found["gain_low"]["tpe"] == pytest.approx(0.06 - stats.t.ppf(0.975, 1) * 0.01)
     assert list(luck.of_samplers(found.reset_index())["gain"]) == pytest.approx([0.06, 0.0])
+
+
+def test_seeds_on_which_a_run_diverged_have_no_gain() -> None:
+    reached = {luck.BASELINE: (0.40, 0.50), "tpe, search 0": (0.45, np.nan), "tpe, search 1": (np.nan, np.nan)}
+    runs = pd.DataFrame(
+        [(arm, seed, value) for arm, values in reached.items() for seed, value in enumerate(values)],
+        columns=["arm", "seed", schema.TEST_ACCURACY],
+    )
+    found = luck.table({name: _of("tpe", 0.5, np.nan) for name in reached if name != luck.BASELINE}, runs)
+    assert list(found["seeds"]) == [1, 0]
+    assert found["gain"][0] == pytest.approx(0.05)
+    assert found[["gain_low", "promised"]].isna().all(axis=None)
+    (row,) = luck.of_samplers(found).to_dict("records")
+    assert (row["searches"], row["gain"]) == (1, pytest.approx(0.05))
+
+
+def test_a_search_of_several_studies_and_one_without_a_winner_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = argparse.Namespace(search="joint", profile="smoke", trials=2, data=None)
+    trials = pd.DataFrame({"study": ["a", "b"], "trial": 0, "outcome": schema.PRUNED, "value": np.nan, "digest": "x"})
+    for rows, said in ((trials, "several studies"), (trials[:1], "came to its end")):
+        monkeypatch.setattr(luck.ca, "tune", lambda *_, rows=rows, **__: SimpleNamespace(trials=rows, recipe=None))
+        with pytest.raises(AblateError, match=said):
+            luck.searched(asked, "tpe", 0)
 
 
 def test_the_best_so_far_counts_pruned_trials_as_tried() -> None:
@@ -50,7 +83,8 @@ def test_the_best_so_far_counts_pruned_trials_as_tried() -> None:
 
 def test_the_figure_has_every_sampler_and_is_the_same_again() -> None:
     growth = pd.DataFrame({"sampler": ["tpe"] * 2 + ["random"] * 2, "trials": [1, 2] * 2, "best": 0.5})
-    searched = pd.DataFrame({"sampler": ["tpe", "random"], "gain": 0.1, "gain_low": 0.0, "gain_high": 0.2})
-    drawn = [luck.drawn(growth.assign(lowest=0.4, highest=0.6), searched) for _ in range(2)]
+    names = ["tpe", "random", "gp", "cmaes", "grid"]
+    by_search = pd.DataFrame({"sampler": names, "gain": 0.1, "gain_low": 0.0, "gain_high": 0.2})
+    drawn = [luck.drawn(growth.assign(lowest=0.4, highest=0.6), by_search) for _ in range(2)]
     assert drawn[0] == drawn[1]
-    assert all(f">{name}<" in drawn[0].decode() for name in ("tpe", "random"))
+    assert all(f">{name}<" in drawn[0].decode() for name in names)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cifar_ablations.reports.inference.budgets import ceiling, decision_accuracy, ordered_alike
+from cifar_ablations.reports.inference.budgets import by_halves, decision_accuracy, ordered_alike
 
 VALUES = st.lists(st.integers(-5, 5), min_size=2, max_size=9)
 
@@ -37,7 +37,27 @@ def test_an_order_agrees_with_itself_and_not_with_its_reverse(values: list[int])
 
 def test_one_arm_orders_nothing() -> None:
     assert np.isnan(ordered_alike(np.array([1.0]), np.array([2.0])))
-    assert np.isnan(ceiling(np.ones((3, 1))))
+    assert np.isnan(by_halves(np.ones((3, 1)), np.ones((3, 1))))
+
+
+def test_one_seed_has_no_interval() -> None:
+    found = decision_accuracy(np.array([[1.0], [2.0]]), np.array([[1.0], [2.0]]))
+    assert found.share == 1
+    assert np.isnan([found.low, found.high]).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=6))
+def test_runs_that_diverged_are_in_no_mean_and_arms_without_any_in_no_pair(diverged: list[tuple[int, int]]) -> None:
+    """One diverged run made every pair of its arm count as ordered otherwise."""
+    whole = np.arange(4)[:, None] + np.linspace(0, 0.1, 6)
+    small, large = whole.copy(), whole + 1
+    for arm, seed in diverged:
+        small[arm, seed] = np.nan
+    small[3], large[2] = np.nan, np.nan
+    found = decision_accuracy(small, large)
+    left = [arm for arm in (0, 1) if not np.isnan(small[arm]).all()]
+    assert found.share == 1 if len(left) == 2 else np.isnan(found.share)
+    assert by_halves(large, large) == 1
 
 
 def test_clear_differences_agree_whatever_seeds_are_drawn() -> None:
@@ -45,7 +65,7 @@ def test_clear_differences_agree_whatever_seeds_are_drawn() -> None:
     arms = np.arange(5)[:, None] + rng.normal(0, 0.01, (5, 6))
     found = decision_accuracy(arms, 3 * arms + 7)
     assert (found.share, found.low, found.high) == (1, 1, 1)
-    assert ceiling(arms) == 1
+    assert by_halves(arms, arms) == by_halves(arms, 3 * arms + 7) == 1
 
 
 def test_noise_alone_orders_half_of_the_pairs_alike() -> None:
@@ -53,10 +73,34 @@ def test_noise_alone_orders_half_of_the_pairs_alike() -> None:
     shares = [decision_accuracy(rng.normal(size=(8, 6)), rng.normal(size=(8, 6))) for _ in range(12)]
     assert np.mean([found.share for found in shares]) == pytest.approx(0.5, abs=0.08)
     assert all(found.low <= found.share <= found.high for found in shares)
-    assert np.mean([ceiling(rng.normal(size=(8, 7))) for _ in range(20)]) == pytest.approx(0.5, abs=0.08)
+    halves = [by_halves(*rng.normal(size=(2, 8, 7))) for _ in range(20)]
+    assert np.mean(halves) == pytest.approx(0.5, abs=0.08)
+
+
+def test_the_interval_holds_what_as_many_seeds_are_expected_to_give() -> None:
+    rng, seeds, held = np.random.default_rng(3), 6, 0
+    for _ in range(40):
+        large = rng.normal(0, 4, 8)
+        true = np.stack([0.9 * large + rng.normal(0, 1.5, 8), large])
+        seen = true[:, None, :, None] + rng.normal(0, 1.3, (2, 60, 8, seeds))
+        expected = np.mean([ordered_alike(*pair) for pair in seen.mean(-1).transpose(1, 0, 2)])
+        found = decision_accuracy(seen[0, 0], seen[1, 0])
+        held += found.low - 0.02 <= expected <= found.high + 0.02
+    assert held >= 36, "95 % of 40, less two standard deviations"
+
+
+def test_what_one_half_says_of_the_other_is_asked_of_as_many_seeds() -> None:
+    """Means of all seeds stood beside means of half of them: budgets that are alike exceeded their ceiling."""
+    rng = np.random.default_rng(4)
+    apart = []
+    for _ in range(40):
+        true = rng.normal(0, 1, 10)[:, None]
+        small, large = (true + rng.normal(0, 0.8, (10, 6)) for _ in range(2))
+        apart.append(by_halves(small, large) - by_halves(large, large))
+    assert abs(np.mean(apart)) < 2.5 * np.std(apart) / np.sqrt(40)
 
 
 def test_halves_of_an_odd_number_leave_each_seed_out_in_turn() -> None:
     values = np.array([[0.0, 0.0, 9.0], [1.0, 1.0, 0.0]])
     # Halves of one seed each, of ordered pairs of different seeds: (0,1) and (1,0) agree, the four with seed 2 do not.
-    assert ceiling(values) == pytest.approx(2 / 6)
+    assert by_halves(values, values) == pytest.approx(2 / 6)
