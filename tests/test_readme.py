@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -218,15 +219,16 @@ def test_what_was_found_is_in_the_results(finding: str) -> None:
     if "metric" in table:
         table = table[table["metric"] == schema.TEST_ACCURACY]
     known = set()
-    ways = {way: f"{way}_" for way in ("gain", "shapley", "main", "first", "last")}
-    for name, limits in {"difference": "", "promised_too_much": "promised_", **ways}.items():
-        if f"{limits}low" in table:
+    ways = {way: f"{way}_" for way in ("gain", "shapley", "first", "last")}
+    for name, limits in {"difference": "", "effect": "", "promised_too_much": "promised_", **ways}.items():
+        if name in table and f"{limits}low" in table:
             for value, low, high in table[[name, f"{limits}low", f"{limits}high"]].itertuples(index=False):
                 of = schema.TEST_ACCURACY
                 known.add(f"{phrases.difference(of, value)} {phrases.limits(of, low, high)}")
     told = re.findall(r"[+−][0-9.]+ pp \[[^]]*\]", finding)
     assert told, finding
     assert set(told) <= known
-    if "treatment_n" in table:
+    about = tomllib.loads((ROOT / source).with_name("about.toml").read_text(encoding="utf-8"))
+    if about["kind"] == "plan":
         seeds = re.search(r"same (\d+) fresh seeds", finding)
-        assert table.loc[table["where"] != "on its own", "treatment_n"].min() == (int(seeds[1]) if seeds else 6)
+        assert len(about["seeds"]) == (int(seeds[1]) if seeds else 6)
