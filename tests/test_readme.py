@@ -225,7 +225,10 @@ def test_what_was_found_is_in_the_results(finding: str) -> None:
             for value, low, high in table[[name, f"{limits}low", f"{limits}high"]].itertuples(index=False):
                 of = schema.TEST_ACCURACY
                 known.add(f"{phrases.difference(of, value)} {phrases.limits(of, low, high)}")
-    told = re.findall(r"[+−][0-9.]+ pp \[[^]]*\]", finding)
+    if source.endswith("arms.csv"):
+        for value, low, high in table[["accuracy", "low", "high"]].itertuples(index=False):
+            known.add(f"{phrases.percent(value)} % [{phrases.percent(low)}, {phrases.percent(high)}]")
+    told = re.findall(r"(?:[+−][0-9.]+ pp|[0-9.]+ %) \[[^]]*\]", finding)
     assert told, finding
     assert set(told) <= known
     about = tomllib.loads((ROOT / source).with_name("about.toml").read_text(encoding="utf-8"))
