@@ -19,12 +19,10 @@ from itertools import combinations
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import tomlkit
 
 import cifar_ablations as ca
-from benchmarks.luck import interval
 from benchmarks.reference import (
     ABOUT,
     RESULTS,
@@ -46,6 +44,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.searches.multi_fidelity import at
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import factorial
+from cifar_ablations.reports.inference.statistics import mean_interval
 
 TOGETHER = {"learning_rate": "optimizer"}
 """A rate is one of an optimizer: adopted without it, it says nothing."""
@@ -115,8 +114,8 @@ def table(accuracies: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
     for group, worth in by_group.items():
         row: dict[str, str | float] = {"group": group, "seeds": whole.shape[1]}
         for way in ("shapley", "first", "last"):
-            found = interval(worth[way]) if way in worth else (np.nan,) * 3
-            row |= dict(zip((way, f"{way}_low", f"{way}_high"), found, strict=True))
+            found = mean_interval(worth.get(way, ()))
+            row |= {way: found.mean, f"{way}_low": found.low, f"{way}_high": found.high}
         rows.append(row)
     return pd.DataFrame(rows)
 

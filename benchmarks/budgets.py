@@ -42,7 +42,7 @@ from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.ablations.searches.multi_fidelity import at
 from cifar_ablations.reports.figures import theme
 from cifar_ablations.reports.inference import contrast
-from cifar_ablations.reports.inference.budgets import by_halves, decision_accuracy
+from cifar_ablations.reports.inference.budgets import arms_in_pairs, by_halves, decision_accuracy
 from cifar_ablations.reports.pages import rendering
 from cifar_ablations.reports.pages.result import Result
 from cifar_ablations.reports.wording import phrases, small_budgets
@@ -147,6 +147,7 @@ def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
                 "train_accuracy": float(runs.loc[runs["arm"] == runs["arm"].iloc[0], schema.TRAIN_ACCURACY].mean()),
                 "seeds": here.shape[1],
                 "arms": here.shape[0],
+                "arms_in_pairs": arms_in_pairs(here, there),
                 "diverged": int(np.isnan(here).sum()),
                 "pairs_alike": alike.share,
                 "pairs_alike_low": alike.low,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from itertools import cycle
-from math import sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import tomlkit
-from scipy import stats
 
 import cifar_ablations as ca
 from benchmarks.reference import (
@@ -42,20 +40,11 @@ from cifar_ablations.ablations.errors import AblateError
 from cifar_ablations.ablations.profiles import profile
 from cifar_ablations.ablations.recipe import Recipe
 from cifar_ablations.reports.figures import theme
+from cifar_ablations.reports.inference.statistics import mean_interval
 from cifar_ablations.reports.reading import searches as reading
 
 BASELINE = "notebook's recipe"
 COLOURS = (theme.TREATMENT, theme.CONTROL, theme.MUTED, theme.INK)
-
-
-def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student's interval of it; limits are NaN for fewer than two values, and all for none."""
-    n = len(values)
-    mean = float(np.mean(values)) if n else float("nan")
-    if n < 2:
-        return mean, float("nan"), float("nan")
-    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / sqrt(n))
-    return mean, mean - reach, mean + reach
 
 
 def growth(trials: Mapping[str, pd.DataFrame], sampler: str) -> pd.DataFrame:
@@ -100,7 +89,7 @@ def table(searches: Mapping[str, Searched], runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, one in searches.items():
         paired = by_arm[[name, BASELINE]].dropna()
-        gain, low, high = interval((paired[name] - paired[BASELINE]).to_numpy())
+        gain = mean_interval((paired[name] - paired[BASELINE]).to_numpy())
         promised = one.validation - one.baseline
         rows.append(
             (
@@ -110,11 +99,11 @@ def table(searches: Mapping[str, Searched], runs: pd.DataFrame) -> pd.DataFrame:
                 one.baseline,
                 promised,
                 float(paired[name].mean()),
-                gain,
-                low,
-                high,
+                gain.mean,
+                gain.low,
+                gain.high,
                 len(paired),
-                promised - gain,
+                promised - gain.mean,
             )
         )
     columns = ["sampler", "search", "validation", "baseline_validation", "promised", "test"]
@@ -126,11 +115,8 @@ def of_samplers(found: pd.DataFrame) -> pd.DataFrame:
     """A row per sampler: its gain over searches, with an interval over these, and how much it depends on luck."""
     rows = []
     for sampler, mine in found.groupby("sampler", sort=False):
-        gains = mine["gain"].dropna().to_numpy()
-        gain, low, high = interval(gains)
-        much, much_low, much_high = interval(mine["promised_too_much"].dropna().to_numpy())
-        spread = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
-        rows.append((sampler, len(gains), gain, low, high, spread, much, much_low, much_high))
+        gain, much = (mean_interval(mine[name].dropna().to_numpy()) for name in ("gain", "promised_too_much"))
+        rows.append((sampler, gain.n, gain.mean, gain.low, gain.high, gain.std, much.mean, much.low, much.high))
     names = ["sampler", "searches", "gain", "gain_low", "gain_high", "gain_std_of_searches"]
     return pd.DataFrame(rows, columns=[*names, "promised_too_much", "promised_low", "promised_high"])
 
@@ -196,7 +182,8 @@ def searched(asked: argparse.Namespace, sampler: str, seed: int) -> tuple[Search
     if found.recipe is None or best is None:
         raise AblateError(f"no trial of search {asked.search} with sampler {sampler} and seed {seed} came to its end")
     size = profile(asked.profile)
-    own = found.trials[found.trials["digest"] == size.apply(ca.notebook_recipe()).digest()]["value"].dropna()
+    converged = found.trials[found.trials["outcome"].isin(schema.CONVERGED)]
+    own = converged[converged["digest"] == size.apply(ca.notebook_recipe()).digest()]["value"].dropna()
     baseline = float(own.iloc[0]) if len(own) else float("nan")
     return Searched(sampler, float(best["value"]), baseline, size.apply(found.recipe)), found.trials
 

@@ -90,6 +90,7 @@ VERDICT_COLUMNS = [
     "p_page",
     "direction",
     "outcome",
+    "verdict",
     "exploratory",
     "margin",
     "treatment_n",
@@ -102,7 +103,7 @@ VERDICT_COLUMNS = [
     "control_std",
     "statement",
 ]
-"""`direction`: helps, hurts, same or open; `outcome`: the same as a report words it."""
+"""`direction`: helps, hurts, same or open; `outcome`: the same as a report words it; `verdict`: on the statement."""
 ARM_COLUMNS = ["arm", "n", "diverged", "accuracy", "accuracy_std", "low", "high", "train_accuracy", "fit"]
 RUN_COLUMNS = ["arm", "seed", "outcome", *schema.ENDINGS, "ended"]
 
@@ -133,6 +134,7 @@ def files(results: Findings) -> dict[str, bytes]:
         title=[phrases.subject(plan, row) for row in rows],
         direction=[phrases.direction(row) for row in rows],
         outcome=[phrases.outcome(row) for row in rows],
+        verdict=[phrases.LABELS[row["verdict"]] for row in rows],
     )
     ended = pd.to_datetime(results.runs["ended"], unit="ms", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     crossed = {}

@@ -89,7 +89,9 @@ def _read(file: Path) -> Measured:
 def of_technique(name: str, measured: Sequence[Measured]) -> list[str]:
     """The parts of a technique's page: whether it helped and what it cost, or that it was not measured."""
     lines = ["## When it helps, when it hurts"]
+    first = ("techniques", LEVELS + name)
     studies = [one for one in measured if not one.costs and one.is_of(name)]
+    studies.sort(key=lambda one: first.index(one.about["plan"]) if one.about["plan"] in first else len(first))
     if not studies:
         lines += [f"Not measured so far. `ablate run levels/{name}` measures it on your machine."]
     for one in studies:
@@ -111,8 +113,8 @@ def _of_study(name: str, one: Measured) -> list[str]:
         for row in rows
         if row["metric"] == schema.TEST_ACCURACY and one.where == "where"
     ]
-    size = f"At the profile `{one.about['profile']}`, {one.about['budget']}"
-    lines = [f"{size}, it {phrases.listing(said)}." if said else f"{size}:", _caveat(one)]
+    found = f"it {phrases.listing(said)}" if said else f"by the plan `{one.about['plan']}`"
+    lines = [f"At the profile `{one.about['profile']}`, {one.about['budget']}, {found}. {_caveat(one)}"]
     if one.about["plan"] == LEVELS + name:
         lines += [_arm_table(one)]
     if rows:
@@ -125,13 +127,17 @@ def _arm_table(one: Measured) -> str:
     cells = [
         [
             phrases.sentence_case(row["arm"]),
-            f"{phrases.percent(row['accuracy'])} [{phrases.percent(row['low'])}, {phrases.percent(row['high'])}]",
+            f"{phrases.percent(row['accuracy'])} {_between(row['low'], row['high'])}".rstrip(),
             phrases.percent(row["train_accuracy"]),
             f"{row['n']}, {row['diverged']} diverged" if row["diverged"] else f"{row['n']}",
         ]
         for row in one.arms.to_dict("records")
     ]
     return table(["arm", "test accuracy [interval], %", "training accuracy, %", "runs"], cells)
+
+
+def _between(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"[{phrases.percent(low)}, {phrases.percent(high)}]"
 
 
 def _effect(row: dict[str, Any]) -> str:
@@ -260,24 +266,27 @@ def overview(measured: Sequence[Measured]) -> str:
 
 
 def _overview_of_study(one: Measured) -> list[str]:
-    about = one.about
-    rows = one.rows[one.rows["metric"] == schema.TEST_ACCURACY].to_dict("records")
+    """The verdicts on test accuracy, of a ledger those on all its statements, and of a plan without claims its arms."""
+    about, stated = one.about, one.where == "statement"
+    rows = (one.rows if stated else one.rows[one.rows["metric"] == schema.TEST_ACCURACY]).to_dict("records")
     cells = [
         [
             phrases.sentence_case(row["title"]) if row["technique"] == ALL else _link(row["technique"], row["title"]),
             row[one.where],
+            *([metric(row["metric"]).title] if stated else []),
             _effect(row),
-            row["outcome"],
+            row["verdict"] if stated else row["outcome"],
         ]
         for row in rows
     ]
+    head = ["technique", one.where, f"effect on {metric(schema.TEST_ACCURACY).title} [interval]", "verdict"]
+    if stated:
+        head[2:3] = ["metric", "effect [interval]"]
     return [
         f"## {about['plan']}, {about['profile']}",
         f"*{about['question']}* {about['network'][:1].upper()}{about['network'][1:]}; {about['budget']}.",
         _caveat(one),
-        table(["technique", one.where, f"effect on {metric(schema.TEST_ACCURACY).title} [interval]", "verdict"], cells)
-        if cells
-        else _arm_table(one),
+        table(head, cells) if cells else _arm_table(one),
         _source(one),
     ]
 

@@ -62,11 +62,13 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
     ]
     return [
         f"## Plan {about['plan']} at {len(found)} budgets",
-        f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget; the training accuracy is the "
-        "first arm's. Images, batch and width shrink together, so nothing here is an effect of the number of images "
-        "alone. Intervals of shares are 95 % ones over seeds, by the jackknife. Half of the largest budget's own seeds "
-        f"and the other half agree in {_percent(largest['halves_alike'])} of pairs: a smaller budget that ordered the "
-        "arms just as the largest does would, by halves, agree in about as many.",
+        f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget, of which "
+        f"{largest['arms_in_pairs']} have runs at the largest; the training accuracy is the full recipe's. Width "
+        "shrinks with the images, and so does the batch down to 8, below which there are fewer steps: nothing here is "
+        "an effect of the number of images alone. Intervals of shares are 95 % ones over seeds, by the jackknife. Half "
+        "of the largest budget's own seeds and the other half agree in "
+        f"{_percent(largest['halves_alike'])} of pairs: a smaller budget that ordered the arms just as the largest "
+        "does, with as much noise, would by halves agree in about as many.",
         table(head, rows),
         _figure(folder / "effects.svg", "Each technique's effect on test accuracy over the number of training images"),
         *_diverged(folder),
@@ -74,11 +76,21 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
 
 
 def _diverged(folder: Path) -> list[str]:
-    """What was said of claims of which a side had no run left."""
-    found = pd.read_csv(folder / "effects.csv")
-    lost = found[found["difference"].isna()].to_dict("records")
-    said = [f"{row['title']} {row['where']} at {row['train_images']:,} images" for row in lost]
-    return [f"All runs diverged, which counts against what was tried: {phrases.listing(said)}."] if said else []
+    """Which effects are of fewer runs, since some diverged, and which of none."""
+    found = pd.read_csv(folder / "effects.csv").to_dict("records")
+    said = [
+        f"{row['title']} {row['where']} at {row['train_images']:,} images, {_lost(row, 'treatment')} with it and "
+        f"{_lost(row, 'control')} without"
+        for row in found
+        if row["treatment_diverged"] or row["control_diverged"]
+    ]
+    return [f"Runs diverged, and effects are of the others: {'; '.join(said)}."] if said else []
+
+
+def _lost(row: Mapping[Any, Any], side: str) -> str:
+    """How many runs of a side diverged: '3 of 6'."""
+    lost = row[f"{side}_diverged"]
+    return f"{lost} of {lost + row[f'{side}_n']}"
 
 
 def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
@@ -102,7 +114,8 @@ def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
         f"{searched['seeds'].iloc[0]} fresh seeds beside the notebook's recipe, and tested. Intervals are over "
         "searches. The last column is the gain that the search saw on validation images, over the notebook's recipe in "
         "the same search, less the gain on test images. All trials of all searches are trained from one seed and "
-        "validated on the same images: how far these suit every recipe is in no column.",
+        "validated on the same images, and the notebook's recipe is trained once in them: that chance, which all "
+        "searches share, is in no interval.",
         table([*head, "gain on validation less gain on test images"], rows),
         _figure(
             folder / "luck.svg", "The best trial so far on validation images, and each winner's gain on test images"

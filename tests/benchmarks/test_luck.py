@@ -15,14 +15,6 @@ from cifar_ablations.ablations import catalog, schema
 from cifar_ablations.ablations.errors import AblateError
 
 
-def test_an_interval_is_students() -> None:
-    values = np.array([1.0, 2.0, 4.0, 9.0])
-    mean, low, high = luck.interval(values)
-    expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
-    assert (mean, low, high) == pytest.approx((4.0, *expected))
-    assert np.isnan(luck.interval(np.array([1.0]))[1])
-
-
 def _of(sampler: str, validation: float, baseline: float = 0.48) -> luck.Searched:
     return luck.Searched(sampler, validation, baseline, catalog.notebook_recipe())
 

@@ -41,9 +41,20 @@ def test_one_arm_orders_nothing() -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    found = decision_accuracy(np.array([[1.0], [2.0]]), np.array([[1.0], [2.0]]))
+    arms = np.arange(12.0)[:, None]
+    found = decision_accuracy(arms, arms)
     assert found.share == 1
     assert np.isnan([found.low, found.high]).all()
+
+
+def test_few_arms_have_no_interval() -> None:
+    """Leaving a seed out changes no order of three arms, and the share would pass for certain."""
+    arms = np.arange(12.0)[:, None] + np.random.default_rng(0).normal(0, 1, (12, 6))
+    for here in (arms[:3], np.where(np.arange(12)[:, None] < 3, np.nan, arms)):
+        found = decision_accuracy(here, here)
+        assert found.share == 1
+        assert np.isnan([found.low, found.high]).all()
+    assert np.isnan(decision_accuracy(arms * np.nan, arms).low)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=6))
@@ -62,7 +73,7 @@ def test_runs_that_diverged_are_in_no_mean_and_arms_without_any_in_no_pair(diver
 
 def test_clear_differences_agree_whatever_seeds_are_drawn() -> None:
     rng = np.random.default_rng(1)
-    arms = np.arange(5)[:, None] + rng.normal(0, 0.01, (5, 6))
+    arms = np.arange(10)[:, None] + rng.normal(0, 0.01, (10, 6))
     found = decision_accuracy(arms, 3 * arms + 7)
     assert (found.share, found.low, found.high) == (1, 1, 1)
     assert by_halves(arms, arms) == by_halves(arms, 3 * arms + 7) == 1
@@ -70,9 +81,9 @@ def test_clear_differences_agree_whatever_seeds_are_drawn() -> None:
 
 def test_noise_alone_orders_half_of_the_pairs_alike() -> None:
     rng = np.random.default_rng(2)
-    shares = [decision_accuracy(rng.normal(size=(8, 6)), rng.normal(size=(8, 6))) for _ in range(12)]
+    shares = [decision_accuracy(rng.normal(size=(10, 6)), rng.normal(size=(10, 6))) for _ in range(12)]
     assert np.mean([found.share for found in shares]) == pytest.approx(0.5, abs=0.08)
-    assert all(found.low <= found.share <= found.high for found in shares)
+    assert np.mean([found.low < 0.5 < found.high for found in shares]) > 0.8
     halves = [by_halves(*rng.normal(size=(2, 8, 7))) for _ in range(20)]
     assert np.mean(halves) == pytest.approx(0.5, abs=0.08)
 
@@ -80,9 +91,9 @@ def test_noise_alone_orders_half_of_the_pairs_alike() -> None:
 def test_the_interval_holds_what_as_many_seeds_are_expected_to_give() -> None:
     rng, seeds, held = np.random.default_rng(3), 6, 0
     for _ in range(40):
-        large = rng.normal(0, 4, 8)
-        true = np.stack([0.9 * large + rng.normal(0, 1.5, 8), large])
-        seen = true[:, None, :, None] + rng.normal(0, 1.3, (2, 60, 8, seeds))
+        large = rng.normal(0, 4, 10)
+        true = np.stack([0.9 * large + rng.normal(0, 1.5, 10), large])
+        seen = true[:, None, :, None] + rng.normal(0, 1.3, (2, 60, 10, seeds))
         expected = np.mean([ordered_alike(*pair) for pair in seen.mean(-1).transpose(1, 0, 2)])
         found = decision_accuracy(seen[0, 0], seen[1, 0])
         held += found.low - 0.02 <= expected <= found.high + 0.02
