@@ -128,6 +128,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     page = (tmp_path / "site" / "reference" / "techniques" / "dropout.html").read_text()
     assert "When it helps, when it hurts" in page
     assert (tmp_path / "site" / "reference" / "measured.html").exists()
+    pages = {page.parent.name for page in (ROOT / "results").glob("*/page.html")}
+    assert {page.stem for page in (tmp_path / "site" / "reference" / "pages").iterdir()} == pages
 
 
 MADE = {"processor": "EPYC", "instructions": ["AVX2"], "cores": "2", "device": "cpu"}
@@ -321,6 +323,17 @@ def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) 
     ):
         assert words in text
     assert text.count("<img ") == 3
+
+
+BEFORE_PAGES = {"modern-quick", "optimizers-quick"}
+"""Studies that were carried out before pages were kept, and not again."""
+
+
+def test_every_plan_in_the_results_has_its_page_and_its_metrics() -> None:
+    for about in (ROOT / "results").glob("*/about.toml"):
+        if tomllib.loads(about.read_text(encoding="utf-8"))["kind"] == "plan":
+            there = {name for name in ("page.html", "runs.parquet") if about.with_name(name).exists()}
+            assert there == (set() if about.parent.name in BEFORE_PAGES else {"page.html", "runs.parquet"}), about
 
 
 def test_every_such_folder_of_results_is_on_the_page() -> None:

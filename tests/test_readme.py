@@ -236,3 +236,30 @@ def test_what_was_found_is_in_the_results(finding: str) -> None:
     if about["kind"] == "plan":
         seeds = re.search(r"(\d+)(?: fresh)? seeds", finding)
         assert len(about["seeds"]) == (int(seeds[1]) if seeds else 6)
+
+
+def test_counts_that_are_told_are_those_of_the_results() -> None:
+    told = " ".join((README + FOUND).split())
+    of = {name: pd.read_csv(ROOT / "results" / name) for name in re.findall(r"`results/([^`]+\.csv)`", FOUND)}
+    came = of["claims-quick/verdicts.csv"]["verdict"].value_counts()
+    assert came["opposite found"] == 1
+    assert f"of {came.sum()} about training {came['supported']} hold, {came['open']} stay open, and one was the" in told
+    searches = pd.read_csv(ROOT / "results/luck-joint-quick/searches.csv")
+    gains = 100 * searches["gain"]
+    assert f"between {phrases.number(gains.min(), 1)} and {phrases.number(gains.max(), 1)} points" in told
+    alike = ~((searches["gain_low"] > 0) | (searches["gain_high"] < 0))
+    assert (alike.sum(), len(searches)) == (3, 10)
+    assert "Three of the ten cannot be told from the notebook's recipe" in told
+    *small, large = pd.read_csv(ROOT / "results/budgets-techniques-full/agreement.csv").to_dict("records")
+    decided, carried, lost, turned = (
+        sum(row[name] for row in small) for name in ("decided", "carried", "open_at_the_largest", "turned")
+    )
+    assert turned == 0
+    assert (
+        f"Of {decided} verdicts at {small[0]['train_images']:,} to {small[-1]['train_images']:,} images {carried} were "
+        f"the same at {large['train_images']:,}, {lost} were open there, none turned around"
+    ) in told
+    assert f"decided at a smaller budget, {decided} times in all" in told
+    accuracies = of["gain-full/verdicts.csv"].iloc[0]
+    shown = (f"{100 * accuracies[side]:.1f} %" for side in ("treatment_mean", "control_mean"))
+    assert "reaches {}, +10.85 pp [9.04, 12.67] over the notebook's recipe ({})".format(*shown) in told

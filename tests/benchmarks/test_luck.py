@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import luck
-from cifar_ablations.ablations import catalog, schema
+from cifar_ablations.ablations import catalog, profiles, schema
 from cifar_ablations.ablations.errors import AblateError
 
 
@@ -57,6 +57,30 @@ def test_a_search_of_several_studies_and_one_without_a_winner_are_refused(monkey
         monkeypatch.setattr(luck.ca, "tune", lambda *_, rows=rows, **__: SimpleNamespace(trials=rows, recipe=None))
         with pytest.raises(AblateError, match=said):
             luck.searched(asked, "tpe", 0)
+
+
+@pytest.mark.parametrize(("outcome", "baseline"), [(schema.FINISHED, 0.5), (schema.DIVERGED, None)])
+def test_the_baseline_of_a_search_is_its_own_trial_of_it(
+    outcome: str, baseline: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that diverged is given what guessing reaches, which is no accuracy to be better than."""
+    size = profiles.PROFILES["smoke"]
+    own, better = catalog.notebook_recipe(), catalog.notebook_recipe().set("dropout=off")
+    trials = pd.DataFrame(
+        {
+            "study": "joint",
+            "trial": [0, 1],
+            "outcome": [outcome, schema.FINISHED],
+            "value": [0.5 if baseline else 0.1, 0.6],
+            "digest": [size.apply(own).digest(), size.apply(better).digest()],
+            "ended": 0,
+        }
+    )
+    monkeypatch.setattr(luck.ca, "tune", lambda *_, **__: SimpleNamespace(trials=trials, recipe=better))
+    asked = argparse.Namespace(search="joint", profile="smoke", trials=2, data=None)
+    found, _ = luck.searched(asked, "tpe", 0)
+    assert (found.sampler, found.validation, found.recipe) == ("tpe", 0.6, size.apply(better))
+    assert found.baseline == baseline or (baseline is None and np.isnan(found.baseline))
 
 
 def test_the_best_so_far_counts_pruned_trials_as_tried() -> None:

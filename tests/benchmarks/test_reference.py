@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,32 @@ def test_what_cannot_be_asked_for_is_said(
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("ended", [0, 2])
+def test_a_plan_at_rates_that_were_found_is_carried_out_so(
+    ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(reference, "real_images", lambda data: None)
+    monkeypatch.setattr(reference.ca, "run", lambda plan, **about: called.append([plan, about["data"]]))
+
+    def run(words: list[str], check: bool) -> SimpleNamespace:
+        called.append(words[1:])
+        return SimpleNamespace(returncode=ended)
+
+    monkeypatch.setattr(reference.subprocess, "run", run)
+    monkeypatch.setattr(reference, "found", lambda uri, study: study)
+    monkeypatch.setattr(reference, "files", lambda results: {})
+    asked = ["techniques:quick", "optimizers:quick", "--data", "images", "--results", str(tmp_path)]
+    if ended:
+        with pytest.raises(SystemExit):
+            _called(monkeypatch, *asked)
+        assert "optimizers --profile quick --retune --trials 6 --data images` ended with 2" in capsys.readouterr().err
+    else:
+        _called(monkeypatch, *asked)
+    words = ["-m", "cifar_ablations", "run", "optimizers", "--profile", "quick", "--retune", "--trials", "6"]
+    assert called == [["techniques", "images"], [*words, "--data", "images"]]
 
 
 @pytest.mark.exhaustive
