@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,8 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
     found = pd.read_csv(folder / "agreement.csv").to_dict("records")
     largest = found[-1]
     end = f"{largest['train_images']:,}"
-    head = ["training images", "batch", "width", "steps", "seconds a training", "training accuracy"]
-    head += [
-        f"pairs of arms in the same order as at {end}",
-        f"the same, of half of the seeds and the other half at {end}",
-    ]
-    head += ["verdicts", "the same there", "the other way round there", "not decided there"]
+    head = ["images", "batch", "width", "steps", "seconds", "training accuracy", f"pairs as at {end}", "by halves"]
+    head += ["verdicts", "the same", "reversed", "open there"]
     rows = [
         [
             f"{row['train_images']:,}",
@@ -65,14 +61,34 @@ def _budgets(folder: Path, about: Mapping[str, Any]) -> list[str]:
         f"{largest['arms']} arms over the same {largest['seeds']} seeds at each budget, of which "
         f"{largest['arms_in_pairs']} have runs at the largest; the training accuracy is the full recipe's. Width "
         "shrinks with the images, and so does the batch down to 8, below which there are fewer steps: nothing here is "
-        "an effect of the number of images alone. Intervals of shares are 95 % ones over seeds, by the jackknife. Half "
-        "of the largest budget's own seeds and the other half agree in "
-        f"{_percent(largest['halves_alike'])} of pairs: a smaller budget that ordered the arms just as the largest "
-        "does, with as much noise, would by halves agree in about as many.",
+        "an effect of the number of images alone. Seconds are a training's share of its fleet.",
+        f"*Pairs as at {end}*: of all pairs of arms, how many have the same better one as at {end} images, with a 95 % "
+        "interval over seeds by the jackknife; *by halves*: the same of half of the seeds against the other half "
+        f"at {end}. *Verdicts*, and what became of them at {end} images. Half of the largest budget's own seeds and "
+        f"the other half agree in {_percent(largest['halves_alike'])} of pairs: a smaller budget that ordered the arms "
+        "just as the largest does, with as much noise, would by halves agree in about as many.",
         table(head, rows),
+        _cheapest(found),
         _figure(folder / "effects.svg", "Each technique's effect on test accuracy over the number of training images"),
         *_diverged(folder),
     ]
+
+
+ENOUGH = 0.9
+"""Of all pairs of arms: a budget that orders so many as the largest does is taken to predict it."""
+
+
+def _cheapest(found: Sequence[Mapping[Any, Any]]) -> str:
+    """Which of the smaller budgets predicts the largest at the least cost; found: rows of agreement, smallest first."""
+    *small, largest = found
+    enough = [row for row in small if row["pairs_alike"] >= ENOUGH]
+    if not enough:
+        return f"No smaller budget orders {_percent(ENOUGH)} of the pairs as the largest does."
+    first = enough[0]
+    return (
+        f"The cheapest that orders {_percent(ENOUGH)} of the pairs as the largest does has {first['train_images']:,} "
+        f"images: {first['seconds']:.0f} seconds a training against {largest['seconds']:.0f}."
+    )
 
 
 def _diverged(folder: Path) -> list[str]:

@@ -314,6 +314,7 @@ def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) 
         "| 1,406 | 8 | × 0.25 | 3,520 | 7 | 38 % | 81 % [70, 90] | 95 % | 9 | 6 | 2 | 1 |",
         "| 11,250 | 8 | × 0.25 | 3,520 | 7 | 38 % | – | 95 % | 9 | – | – | – |",
         "seeds and the other half agree in 95 % of pairs",
+        "No smaller budget orders 90 % of the pairs as the largest does.",
         "Runs diverged, and effects are of the others: Kaiming initialisation on its own at 1,406 images, 3 of 9 with "
         "it and 0 of 5 without.",
         "| tpe | 2 | +5.92 pp [0.34, 11.50] | −0.41 pp to +11.73 pp | +3.65 pp [2.43, 4.87] |",
@@ -323,6 +324,9 @@ def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) 
     ):
         assert words in text
     assert text.count("<img ") == 3
+    rows = [{"pairs_alike": share, "train_images": n, "seconds": n / 100} for n, share in ((700, 0.8), (1_400, 0.9))]
+    said = studies._cheapest([*rows, rows[1] | {"train_images": 2_800}, {"seconds": 99.6}])
+    assert said.endswith("has 1,400 images: 14 seconds a training against 100.")
 
 
 BEFORE_PAGES = {"modern-quick", "optimizers-quick"}
