@@ -11,6 +11,8 @@ from cifar_ablations.ablations.profiles import PROFILES
 from cifar_ablations.ablations.record import ReferenceRecord
 
 QUESTION = "Where does the notebook's 78.04 % fall among repetitions of its recipe?"
+OTHERWISE = "What does the recipe reach when it trains on the validation images too?"
+"""Of a recipe that is not the notebook's."""
 
 
 def plan(asked: PlanRequest) -> Plan:
@@ -25,7 +27,7 @@ def plan(asked: PlanRequest) -> Plan:
     comparable = (baseline.model, replace(budget, precision=full.budget.precision)) == (full.model, full.budget)
     return Plan(
         name="notebook",
-        question=QUESTION,
+        question=QUESTION if notebooks else OTHERWISE,
         arms=(Arm(name, replace(baseline, budget=everything)),),
         seeds=asked.seeds,
         rule=asked.rule,

@@ -195,6 +195,7 @@ def test_nothing_is_called_what_it_is_not(name: str) -> None:
         assert "RMSProp" in said or name in ("data-size", "variance")
     if name == "notebook":
         assert (plan.arms[0].name, plan.references) == (FULL, ())
+        assert "notebook" not in plan.question, "that is another recipe's"
 
 
 def test_levels_are_called_by_their_names() -> None:
