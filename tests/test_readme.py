@@ -209,6 +209,7 @@ FINDINGS = [
     finding
     for text in (*re.findall(r"## What it found\n(.*?)\n## ", README, flags=re.DOTALL), *FOUND.split("\n## ")[1:])
     for finding in text.split("\n- ")[1:]
+    if " pp [" in finding or " % [" in finding
 ]
 
 
@@ -260,6 +261,10 @@ def test_counts_that_are_told_are_those_of_the_results() -> None:
         f"the same at {large['train_images']:,}, {lost} were open there, none turned around"
     ) in told
     assert f"decided at a smaller budget, {decided} times in all" in told
+    *shares, last = (f"{100 * row['pairs_alike']:.0f}" for row in small)
+    ordered = f"{', '.join(shares)} and {last} % are ordered"
+    assert ordered in told
+    assert f"the other half agree in {100 * large['halves_alike']:.0f} %" in told
     accuracies = of["gain-full/verdicts.csv"].iloc[0]
     shown = (f"{100 * accuracies[side]:.1f} %" for side in ("treatment_mean", "control_mean"))
     assert "reaches {}, +10.85 pp [9.04, 12.67] over the notebook's recipe ({})".format(*shown) in told
