@@ -128,10 +128,15 @@ WAYS = {
 """Ways to say what a group is worth, in words."""
 
 
+def ways_of(found: pd.DataFrame) -> list[str]:
+    """Those of WAYS in which groups were tried; the whole gain alone is known in all."""
+    groups = found[found["group"] != TOTAL]
+    return [way for way in WAYS if groups[way].notna().any()]
+
+
 def drawn(found: pd.DataFrame) -> bytes:
     """What each group is worth, in percentage points with intervals, as SVG; of the ways those that are known."""
-    groups = found[found["group"] != TOTAL].reset_index(drop=True)
-    ways = [way for way in WAYS if groups[way].notna().any()]
+    groups, ways = found[found["group"] != TOTAL].reset_index(drop=True), ways_of(found)
     colours = dict(zip(WAYS, (theme.INK, theme.CONTROL, theme.TREATMENT), strict=True))
     with theme.styled(), mpl.rc_context({"svg.hashsalt": "attribution"}):
         figure = theme.new_figure(theme.WIDTH, 0.9 + 0.45 * len(groups))

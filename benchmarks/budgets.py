@@ -62,10 +62,10 @@ class Budget:
 
     @property
     def accuracies(self) -> pd.DataFrame:
-        """Test accuracy by arm and seed, NaN where a run diverged."""
+        """Test accuracy by arm and seed, both in order of their names, NaN where a run diverged."""
         runs = self.result._findings.runs
         known = runs.pivot_table(index="arm", columns="seed", values=schema.TEST_ACCURACY)
-        return known.reindex(index=runs["arm"].unique(), columns=sorted(runs["seed"].unique()))
+        return known.reindex(index=sorted(runs["arm"].unique()), columns=sorted(runs["seed"].unique()))
 
 
 def check(plan: str, of: str) -> None:
@@ -130,6 +130,7 @@ def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
     """
     largest = budgets[-1]
     there, rows = largest.accuracies.to_numpy(), list[dict[str, Any]]()
+    first = largest.result._findings.plan.arms[0].name
     end = found[found["share"] == str(largest.share)].set_index("statement")["direction"]
     for budget in budgets:
         here, runs = budget.accuracies.to_numpy(), budget.result._findings.runs
@@ -144,7 +145,7 @@ def agreement(budgets: Sequence[Budget], found: pd.DataFrame) -> pd.DataFrame:
                 "width": budget.recipe.model.width,
                 "steps": budget.recipe.budget.steps_per_epoch * budget.recipe.budget.epochs,
                 "seconds": float(runs[schema.SECONDS].mean()),
-                "train_accuracy": float(runs.loc[runs["arm"] == runs["arm"].iloc[0], schema.TRAIN_ACCURACY].mean()),
+                "train_accuracy": float(runs.loc[runs["arm"] == first, schema.TRAIN_ACCURACY].mean()),
                 "seeds": here.shape[1],
                 "arms": here.shape[0],
                 "arms_in_pairs": arms_in_pairs(here, there),

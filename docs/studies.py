@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.attribution import WAYS
+from benchmarks.attribution import WAYS, ways_of
 from benchmarks.reference import ABOUT, RESULTS
 from cifar_ablations.ablations import schema
 from cifar_ablations.reports.wording import phrases
@@ -141,10 +141,11 @@ def _luck(folder: Path, about: Mapping[str, Any]) -> list[str]:
 
 def _attribution(folder: Path, about: Mapping[str, Any]) -> list[str]:
     found = pd.read_csv(folder / "groups.csv")
-    ways = [way for way in WAYS if found[way].notna().any()]
+    ways = ways_of(found)
     rows = [[row["group"].replace("_", " "), *(_points(row, way) for way in ways)] for row in found.to_dict("records")]
     return [
-        f"## Where the points of `results/{about['of']}` come from",
+        f"## Where the points of `results/{about['of']}` come from, at {about['share']} of the profile "
+        f"{about['profile']}",
         f"{phrases.sentence_case(about['network'])}; {about['budget']}; {found['seeds'].iloc[0]} seeds. The optimizer "
         "includes its learning rate. Intervals are over seeds, each by itself.",
         table(["what was changed", *(WAYS[way] for way in ways)], rows),

@@ -307,7 +307,9 @@ def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) 
     _study(tmp_path, "luck", "luck.svg", tables, search="joint", trials=32, **size)
     worth = {f"{way}{end}": 0.02 for way in ("first", "last") for end in ("", "_low", "_high")} | {"seeds": 5}
     groups = [worth | {"group": "weight_decay", "shapley": None, "shapley_low": None, "shapley_high": None}]
+    groups += [groups[0] | {"group": "all together", "shapley": 0.02}]  # which is known, whatever was tried
     about = {"of": "gain-full", "network": "notebook network", "budget": "5,625 images"}
+    about |= {"profile": "full", "share": "1/8"}
     _study(tmp_path, "attribution", "groups.svg", {"groups.csv": groups}, **about)
     text = studies.page(tmp_path)
     for words in (
@@ -318,6 +320,7 @@ def test_budgets_searches_and_parts_are_told_with_their_numbers(tmp_path: Path) 
         "Runs diverged, and effects are of the others: Kaiming initialisation on its own at 1,406 images, 3 of 9 with "
         "it and 0 of 5 without.",
         "| tpe | 2 | +5.92 pp [0.34, 11.50] | −0.41 pp to +11.73 pp | +3.65 pp [2.43, 4.87] |",
+        "come from, at 1/8 of the profile full",
         "| what was changed | changed in the notebook's recipe | changed back in the tuned recipe |",
         "| weight decay | +2.00 pp [2.00, 2.00] | +2.00 pp [2.00, 2.00] |",
         *(f"torch 2.15.0; commit 0123456; numbers in `results/{kind}`" for kind in studies.KINDS),

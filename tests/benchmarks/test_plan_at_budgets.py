@@ -35,7 +35,8 @@ def _budget(share: Fraction, images: int, accuracies: dict[str, list[float]]) ->
         [(arm, seed, value, 0.9, 2.0) for arm, values in accuracies.items() for seed, value in enumerate(values)],
         columns=["arm", "seed", schema.TEST_ACCURACY, schema.TRAIN_ACCURACY, schema.SECONDS],
     )
-    result: Any = SimpleNamespace(_findings=SimpleNamespace(runs=runs))
+    plan = SimpleNamespace(arms=[SimpleNamespace(name="a")])
+    result: Any = SimpleNamespace(_findings=SimpleNamespace(runs=runs, plan=plan))
     return Budget(share, recipe, result)
 
 
@@ -56,6 +57,13 @@ def test_what_became_of_verdicts_at_the_largest_budget_is_counted() -> None:
     assert first["halves_alike"] == pytest.approx(2 / 3)
     assert (last["halves_alike"], last["pairs_alike"], last["carried"]) == (1, 1, 3)
     assert (first["seconds"], first["train_accuracy"], first["diverged"]) == (2.0, 0.9, 0)
+
+
+def test_arms_are_told_by_name_and_not_by_the_order_of_their_runs() -> None:
+    arms = {"a": [0.3, 0.31], "b": [0.2, 0.21], "c": [0.1, 0.11]}
+    small, large = _budget(Fraction(1, 4), 100, arms), _budget(Fraction(1), 400, dict(reversed(arms.items())))
+    found = pd.DataFrame({"share": ["1/4", "1"], "statement": "claim", "direction": phrases.OPEN})
+    assert budgets.agreement([small, large], found)["pairs_alike"].to_list() == [1, 1]
 
 
 def test_arms_that_diverged_are_in_no_pair_and_end_no_study() -> None:
